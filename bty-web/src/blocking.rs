@@ -7,15 +7,15 @@ use crate::domain::error::{Error, Result};
 
 type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
 
-/// Starts `work` at once on a thread that may block. It runs to its end even if the returned future
-/// is dropped.
+/// Starts `work` immediately on a thread that may block. It runs to completion even if the returned
+/// future is dropped.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) if `work` panics.
 pub(crate) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = Result<T>> {
-    // boxed, so that tokio is compiled for one type of work: each type costs 120 functions
+    // boxed, so that tokio is instantiated for only one type of work: each type adds 120 functions
     let work: Work = Box::new(move || Box::new(work()));
     let running = tokio::task::spawn_blocking(work);
     async move {

@@ -1,28 +1,28 @@
-//! The cache host: copies of objects on origins, found by their addresses and verified by their
-//! digests. The door is [`CacheHost`].
+//! The cache host: copies of objects from origins, identified by their URLs and verified by their
+//! digests. The entry point is [`CacheHost`].
 //!
 //! ```text
 //!  GET /b/… ─► address ─► policy ─► revalidate ─► complete object ─────────► sendfile
 //!                                             └─► fill: one per object ─► file ─► sendfile, while it grows
 //! ```
 //!
-//! However many clients request an object, it is transferred from its origin once. Each client
-//! reads the file as far as it has been filled. The last byte is withheld until the digest is
-//! verified, so that no client takes a wrong object for a complete one.
+//! No matter how many clients request an object, it is transferred from its origin only once. Each
+//! client reads the file as far as it is filled. The last byte is withheld until the digest is
+//! verified, so that no client mistakes a corrupt object for a complete one.
 //!
 //! | module | topic |
 //! |---|---|
-//! | [`address`] | address of an object on its origin, and its key |
+//! | [`address`] | URL of an object at its origin, and its key |
 //! | `policy` | origins that objects may be fetched from |
-//! | `index`, `object`, [`fill`], `lookup` | what is held, in memory |
-//! | `storage`, `reconcile`, `eviction` | what is held, on the disk |
-//! | `origin`, `revalidate` | whether it is still current |
+//! | `index`, `object`, [`fill`], `lookup` | the cached objects, in memory |
+//! | `storage`, `reconcile`, `eviction` | the cached objects, on disk |
+//! | `origin`, `revalidate` | checks whether an object is current |
 //! | `fills`, `transfer` | transfers from origins |
 //! | [`response`] | requests and responses in HTTP |
 //! | `stats` | counters |
 //!
-//! The SQL is in [`store::cache`](crate::store::cache). Connections are served in
-//! [`http`](crate::http): the cache host knows nothing of them.
+//! The SQL is in [`store::cache`](crate::store::cache). Connections are handled in
+//! [`http`](crate::http): the cache host does not depend on it.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ pub use object::CacheObject;
 pub use policy::Origins;
 pub use stats::{CacheCounters, CacheStats};
 
-/// How often hits and times of objects are written to the database.
+/// Interval at which hits and times of objects are written to the database.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Options of a cache host.
@@ -78,24 +78,24 @@ const SAVE_EVERY: Duration = Duration::from_secs(5);
 pub struct CacheOptions {
     /// Directory of the files. No other process may use it.
     pub dir: PathBuf,
-    /// Maximum size in bytes; none for the size of the disk.
+    /// Maximum size in bytes; `None` if only the disk limits it.
     pub max_bytes: Option<u64>,
-    /// Clients get what is cached; only operators have objects fetched.
+    /// True if clients get only what is cached, and only operators can fetch objects.
     pub is_curated: bool,
-    /// Addresses that differ in their query are different objects.
+    /// True if URLs that differ only in their query are different objects.
     pub keep_query: bool,
-    /// Origins that objects may be fetched from. If it is empty, those of the catalog; without a
-    /// catalog, those at public addresses.
+    /// Origins from which objects may be fetched. If it is empty, those of the catalog; without a
+    /// catalog, all public addresses.
     pub origins: Origins,
-    /// Networks that may be reached although they are not public.
+    /// Networks that may be contacted although they are not public.
     pub reach: Networks,
-    /// Milliseconds after which an origin is asked again whether an object has changed.
+    /// Milliseconds after which the origin is asked again whether an object has changed.
     pub fresh_ms: i64,
 }
 
 /// A cache host.
 pub struct CacheHost {
-    /// The options that it was opened with.
+    /// The options with which it was opened.
     pub options: CacheOptions,
     policy: OriginPolicy,
     storage: Arc<Storage>,
@@ -105,8 +105,8 @@ pub struct CacheHost {
 }
 
 impl CacheHost {
-    /// Opens the cache in the directory of `options`. `client` tells how origins are reached.
-    /// `has_catalog` promises that [`set_catalog`](Self::set_catalog) will be called.
+    /// Opens the cache in the directory of `options`. `client` contacts origins. `has_catalog`
+    /// promises a later call of [`set_catalog`](Self::set_catalog).
     ///
     /// # Errors
     /// - [`ErrorKind::Conflict`] if another process uses the directory, or it cannot be written.
@@ -132,16 +132,16 @@ impl CacheHost {
         Ok(Arc::new(Self { options, policy, storage, revalidator, fills, _lock: lock }))
     }
 
-    /// Replaces the origins of the catalog, each as [`Address::origin`] writes it. Does nothing
+    /// Replaces the origins of the catalog, each in the form of [`Address::origin`]. Does nothing
     /// without a catalog.
     pub fn set_catalog(&self, origins: Arc<HashSet<String>>) {
         self.policy.set_catalog(origins);
     }
 
-    /// Responds to a request for an object. Errors are responses too.
+    /// Responds to a request for an object. Errors become responses too.
     ///
-    /// GET waits for the origin if the object must be filled. HEAD waits for nobody: if the object
-    /// is not held it responds with 404 and starts the fill.
+    /// GET waits for the origin if the object must be filled. HEAD waits for nothing: if the object
+    /// is not cached, it responds with 404 and starts the fill.
     pub async fn serve(self: &Arc<Self>, request: &BlobRequest<'_>) -> BlobResponse {
         match self.try_serve(request).await {
             Ok(response) => response,
@@ -171,13 +171,13 @@ impl CacheHost {
         }
     }
 
-    /// The object at `address` for a client. It is filled if it is not cached or has changed on its
-    /// origin.
+    /// Returns the object at `address` for a client. Fills the object if it is not cached or has
+    /// changed at its origin.
     ///
     /// # Errors
     /// - [`ErrorKind::Forbidden`] if the origin is not allowed.
     /// - [`ErrorKind::NotFound`] if the object is not cached and the cache is curated.
-    /// - [`ErrorKind::Upstream`] if the origin does not answer, or the object does not have the
+    /// - [`ErrorKind::Upstream`] if the origin does not respond, or the object does not have the
     ///   `expected` digest.
     /// - [`ErrorKind::Throttled`] if there are too many fills.
     async fn get(&self, address: &Address, expected: Option<Digest>) -> Result<Lookup> {
@@ -212,7 +212,7 @@ impl CacheHost {
         });
     }
 
-    /// What is held of `address`, without asking its origin.
+    /// Returns the cached object or running fill of `address`, without asking its origin.
     ///
     /// # Errors
     /// [`ErrorKind::Forbidden`] if the origin is not allowed.
@@ -226,12 +226,12 @@ impl CacheHost {
         Ok(index.fills.get(&key).map(|fill| Lookup::Filling(Arc::clone(fill))))
     }
 
-    /// Fetches an object for an operator: also if the cache is curated, and beside a catalog from
-    /// any origin. Does not wait until it is complete.
+    /// Fetches an object for an operator: even if the cache is curated, and, if there is a catalog,
+    /// from any origin. Does not wait until it is complete.
     ///
     /// # Errors
     /// - [`ErrorKind::Forbidden`] if the origin is not allowed.
-    /// - [`ErrorKind::Upstream`] if the registry does not answer, or the object does not have the
+    /// - [`ErrorKind::Upstream`] if the registry does not respond, or the object does not have the
     ///   `expected` digest.
     /// - [`ErrorKind::Throttled`] if there are too many fills.
     pub async fn fetch(&self, address: &Address, expected: Option<Digest>) -> Result<Lookup> {
@@ -243,7 +243,7 @@ impl CacheHost {
         }
     }
 
-    /// Deletes a complete object for an operator. Clients that are reading it read it to its end.
+    /// Deletes a complete object for an operator. Clients that are reading it can read all of it.
     ///
     /// # Errors
     /// - [`ErrorKind::NotFound`] if there is no such object.
@@ -277,7 +277,8 @@ impl CacheHost {
         Ok(record)
     }
 
-    /// Cancels a fill. What has arrived is discarded, and the connections of its clients are reset.
+    /// Cancels a fill. Discards the bytes already received, and resets the connections of its
+    /// clients.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such fill.
@@ -285,7 +286,7 @@ impl CacheHost {
         self.fills.cancel(key)
     }
 
-    /// All complete objects, the most recently used first.
+    /// Returns all complete objects, the most recently used first.
     #[must_use]
     pub fn objects(&self) -> Vec<ObjectRecord> {
         let mut all: Vec<_> =
@@ -294,7 +295,7 @@ impl CacheHost {
         all
     }
 
-    /// All fills, the oldest first.
+    /// Returns all fills, the oldest first.
     #[must_use]
     pub fn fills(&self) -> Vec<Arc<Fill>> {
         let mut all: Vec<_> = self.storage.index().fills.values().cloned().collect();
@@ -302,25 +303,27 @@ impl CacheHost {
         all
     }
 
-    /// Bytes of complete objects, of interrupted fills, and reserved by running fills.
+    /// Returns the bytes of complete objects and interrupted fills, and those reserved by running
+    /// fills.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.storage.index().used_bytes()
     }
 
-    /// Counters since the start. Whoever sends an object to a client counts its bytes here.
+    /// Returns the counters since startup. The code that sends an object to a client counts its
+    /// bytes here.
     #[must_use]
     pub fn counters(&self) -> &CacheCounters {
         &self.storage.counters
     }
 
-    /// Counters and size at this moment.
+    /// Returns the current counters and size.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         self.counters().snapshot(self.used_bytes())
     }
 
-    /// Writes hits and times of objects to the database, every few seconds, until `stopped`.
+    /// Writes hits and times of objects to the database every few seconds, until `stopped` ends.
     pub async fn save_uses(self: Arc<Self>, stopped: impl Future<Output = ()>) {
         let mut stopped = std::pin::pin!(stopped);
         loop {
@@ -332,8 +335,8 @@ impl CacheHost {
         }
     }
 
-    /// Ends all fills because the server stops; what has arrived is kept. Waits a few seconds for
-    /// them.
+    /// Ends all fills, because the server is stopping, but keeps the bytes already received. Waits
+    /// a few seconds for the fills to end.
     pub async fn stop(&self) {
         self.fills.stop().await;
         self.storage.save_uses().await;
@@ -349,7 +352,7 @@ impl CacheHost {
     }
 }
 
-/// False for a complete object with another digest than `expected`.
+/// False for a complete object with a digest other than `expected`.
 fn has_digest(found: &Lookup, expected: Option<Digest>) -> bool {
     match (found, expected) {
         (Lookup::Whole { object, .. }, Some(expected)) => object.record.sha256 == expected,

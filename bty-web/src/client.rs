@@ -1,4 +1,4 @@
-//! A client of the API of a server, for the commands and simulated machines.
+//! An API client, for the commands and the simulated machines.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ const RESPONSE_BYTES_MAX: usize = 256 << 20;
 /// Maximum duration of a request and its response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server, and the token to use with it.
+/// A server, with the token for it.
 #[derive(Clone)]
 pub struct ServerClient {
-    /// URL of the server, without a slash at the end.
+    /// URL of the server, without a trailing slash.
     pub base: String,
-    /// Token of the server; none if it has no password.
+    /// Token of the server; `None` if it has no password.
     pub token: Option<String>,
     client: Client,
 }
@@ -46,18 +46,18 @@ impl ServerClient {
         Ok(Self { base, token, client: Client::new(options) })
     }
 
-    /// Sends GET.
+    /// Sends a GET request.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// The errors of [`send`](Self::send).
     pub async fn get(&self, path: &str) -> Result<Value> {
         self.send(Method::GET, path, None).await
     }
 
-    /// Sends HEAD, and returns false if the response is 404.
+    /// Sends a HEAD request. Returns false if the response is 404.
     ///
     /// # Errors
-    /// As [`send`](Self::send), except for [`ErrorKind::NotFound`].
+    /// The errors of [`send`](Self::send), except for [`ErrorKind::NotFound`].
     pub async fn has(&self, path: &str) -> Result<bool> {
         match self.send(Method::HEAD, path, None).await {
             Ok(_) => Ok(true),
@@ -72,7 +72,7 @@ impl ServerClient {
     /// # Errors
     /// - [`ErrorKind::Malformed`], [`ErrorKind::Invalid`], [`ErrorKind::NotFound`] or
     ///   [`ErrorKind::Conflict`] for 400, 422, 404 and 409, with the problems in the response.
-    /// - [`ErrorKind::Upstream`] for other errors, and if the server does not answer.
+    /// - [`ErrorKind::Upstream`] for other errors, and if the server does not respond.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let url = format!("{}{path}", self.base);
         let mut request = Request::get(&url);
@@ -110,7 +110,7 @@ impl ServerClient {
         Err(Error::new(kind, format!("{detail}{hint}")).with_problems(problems))
     }
 
-    /// Sends `request` without a token, and waits at most [`RESPONSE_TIMEOUT`] for the whole
+    /// Sends `request` without a token, and waits at most [`RESPONSE_TIMEOUT`] for the complete
     /// response.
     pub(crate) async fn exchange(&self, mut request: Request<'_>) -> Result<Reply> {
         (request.timeout, request.limit_bytes) = (RESPONSE_TIMEOUT, RESPONSE_BYTES_MAX);

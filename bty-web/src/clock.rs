@@ -1,9 +1,9 @@
-//! The clock of the system. Outside the domain, which gets the time as an argument.
+//! The system clock. It is outside the domain, whose functions take the time as an argument.
 
 use crate::domain::time::Time;
 
 impl Time {
-    /// Now, by the clock of the system.
+    /// Returns the current time of the system clock.
     #[must_use]
     pub fn now() -> Self {
         Self(jiff::Timestamp::now().as_millisecond())

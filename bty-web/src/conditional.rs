@@ -35,7 +35,7 @@ impl Conditions {
                 }
                 () => continue,
             };
-            // a tag that is not UTF-8 is not one of this server, and matches nothing anyway
+            // a tag that is not UTF-8 was not created by this server, and matches nothing
             let value = String::from_utf8_lossy(value);
             match field {
                 Some(before) => *before = format!("{before}, {value}"),
@@ -52,18 +52,18 @@ impl Conditions {
     }
 }
 
-/// The validators of a representation, which conditions are compared with.
+/// The validators of a representation, with which conditions are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Validators<'a> {
     /// `ETag`, with its quotes.
     pub etag: &'a str,
-    /// `Last-Modified`; `None` when the response has no such field.
+    /// `Last-Modified`; `None` if the response has no such header.
     pub modified: Option<SystemTime>,
     /// Length in bytes; while it is unknown, ranges are ignored.
     pub len: Option<u64>,
 }
 
-/// The status of a response to a GET or HEAD request, and the bytes that it carries.
+/// The status of a response to a GET or HEAD request, and the bytes to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// 200: all bytes.
@@ -79,7 +79,7 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// The status of the response.
+    /// Returns the status of the response.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -91,7 +91,7 @@ impl Selection {
         }
     }
 
-    /// The value of `Content-Range` for a representation of `len` bytes.
+    /// Returns the value of `Content-Range` for a representation of `len` bytes.
     #[must_use]
     pub fn content_range(self, len: u64) -> Option<String> {
         match self {
@@ -102,7 +102,7 @@ impl Selection {
     }
 }
 
-/// Decides what to send, in the order of section 13.2.2. `Range` counts for GET only.
+/// Decides what to send, in the order of section 13.2.2. `Range` applies only to GET.
 #[must_use]
 pub fn select(conditions: &Conditions, is_head: bool, current: &Validators<'_>) -> Selection {
     let modified = current.modified.map(whole_second);
@@ -112,7 +112,7 @@ pub fn select(conditions: &Conditions, is_head: bool, current: &Validators<'_>) 
         }
         (None, Some(date)) => match (parse_date(date), modified) {
             (Some(date), Some(modified)) => modified <= date,
-            // an invalid date is ignored, and so is any if the representation has none
+            // an invalid date is ignored, and so is any date if the representation has none
             _ => true,
         },
         (None, None) => true,
@@ -133,7 +133,7 @@ pub fn select(conditions: &Conditions, is_head: bool, current: &Validators<'_>) 
     let (Some(range), Some(len), false) = (&conditions.range, current.len, is_head) else {
         return Selection::Whole;
     };
-    // otherwise the client would append a part of another version to what it has
+    // otherwise the client would append a part of another version to the bytes it already has
     let is_same_version =
         conditions.if_range.as_deref().is_none_or(|validator| match validator.trim() {
             tag if tag.starts_with('"') || tag.starts_with("W/") => {
@@ -144,7 +144,7 @@ pub fn select(conditions: &Conditions, is_head: bool, current: &Validators<'_>) 
     if is_same_version { parse_range(range, len) } else { Selection::Whole }
 }
 
-/// The entity tags of a list. A comma may be part of a tag.
+/// Returns the entity tags of a list. A tag may contain a comma.
 fn tags_of(list: &str) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     let is_end = move |c: char| {
@@ -172,8 +172,8 @@ fn whole_second(time: SystemTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// Parses a single range of bytes. Everything else is ignored, as section 14.2 allows: several
-/// ranges, other units, invalid ranges.
+/// Parses a single byte range. Ignores everything else, as section 14.2 allows: several ranges,
+/// other units, invalid ranges.
 fn parse_range(text: &str, len: u64) -> Selection {
     let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
         true => text.parse::<u64>().ok(),
@@ -257,7 +257,7 @@ mod tests {
         {
             assert_eq!(selected(&[range, ("If-Range", other)]), Selection::Whole, "{other}");
         }
-        // a range past the end of a shorter version is no error either
+        // a range past the end of a shorter version is not an error either
         assert_eq!(selected(&[("Range", "bytes=20-"), ("If-Range", "\"b\"")]), Selection::Whole);
     }
 

@@ -1,6 +1,6 @@
-//! The configuration of a server: its keys, the model that they are parsed into, and the loader.
+//! The configuration of a server: its keys, the structure they are parsed into, and the loader.
 //!
-//! All problems are found at the start and reported at once.
+//! All problems are found at startup and reported together.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,62 +34,62 @@ pub(crate) use outbound::proxies;
 /// The configuration of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Password of the admin, or its argon2 hash; none for a server without a password.
+    /// Password of the admin, or its argon2 hash; `None` for a server without a password.
     pub password: Option<String>,
-    /// The password is set but empty, which is a mistake.
+    /// True if the password is set but empty, which is a mistake.
     pub password_is_empty: bool,
-    /// The operator wants a server without a password.
+    /// True if the operator explicitly wants a server without a password.
     pub open_is_wanted: bool,
     /// Address and port to listen at.
     pub listen: SocketAddr,
-    /// URL by which browsers and machines reach the server; none to take it from each request.
+    /// URL at which browsers and machines reach the server; `None` to take it from each request.
     pub public_url: Option<String>,
     /// Proxies whose `X-Forwarded-*` headers are trusted.
     pub trusted_proxies: Networks,
-    /// Secret that cookies are signed with; none to generate one and store it.
+    /// Secret that signs cookies; `None` to generate and store one.
     pub session_secret: Option<String>,
     /// Log filter, in the syntax of `RUST_LOG`.
     pub log: String,
-    /// The log is JSON, one line per event.
+    /// True for a JSON log with one line per event.
     pub logs_json: bool,
     /// How the server reaches other servers.
     pub network: OutboundNetwork,
     /// Directory of the database.
     pub state_dir: PathBuf,
-    /// The state may be on a network file system.
+    /// True if the state may be on a network file system.
     pub state_may_be_remote: bool,
-    /// Directory of the artifacts of the live environment.
+    /// Directory of the live environment's files.
     pub boot_dir: PathBuf,
-    /// Directory of the artifacts that are installed with the program. They are used for names that
-    /// the boot directory does not have.
+    /// Directory of the live environment's files that are installed with the program. They are used
+    /// for names that the boot directory lacks.
     pub boot_seed_dir: PathBuf,
-    /// Directory of the documentation as a site. It need not exist.
+    /// Directory of the documentation site. It need not exist.
     pub site_dir: PathBuf,
     /// Directory of the backups.
     pub backup_dir: PathBuf,
-    /// Catalog file that is imported at the start, if it exists.
+    /// Catalog file that is imported at startup, if it exists.
     pub catalog_file: PathBuf,
-    /// URL of a cache host elsewhere that machines fetch images through; empty for none, or for the
-    /// one in this process.
+    /// URL of an external cache host through which machines download images. Empty for none, or for
+    /// the one in this process.
     pub cache_url: String,
-    /// This process is a cache host without a server.
+    /// True if this process is a cache host without a server.
     pub is_cache_only: bool,
-    /// Address and options of the cache host in this process; none if there is none.
+    /// Address and options of the cache host in this process; `None` if it runs none.
     pub cache: Option<(SocketAddr, CacheOptions)>,
-    /// Options that a cache host in this process would have.
+    /// Options of a cache host in this process, whether it runs or not.
     pub cache_options: CacheOptions,
-    /// Address that it would listen at.
+    /// Listen address of a cache host in this process, whether it runs or not.
     pub cache_listen: SocketAddr,
-    /// The TFTP server runs in this process.
+    /// True if the TFTP server runs in this process.
     pub tftp_is_embedded: bool,
     /// Address and UDP port of the TFTP server.
     pub tftp_listen: SocketAddr,
     /// Directory of the files that the TFTP server serves.
     pub tftp_root: PathBuf,
-    /// Host of the TFTP server that machines use; empty for the one in this process or of the cache
+    /// Host of the TFTP server that machines use; empty for the one in this process or on the cache
     /// host.
     pub tftp_probe_host: String,
-    /// Maximum number of backups at a time.
+    /// Maximum number of concurrent backups.
     pub backup_max_parallel: usize,
     /// Maximum size of an upload in bytes.
     pub max_upload_bytes: u64,
@@ -99,30 +99,31 @@ pub struct Config {
     pub limits: Limits,
     /// Every value as text, and where it was set.
     pub values: BTreeMap<&'static str, (String, Origin)>,
-    /// Files that were read, the strongest last.
+    /// Files that were read, in increasing precedence.
     pub files: Vec<PathBuf>,
-    /// File that changes in the browser are written to; none if `--config` names the files.
+    /// File to which changes in the browser are written; `None` if `--config` names the files.
     pub own_file: Option<PathBuf>,
     /// Valid but suspicious settings, logged at startup.
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// True when the documentation is installed as a site.
+    /// True if the documentation site is installed.
     #[must_use]
     pub fn has_site(&self) -> bool {
         self.site_dir.join("index.html").is_file()
     }
 
-    /// The path of [`public_url`](Self::public_url): `/bty` for `http://h/bty`, empty for most.
+    /// Returns the path of [`public_url`](Self::public_url): `/bty` for `http://h/bty`, usually
+    /// empty.
     #[must_use]
     pub fn root(&self) -> String {
         let url = self.public_url.as_deref().and_then(|url| url.parse::<url::Url>().ok());
         url.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
     }
 
-    /// A client for addresses that operators enter. It reaches neither this host nor its link,
-    /// except for the networks in `cache.reach`.
+    /// Returns a client for URLs that operators enter. It contacts neither this host nor its local
+    /// link, except for the networks in `cache.reach`.
     #[must_use]
     pub fn guarded_client(&self) -> Client {
         let mut options = self.network.options();
@@ -131,7 +132,7 @@ impl Config {
         Client::new(options)
     }
 
-    /// Host and port of the TFTP server that machines use.
+    /// Returns host and port of the TFTP server that machines use.
     #[must_use]
     pub fn tftp_probe(&self) -> (String, u16) {
         let listen = self.tftp_listen;
@@ -147,7 +148,7 @@ impl Config {
         (host, listen.port())
     }
 
-    /// Options of the TFTP server in this process.
+    /// Returns the options of the TFTP server in this process.
     #[must_use]
     pub fn tftp(&self) -> TftpOptions {
         TftpOptions {
@@ -159,7 +160,8 @@ impl Config {
         }
     }
 
-    /// All values as TOML, with a comment that says where each was set. Secrets are `(set)`.
+    /// Returns all values as TOML, each with a comment that says where it was set. Secrets are
+    /// replaced with `(set)`.
     #[must_use]
     pub fn shown(&self) -> String {
         let mut text: String =
@@ -178,11 +180,12 @@ impl Config {
         text
     }
 
-    /// Refuses to serve at `listen` without a password, unless the operator wants that. On the
-    /// loopback interface only users of this host can reach the server.
+    /// Refuses to listen on `listen` without a password, unless the operator explicitly wants that.
+    /// Only users of this host can reach a server on the loopback interface.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid), with what to do.
+    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid); the message says how to
+    /// fix it.
     pub fn check_login(&self, listen: SocketAddr) -> Result<()> {
         let why = if self.password_is_empty {
             "it is set, but empty; set a password, or remove the setting"

@@ -1,8 +1,8 @@
-//! Machines, plans, events, catalog and settings, and the rules about them. Pure: no I/O, no clock,
-//! no HTTP, no SQL.
+//! Machines, plans, events, the catalog and settings, and the rules that govern them. Pure: no I/O,
+//! no clock, no HTTP, no SQL.
 //!
-//! Functions take the time, random tokens and the evaluation of plans as arguments, so that a
-//! simulation runs the same code as a real boot.
+//! Functions take the time, random tokens and the plan evaluator as arguments, so a simulation runs
+//! the same code as a real boot.
 
 pub mod error;
 pub mod event;

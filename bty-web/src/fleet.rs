@@ -1,9 +1,9 @@
 //! The simulated fleet: machines that boot from a server over HTTP and check its decisions. A seed
-//! decides when they crash, and when they lose, repeat or delay messages.
+//! determines when they crash, and when they lose, repeat or delay messages.
 //!
 //! Each machine knows what an operator ordered and what is on its disk. A decision of the server is
 //! a *violation* if it leads to a write that nobody ordered, boots a half-written disk, or repeats
-//! a flash that was completed. A run with the same seed repeats the same faults.
+//! a completed flash. A run with the same seed repeats the same faults.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,7 +46,7 @@ pub struct FleetOptions {
     pub image: Option<String>,
 }
 
-/// Plans that the machines are assigned, in turn.
+/// Plans to which the machines are assigned, in turn.
 const PLANS: [&str; 5] =
     ["bty-flash-once", "bty-flash-always", "bty-inventory", "bty-tui", "ipxe-exit"];
 
@@ -54,7 +54,7 @@ const PLANS: [&str; 5] =
 ///
 /// # Errors
 /// - [`ErrorKind::Upstream`](crate::domain::error::ErrorKind::Upstream) if the server does not
-///   answer.
+///   respond.
 /// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) if its catalog has no image.
 pub async fn run(server: &ServerClient, options: &FleetOptions) -> Result<FleetRunReport> {
     let image = match &options.image {

@@ -1,52 +1,52 @@
-//! Holds the layers of the server and the directions between crates: reads the sources, collects
-//! what each file names, and compares that with what its layer may know.
+//! Tests the layers of the server and the dependencies between crates: reads the sources, collects
+//! the names in each file, and compares them with the rules.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A layer, and the modules of this crate that it may name. `shared` stands for [`SHARED`].
+/// Layers, each with the modules of this crate that it may use. `shared` means [`SHARED`].
 const LAYERS: [(&str, &[&str]); 7] = [
     ("domain", &["domain"]),
     ("store", &["store", "domain", "shared"]),
     ("cache", &["cache", "store", "domain", "shared"]),
     ("tftp", &["tftp", "domain", "shared"]),
-    // cache and tftp for their counts, config for types of options
+    // cache and tftp for their counters, config for types of options
     ("services", &["services", "store", "cache", "tftp", "domain", "config", "shared"]),
     ("http", &["http", "services", "domain", "config", "shared"]),
     ("shared", &["domain", "shared"]),
 ];
 
-/// Modules without a layer, which know the domain only.
+/// Modules without a layer, which may use only the domain.
 const SHARED: [&str; 6] = ["blocking", "clock", "conditional", "durable", "random", "state_dir"];
 
-/// Crates that only some modules may name.
+/// Crates that only some modules may use.
 const OWNERS: [(&str, &[&str]); 7] = [
     ("rusqlite", &["store"]),
     ("rusqlite_migration", &["store"]),
-    // outside of HTTP: types of methods and headers
+    // outside of http, only for the types of methods and headers
     ("axum", &["http", "server", "client", "command", "conditional", "fleet"]),
     ("axum_extra", &["http"]),
     ("askama", &["http"]),
     ("clap", &["command", "fleet"]),
-    // not the domain, which waits for nothing
+    // not the domain, which is never asynchronous
     (
         "tokio",
         &["blocking", "cache", "command", "fleet", "http", "server", "services", "store", "tftp"],
     ),
 ];
 
-/// What a file may name although its layer may not, each with the reason.
+/// Exceptions: files and what they may use beyond the rules, each with the reason.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    // the key that cookies are signed with is of the type of the cookie jar
+    // the type of the cookie key comes from the cookie jar
     ("services/auth.rs", "axum_extra"),
     // they send the files of the cache host
     ("http/sendfile.rs", "cache"),
     ("http/api/cache.rs", "cache"),
-    // names of boot programs
+    // for the names of boot programs
     ("http/pxe/boot_files.rs", "tftp"),
 ];
 
-/// What a crate may not depend on.
+/// Crates, each with the crates on which it must not depend.
 const DIRECTIONS: [(&str, &[&str]); 4] = [
     ("bty", &["askama", "axum", "bty-script", "bty-web", "clap", "pyo3", "rhai", "rusqlite"]),
     ("bty-script", &["askama", "axum", "bty-web", "pyo3", "rusqlite"]),
@@ -108,7 +108,7 @@ fn crates_depend_in_one_direction() {
     }
 }
 
-/// All files of this crate, by their paths below `src/`.
+/// Returns all files of this crate, with their paths below `src/`.
 fn sources() -> impl Iterator<Item = (String, PathBuf)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut dirs, mut files) = (vec![root.clone()], Vec::new());
@@ -128,7 +128,7 @@ fn sources() -> impl Iterator<Item = (String, PathBuf)> {
         .map(move |path| (path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), path))
 }
 
-/// The module right below the crate that a file belongs to.
+/// Returns the top-level module that a file belongs to.
 fn module_of(file: &str) -> &str {
     file.split('/').next().unwrap().trim_end_matches(".rs")
 }
@@ -140,13 +140,13 @@ fn layer_of(module: &str) -> &str {
 /// The root of a path in a source.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {
-    /// A module right below this crate.
+    /// A top-level module of this crate.
     Own(String),
-    /// A crate, or anything else that a path may begin with.
+    /// A crate, or anything else at the start of a path.
     Foreign(String),
 }
 
-/// The roots of all paths in a file, `use` groups included.
+/// Returns the roots of all paths in a file, including those in `use` groups.
 fn names(path: &Path, file: &str) -> BTreeSet<Name> {
     let tokens = tokens(&std::fs::read_to_string(path).unwrap());
     let mut found = BTreeSet::new();
@@ -160,7 +160,8 @@ fn names(path: &Path, file: &str) -> BTreeSet<Name> {
             }
             "super" => {
                 let ups = tokens[i..].chunks(2).take_while(|pair| *pair == ["super", "::"]).count();
-                // as many as the path has parts lead to the crate, else into the same layer
+                // enough `super`s to leave all directories lead to the crate root, fewer into the
+                // same layer
                 if ups >= file.split('/').count() {
                     let members = first_segments(&tokens[i + 2 * ups..]);
                     found.extend(members.into_iter().filter(|m| is_module(m)).map(Name::Own));
@@ -174,13 +175,13 @@ fn names(path: &Path, file: &str) -> BTreeSet<Name> {
     found
 }
 
-/// True for a module right below the crate.
+/// True for a top-level module.
 fn is_module(name: &str) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     root.join(format!("{name}.rs")).exists()
 }
 
-/// The first segments of `a::b`, or of all members of `{a::b, c}`.
+/// Returns the first segments of `a::b`, or of all members of `{a::b, c}`.
 fn first_segments(tokens: &[String]) -> Vec<String> {
     if tokens.first().is_none_or(|token| token != "{") {
         return tokens.first().cloned().into_iter().collect();
@@ -205,7 +206,8 @@ fn first_segments(tokens: &[String]) -> Vec<String> {
     found
 }
 
-/// Identifiers, `::` and single characters of a source, without comments and texts.
+/// Returns the identifiers, `::` and single characters of a source, without comments and string
+/// literals.
 fn tokens(source: &str) -> Vec<String> {
     let chars: Vec<char> = source.chars().collect();
     let (mut tokens, mut i) = (Vec::new(), 0);
@@ -240,7 +242,7 @@ fn tokens(source: &str) -> Vec<String> {
     tokens
 }
 
-/// Length of a text in quotes, with escapes.
+/// Returns the length of a string literal with escapes.
 fn text_len(chars: &[char]) -> usize {
     let mut i = 1;
     while i < chars.len() && chars[i] != '"' {
@@ -249,7 +251,7 @@ fn text_len(chars: &[char]) -> usize {
     i + 1
 }
 
-/// Length of `r#"…"#`.
+/// Returns the length of `r#"…"#`.
 fn raw_text_len(chars: &[char]) -> usize {
     let end = chars[3..].windows(2).position(|pair| pair == ['"', '#']);
     end.map_or(chars.len(), |end| end + 5)

@@ -1,13 +1,13 @@
 //! The bty server: it tells each machine of a fleet what to do at its next network boot, and
 //! records what was written to which disk.
 //!
-//! A machine is known by its MAC address and is assigned a *plan*: a script that decides at each
-//! contact whether the machine boots its disk or the live environment, and what is flashed. This
-//! crate is the library behind the `bty-web` command; start with [`server::serve`].
+//! A machine is identified by its MAC address and is assigned a *plan*: a script that decides at
+//! each contact whether the machine boots its disk or the live environment, and which image is
+//! flashed. This crate is the library behind the `bty-web` command; start with [`server::serve`].
 //!
 //! # Layers
 //!
-//! Each layer imports only those below it, which a test holds:
+//! Each layer imports only those below it; a test enforces this:
 //!
 //! | module | what it does |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! | [`store`] | SQLite: the database, and all SQL |
 //! | [`domain`] | the rules for machines, plans and events. Pure: no I/O, no clock |
 //!
-//! Beside them, with only [`store`] and [`domain`] below:
+//! Besides these layers, with only [`store`] and [`domain`] below them:
 //!
 //! | module | what it does |
 //! |---|---|

@@ -1,9 +1,9 @@
 //! Random tokens.
 
-/// 128 random bits, as 32 hexadecimal digits.
+/// Returns 128 random bits as 32 hexadecimal digits.
 ///
 /// # Panics
-/// If the system has no source of random numbers: no token would be safe then.
+/// If the system has no source of random numbers, because no token would be safe.
 #[must_use]
 pub fn random_token() -> String {
     let mut bytes = [0_u8; 16];

@@ -1,4 +1,4 @@
-//! Assembly and lifecycle: opens the state, starts what serves, and stops in order.
+//! Assembly and lifecycle: opens the state, starts the services, and stops them in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::state_dir::{self, StateLock, Use};
 use crate::tftp::{FirstRequest, TftpOptions, TftpServer};
 use crate::{store, tftp};
 
-/// How long connections and jobs may take to end by themselves when the server stops.
+/// Time for connections and jobs to end by themselves when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs a server until `stop` ends.
@@ -36,17 +36,17 @@ const GRACE: Duration = Duration::from_secs(10);
 /// - [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) if the database cannot be
 ///   opened.
 pub async fn serve(config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    // a port that is in use is reported before any file is created
+    // report a port in use before creating any file
     let listener = listen_at(config.listen, "BTY_SERVER_PORT").await?;
     let _lock = claim(&config)?;
     let app = open(config).await?;
     serve_at(app, listener, stop).await
 }
 
-/// Runs a cache host without a server until `stop` ends. Its state, login and events are its own.
+/// Runs a cache host without a server until `stop` ends. It has its own state, login and events.
 ///
 /// # Errors
-/// As [`serve`].
+/// The errors of [`serve`].
 pub async fn serve_cache(
     mut config: Config,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -54,7 +54,7 @@ pub async fn serve_cache(
     let listen = config.cache_listen;
     let listener = listen_at(listen, "BTY_CACHE_LISTEN").await?;
     config.is_cache_only = true;
-    // the port of URLs when a request does not tell
+    // the port of URLs, if a request does not contain it
     config.listen = listen;
     config.cache = Some((listen, config.cache_options.clone()));
     let _lock = claim(&config)?;
@@ -70,8 +70,8 @@ pub async fn serve_cache(
     close(&app).await
 }
 
-/// Starts the first script process, so that neither the first machine nor the first page waits for
-/// it.
+/// Starts the first script process, so that neither the first machine nor the first page has to
+/// wait for it.
 fn warm_up_workers(app: &App) {
     let decide = app.decide();
     drop(blocking(move || {
@@ -99,7 +99,7 @@ fn claim(config: &Config) -> Result<StateLock> {
     state_dir::claim(&config.state_dir, Use::State { may_be_remote: config.state_may_be_remote })
 }
 
-/// Binds `address`; `variable` is the setting to name if that fails.
+/// Binds `address`. If that fails, the error names the setting `variable`.
 async fn listen_at(address: SocketAddr, variable: &str) -> Result<TcpListener> {
     TcpListener::bind(address)
         .await
@@ -133,8 +133,8 @@ async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
     Ok(())
 }
 
-/// Runs a TFTP server without a server until `stop` ends. At the address `metrics`, `/metrics` and
-/// `/healthz` are served over HTTP.
+/// Runs a TFTP server without a server until `stop` ends. Serves `/metrics` and `/healthz` over
+/// HTTP at the address `metrics`.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) if an address cannot be used.
@@ -164,8 +164,8 @@ pub async fn serve_tftp(
     tftp::serve(server, stop).await
 }
 
-/// Runs the TFTP server of this process until the server stops. The first request of each client
-/// becomes an event.
+/// Runs the TFTP server of this process until the server stops. Records an event for the first
+/// request of each client.
 async fn start_tftp(app: &Arc<App>) -> Result<()> {
     let (shared, runtime) = (Arc::clone(app), tokio::runtime::Handle::current());
     let server = TftpServer::new(app.config.tftp(), move |first: FirstRequest| {
@@ -191,7 +191,7 @@ async fn start_tftp(app: &Arc<App>) -> Result<()> {
     tftp::serve(server, async move { waiting.stopped().await }).await
 }
 
-/// Logs the start and all warnings about the configuration, and records the event.
+/// Logs the start and all warnings about the configuration, and records an event.
 async fn announce(app: &Arc<App>, what: &str, address: SocketAddr) -> Result<()> {
     for warning in &app.config.warnings {
         tracing::warn!("{warning}");
@@ -210,7 +210,7 @@ async fn announce(app: &Arc<App>, what: &str, address: SocketAddr) -> Result<()>
     Ok(())
 }
 
-/// Closes the database after jobs have ended, so that their results are recorded.
+/// Closes the database after all jobs have ended, so that their results are recorded.
 async fn close(app: &Arc<App>) -> Result<()> {
     let _ = tokio::time::timeout(GRACE, app.jobs.drain()).await;
     let db = app.db.clone();
@@ -220,9 +220,9 @@ async fn close(app: &Arc<App>) -> Result<()> {
 /// Serves an opened server on a bound socket.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) if the address of the cache
-/// host cannot be used, [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) if the
-/// database fails.
+/// - [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) if the address of the cache
+///   host cannot be used.
+/// - [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) if the database fails.
 pub async fn serve_at(
     app: Arc<App>,
     listener: TcpListener,
@@ -246,7 +246,7 @@ pub async fn serve_at(
                 tracing::error!(%error, "cannot serve TFTP");
                 let event =
                     NewEvent::new("tftp.failed", "tftp", format!("cannot serve TFTP: {error}"));
-                // it is in the log already
+                // the error is already in the log
                 let _ = shared.record(event.with(error.details())).await;
             }
         });
@@ -266,14 +266,14 @@ pub async fn serve_at(
         Connections::new(limits, app.config.trusted_proxies.clone(), Arc::clone(&app.metrics));
     let serve = |stream, peer, permit: Permit| permit.serve_http(stream, peer, router.clone());
     end_in_time(&app, connections.serve(listener, stopping, serve)).await;
-    // the cache host records how its fills ended before the database closes
+    // the cache host records the end of its fills before the database closes
     if let Some(objects) = objects {
         objects.await.map_err(Error::internal)??;
     }
     close(&app).await
 }
 
-/// Waits until `serving` has ended, but no longer than [`GRACE`] after the server stops.
+/// Waits until `serving` has ended, but at most [`GRACE`] after the server is asked to stop.
 async fn end_in_time(app: &Arc<App>, serving: impl Future<Output = ()>) {
     tokio::select! {
         () = serving => {}
@@ -320,8 +320,8 @@ async fn prune_events(app: Arc<App>) {
     }
 }
 
-/// Imports the catalog file of the configuration, if it exists. Entries that an operator has
-/// deleted are not imported again.
+/// Imports the configured catalog file, if it exists. Does not restore entries that an operator has
+/// deleted.
 async fn import_file(app: Arc<App>) {
     let path = &app.config.catalog_file;
     if !path.is_file() {

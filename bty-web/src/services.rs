@@ -1,5 +1,5 @@
-//! Use cases: what the server does for its pages, its API and its machines. Services know the
-//! domain and the store, never HTTP.
+//! Use cases: what the server does for its pages, its API and its machines. Services use the domain
+//! and the store, never HTTP.
 
 pub mod access;
 pub mod app;

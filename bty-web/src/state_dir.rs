@@ -1,8 +1,8 @@
-//! Checks and locks of state directories and cache directories, before anything is written to them.
+//! Checks and locks state and cache directories before anything is written to them.
 //!
-//! SQLite in WAL mode shares memory between its connections and relies on file locks. On network
-//! file systems neither is safe, so a state there is refused, unless the operator promises that no
-//! other host uses it.
+//! SQLite in WAL mode shares memory between its connections and relies on file locks. Both are
+//! unsafe on network file systems, so the server refuses a state there, unless the operator
+//! promises that no other host uses it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt as _;
@@ -25,7 +25,7 @@ const LOCK: &str = "state.lock";
 /// Files that a process opens for writing.
 const FILES: [&str; 4] = [LOCK, "state.db", "state.db-wal", "state.db-shm"];
 
-/// The lock of a directory. It is held until this is dropped or the process ends.
+/// The lock of a directory, held until this is dropped or the process ends.
 pub struct StateLock(#[allow(dead_code)] File);
 
 impl StateLock {
@@ -63,7 +63,7 @@ pub enum Use {
 }
 
 impl Use {
-    /// The environment variable that names another directory.
+    /// Returns the environment variable that selects another directory.
     fn variable(self) -> &'static str {
         match self {
             Self::State { .. } => "BTY_PATHS_STATE_DIR",
@@ -73,15 +73,15 @@ impl Use {
 }
 
 /// Checks `dir`, creates it if it does not exist, and locks it. Logs a warning if it is usable but
-/// risky.
+/// unsafe.
 ///
 /// # Errors
 /// - [`ErrorKind::Conflict`] if it is on a network file system, cannot be written, has too little
-///   free space, or is used by another process. The message says what to do.
+///   free space, or is used by another process. The message says how to fix it.
 /// - [`ErrorKind::Internal`] if its file system cannot be examined.
 pub fn claim(dir: &Path, purpose: Use) -> Result<StateLock> {
     let refuse = |why: String| Err(Error::new(ErrorKind::Conflict, why));
-    // the nearest ancestor that exists, since the directory may have to be created
+    // the nearest existing ancestor, because the directory may not exist yet
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
     if let Use::State { may_be_remote } = purpose {
@@ -114,14 +114,14 @@ fn remote(dir: &Path, name: &str) -> String {
     )
 }
 
-/// Free space for unprivileged processes in the file system of `dir`, in bytes; none if it cannot
-/// be determined.
+/// Returns the free space for unprivileged processes in the file system of `dir`, in bytes; `None`
+/// if it cannot be determined.
 pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
     rustix::fs::statvfs(dir).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Why there is not enough space for a change of the state in `dir`; none if there is enough, or it
-/// cannot be determined.
+/// Returns why there is not enough space to change the state in `dir`; `None` if there is enough,
+/// or if it cannot be determined.
 #[must_use]
 pub fn shortage(dir: &Path) -> Option<String> {
     let free = free_bytes(dir)?;
@@ -133,8 +133,8 @@ pub fn shortage(dir: &Path) -> Option<String> {
     ))
 }
 
-/// Why `dir` has not enough space or is read-only; none if it is usable. `existing` is its nearest
-/// ancestor.
+/// Returns why `dir` has too little space or is read-only; `None` if it is usable. `existing` is
+/// its nearest existing ancestor.
 fn lack_of_space(existing: &Path, dir: &Path, purpose: Use) -> Result<Option<String>> {
     let stat = rustix::fs::statvfs(existing).map_err(std::io::Error::from)?;
     let (shown, variable) = (dir.display(), purpose.variable());
@@ -143,7 +143,7 @@ fn lack_of_space(existing: &Path, dir: &Path, purpose: Use) -> Result<Option<Str
             "{shown} is on a read-only file system: mount it for writing, or name another directory with {variable}"
         )));
     }
-    // a cache evicts objects when space is short
+    // a cache evicts objects when space runs short
     if purpose == Use::Objects {
         return Ok(None);
     }
@@ -155,7 +155,7 @@ fn lack_of_space(existing: &Path, dir: &Path, purpose: Use) -> Result<Option<Str
             "{shown} has room for {free}, and needs {min} at least: delete something there, such as old backups, or name another directory with {variable}"
         )));
     }
-    // a file system without a fixed number of inodes reports 0 of them
+    // a file system without a fixed number of inodes reports 0
     if stat.f_files > 0 && stat.f_favail == 0 {
         return Ok(Some(format!(
             "{shown} is on a file system without free inodes: delete some files"
@@ -171,7 +171,7 @@ fn lack_of_space(existing: &Path, dir: &Path, purpose: Use) -> Result<Option<Str
 fn writable(dir: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     for name in FILES {
-        // only the lock file is created here; the database creates the others
+        // create only the lock file; the database creates the others
         match OpenOptions::new()
             .write(true)
             .create(name == LOCK)
@@ -201,18 +201,18 @@ fn unwritable(dir: &Path, purpose: Use, e: &std::io::Error) -> String {
 enum Place {
     /// On this host.
     Local,
-    /// On another host; with the name of its type.
+    /// On another host; contains the name of its type.
     Remote(String),
-    /// Implemented by a program, which may have the files from anywhere; with the name of its type.
+    /// Implemented by a program, which may store its files anywhere; contains the name of its type.
     Unknown(String),
 }
 
-/// Magic number of FUSE and of virtiofs, which uses its protocol. Only the name of the type tells
-/// what implements it.
+/// Magic number of FUSE, and of virtiofs, which uses the FUSE protocol. Only the name of the type
+/// identifies the implementation.
 const FUSE: u32 = 0x6573_5546;
 
-/// Magic numbers in `statfs` of network file systems, and of cluster file systems, which several
-/// hosts may have mounted.
+/// `statfs` magic numbers of network file systems, and of cluster file systems, which several hosts
+/// may have mounted.
 const REMOTE: [(u32, &str); 14] = [
     (0x6969, "NFS"),
     (0x517B, "SMB"),
@@ -230,7 +230,7 @@ const REMOTE: [(u32, &str); 14] = [
     (0x1983_0326, "BeeGFS"),
 ];
 
-/// Substrings of FUSE types whose files are elsewhere.
+/// Substrings of FUSE types that store their files on other hosts.
 const REMOTE_PROGRAMS: [&str; 14] = [
     "sshfs",
     "gluster",
@@ -266,7 +266,7 @@ impl Place {
         }
         let fs_type = fs_type().unwrap_or_else(|| "fuse".to_owned());
         match fs_type.as_str() {
-            // a block device of this host, such as NTFS
+            // a block device of this host, such as one with NTFS
             "fuseblk" => Self::Local,
             name if REMOTE_PROGRAMS.iter().any(|program| name.contains(program)) => {
                 Self::Remote(fs_type)
@@ -276,7 +276,8 @@ impl Place {
     }
 }
 
-/// The type of the file system with this device number, from the text of `/proc/self/mountinfo`.
+/// Returns the type of the file system with this device number, from the text of
+/// `/proc/self/mountinfo`.
 fn fs_type(mounts: &str, major: u32, minor: u32) -> Option<String> {
     let device = format!("{major}:{minor}");
     let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some(&device))?;

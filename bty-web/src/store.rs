@@ -1,5 +1,5 @@
-//! The database: the only place that names SQL. One file a table; functions take a [`Connection`],
-//! so that several of them can be one transaction.
+//! The database: the only module that contains SQL, one file per table. Functions take a
+//! [`Connection`], so several calls can share one transaction.
 
 pub mod access;
 pub mod cache;
@@ -16,7 +16,7 @@ mod time;
 
 pub use database::{Connection, Database, EventSink, Transaction};
 
-/// A pattern for `LIKE … ESCAPE '\'` that matches `text` anywhere in a column.
+/// Returns a pattern for `LIKE … ESCAPE '\'` that matches `text` anywhere in a column.
 fn anywhere(text: &str) -> String {
     let mut pattern = String::from("%");
     for c in text.chars() {

@@ -1,12 +1,12 @@
-//! TFTP: serves the boot programs that firmware asks for, by name and read only.
+//! TFTP: serves boot programs to firmware, by name and read-only.
 //!
 //! ```text
 //!  firmware ─► RRQ ─► listener ─► file name ─► file in memory ─► DATA blocks
 //! ```
 //!
-//! There is one listener per address of this host, so that a client is answered from the address
-//! that it asked. Until a client replies, its address may be spoofed: what it is sent before is
-//! bounded, and so is the memory that it can make this host use.
+//! There is one listener per address of this host, so that the response comes from the address that
+//! the client contacted. Until a client replies, its address may be spoofed. Both the data sent
+//! before the reply and the memory used for it are therefore bounded.
 
 mod listen;
 mod names;

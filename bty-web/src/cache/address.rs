@@ -1,5 +1,5 @@
-//! The address of an object on its origin, its encoding in a URL of the cache host, and the key of
-//! the cached object.
+//! The URL of an object at its origin, its encoding in a URL of the cache host, and the key of the
+//! cached object.
 
 use std::str::FromStr;
 
@@ -11,13 +11,13 @@ use url::Url;
 
 use crate::domain::error::{Error, ErrorKind, Result};
 
-/// Longer addresses are refused.
+/// Maximum length of a URL in bytes.
 const ADDRESS_BYTES_MAX: usize = 4096;
 
-/// Key of an object, and name of its file: a SHA-256, as 64 hexadecimal digits.
+/// Key of an object, and name of its file: a SHA-256 in 64 hexadecimal digits.
 pub type Key = Digest;
 
-/// The address of an object on its origin.
+/// The URL of an object at its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// On a web server.
@@ -65,7 +65,7 @@ impl Address {
     /// # Errors
     /// [`ErrorKind::Malformed`] if it is not Base64, or not an address.
     pub fn decode(text: &str) -> Result<Self> {
-        // some clients percent-encode the padding, as they would in a query
+        // some clients percent-encode the padding, as in a query
         let text = text.replace("%3D", "=").replace("%3d", "=");
         let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
         let decoded = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
@@ -79,8 +79,8 @@ impl Address {
             .parse()
     }
 
-    /// The key of the object: the hash of a web address, with its query only if `keep_query`, or
-    /// of the digest of a registry's blob. A tag must be resolved to a digest first.
+    /// Returns the key of the object: the hash of a web URL, with its query only if `keep_query`,
+    /// or the digest of a registry's blob. A tag must first be resolved to a digest.
     #[must_use]
     pub fn key(&self, keep_query: bool) -> Key {
         match self {
@@ -98,7 +98,7 @@ impl Address {
         }
     }
 
-    /// `host:port`, without a port if the address has none.
+    /// Returns `host:port`, or only the host if the URL has no port.
     #[must_use]
     pub fn host(&self) -> String {
         match self {
@@ -110,7 +110,7 @@ impl Address {
         }
     }
 
-    /// Scheme, host and port of the origin, the unit by which a catalog allows addresses.
+    /// Returns scheme, host and port of the origin, the unit in which a catalog allows URLs.
     #[must_use]
     pub fn origin(&self) -> String {
         match self {
@@ -119,7 +119,7 @@ impl Address {
         }
     }
 
-    /// Host and port to connect to; none if the address has no host.
+    /// Returns the host and port to connect to; `None` if the URL has no host.
     #[must_use]
     pub fn target(&self) -> Option<(String, u16)> {
         match self {
@@ -132,14 +132,14 @@ impl Address {
     }
 }
 
-/// The key of a registry's blob, which is the same in every repository.
+/// Returns the key of a registry's blob, which is the same in every repository.
 #[must_use]
 pub fn blob_key(digest: Digest) -> Key {
     Digest::of(format!("sha256:{digest}").as_bytes())
 }
 
-/// The URL of `origin` on the cache host at `base`: `/b/<address>/<name>`. With `sha256`, the cache
-/// host refuses to send other bytes.
+/// Returns the URL of `origin` on the cache host at `base`: `/b/<address>/<name>`. With `sha256`,
+/// the cache host refuses to send content with any other digest.
 #[must_use]
 pub fn blob_url(base: &str, origin: &str, name: &str, sha256: Option<&str>) -> String {
     let encoded = URL_SAFE_NO_PAD.encode(origin);

@@ -1,4 +1,4 @@
-//! Eviction: which objects are removed when there is not enough space.
+//! Eviction: removes objects when space runs short.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,16 +13,16 @@ use crate::domain::event::NewEvent;
 use crate::state_dir::free_bytes;
 use crate::store::cache::{self as rows, ObjectRecord};
 
-/// Space on the disk that the cache leaves to others.
+/// Disk space that the cache leaves free.
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// What was evicted: an object, or an interrupted fill, which has no record.
+/// An evicted object, or an evicted interrupted fill, which has no record.
 type Evicted = Vec<(Key, Option<ObjectRecord>)>;
 
 impl Storage {
-    /// Makes space for the fill of `key`, which will have `total` bytes, `here` of them on the disk
-    /// already. Interrupted fills go first, then objects, the least recently used first. Pinned
-    /// objects and those being read stay.
+    /// Makes space for the fill of `key`, which will have `total` bytes, `here` of which are
+    /// already on disk. Evicts interrupted fills first, then the least recently used objects. Keeps
+    /// pinned objects and those being read.
     ///
     /// # Errors
     /// [`ErrorKind::Full`] if nothing else can be evicted.
@@ -49,7 +49,7 @@ impl Storage {
         made
     }
 
-    /// Removes files and entries of the index until the fill fits, and lists them in `evicted`.
+    /// Removes files and index entries until the fill fits, and adds them to `evicted`.
     fn evict_until_fits(
         &self,
         key: &Key,
@@ -100,17 +100,17 @@ impl Storage {
     }
 }
 
-/// A fill that was interrupted and is not running again.
+/// Returns a fill that was interrupted and is not running.
 fn interrupted(index: &Index) -> Option<Key> {
     index.parts.keys().find(|part| !index.fills.contains_key(part)).copied()
 }
 
-/// The object that was used longest ago, of those that nobody is reading or has pinned.
+/// Returns the least recently used object that is neither pinned nor being read.
 fn least_recently_used(index: &Index) -> Option<Key> {
     let idle = index
         .objects
         .values()
-        // the index has one reference, each reader another one
+        // the index holds one reference, and each reader another one
         .filter(|object| !object.is_pinned() && Arc::strong_count(object) == 1);
     idle.min_by_key(|object| object.used_at()).map(|object| object.record.key)
 }

@@ -1,4 +1,4 @@
-//! The state of a fill, which clients wait on while they read its file.
+//! The state of a fill, which clients wait for while they read its file.
 
 use std::fs::File;
 use std::sync::atomic::AtomicU64;
@@ -12,24 +12,24 @@ use super::object::CacheObject;
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
 
-/// What the origin's response headers tell about an object.
+/// The origin's response headers for an object.
 #[derive(Clone, Debug)]
 pub struct FillHead {
-    /// `ETag` that clients see, with its quotes.
+    /// `ETag` for clients, with its quotes.
     pub etag: String,
-    /// Length in bytes; none if the origin does not send it.
+    /// Length in bytes; `None` if the origin does not send it.
     pub len_bytes: Option<u64>,
-    /// The file that is being filled.
+    /// The file being filled.
     pub file: Arc<File>,
 }
 
-/// How far a fill is.
+/// The progress of a fill.
 #[derive(Clone, Debug)]
 pub(super) enum FillProgress {
-    /// The origin has not answered yet.
+    /// The origin has not responded yet.
     Waiting,
     /// This many bytes can be read. The last byte is withheld until the digest is verified, so that
-    /// no client takes a wrong object for a complete one.
+    /// no client mistakes a corrupt object for a complete one.
     Filling(u64),
     Whole(Arc<CacheObject>),
     Failed(Error),
@@ -39,19 +39,20 @@ pub(super) enum FillProgress {
 pub struct Fill {
     /// Key that the object will have.
     pub key: Key,
-    /// Address on its origin.
+    /// URL at its origin.
     pub address: String,
     /// When the fill was requested.
     pub started_at: Time,
     /// Cancels the transfer.
     pub(super) cancel: CancelToken,
-    /// Bytes of disk space that count as used: the expected length of the object, or what is there.
+    /// Disk space that counts as used, in bytes: the expected length of the object, or the bytes
+    /// received so far.
     pub(super) reserved_bytes: AtomicU64,
     /// Set before `progress` leaves [`FillProgress::Waiting`].
     pub(super) head: Mutex<Option<FillHead>>,
     pub(super) progress: watch::Sender<FillProgress>,
-    /// Digests that clients expect. If there are some and the object has none of them, it is not
-    /// kept.
+    /// Digests that clients expect. If there are any and the object has none of them, it is
+    /// discarded.
     pub(super) expected: Mutex<Vec<Digest>>,
 }
 
@@ -69,13 +70,13 @@ impl Fill {
         }
     }
 
-    /// What the origin has told about the object; none until it answers.
+    /// Returns the origin's response headers for the object; `None` until the origin responds.
     #[must_use]
     pub fn head(&self) -> Option<FillHead> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Number of bytes that clients can read.
+    /// Returns the number of bytes that clients can read.
     #[must_use]
     pub fn done_bytes(&self) -> u64 {
         match &*self.progress.borrow() {
@@ -85,7 +86,7 @@ impl Fill {
         }
     }
 
-    /// Waits until the origin has answered.
+    /// Waits until the origin has responded.
     ///
     /// # Errors
     /// The error of the fill if it fails first.

@@ -1,4 +1,4 @@
-//! The queue of fills: one per object, a few at a time.
+//! The queue of fills: one per object, with a limited number running concurrently.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -15,13 +15,13 @@ use super::transfer::Transfers;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Actor;
 
-/// Maximum number of transfers at a time. Further fills wait.
+/// Maximum number of concurrent transfers. Further fills wait.
 const TRANSFERS_MAX: usize = 8;
 
 /// Maximum number of fills, waiting or running. Further ones are refused.
 const FILLS_MAX: usize = 256;
 
-/// How long the end of all transfers is waited for when the server stops.
+/// How long to wait for all transfers to end when the server stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct FillQueue {
@@ -53,7 +53,7 @@ impl FillQueue {
             if let Some(found) = storage.open(&index, &request.key, false) {
                 return Ok(found);
             }
-            // its file was removed behind the cache's back
+            // its file was removed by something other than the cache
             index.objects.remove(&request.key);
         }
         let running = index.fills.get(&request.key).map(Arc::clone);
@@ -78,12 +78,12 @@ impl FillQueue {
         Ok(Lookup::Filling(fill))
     }
 
-    /// Runs the transfer once it has a permit.
+    /// Runs the transfer once a permit is available.
     fn start(&self, fill: Arc<Fill>, declared: Option<Digest>, actor: Actor) {
         let (transfers, permits) = (Arc::clone(&self.transfers), Arc::clone(&self.permits));
         tokio::spawn(async move {
             let permit = permits.acquire_owned().await;
-            // on a thread of its own: a transfer blocks for minutes
+            // on its own thread: a transfer can block for minutes
             let (shared, own) = (Arc::clone(&transfers), Arc::clone(&fill));
             let spawned = std::thread::Builder::new().name("cache-fill".into()).spawn(move || {
                 let _permit = permit;
@@ -96,14 +96,14 @@ impl FillQueue {
         });
     }
 
-    /// Cancels a fill. What has arrived is discarded.
+    /// Cancels a fill and discards the bytes already received.
     pub(super) fn cancel(&self, key: &Key) -> Result<()> {
         let found = self.transfers.storage.index().fills.get(key).cloned();
         found.ok_or_else(|| Error::not_found(format!("the fill {key}")))?.cancel.cancel();
         Ok(())
     }
 
-    /// Cancels all fills because the server stops. What has arrived is kept.
+    /// Cancels all fills because the server is stopping, and keeps the bytes already received.
     pub(super) async fn stop(&self) {
         self.transfers.is_stopping.store(true, Ordering::SeqCst);
         let storage = &self.transfers.storage;

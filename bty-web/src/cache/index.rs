@@ -1,4 +1,4 @@
-//! What the cache host holds, in memory.
+//! The in-memory index of cached objects.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use super::object::CacheObject;
 use crate::domain::time::Time;
 use crate::store::cache::PartRecord;
 
-/// Everything that is cached or being filled, by key. The file of each object in `objects` exists
-/// while the lock on the index is held: a file and its entry are removed under the same lock.
+/// Everything that is cached or being filled, by key. While the lock on the index is held, the file
+/// of each object in `objects` exists: a file and its entry are removed under the same lock.
 #[derive(Default)]
 pub(super) struct Index {
     pub(super) objects: HashMap<Key, Arc<CacheObject>>,
     pub(super) fills: HashMap<Key, Arc<Fill>>,
-    /// Durable parts of interrupted and of running fills.
+    /// Durable parts of interrupted and running fills.
     pub(super) parts: HashMap<Key, PartRecord>,
-    /// Digests of tags by address, and when the registry was asked.
+    /// Digests of tags by URL, and when the registry was asked.
     pub(super) tags: HashMap<String, (Digest, Time)>,
 }
 
 impl Index {
-    /// The key of `address`. That of a tag is known only after the tag was resolved.
+    /// Returns the key of `address`; for a tag, only once it has been resolved.
     pub(super) fn key_of(&self, address: &Address, keep_query: bool) -> Key {
         self.digest_of(address).map_or_else(|| address.key(keep_query), blob_key)
     }
 
-    /// The digest that an address in a registry refers to, as far as it is known here.
+    /// Returns the digest that a registry URL refers to, if it is known.
     fn digest_of(&self, address: &Address) -> Option<Digest> {
         let Address::Registry(reference) = address else { return None };
         let named =
@@ -43,7 +43,8 @@ impl Index {
         self.objects.contains_key(key) || self.fills.contains_key(key)
     }
 
-    /// Bytes of complete objects, of interrupted fills, and reserved by running fills.
+    /// Returns the bytes of complete objects and interrupted fills, and those reserved by running
+    /// fills.
     pub(super) fn used_bytes(&self) -> u64 {
         let objects: u64 = self.objects.values().map(|object| object.record.size_bytes).sum();
         let parts: u64 = self

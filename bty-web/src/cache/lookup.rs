@@ -6,16 +6,16 @@ use std::sync::Arc;
 use super::fill::Fill;
 use super::object::CacheObject;
 
-/// An object that is cached, or being filled.
+/// A cached object, or one that is being filled.
 #[derive(Clone)]
 pub enum Lookup {
     /// The object is complete.
     Whole {
-        /// The object. It is not evicted while this reference exists.
+        /// The object. It cannot be evicted while this reference exists.
         object: Arc<CacheObject>,
-        /// Its file. It stays readable after an operator has deleted the object.
+        /// Its file. It stays readable even if an operator deletes the object.
         file: Arc<File>,
-        /// The origin did not answer whether the object has changed.
+        /// True if the origin did not respond when asked whether the object has changed.
         is_stale: bool,
     },
     /// The object is being transferred from its origin.

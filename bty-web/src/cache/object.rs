@@ -1,4 +1,4 @@
-//! A complete object, and what changes about it while it is served.
+//! A complete object, and the data that changes while it is served.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
@@ -8,11 +8,10 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::time::Time;
 use crate::store::cache::ObjectRecord;
 
-/// A complete object. It is not evicted while anybody but the index holds a reference to it.
+/// A complete object. It cannot be evicted while anything but the index holds a reference to it.
 #[derive(Debug)]
 pub struct CacheObject {
-    /// The record as it was loaded. Hits, times and pin are outdated: see
-    /// [`current`](Self::current).
+    /// The record as loaded. Its hits, times and pin are outdated; see [`current`](Self::current).
     pub record: ObjectRecord,
     hits: AtomicU64,
     used_at: AtomicI64,
@@ -33,7 +32,7 @@ impl CacheObject {
         }
     }
 
-    /// The record with the hits, times and pin of now.
+    /// Returns the record with the current hits, times and pin.
     #[must_use]
     pub fn current(&self) -> ObjectRecord {
         ObjectRecord {
@@ -72,12 +71,12 @@ impl CacheObject {
         self.is_pinned.store(is_pinned, Ordering::Relaxed);
     }
 
-    /// Returns whether hits or times have changed since the last call.
+    /// Returns true if hits or times have changed since the last call.
     pub(super) fn take_unsaved(&self) -> bool {
         self.is_unsaved.swap(false, Ordering::Relaxed)
     }
 
-    /// Fails with [`ErrorKind::Upstream`] if the client expects other bytes.
+    /// Fails with [`ErrorKind::Upstream`] if the client expects different content.
     pub(super) fn check_digest(&self, expected: Option<Digest>) -> Result<()> {
         match expected {
             Some(digest) if digest != self.record.sha256 => {

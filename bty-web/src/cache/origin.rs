@@ -1,4 +1,4 @@
-//! Short questions to origins: what a tag points to, and whether an object has changed.
+//! Short requests to origins: which digest a tag points to, and whether an object has changed.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -12,16 +12,17 @@ use super::address::Address;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::store::cache::ObjectRecord;
 
-/// Maximum number of questions at a time; each takes a thread.
+/// Maximum number of concurrent requests; each occupies a thread.
 const QUESTIONS_MAX: usize = 32;
 
-/// How long an origin may take to answer.
+/// Maximum response time of an origin.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Number of locks that all addresses share.
+/// Number of locks, shared by all URLs.
 const LOCKS: usize = 64;
 
-/// Asks origins, with short timeouts and without retries: there is an answer without them too.
+/// Asks origins, with short timeouts and no retries, because the cache can respond without their
+/// answer.
 pub(super) struct OriginClient {
     client: Client,
     permits: Semaphore,
@@ -43,22 +44,22 @@ impl OriginClient {
         }
     }
 
-    /// Waits until nobody else asks about `address`. The caller then looks again whether the answer
-    /// has arrived in the meantime.
+    /// Waits until no other request asks about `address`. The caller must then check whether the
+    /// answer has arrived in the meantime.
     pub(super) async fn lock(&self, address: &str) -> MutexGuard<'_, ()> {
         let hash = self.hasher.hash_one(address) % LOCKS as u64;
         self.locks[usize::try_from(hash).unwrap_or_default()].lock().await
     }
 
-    /// The digest that the tag in `reference` points to.
+    /// Returns the digest that the tag in `reference` points to.
     pub(super) async fn resolve(&self, reference: &OciReference) -> Result<Digest> {
         let (client, reference) = (self.client.clone(), reference.clone());
         let blob = self.ask(move |cancel| client.resolve_oci(&reference, cancel)).await?;
         Ok(blob.digest)
     }
 
-    /// Whether the object at `address` is still the recorded version. An origin that sends neither
-    /// a version nor a length is believed to have the same.
+    /// Returns whether the object at `address` is still the recorded version. If the origin sends
+    /// neither a version nor a length, the object counts as unchanged.
     pub(super) async fn is_unchanged(
         &self,
         address: &Address,
@@ -72,7 +73,7 @@ impl OriginClient {
         Ok(has_same_len && (version.is_none() || version == record.version))
     }
 
-    /// Runs `question` on a thread of its own, since it blocks, for at most [`ANSWER_TIMEOUT`].
+    /// Runs `question`, which blocks, on its own thread for at most [`ANSWER_TIMEOUT`].
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&CancelToken) -> bty::Result<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Which origins clients may have objects fetched from.
+//! The origins from which clients may fetch objects.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -12,20 +12,20 @@ use super::address::Address;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::network::{Networks, is_public, is_routable};
 
-/// How long resolving the name of an origin may take. After that the check is left to the client,
-/// which does it again when it connects.
+/// Maximum time to resolve the name of an origin. After that, only the client checks the address,
+/// when it connects.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Decides whether an origin may be contacted on behalf of a client:
+/// Decides whether the cache host may contact an origin for a client:
 ///
 /// 1. If the operator names origins (`cache.origins`), only those.
-/// 2. Else, beside a catalog, only the origins of its images.
-/// 3. Else, only public addresses, and the networks in `cache.reach`.
+/// 2. Otherwise, if there is a catalog, only the origins of its images.
+/// 3. Otherwise, only public addresses, and the networks in `cache.reach`.
 ///
-/// Objects that are cached or being filled already are served in cases 2 and 3.
+/// In cases 2 and 3, objects that are already cached or being filled are served in any case.
 pub(super) struct OriginPolicy {
     origins: Origins,
-    /// Origins of the catalog; none for a cache host without a catalog.
+    /// Origins of the catalog; `None` for a cache host without a catalog.
     catalog: Option<RwLock<Arc<HashSet<String>>>>,
     may_reach: MayReach,
 }
@@ -41,7 +41,7 @@ impl OriginPolicy {
         }
     }
 
-    /// The addresses that a client may connect to, for the time after the name was resolved.
+    /// Returns the IP addresses that a client may connect to, checked after the name is resolved.
     pub(super) fn may_reach(&self) -> MayReach {
         Arc::clone(&self.may_reach)
     }
@@ -53,7 +53,7 @@ impl OriginPolicy {
         }
     }
 
-    /// Checks `address` without resolving its name. `is_held` tells that the object is cached or
+    /// Checks `address` without resolving its name. `is_held` means that the object is cached or
     /// being filled.
     pub(super) fn check_name(&self, address: &Address, is_held: bool) -> Result<()> {
         let host = address.host();
@@ -86,14 +86,15 @@ impl OriginPolicy {
         Err(Error::new(ErrorKind::Forbidden, detail))
     }
 
-    /// Like [`check_name`](Self::check_name), but resolves the name if its addresses decide. The
-    /// client checks again when it connects; this check exists for its clear error message.
+    /// Like [`check_name`](Self::check_name), but resolves the name if the decision depends on its
+    /// IP addresses. The client checks them again when it connects; this check provides a clearer
+    /// error message.
     pub(super) async fn check(&self, address: &Address, is_held: bool) -> Result<()> {
         self.check_name(address, is_held)?;
         let is_decided = self.catalog.is_some() || !self.origins.is_empty() || is_held;
         let target = address.target().filter(|_| !is_decided && host_ip(address).is_none());
         let Some(target) = target else { return Ok(()) };
-        // behind a proxy this host may be unable to resolve names
+        // behind a proxy, this host may be unable to resolve names
         let Ok(Ok(found)) =
             tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(target)).await
         else {
@@ -108,8 +109,8 @@ impl OriginPolicy {
         }
     }
 
-    /// Like [`check`](Self::check), for an operator, who may fetch from any origin beside a
-    /// catalog.
+    /// Like [`check`](Self::check), but for an operator, who may fetch from any origin if there is
+    /// a catalog.
     pub(super) async fn check_operator(&self, address: &Address, is_held: bool) -> Result<()> {
         match self.catalog.is_none() || !self.origins.is_empty() {
             true => self.check(address, is_held).await,
@@ -131,22 +132,22 @@ fn unreachable(address: &Address, ip: IpAddr) -> Error {
     Error::new(ErrorKind::Forbidden, detail)
 }
 
-/// The IP address of an origin whose host is written as one.
+/// Returns the IP address of an origin whose host is an IP address.
 fn host_ip(address: &Address) -> Option<IpAddr> {
     let (host, _) = address.target()?;
     let ip: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
     Some(ip.to_canonical())
 }
 
-/// Patterns of origins that an operator allows.
+/// Patterns of allowed origins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins(Vec<String>);
 
 impl FromStr for Origins {
     type Err = String;
 
-    /// Parses patterns that are separated by commas or spaces: `example.org`, `*.example.org`,
-    /// `example.org:8443`, or a prefix of an address such as `https://example.org/images/`.
+    /// Parses patterns separated by commas or spaces: `example.org`, `*.example.org`,
+    /// `example.org:8443`, or the prefix of a URL such as `https://example.org/images/`.
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split([',', ' ']).filter(|part| !part.is_empty());
         let is_pattern = |part: &str| match part.split_once("://") {
@@ -166,7 +167,7 @@ impl FromStr for Origins {
 }
 
 impl Origins {
-    /// True if no pattern is given.
+    /// True if there are no patterns.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -179,7 +180,8 @@ impl Origins {
         let bare = host.rsplit_once(':').map_or(host.as_str(), |(bare, _)| bare);
         let matches = |pattern: &String| match (pattern.contains("://"), pattern.strip_prefix("*."))
         {
-            // only whole components: https://h/images does not allow https://h/images-of-others
+            // match only whole path components: https://h/images does not allow
+            // https://h/images-of-others
             (true, _) => text
                 .to_ascii_lowercase()
                 .strip_prefix(pattern.trim_end_matches('/'))
@@ -247,7 +249,7 @@ mod tests {
                 "{refused}"
             );
         }
-        // naming the origin would not be enough
+        // allowing the origin by name must not be enough
         for address in ["http://127.0.0.1/x", "http://localhost/x", "http://0x7f.1/x"] {
             let refused = refusal(&policy, address).unwrap();
             assert!(refused.contains("its network in cache.reach"), "{refused}");

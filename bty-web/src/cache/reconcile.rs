@@ -1,4 +1,4 @@
-//! The start of a cache host: compares the database with the files in the directory.
+//! Startup of the cache host: compares the database with the files in the directory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +11,7 @@ use crate::domain::event::NewEvent;
 use crate::store::cache as rows;
 use crate::store::database::Database;
 
-/// Loads the index. Records without a file of the right length are deleted, and so are files
-/// without a record.
+/// Loads the index. Deletes records without a file of the right length, and files without a record.
 pub(super) fn reconcile(dir: &Path, db: &Database) -> Result<Index> {
     let (objects, parts, tags) =
         db.read_blocking(|conn| Ok((rows::objects(conn)?, rows::parts(conn)?, rows::tags(conn)?)))?;
@@ -50,7 +49,7 @@ pub(super) fn reconcile(dir: &Path, db: &Database) -> Result<Index> {
     Ok(index)
 }
 
-/// Removes files that are named like an object or a fill and have no record.
+/// Removes files that are named like an object or a fill but have no record.
 fn remove_orphans(dir: &Path, index: &Index) -> Result<()> {
     for entry in std::fs::read_dir(dir)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -58,7 +57,7 @@ fn remove_orphans(dir: &Path, index: &Index) -> Result<()> {
             Some(key) => key.parse().map(|key: Key| index.parts.contains_key(&key)),
             None => name.parse().map(|key: Key| index.objects.contains_key(&key)),
         };
-        // other files are not the cache's, and stay
+        // keep other files, which do not belong to the cache
         if is_known.is_ok_and(|is_known| !is_known) {
             super::storage::remove_file(&entry.path());
         }

@@ -1,5 +1,5 @@
-//! Requests for objects in HTTP, and the responses to them, without a connection: whoever serves
-//! the connection sends the head and then the bytes of the file.
+//! Requests for objects over HTTP, and the responses to them, independent of a connection. The code
+//! that handles the connection sends the head and then the bytes of the file.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct BlobRequest<'a> {
     pub query: &'a str,
     /// True for HEAD.
     pub is_head: bool,
-    /// The conditional header fields, and `Range`.
+    /// Its conditional headers, and `Range`.
     pub conditions: Conditions,
 }
 
@@ -33,7 +33,7 @@ impl BlobRequest<'_> {
         path == "/blob" || path.starts_with("/b/")
     }
 
-    /// The address on the origin, and the digest that the client expects.
+    /// Returns the URL at the origin, and the digest that the client expects.
     pub(super) fn target(&self) -> Result<(Address, Option<Digest>)> {
         let field = |name: &str| {
             let mut fields = form_urlencoded::parse(self.query.as_bytes());
@@ -54,11 +54,11 @@ impl BlobRequest<'_> {
     }
 }
 
-/// A response: its head, and where the bytes of its body are.
+/// A response: its head, and the location of its body.
 pub struct BlobResponse {
     /// HTTP status.
     pub status: u16,
-    /// Header fields, without those of the connection (`Connection`, `Transfer-Encoding`).
+    /// Headers, without those of the connection (`Connection`, `Transfer-Encoding`).
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub payload: Payload,
@@ -72,14 +72,14 @@ pub enum Payload {
     Bytes(BlobBody),
 }
 
-/// A range of the bytes of an object, which may still be filled.
+/// A byte range of an object, which may still be filling.
 #[derive(Clone)]
 pub struct BlobBody {
     /// The file with the bytes.
     pub file: Arc<File>,
     /// Offset of the first byte.
     pub start: u64,
-    /// Offset after the last byte; none if the length is not known yet.
+    /// Offset after the last byte; `None` if the length is not yet known.
     pub end: Option<u64>,
     fill: Option<Arc<Fill>>,
     expected: Option<Digest>,
@@ -92,7 +92,7 @@ impl BlobBody {
     /// `offset` itself if the object ends there.
     ///
     /// # Errors
-    /// As [`Fill::wait_for`]. The client must not take what it has for the whole object.
+    /// The errors of [`Fill::wait_for`]. The response must then not look complete to the client.
     pub async fn readable(&self, offset: u64) -> Result<u64> {
         match (&self.fill, self.end) {
             (Some(fill), end) => {
@@ -106,7 +106,7 @@ impl BlobBody {
 }
 
 impl BlobResponse {
-    /// A response without a body; `outcome` is the value of `X-Cache`.
+    /// Creates a response without a body; `outcome` is the value of `X-Cache`.
     pub(super) fn empty(status: u16, outcome: &str) -> Self {
         let headers =
             vec![("x-cache", outcome.to_owned()), ("cache-control", "no-cache".to_owned())];
@@ -125,7 +125,7 @@ impl BlobResponse {
         response
     }
 
-    /// The response to HEAD for `found`, which does not wait for the origin.
+    /// Creates the response to HEAD for `found`. Does not wait for the origin.
     pub(super) fn head(found: &Lookup, conditions: &Conditions) -> Self {
         match found {
             Lookup::Whole { object, .. } => {
@@ -143,7 +143,7 @@ impl BlobResponse {
         }
     }
 
-    /// The response to GET for `found`. Waits until the origin has answered.
+    /// Creates the response to GET for `found`. Waits until the origin has responded.
     pub(super) async fn get(
         found: Lookup,
         conditions: &Conditions,
@@ -178,7 +178,7 @@ impl BlobResponse {
         Ok(response)
     }
 
-    /// The head of a response with `selection` of an object.
+    /// Creates the head of a response with `selection` of an object.
     fn selected(
         selection: Selection,
         outcome: &str,
@@ -207,7 +207,7 @@ impl BlobResponse {
         response
     }
 
-    /// Length of the body in bytes; none if it is not known yet.
+    /// Returns the length of the body in bytes; `None` if it is not yet known.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
         match &self.payload {

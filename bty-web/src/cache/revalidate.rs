@@ -1,5 +1,4 @@
-//! Freshness: when an origin is asked again whether it has another version, and what is served when
-//! it does not answer.
+//! Freshness: when to ask an origin for a newer version, and what to serve if it does not respond.
 
 use std::sync::Arc;
 
@@ -16,21 +15,21 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::time::Time;
 use crate::store::cache as rows;
 
-/// After an origin did not answer, it is not asked again about the same address for this long.
+/// Time after a failed request during which the origin is not asked again about the same URL.
 const RETRY_AFTER_MS: i64 = 10_000;
 
-/// An address whose tag, if it has one, is resolved.
+/// A URL whose tag, if it has one, is resolved.
 pub(super) struct CacheRequest {
-    /// Address to fetch from: that of a registry has a digest.
+    /// URL to fetch from; a registry URL contains a digest.
     pub(super) address: Address,
     pub(super) key: Key,
-    /// Digest that the address contains.
+    /// Digest that the URL contains.
     pub(super) declared: Option<Digest>,
-    /// The registry did not answer what the tag points to now.
+    /// True if the registry did not respond when asked for the tag's current digest.
     pub(super) is_stale: bool,
 }
 
-/// Asks origins again once answers are older than `fresh_ms`.
+/// Asks origins again once their last answer is older than `fresh_ms`.
 pub(super) struct Revalidator {
     pub(super) storage: Arc<Storage>,
     pub(super) origin: OriginClient,
@@ -39,7 +38,7 @@ pub(super) struct Revalidator {
 }
 
 impl Revalidator {
-    /// Resolves the tag of an address in a registry, from memory while the answer is fresh.
+    /// Resolves the tag of a registry URL; from memory while the last answer is fresh.
     pub(super) async fn resolve(&self, address: &Address) -> Result<CacheRequest> {
         let Address::Registry(reference) = address else {
             return Ok(CacheRequest {
@@ -57,7 +56,7 @@ impl Revalidator {
         };
         let name = address.to_string();
         let is_tag = reference.tag().is_some();
-        // the digest and whether it is fresh
+        // the digest, and whether it is fresh
         let known = || {
             let index = self.storage.index();
             let named =
@@ -72,7 +71,7 @@ impl Revalidator {
             return Ok(request(digest, false));
         }
         let _lock = self.origin.lock(&name).await;
-        // another request may have asked while this one waited
+        // another request may have asked in the meantime
         let before = known();
         if let Some((digest, true)) = before {
             return Ok(request(digest, false));
@@ -107,8 +106,9 @@ impl Revalidator {
         written.await
     }
 
-    /// The complete object for `request`, after asking its origin if that is due. None if it must
-    /// be filled: it is not cached, or the origin has another version.
+    /// Returns the complete object for `request`, after asking its origin if that is due. Returns
+    /// `None` if the object must be filled, because it is not cached or the origin has a newer
+    /// version.
     ///
     /// # Errors
     /// [`ErrorKind::Upstream`](crate::domain::error::ErrorKind::Upstream) if the object does not
@@ -123,7 +123,7 @@ impl Revalidator {
         let mut is_stale = request.is_stale;
         if self.is_due(&object, expected) {
             let _lock = self.origin.lock(&object.record.address).await;
-            // another request may have asked while this one waited
+            // another request may have asked in the meantime
             object = match find() {
                 Some(object) => object,
                 None => return Ok(None),
@@ -150,8 +150,8 @@ impl Revalidator {
         Ok(found)
     }
 
-    /// An object with an unexpected digest is checked again sooner: the catalog may know of a newer
-    /// version than the cache.
+    /// Returns whether the origin should be asked. An object with an unexpected digest is checked
+    /// sooner: the catalog may know a newer version than the cache.
     fn is_due(&self, object: &CacheObject, expected: Option<Digest>) -> bool {
         let has_other_bytes = expected.is_some_and(|digest| digest != object.record.sha256);
         let fresh_ms = match has_other_bytes {
@@ -166,7 +166,7 @@ impl Revalidator {
         self.storage.remove_object(object, "cache.object.outdated", summary, Actor::System).await
     }
 
-    /// A time of the last check with which the next one is due after [`RETRY_AFTER_MS`].
+    /// Returns a time of the last check that makes the next one due after [`RETRY_AFTER_MS`].
     fn retry_later(&self) -> Time {
         Time::now().plus_ms(RETRY_AFTER_MS.min(self.fresh_ms) - self.fresh_ms)
     }

@@ -1,4 +1,4 @@
-//! Counters since the start of the process, and a snapshot of them.
+//! Counters of the cache host since the start of the process, and a snapshot of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ pub struct CacheCounters {
     pub joined: AtomicU64,
     /// Requests for objects that were not cached.
     pub misses: AtomicU64,
-    /// Responses from complete objects whose origin did not answer.
+    /// Responses from complete objects whose origin did not respond to a check.
     pub stale: AtomicU64,
     /// Fills that succeeded.
     pub fills: AtomicU64,
@@ -25,10 +25,10 @@ pub struct CacheCounters {
     pub fetched_bytes: AtomicU64,
 }
 
-/// The counters and the size of a cache host at one moment.
+/// A snapshot of the counters and the size of a cache host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheStats {
-    /// Bytes of complete objects, of interrupted fills, and reserved by running fills.
+    /// Bytes of complete objects and interrupted fills, and those reserved by running fills.
     pub used_bytes: u64,
     /// See [`CacheCounters::hits`].
     pub hits: u64,

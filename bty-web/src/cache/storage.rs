@@ -1,4 +1,4 @@
-//! The files of a cache host, the index of them, and their records in the database.
+//! The files of a cache host, their index, and their records in the database.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,15 +16,15 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::store::cache as rows;
 use crate::store::database::Database;
 
-/// The directory, its index and its records. An object's file is named by its key, that of a fill
-/// ends in `.part`.
+/// The directory, its index and its records. The file of an object is named by its key; that of a
+/// fill ends in `.part`.
 pub(super) struct Storage {
     pub(super) dir: PathBuf,
-    /// Limit of [`Index::used_bytes`]; none for the size of the disk.
+    /// Limit of [`Index::used_bytes`]; `None` if only the disk limits it.
     pub(super) max_bytes: Option<u64>,
     pub(super) db: Database,
     pub(super) counters: CacheCounters,
-    /// Not held across a write to the database, which can take as long as the disk does.
+    /// Never held across a database write, which can take as long as the disk needs.
     index: Mutex<Index>,
 }
 
@@ -45,7 +45,7 @@ impl Storage {
         self.dir.join(format!("{key}.part"))
     }
 
-    /// Opens a complete object. `index` is locked, so that its file is not removed meanwhile.
+    /// Opens a complete object. `index` must be locked, so that the file is not removed meanwhile.
     pub(super) fn open(&self, index: &Index, key: &Key, is_stale: bool) -> Option<Lookup> {
         let object = Arc::clone(index.objects.get(key)?);
         match File::open(self.path(key)) {
@@ -58,14 +58,14 @@ impl Storage {
         }
     }
 
-    /// The complete object with this key.
+    /// Returns the complete object with this key.
     pub(super) fn find(&self, key: &Key) -> Result<Arc<CacheObject>> {
         let found = self.index().objects.get(key).cloned();
         found.ok_or_else(|| Error::not_found(format!("the object {key}")))
     }
 
     /// Removes an object and its file, and records an event of this `kind`. Clients that are
-    /// reading the file read it to its end.
+    /// reading the file can read all of it.
     pub(super) async fn remove_object(
         &self,
         object: &Arc<CacheObject>,
@@ -104,7 +104,7 @@ impl Storage {
         });
     }
 
-    /// Writes hits and times that have changed since the last call.
+    /// Writes the hits and times that have changed since the last call.
     pub(super) async fn save_uses(&self) {
         let used: Vec<_> = self
             .index()
@@ -126,7 +126,7 @@ impl Storage {
     }
 }
 
-/// Removes a file that may be gone already.
+/// Removes a file, which may already be gone.
 pub(super) fn remove_file(path: &Path) {
     if let Err(e) = std::fs::remove_file(path)
         && e.kind() != std::io::ErrorKind::NotFound

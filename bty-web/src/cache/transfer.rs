@@ -1,4 +1,4 @@
-//! One transfer: from the origin to a file, which clients read while it grows.
+//! A transfer from the origin to a file, which clients read while it grows.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -21,20 +21,22 @@ use crate::domain::time::Time;
 use crate::random::random_token;
 use crate::store::cache::{self as rows, ObjectRecord, PartRecord};
 
-/// Bytes read from the origin at a time.
+/// Number of bytes per read from the origin.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// After this many bytes the file is synced, so that a resumed fill does not fetch them again.
+/// Number of bytes after which the file is synced, so that a resumed fill does not fetch them
+/// again.
 const SYNC_EVERY_BYTES: u64 = 64 << 20;
 
-/// Space is reserved in steps of this size for an object of unknown length.
+/// Step in which space is reserved for an object of unknown length.
 const RESERVE_STEP_BYTES: u64 = 256 << 20;
 
-/// Runs transfers, and records how they ended.
+/// Runs transfers, and records their outcomes.
 pub(super) struct Transfers {
     pub(super) storage: Arc<Storage>,
     client: Client,
-    /// Set before the transfers are cancelled because the server stops: they keep what has arrived.
+    /// Set before the transfers are cancelled because the server is stopping: they keep the bytes
+    /// already received.
     pub(super) is_stopping: AtomicBool,
 }
 
@@ -48,7 +50,7 @@ impl Transfers {
         Self { storage, client: Client::new(options), is_stopping: false.into() }
     }
 
-    /// Transfers an object. `declared` is the digest that its address contains.
+    /// Transfers an object. `declared` is the digest that its URL contains.
     pub(super) fn run(&self, fill: &Arc<Fill>, declared: Option<Digest>, actor: Actor) {
         let begun = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -58,8 +60,8 @@ impl Transfers {
         self.finish(fill, result, actor, Some(begun));
     }
 
-    /// Ends a fill: records the object and the event, updates the index, then tells the clients.
-    /// Clients are last, so that the object is found when they ask again.
+    /// Ends a fill: records the object and the event, updates the index, then notifies the clients.
+    /// Clients come last, so that they find the object when they ask again.
     pub(super) fn finish(
         &self,
         fill: &Arc<Fill>,
@@ -142,23 +144,24 @@ impl Transfers {
     }
 }
 
-/// The result of a transfer whose bytes are those of its address.
+/// The result of a transfer whose content matches the digest in its URL, if there is one.
 pub(super) struct Filled {
     object: Arc<CacheObject>,
-    /// Clients expect digests, and none of them is that of the object. It is not kept.
+    /// True if clients expect digests and none of them matches. The object is then discarded.
     is_unexpected: bool,
-    /// Offset at which an earlier fill was resumed; 0 if there was none.
+    /// Offset at which an earlier fill was resumed; 0 if it started from the beginning.
     resumed_at: u64,
 }
 
-/// A transfer whose origin has answered.
+/// A transfer whose origin has responded.
 struct Transfer<'a> {
     storage: &'a Storage,
     fill: &'a Fill,
     source: Source,
     declared: Option<Digest>,
     part: PartRecord,
-    /// The origin has a version and ranges, so that a later fill can resume this one.
+    /// True if the origin sends a version and supports ranges, so that a later fill can resume this
+    /// one.
     is_resumable: bool,
     file: File,
     hasher: Hasher,
@@ -182,7 +185,7 @@ impl<'a> Transfer<'a> {
         let etag = match (declared, &part) {
             (Some(digest), _) => format!("\"{digest}\""),
             (None, Some(part)) => part.etag.clone(),
-            // not that of the origin: it need not be unique among addresses
+            // not the origin's tag, which need not be unique among URLs
             (None, None) => format!("\"{}\"", random_token()),
         };
         let is_resumable = version.is_some() && source.is_seekable();
@@ -198,7 +201,7 @@ impl<'a> Transfer<'a> {
             version: version.unwrap_or_default(),
             kept_bytes: done,
         };
-        // the digest covers what an earlier fill has left
+        // the digest also covers the bytes left by an earlier fill
         let mut hasher = Hasher::new();
         file.seek(SeekFrom::Start(0))?;
         hasher.read(&mut file)?;
@@ -270,14 +273,14 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Tells clients how far they can read: to the last byte but one at most.
+    /// Publishes how far clients can read, which never includes the last byte.
     fn publish(&self) {
         let is_short = self.source.len_bytes().is_some_and(|len| self.done < len);
         let readable = if is_short { self.done } else { self.done.saturating_sub(1) };
         self.fill.progress.send_replace(FillProgress::Filling(readable));
     }
 
-    /// Makes what has arrived durable. The file is synced before the record says so.
+    /// Makes the received bytes durable. Syncs the file before the record is updated.
     fn sync(&mut self) -> Result<()> {
         self.file.sync_data().map_err(write_error)?;
         self.part.kept_bytes = self.done;
@@ -342,8 +345,8 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// Opens the file of a fill, which keeps its first `done` bytes. Allocates `len` bytes, so that a
-/// full disk is reported now and not in the middle.
+/// Opens the file of a fill, keeping its first `done` bytes. Allocates `len` bytes, so that a full
+/// disk is reported immediately and not during the transfer.
 fn open_part(storage: &Storage, fill: &Fill, done: u64, len: Option<u64>) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -359,7 +362,7 @@ fn open_part(storage: &Storage, fill: &Fill, done: u64, len: Option<u64>) -> Res
     Ok(file)
 }
 
-/// Cause of an error after which the bytes must not be kept.
+/// Cause of an error after which the bytes must be discarded.
 const WRONG_BYTES: &str = "wrong bytes";
 
 #[allow(clippy::needless_pass_by_value)] // the signature that map_err needs

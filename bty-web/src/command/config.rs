@@ -53,7 +53,7 @@ pub(crate) fn openapi() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A directory for the server whose routes are documented.
+/// Creates a directory for the server whose routes are documented.
 fn tempdir() -> Result<std::path::PathBuf> {
     let dir = std::env::temp_dir().join(format!("bty-web-{}", bty_web::random::random_token()));
     std::fs::create_dir(&dir)?;

@@ -8,7 +8,7 @@ use bty_web::fleet::{self, FleetOptions, FleetRunReport};
 use crate::print::{out, out_json};
 use crate::remote::{RemoteServer, table};
 
-/// Maximum number of violations that are listed.
+/// Maximum number of listed violations.
 const VIOLATIONS_LISTED: usize = 20;
 
 pub(crate) async fn run(server: &RemoteServer, options: FleetOptions) -> Result<ExitCode> {

@@ -8,7 +8,7 @@ use bty_web::client::ServerClient;
 use bty_web::config::Config;
 use bty_web::domain::error::{Error, ErrorKind, Result};
 
-/// A server that does not answer within this time is not healthy.
+/// Maximum response time of a healthy server.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Checks the server at `url`, or the one in `config`, or its cache host. Prints nothing if it is
@@ -40,7 +40,7 @@ pub(crate) fn run(
     })
 }
 
-/// An address to connect to, for one to listen at.
+/// Converts a listen address to an address to connect to.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -8,12 +8,12 @@ use tracing_subscriber::fmt::MakeWriter;
 #[derive(Clone, Copy)]
 pub(super) struct LogWriter {
     pub(super) is_json: bool,
-    /// The colors of the formatter are kept.
+    /// True to keep the colors of the formatter.
     pub(super) has_styles: bool,
 }
 
 impl LogWriter {
-    /// Escapes a record, which has no newline at its end.
+    /// Escapes a record, which has no trailing newline.
     fn escape(self, record: &str) -> String {
         if self.is_json {
             return text::escape_json(record).into_owned();
@@ -24,7 +24,7 @@ impl LogWriter {
         let mut parts = record.split('\x1b');
         let mut shown = parts.next().map(text::escape).unwrap_or_default().into_owned();
         for part in parts {
-            // the formatter does not escape all values: another sequence may come from a value
+            // the formatter does not escape all values, so any other sequence may come from a value
             shown.push_str(if STYLES.iter().any(|style| part.starts_with(style)) {
                 "\x1b"
             } else {
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    /// A hostile value as it is written to the log.
+    /// Returns a hostile value as it appears in the log.
     fn logged(is_json: bool, has_styles: bool) -> String {
         #[derive(Clone, Default)]
         struct Captured(Arc<Mutex<String>>);

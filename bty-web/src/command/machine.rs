@@ -60,8 +60,8 @@ pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// Assigns a machine. Only `changes` are sent for a known machine; an unknown one, and one that is
-/// ordered again, is saved as a whole.
+/// Assigns a machine. For a known machine, sends only `changes`. An unknown machine, or one that
+/// gets a new order, is saved as a whole.
 async fn set(
     server: &RemoteServer,
     mac: &str,
@@ -99,7 +99,7 @@ async fn set(
     }
 }
 
-/// The reference of an image, which is given by name or as a reference.
+/// Returns the reference of an image given by its name or its reference.
 async fn image_ref(server: &RemoteServer, image: &str) -> Result<Value> {
     if image.is_empty() {
         return Ok(Value::Null);

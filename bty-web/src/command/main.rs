@@ -1,6 +1,6 @@
-//! The `bty-web` command: starts servers, and operates one from a shell.
+//! The `bty-web` command: starts servers, and operates a server from a shell.
 
-// the binary speaks to a terminal
+// this binary prints to a terminal
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ mod transfer;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    // others than the user and group of the server may not read its state, secrets and backups
+    // only the user and group of the server may read its state, secrets and backups
     let mask = umask(Mode::empty());
     umask(mask | Mode::RWXO);
     let cli = Cli::parse();
@@ -60,11 +60,11 @@ fn check_output(code: ExitCode) -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     let named = cli.config;
     raise_file_limit();
-    // systemd has put the variables of its file into the environment of a service already
+    // systemd has already put the variables of its file into the environment of a service
     let load_service = |named: &[PathBuf]| Config::load(&Sources { env: &variable, named });
     let file = match named.is_empty() {
         true => EnvFile::find(variable),
-        // --config names the configuration of another server, which the file does not belong to
+        // --config names the configuration of another server, to which the file does not belong
         false => EnvFile::default(),
     };
     let warn = || {
@@ -72,7 +72,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             .iter()
             .for_each(|warning| eprintln!("warning: {}", bty::text::escape_lines(warning)));
     };
-    // a monitor need not be allowed to read the file: only the port is needed
+    // a monitor may lack permission to read the file, and needs only the port
     let load_quietly = |named: &[PathBuf]| {
         Config::load(&Sources { env: &|name| file.over(variable, name), named })
     };
@@ -112,11 +112,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
 }
 
-/// Raises the limit of open files to the maximum: a server has one for each client, and a shell
-/// starts with few.
+/// Raises the limit of open files to the maximum. A server has one for each client, and the default
+/// of a shell is low.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
-    // if that is not allowed the limit stays as it is
+    // if that is not allowed, the limit stays unchanged
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
@@ -124,8 +124,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Opens the database of a server that has run on this host. Commands never create one: it would
-/// not be that of the server.
+/// Opens the database of a server that has run on this host. Commands never create one, because it
+/// would not be the server's.
 fn existing_state(config: &Config) -> Result<Database> {
     let (dir, path) = (config.state_dir.display(), config.state_dir.join("state.db"));
     let next = "name the directory of the server's state with BTY_PATHS_STATE_DIR, or the server's configuration with --config";
@@ -141,8 +141,8 @@ fn existing_state(config: &Config) -> Result<Database> {
     }
 }
 
-/// Maximum number of threads that wait for the disk and for scripts. Each has memory of its own,
-/// and what they do is short.
+/// Maximum number of threads that wait for the disk and for scripts. Each thread needs memory, and
+/// their tasks are short.
 const BLOCKING_THREADS: usize = 16;
 
 /// Runs `work` on a new runtime.

@@ -1,4 +1,4 @@
-//! Results on stdout. Errors of writing are reported at the end of the command, see
+//! Prints results to stdout. Write errors are reported at the end of the command; see
 //! [`stdout`](bty_script::terminal::stdout).
 
 use std::io::Write as _;
@@ -17,8 +17,8 @@ macro_rules! out_json {
 
 pub(crate) use {out, out_json};
 
-/// Prints a text of several lines. On a terminal control characters are escaped; elsewhere it is
-/// printed unchanged.
+/// Prints text with several lines. On a terminal, control characters are escaped; elsewhere the
+/// text is unchanged.
 pub(crate) fn text(text: &str) {
     let mut screen = std::io::stdout().lock();
     let is_shown = std::io::IsTerminal::is_terminal(&screen);

@@ -1,4 +1,4 @@
-//! Options and output of the commands that talk to a server.
+//! Options and output of commands that use a server.
 
 use std::process::ExitCode;
 
@@ -65,7 +65,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-/// The text of a field; a dash if it is null or empty.
+/// Returns the text of a field; a dash if it is null or empty.
 pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),

@@ -1,4 +1,4 @@
-//! `bty-web serve`, `cache` and `tftp`: they run until the process gets SIGTERM or SIGINT.
+//! `bty-web serve`, `cache` and `tftp`, which run until the process receives SIGTERM or SIGINT.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -118,7 +118,7 @@ fn start_log(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Runs `work`, which ends once the process has got SIGTERM or SIGINT.
+/// Runs `work`, which ends once the process has received SIGTERM or SIGINT.
 fn run_until_signal<W: Future<Output = Result<()>>>(
     work: impl FnOnce(Stop) -> W,
 ) -> Result<ExitCode> {

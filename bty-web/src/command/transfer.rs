@@ -41,7 +41,7 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
         Use::State { may_be_remote: config.state_may_be_remote },
     )?;
     let now = Time::now();
-    // everything is read and checked before the database is opened for writing
+    // read and check everything before opening the database for writing
     let summary = if reference::is_database(&path) {
         let contents = bty_web::store::reference::read(&path)?;
         let db = Database::open(&config.state_dir.join("state.db"), ())?;

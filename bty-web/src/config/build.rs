@@ -1,4 +1,4 @@
-//! From text to the model: parses and checks the values of all keys.
+//! Parses and checks the values of all keys.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
@@ -13,7 +13,7 @@ use crate::cache::CacheOptions;
 use crate::domain::error::Result;
 use crate::domain::network::Networks;
 
-/// Shorter secrets of sessions can be guessed.
+/// Minimum length of a session secret. Shorter ones can be guessed.
 const SECRET_CHARS_MIN: usize = 32;
 
 /// Values that need parsing.
@@ -157,7 +157,7 @@ fn check_texts(values: &mut Values) {
     if !public_url.is_empty() && !public_url.parse().is_ok_and(is_web) {
         values.invalid("server.public_url", "an address such as https://bty.example:8443");
     } else if let Some(why) = not_a_base(&public_url) {
-        // the value is not shown: it may contain a password
+        // do not show the value: it may contain a password
         let origin = &values.values["server.public_url"].1;
         let why = format!(
             "the value ({origin}) has {why}; give an address such as https://bty.example:8443"
@@ -182,7 +182,7 @@ fn outbound(values: &Values, proxies: [Option<String>; 3]) -> OutboundNetwork {
     }
 }
 
-/// Why the paths of requests cannot be appended to this URL; none if they can.
+/// Returns why request paths cannot be appended to this URL; `None` if they can.
 fn not_a_base(text: &str) -> Option<&'static str> {
     let url: url::Url = text.parse().ok()?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~%/:[]".contains(c);

@@ -11,8 +11,8 @@ use super::{Config, Sources};
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::durable::{PRIVATE_FILE, write_durably};
 
-/// Why `key` cannot be changed in the file, as the rest of a sentence that begins with the key;
-/// none if it can.
+/// Returns why `key` cannot be changed in the file, phrased as the rest of a sentence that begins
+/// with the key; `None` if it can.
 #[must_use]
 pub fn obstacle(config: &Config, key: &str) -> Option<String> {
     if !KEYS.iter().any(|(known, ..)| *known == key) {
@@ -30,7 +30,8 @@ pub fn obstacle(config: &Config, key: &str) -> Option<String> {
     None
 }
 
-/// The value of `key` in the file, which takes effect at the next start; none if it is not set.
+/// Returns the value of `key` in the file, which takes effect at the next start; `None` if it is
+/// not set.
 #[must_use]
 pub fn pending(config: &Config, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(config.own_file.as_ref()?).ok()?;
@@ -39,8 +40,8 @@ pub fn pending(config: &Config, key: &str) -> Option<String> {
     toml_text(table.get(section)?.get(name)?)
 }
 
-/// Sets `key` in the file, or removes it if `text` is empty. The rest of the file stays as it is,
-/// comments included.
+/// Sets `key` in the file, or removes it if `text` is empty. Preserves the rest of the file,
+/// including comments.
 ///
 /// # Errors
 /// - [`ErrorKind::Conflict`] if the key cannot be changed in the file; see [`obstacle`].

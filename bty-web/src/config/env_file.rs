@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 /// Path of the file, as in `EnvironmentFile=` of the service.
 pub const PATH: &str = "/etc/bty/bty-web.env";
 
-/// Environment variable that names another file; empty for none.
+/// Environment variable with the path of another file; empty for no file.
 pub const VARIABLE: &str = "BTY_ENV_FILE";
 
-/// The variables of such a file.
+/// The variables of an environment file.
 #[derive(Clone, Debug, Default)]
 pub struct EnvFile {
-    /// The file that was read; none if it does not exist.
+    /// The file that was read; `None` if it does not exist.
     pub path: Option<PathBuf>,
     /// Variables by name.
     pub values: BTreeMap<String, String>,
-    /// Why the file or lines of it were ignored.
+    /// Why the file or some of its lines were ignored.
     pub warnings: Vec<String>,
 }
 
@@ -56,13 +56,13 @@ impl EnvFile {
         }
     }
 
-    /// The value of a variable: that in `env`, which overrides the file, or that in the file.
+    /// Returns the value of a variable from `env`, or from the file if `env` does not have it.
     pub fn over(&self, env: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
         env(name).or_else(|| self.values.get(name).cloned())
     }
 }
 
-/// Parses variables, and returns the numbers of the invalid lines too. The rules are those of
+/// Parses variables. Also returns the numbers of invalid lines. Follows the rules of
 /// `EnvironmentFile=` in systemd.exec(5): comments begin with `#` or `;`, values may be quoted, a
 /// backslash at the end of a line joins it with the next one, and nothing is expanded.
 fn parse(text: &str) -> (BTreeMap<String, String>, Vec<usize>) {
@@ -98,10 +98,10 @@ fn is_name(name: &str) -> bool {
     name.chars().all(is_word) && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty()
 }
 
-/// The value after `=`, up to the end of the line.
+/// Returns the value after `=`, up to the end of the line.
 fn value_of(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, line: &mut usize) -> String {
     let mut value = String::new();
-    // length up to which spaces belong to the value: only quoted or escaped ones count at its end
+    // length of the value without trailing spaces, unless they are quoted or escaped
     let mut kept = 0;
     let mut is_begun = false;
     while let Some(c) = chars.next() {

@@ -1,6 +1,6 @@
-//! Limits for strangers: connections, memory, rows and time. A stranger is any client without a
-//! password or token, machines included. Each limit is a key of the section `limits`, and
-//! `docs/reference/configuration.md` lists them.
+//! Limits for unauthenticated clients: connections, memory, rows and time. Machines are
+//! unauthenticated too. Each limit is a key of the section `limits`; see
+//! `docs/reference/configuration.md`.
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
@@ -11,29 +11,27 @@ use super::values::Values;
 /// The limits of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Maximum number of connections. At the limit, one that waits for a request is closed for the
-    /// next client.
+    /// Maximum number of connections. At the limit, an idle one is closed for the next client.
     pub connections: usize,
-    /// Maximum number of connections of one IPv4 address or one /64 of IPv6. Trusted proxies have
-    /// no such limit.
+    /// Maximum number of connections per IPv4 address or IPv6 /64. Trusted proxies have no such
+    /// limit.
     pub connections_per_address: usize,
-    /// How long a client may take to send the head of a request, and how long an idle connection is
-    /// kept.
+    /// Maximum time for a client to send the head of a request, and for a connection to stay idle.
     pub head_time: Duration,
-    /// Bytes of memory for all request bodies of strangers together.
+    /// Memory in bytes for the request bodies of all unauthenticated clients together.
     pub body_bytes: usize,
     /// Minimum rate of a request body in bytes per second, after [`BODY_GRACE`].
     pub body_rate: u64,
-    /// Maximum number of logins that wait for their password to be checked.
+    /// Maximum number of logins waiting for their password to be checked.
     pub waiting_logins: usize,
-    /// Maximum number of simulations at a time.
+    /// Maximum number of concurrent simulations.
     pub simulations: usize,
-    /// Maximum number of machines that may register per minute; 0 for no limit.
+    /// Maximum number of machines discovered per minute; 0 for no limit.
     pub new_machines_per_minute: u32,
-    /// Maximum number of machines that no operator has assigned. The one that was seen longest ago
-    /// is deleted first. 0 for no limit.
+    /// Maximum number of unassigned machines. The one not seen for the longest time is deleted
+    /// first. 0 for no limit.
     pub unassigned_machines: u32,
-    /// Maximum size of the hardware facts of an unassigned machine in bytes.
+    /// Maximum size of an unassigned machine's hardware description in bytes.
     pub unassigned_bytes: usize,
     /// Age in days at which events are deleted; 0 for never.
     pub event_days: u32,
@@ -41,11 +39,11 @@ pub struct Limits {
     pub events: u32,
 }
 
-/// Time after the start of a request body in which it may be slower than [`Limits::body_rate`].
+/// Time after the start of a request body during which it may be slower than [`Limits::body_rate`].
 pub const BODY_GRACE: Duration = Duration::from_secs(10);
 
 impl Limits {
-    /// Reads the section. Invalid values are added to the problems.
+    /// Reads the section. Adds invalid values to the problems.
     pub(super) fn read(values: &mut Values) -> Option<Self> {
         let connections = number(values, "limits.connections");
         let connections_per_address = number(values, "limits.connections_per_address");
@@ -77,20 +75,20 @@ impl Limits {
     }
 }
 
-/// Counts how often something happens in a minute, and refuses it beyond a maximum.
+/// Limits how often something may happen per minute.
 pub struct PerMinute {
     max: u32,
     minute: Mutex<(Instant, u32)>,
 }
 
 impl PerMinute {
-    /// At most `max` per minute; 0 for no limit.
+    /// Allows at most `max` per minute; 0 for no limit.
     #[must_use]
     pub fn new(max: u32) -> Self {
         Self { max, minute: Mutex::new((Instant::now(), 0)) }
     }
 
-    /// Counts one more, and returns whether it is within the limit.
+    /// Counts one occurrence, and returns whether it is within the limit.
     pub fn admit(&self) -> bool {
         self.admit_at(Instant::now())
     }

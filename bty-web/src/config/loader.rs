@@ -1,6 +1,6 @@
-//! Loading: files and the environment, in the order of their precedence.
+//! Loads the configuration from files and the environment.
 //!
-//! Each of these overrides the ones before it:
+//! Each source overrides the previous ones:
 //!
 //! 1. defaults
 //! 2. `/etc/bty/conf.d/*.toml`, by name
@@ -20,11 +20,11 @@ use super::keys::{KEYS, Origin, STATE_DIR, STATE_FILE};
 use super::values::Values;
 use crate::domain::error::Result;
 
-/// Where a configuration is loaded from.
+/// The sources of a configuration.
 pub struct Sources<'a> {
-    /// Returns a variable of the environment.
+    /// Returns an environment variable.
     pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// Files and directories that replace the usual ones.
+    /// Files and directories that replace the default ones.
     pub named: &'a [PathBuf],
 }
 
@@ -39,7 +39,7 @@ impl Config {
             loader.read(&path);
         }
         loader.read_environment(sources);
-        // the state directory is known only now, and the environment is stronger than its file
+        // only now is the state directory known; the environment overrides its file
         if sources.named.is_empty() {
             let path = Path::new(&loader.values.text(STATE_DIR)).join(STATE_FILE);
             if path.is_file() && !loader.files.contains(&path) {
@@ -53,12 +53,12 @@ impl Config {
 
 struct Loader {
     values: Values,
-    /// Files that were read, the strongest last.
+    /// Files that were read, in increasing precedence.
     files: Vec<PathBuf>,
 }
 
 impl Loader {
-    /// The files to read, the weakest first.
+    /// Returns the files to read, in increasing precedence.
     fn find_files(&mut self, sources: &Sources<'_>) -> Vec<PathBuf> {
         if !sources.named.is_empty() {
             return self.find_named_files(sources.named);
@@ -130,7 +130,7 @@ impl Loader {
     }
 }
 
-/// The `*.toml` files in `dir`, by name.
+/// Returns the `*.toml` files in `dir`, sorted by name.
 fn drop_ins(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> =

@@ -1,17 +1,17 @@
-//! How the server reaches other servers: proxies and certificate authorities.
+//! Outbound connections to other servers: proxies and certificate authorities.
 
 use std::path::PathBuf;
 
 use bty::{Client, ClientOptions};
 
-/// How the server reaches other servers.
+/// Options for outbound connections to other servers.
 #[derive(Clone, Debug)]
 pub struct OutboundNetwork {
     /// The variables `http_proxy`, `https_proxy` and `no_proxy`.
     pub proxies: [Option<String>; 3],
-    /// PEM files of certificate authorities that are trusted besides those of the system.
+    /// PEM files of certificate authorities to trust in addition to those of the system.
     pub ca_files: Vec<PathBuf>,
-    /// Registries are contacted over HTTP without TLS.
+    /// True to contact registries over HTTP without TLS.
     pub plain_http: bool,
 }
 
@@ -22,7 +22,7 @@ impl OutboundNetwork {
         Client::new(self.options())
     }
 
-    /// The options of such a client.
+    /// Returns the options of such a client.
     #[must_use]
     pub fn options(&self) -> ClientOptions {
         let mut options = ClientOptions::default();

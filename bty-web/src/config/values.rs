@@ -1,4 +1,4 @@
-//! The values of all keys as text, and the problems that are found in them.
+//! The values of all keys as text, and the problems found in them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,7 @@ use crate::domain::error::{Error, ErrorKind, Problem};
 /// The value of each key as text, and where it was set.
 pub(super) type ValueMap = BTreeMap<&'static str, (String, Origin)>;
 
-/// Values while a configuration is loaded. Problems are collected, so that all of them are reported
-/// at once.
+/// Values during loading. Problems are collected, so that all of them are reported together.
 pub(super) struct Values {
     pub(super) values: ValueMap,
     pub(super) warnings: Vec<String>,
@@ -18,7 +17,7 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// The default of every key.
+    /// Returns the default of every key.
     pub(super) fn defaults() -> Self {
         let values =
             KEYS.into_iter().map(|(key, default, _)| (key, (default.to_owned(), Origin::Default)));
@@ -29,7 +28,7 @@ impl Values {
         self.values[key].0.clone()
     }
 
-    /// The value of `key`; none if it is empty.
+    /// Returns the value of `key`; `None` if it is empty.
     pub(super) fn set(&self, key: &str) -> Option<String> {
         Some(self.text(key)).filter(|value| !value.is_empty())
     }
@@ -43,7 +42,7 @@ impl Values {
         self.set(key).map(PathBuf::from)
     }
 
-    /// Parses the value of `key`. If that fails it is a problem, and `expected` says what is valid.
+    /// Parses the value of `key`. On failure, adds a problem that says what was `expected`.
     pub(super) fn parse<T: std::str::FromStr>(
         &mut self,
         key: &'static str,
@@ -65,7 +64,7 @@ impl Values {
         parsed
     }
 
-    /// Adds the problem that the value of `key` is not as `expected`.
+    /// Adds a problem that says that the value of `key` is not as `expected`.
     pub(super) fn invalid(&mut self, key: &'static str, expected: &str) {
         let (value, origin) = &self.values[key];
         let shown: String = value.chars().take(64).flat_map(char::escape_debug).collect();
@@ -81,8 +80,8 @@ impl Values {
         self.problems.push(Problem::new(at, message));
     }
 
-    /// Sets a key from the file at `path`. An unknown key is a warning: an older program must start
-    /// with the file of a newer one.
+    /// Sets a key from the file at `path`. An unknown key is only a warning: an older program must
+    /// be able to start with the file of a newer one.
     pub(super) fn set_from_file(&mut self, path: &Path, name: &str, value: &toml::Value) {
         let file = path.display();
         let Some((key, ..)) = KEYS.iter().find(|(key, ..)| *key == name) else {
@@ -104,18 +103,19 @@ impl Values {
         !self.problems.is_empty()
     }
 
-    /// All problems as one error.
+    /// Returns all problems as one error.
     pub(super) fn into_error(self) -> Error {
         invalid_configuration(self.problems)
     }
 }
 
-/// The error of a configuration with `problems`.
+/// Returns the error of a configuration with `problems`.
 pub(super) fn invalid_configuration(problems: Vec<Problem>) -> Error {
     Error::new(ErrorKind::Invalid, "invalid configuration").with_problems(problems)
 }
 
-/// A value of a TOML file as text: booleans are 0 and 1. None for arrays, tables and so on.
+/// Converts a value of a TOML file to text; booleans become 0 and 1. Returns `None` for arrays,
+/// tables and other types.
 pub(super) fn toml_text(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::domain::limit::Limit;
 
-/// A result with an error of the server.
+/// A result whose error is an [`Error`] of the server.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Classes of errors, by what the caller can do about them.
+/// Classes of errors, by how the caller can react.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Malformed,
     /// The client sends its request too slowly: 408.
     Slow,
-    /// The server is busy with others: 503.
+    /// The server is at its capacity: 503.
     Busy,
     /// The caller is not logged in: 401.
     LoginRequired,
@@ -47,34 +47,35 @@ pub enum ErrorKind {
 /// An error of the server.
 #[derive(Clone, Debug)]
 pub struct Error {
-    /// What the caller can do about it.
+    /// How the caller can react.
     pub kind: ErrorKind,
-    /// One sentence for the caller.
+    /// Message for the caller: one sentence.
     pub detail: String,
-    /// All problems of an invalid request, each with its place; empty when `detail` says it all.
+    /// All problems of an invalid request, each with its location; empty if `detail` says
+    /// everything.
     pub problems: Vec<Problem>,
-    /// Seconds after which the request may succeed.
+    /// Seconds after which a retry may succeed.
     pub retry_after: Option<u64>,
-    /// Which limit was reached.
+    /// The limit that the request has reached, if any.
     pub limit: Option<Limit>,
     /// The cause, for the log; clients do not see it.
     pub cause: Option<String>,
 }
 
-/// One of several problems.
+/// One problem of an invalid request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Problem {
     /// The field, line or item that is wrong.
     pub at: String,
-    /// One sentence.
+    /// What is wrong: one sentence.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// A problem without a hint. Passwords in addresses are removed.
+    /// Creates a problem without a hint. Redacts passwords in URLs.
     pub fn new(at: impl Into<String>, message: impl Into<String>) -> Self {
         let shown = |text: String| redact::text(&text).into_owned();
         Self { at: shown(at.into()), message: shown(message.into()), hint: None }
@@ -82,7 +83,7 @@ impl Problem {
 }
 
 impl Error {
-    /// An error of `kind`. Passwords in addresses are removed from `detail`.
+    /// Creates an error of `kind`. Redacts passwords in URLs in `detail`.
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self {
             kind,
@@ -94,12 +95,12 @@ impl Error {
         }
     }
 
-    /// A [`NotFound`](ErrorKind::NotFound) error: `what` does not exist.
+    /// Creates a [`NotFound`](ErrorKind::NotFound) error: `what` does not exist.
     pub fn not_found(what: impl fmt::Display) -> Self {
         Self::new(ErrorKind::NotFound, format!("{what} is not known"))
     }
 
-    /// An [`Invalid`](ErrorKind::Invalid) error.
+    /// Creates an [`Invalid`](ErrorKind::Invalid) error.
     pub fn invalid(detail: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, detail)
     }
@@ -111,12 +112,13 @@ impl Error {
         self
     }
 
-    /// An error of a request that has reached `limit`; it may succeed after `seconds`.
+    /// Creates an error for a request that has reached `limit`; a retry may succeed after
+    /// `seconds`.
     pub fn limited(kind: ErrorKind, limit: Limit, seconds: u64, detail: impl Into<String>) -> Self {
         Self { retry_after: Some(seconds), limit: Some(limit), ..Self::new(kind, detail) }
     }
 
-    /// A [`Full`](ErrorKind::Full) error. Only the log gets `cause`.
+    /// Creates a [`Full`](ErrorKind::Full) error. Only the log shows `cause`.
     pub fn full(cause: impl fmt::Display) -> Self {
         let mut error =
             Self::new(ErrorKind::Full, format!("no space left on the server's disk; {FREE_SPACE}"));
@@ -124,15 +126,15 @@ impl Error {
         error
     }
 
-    /// The error of a write into `dir`: [`Full`](ErrorKind::Full) when it has no space left, else
-    /// [`Internal`](ErrorKind::Internal).
+    /// Creates the error of a failed write into `dir`: [`Full`](ErrorKind::Full) if its file system
+    /// is full, otherwise [`Internal`](ErrorKind::Internal).
     pub fn writing(dir: &Path, error: &std::io::Error) -> Self {
         let cause = format!("writing {}: {error}", dir.display());
         if is_full(error) { Self::full(cause).in_dir(dir) } else { Self::internal(cause) }
     }
 
-    /// Names the directory without space in a [`Full`](ErrorKind::Full) error. Other errors stay as
-    /// they are.
+    /// Names the full directory in a [`Full`](ErrorKind::Full) error. Leaves other errors
+    /// unchanged.
     #[must_use]
     pub fn in_dir(mut self, dir: &Path) -> Self {
         if self.kind == ErrorKind::Full {
@@ -141,7 +143,7 @@ impl Error {
         self
     }
 
-    /// An [`Internal`](ErrorKind::Internal) error. Only the log gets `cause`.
+    /// Creates an [`Internal`](ErrorKind::Internal) error. Only the log shows `cause`.
     pub fn internal(cause: impl fmt::Display) -> Self {
         let mut error = Self::new(ErrorKind::Internal, "the server failed; its log says why");
         error.cause = Some(cause.to_string());
@@ -167,7 +169,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What an operator does about a full file system.
+/// The hint for a full file system.
 const FREE_SPACE: &str = "delete something there, such as old backups or versions of the live environment, or enlarge its file system";
 
 fn is_full(error: &std::io::Error) -> bool {
@@ -186,7 +188,7 @@ impl From<serde_json::Error> for Error {
     }
 }
 
-/// An error of the library, with its hint in the detail.
+/// Converts an error of the `bty` library; its hint becomes part of the detail.
 impl From<bty::Error> for Error {
     fn from(error: bty::Error) -> Self {
         use bty::ErrorKind as Kind;
@@ -202,7 +204,7 @@ impl From<bty::Error> for Error {
 }
 
 impl Error {
-    /// The error as details of an event.
+    /// Returns the error as the details of an event.
     #[must_use]
     pub fn details(&self) -> Value {
         json!({ "error": self.detail, "problems": self.problems, "cause": self.cause })

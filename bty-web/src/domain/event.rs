@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::domain::time::Time;
 
-/// All kinds of events. A kind that ends in `failed` is a failure.
+/// All kinds of events. Kinds that end in `failed` are failures.
 pub const KINDS: [&str; 68] = [
     "machine.discovered",
     "machine.created",
@@ -78,8 +78,8 @@ pub const KINDS: [&str; 68] = [
     "system.schema.upgraded",
 ];
 
-/// Kinds that any client on the network can cause without limit. The store counts repetitions
-/// about one subject in one event.
+/// Kinds that any client on the network can cause without limit. The store merges repetitions about
+/// the same subject into one event with a count.
 pub const REPEATABLE: [&str; 12] = [
     "machine.discovered",
     "machine.inventory",
@@ -101,7 +101,7 @@ pub const REPEATABLE: [&str; 12] = [
 pub enum Actor {
     /// A person, or a program with a token.
     Operator,
-    /// The server by itself.
+    /// The server itself.
     System,
     /// A machine.
     PxeClient,
@@ -119,7 +119,7 @@ impl Actor {
     }
 }
 
-/// An event that was not written yet.
+/// An event that is not yet written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
     /// One of [`KINDS`].
@@ -134,13 +134,13 @@ pub struct NewEvent {
     pub source_ip: Option<String>,
     /// One sentence for people.
     pub summary: String,
-    /// A JSON object for programs.
+    /// Details for programs: a JSON object.
     pub details: Value,
 }
 
 impl NewEvent {
-    /// An event that the server caused, without details. Its subject is of the kind that the event
-    /// implies.
+    /// Creates an event with the server as its actor and without details. The kind of its subject
+    /// follows from `kind`.
     ///
     /// # Panics
     /// In debug builds, when `kind` is not one of [`KINDS`].
@@ -179,7 +179,7 @@ impl NewEvent {
         }
     }
 
-    /// Sets who caused it, and from which address.
+    /// Sets the actor, and the client's address.
     #[must_use]
     pub fn by(mut self, actor: Actor, ip: Option<&str>) -> Self {
         self.actor = actor;
@@ -195,7 +195,7 @@ impl NewEvent {
         self
     }
 
-    /// Sets the details, without fields that are null.
+    /// Sets the details; drops fields that are null.
     #[must_use]
     pub fn with(mut self, details: Value) -> Self {
         self.details = match details {
@@ -208,7 +208,7 @@ impl NewEvent {
     }
 }
 
-/// Removes passwords from all addresses in `details`.
+/// Redacts passwords in all URLs in `details`.
 #[must_use]
 pub fn without_passwords(details: Value) -> Value {
     match details {
@@ -224,9 +224,9 @@ pub fn without_passwords(details: Value) -> Value {
 /// A written event.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Event {
-    /// Its number; later events have larger ones.
+    /// Sequence number; later events have larger numbers.
     pub id: i64,
-    /// When it happened first.
+    /// Time of the first occurrence.
     #[schema(value_type = String, format = DateTime)]
     pub ts: Time,
     /// One of the kinds of events, such as `machine.flashed`.
@@ -241,14 +241,14 @@ pub struct Event {
     pub source_ip: Option<String>,
     /// One sentence for people.
     pub summary: String,
-    /// A JSON object for programs.
+    /// Details for programs: a JSON object.
     #[schema(value_type = Object)]
     pub details: Value,
-    /// An operator has acknowledged it.
+    /// True if an operator has acknowledged the event.
     pub acknowledged: bool,
-    /// How often it happened: the server counts fast repetitions of one client in one event.
+    /// Number of occurrences: the server merges rapid repetitions by one client into one event.
     pub count: i64,
-    /// When it happened last.
+    /// Time of the last occurrence.
     #[schema(value_type = String, format = DateTime)]
     pub last_ts: Time,
 }

@@ -13,20 +13,20 @@ pub enum CacheStatus {
     Hit,
     /// It is downloading the object.
     Filling,
-    /// It does not have the object, and downloads it when a client asks.
+    /// It does not have the object, but downloads it on request.
     Miss,
-    /// It does not have the object, and only an operator adds objects.
+    /// It does not have the object, and downloads only what an operator adds.
     Curated,
-    /// It has an object with another digest than the catalog's.
+    /// Its object has a different digest than the catalog's entry.
     Other,
-    /// It does not download from this origin.
+    /// It refuses to download from this origin.
     Refused,
     /// It does not respond.
     Away,
 }
 
 impl CacheStatus {
-    /// True when the cache host sends the object to a client that asks for it now.
+    /// True if the cache host would serve the object to a client that requests it now.
     #[must_use]
     pub fn gives(self) -> bool {
         matches!(self, Self::Hit | Self::Filling | Self::Miss)
@@ -40,12 +40,12 @@ pub struct ImageRoute {
     pub src: String,
     /// URL at the cache host; `None` for a download from the origin.
     pub url: Option<String>,
-    /// Whether the cache host has it.
+    /// What the cache host has of the image.
     pub status: CacheStatus,
 }
 
 impl ImageRoute {
-    /// The route in the details of the event.
+    /// Returns the route as the details of an event.
     #[must_use]
     pub fn details(&self) -> Value {
         let from = if self.url.is_some() { "withcache" } else { "origin" };

@@ -1,4 +1,4 @@
-//! The scripts that iPXE runs. Whatever goes wrong, a script shows it and boots the disk: a machine
+//! The scripts that iPXE runs. On any error, a script shows the error and boots the disk: a machine
 //! never stays at a prompt.
 
 use std::fmt::Write as _;
@@ -14,50 +14,50 @@ const CMDLINE: &str =
     "modprobe.blacklist=nouveau,rndis_host nouveau.modeset=0 plymouth.enable=0 systemd.gpt_auto=0";
 
 /// Additional kernel arguments of the reference's live environment. The last console becomes
-/// `/dev/console`; `ttyS0` is the one that BMCs show.
+/// `/dev/console`; BMCs show `ttyS0`.
 const REFERENCE_CMDLINE: &str =
     "components console=tty0 console=ttyS1,115200 console=ttyS0,115200 earlyprintk=ttyS0,115200";
 
 /// Additional kernel arguments of bty's live environment. The kernel logs to the first serial
-/// console that is named; the environment uses all of them. A serial line takes a second for 11
-/// KiB, so the kernel logs warnings only. After a panic, the machine restarts in a minute and asks
-/// its server again.
+/// console listed; the environment uses all of them. A serial line transmits only about 11 KiB per
+/// second, so the kernel logs warnings only. After a panic, the machine restarts within a minute
+/// and contacts its server again.
 const SMALL_CMDLINE: &str = "${bty-consoles} loglevel=5 panic=60";
 
-/// Defaults to the first disk. A boot medium has set another drive before.
+/// Defaults to the first disk, unless a boot medium has set another drive.
 const DRIVE: &str = "isset ${bty-drive} || set bty-drive 0x80\n";
 
-/// The live environments that scripts can boot; they take different kernel arguments.
+/// The live environments that scripts can boot, which take different kernel arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {
-    /// bty's own: small; a machine fetches the squashfs only for the full environment.
+    /// bty's own: small. A machine downloads the squashfs only for the full environment.
     Small,
-    /// The reference's.
+    /// The live environment of the reference.
     Reference,
 }
 
-/// What the scripts of all machines have in common: the server, and its live environment.
+/// What the scripts of all machines share: the server and its live environment.
 #[derive(Clone, Debug)]
 pub struct Site<'a> {
-    /// Address of the server, without a slash at the end.
+    /// Base URL of the server, without a trailing slash.
     pub base: &'a str,
-    /// Version in the names of the live environment's files.
+    /// Version in the file names of the live environment.
     pub version: &'a str,
-    /// Which live environment that is.
+    /// Live environment of that version.
     pub environment: Environment,
-    /// Additional arguments on every kernel command line.
+    /// Additional arguments for every kernel command line.
     pub extra_args: &'a str,
 }
 
 /// `/pxe-bootstrap.ipxe`: chains to the machine's script, with a nonce that identifies this boot.
 #[must_use]
 pub fn bootstrap(base: &str, nonce: &str) -> String {
-    // the address of the interface that has the lease, which need not be the first one
+    // the address of the interface that has the lease, which may not be the first one
     format!("#!ipxe\nchain --replace {}/pxe/${{mac:hexhyp}}?boot={nonce} || exit 1\n", word(base))
 }
 
-/// `autoexec.ipxe`, which iPXE fetches from where it was loaded. Firmware may or may not have left
-/// it an IP address.
+/// `autoexec.ipxe`, which iPXE loads from the same place as itself. The firmware may or may not
+/// have left it an IP address.
 #[must_use]
 pub fn autoexec(base: &str) -> String {
     format!(
@@ -73,7 +73,7 @@ pub fn autoexec(base: &str) -> String {
     )
 }
 
-/// `/pxe/{mac}`: boots `machine` as it was decided.
+/// `/pxe/{mac}`: carries out the decision `boot` for `machine`.
 #[must_use]
 pub fn script(machine: &Machine, boot: &Boot, site: &Site<'_>) -> String {
     let mut text = head(machine);
@@ -98,8 +98,7 @@ pub fn script(machine: &Machine, boot: &Boot, site: &Site<'_>) -> String {
     text
 }
 
-/// The script for a machine about which nothing could be decided: shows the reason and boots the
-/// disk.
+/// The script for a machine whose decision failed: shows the reason and boots the disk.
 #[must_use]
 pub fn failed(reason: &str) -> String {
     let mut text = String::from("#!ipxe\n");
@@ -140,7 +139,7 @@ fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, argu
         Environment::Reference => ("x86_64", REFERENCE_CMDLINE),
     };
     let name = format!("bty-netboot-pc-{arch}-v{}", word(site.version));
-    // under UEFI, iPXE from before 2021 passes the initramfs as a file, whose name the kernel needs
+    // under UEFI, iPXE before 2021 passes the initramfs as a file, whose name the kernel needs
     let _ = write!(
         text,
         "kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} initrd=initrd boot=live fetch=${{bty-base}}/boot/{name}.squashfs {args} {CMDLINE} \
@@ -162,9 +161,10 @@ fn fail(text: &mut String, reason: &str, drive: Option<&str>) {
     local(text, drive);
 }
 
-/// Boots the disk. UEFI has no drive numbers, so there the firmware continues with its next boot
-/// device. It does that only after a failure: after success it shows its menu, where the machine
-/// would wait for ever. Therefore every script replaces the one before and exits with 1.
+/// Boots the disk. UEFI has no drive numbers, so there the script exits and the firmware continues
+/// with its next boot device. It does so only after a failure: after success it shows its menu, and
+/// the machine would wait there forever. Therefore every script replaces the previous one and exits
+/// with 1.
 fn local(text: &mut String, drive: Option<&str>) {
     text.push_str("iseq ${platform} efi && exit 1 ||\n");
     if drive.is_none() {
@@ -174,7 +174,7 @@ fn local(text: &mut String, drive: Option<&str>) {
     let _ = writeln!(text, "sanboot --no-describe --drive {drive} || exit 1");
 }
 
-/// Text for `echo`: one line, without characters that iPXE would expand or take for an operator.
+/// Text for `echo`: one line, without characters that iPXE would expand or treat as operators.
 fn show(text: &str) -> String {
     let plain = |c: char| match c {
         c if c.is_control() => ' ',
@@ -185,7 +185,7 @@ fn show(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).map(plain).collect()
 }
 
-/// Maximum length of a text that a script shows.
+/// Maximum length of a text shown by a script, in characters.
 const SHOWN_CHARS_MAX: usize = 1024;
 
 /// Text as one word of a script, without characters that iPXE would interpret.

@@ -7,26 +7,26 @@ pub enum Limit {
     Connections,
     /// Connections of one client.
     ConnectionsPerAddress,
-    /// Time in which a client reads nothing of its response.
+    /// Time during which a client reads nothing of its response.
     StalledAnswer,
-    /// Time for the body of a request.
+    /// Time to receive the body of a request.
     SlowBody,
-    /// Memory for the bodies of requests.
+    /// Memory for request bodies.
     BodyMemory,
-    /// Attempts to log in by one client, and passwords that wait to be checked.
+    /// Login attempts by one client, and passwords waiting to be checked.
     Logins,
-    /// Simulations at the same time.
+    /// Concurrent simulations.
     Simulations,
-    /// Unknown machines that become known in a minute.
+    /// Machines discovered per minute.
     NewMachines,
-    /// Unassigned machines; the server forgets the one that it has not seen for the longest time.
+    /// Number of unassigned machines; the server forgets the one not seen for the longest time.
     UnassignedMachines,
-    /// Size of the hardware of an unassigned machine.
+    /// Size of an unassigned machine's hardware description.
     UnassignedBytes,
 }
 
 impl Limit {
-    /// The name of the limit in the metrics.
+    /// Returns the name of the limit in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

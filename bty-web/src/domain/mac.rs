@@ -51,7 +51,7 @@ impl FromStr for Mac {
 
     fn from_str(text: &str) -> Result<Self, NotAMac> {
         let error = || NotAMac(text.to_owned());
-        // no spelling is longer, and the error would keep all of it
+        // no notation is longer, and the error would keep all of the text
         if text.len() > 64 {
             return Err(error());
         }

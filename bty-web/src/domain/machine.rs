@@ -1,8 +1,8 @@
-//! The state of a machine, and the rules by which it changes.
+//! The state of a machine, and the rules that change it.
 //!
-//! The rules are pure functions: a [`Machine`] and an input give an [`Outcome`], which is the
-//! changed machine, events, and an answer. The store writes machine and events in one transaction;
-//! a simulation discards them.
+//! The rules are pure functions. From a [`Machine`] and an input they compute an [`Outcome`]: the
+//! changed machine, events, and an answer. The store writes the machine and its events in one
+//! transaction; a simulation discards them.
 //!
 //! | module | input |
 //! |---|---|
@@ -11,9 +11,10 @@
 //! | [`report`] | the live environment reports progress, its result or its inventory |
 //! | [`save`] | an operator assigns plan, image and disk |
 //!
-//! A *boot cycle* is the unit of trust. It opens when a machine is sent to the live environment,
-//! and has a random token. It closes with the result that the live environment reports, with the
-//! next contact, or with a save. Only an open cycle can be completed, and only once.
+//! A *boot cycle* ties reports to the boot that they belong to. It opens when the server sends a
+//! machine to the live environment, and has a random token. It closes when the live environment
+//! reports its result, at the next contact, or when an operator saves the machine. Only an open
+//! cycle can be completed, and only once.
 
 use std::net::IpAddr;
 
@@ -48,40 +49,40 @@ pub struct Machine {
     pub sanboot_drive: Option<String>,
     /// Additional arguments on the kernel command line of its live environment.
     pub extra_args: String,
-    /// Version of the live environment's files; empty for the server's.
+    /// Version of the live environment; empty for the server's default.
     #[serde(default)]
     pub netboot_version: String,
-    /// Parameters of the plan that an operator has set.
+    /// Plan parameters set by an operator.
     pub params: serde_json::Map<String, Value>,
     /// Labels, sorted. Plans can read them.
     pub labels: Vec<String>,
 
     /// The state that the plan keeps between evaluations: a JSON object.
     pub state: Value,
-    /// Why the machine is on hold, which means that it boots its disk until an operator saves it:
-    /// for example, its plan did not learn of a completed flash.
+    /// Why the machine is on hold, for example because its plan did not learn of a completed flash.
+    /// A machine on hold boots its disk until an operator gives it a new order.
     pub hold: Option<String>,
-    /// The open boot cycle, or the last one.
+    /// The open boot cycle, or the most recent one.
     pub cycle: Option<Cycle>,
-    /// The last answers to PXE contacts, oldest first.
+    /// The most recent answers to PXE contacts, oldest first.
     pub answers: Vec<CachedAnswer>,
-    /// The last events, oldest first.
+    /// The most recent events, oldest first.
     pub history: Vec<HistoryEntry>,
 
-    /// The disks of its last inventory: a JSON array.
+    /// The disks of the most recent inventory: a JSON array.
     pub disks: Option<Value>,
     /// When the machine posted that inventory.
     pub disks_at: Option<Time>,
     /// The facts about its hardware that plans can read; see [`hardware::facts`].
     pub hardware: Value,
-    /// The last completed flash.
+    /// The most recent completed flash.
     pub flashed: Option<Flashed>,
 
-    /// When it made itself known; `None` when an operator has added it.
+    /// When the server discovered the machine; `None` if an operator added it.
     pub discovered_at: Option<Time>,
     /// When it last sent a request.
     pub last_seen_at: Option<Time>,
-    /// The address of that request.
+    /// The client address of that request.
     pub last_seen_ip: Option<String>,
     /// When it was added.
     pub created_at: Time,
@@ -93,29 +94,29 @@ pub struct Machine {
 /// versions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cycle {
-    /// The secret that its reports name: 32 hexadecimal digits.
+    /// The secret that identifies its reports: 32 hexadecimal digits.
     pub token: String,
     /// When it opened.
     pub opened_at: Time,
     /// Address of the client that opened it.
     pub opened_by: Option<String>,
-    /// How far it has come.
+    /// Progress of the cycle.
     pub stage: Stage,
-    /// The live environment cannot send the token (the reference's cannot), so the address that
-    /// opened the cycle identifies it.
+    /// True if the live environment cannot send the token, as the reference's cannot. The address
+    /// that opened the cycle then identifies it.
     pub is_tokenless: bool,
-    /// Why the plan has failed; the live environment then asks a person.
+    /// Why the plan failed; the live environment then asks a person.
     pub fallback: Option<String>,
-    /// The machine has posted its inventory in this cycle.
+    /// True if the machine has posted its inventory in this cycle.
     pub has_inventory: bool,
-    /// The order, once the live environment has asked for it.
+    /// The order; `None` until the live environment has asked for it.
     pub order: Option<OrderSummary>,
-    /// The last progress that was reported.
+    /// The most recently reported progress.
     pub progress: Option<Value>,
     /// When the live environment last sent a request.
     pub heard_at: Time,
-    /// An operator has given a new order since the cycle closed, so it no longer says what the
-    /// state of the machine is.
+    /// True if an operator has given a new order since the cycle closed. The cycle then no longer
+    /// determines the status of the machine.
     #[serde(default)]
     pub is_past: bool,
     /// Number of consecutive boots before this one in which the live environment did not start.
@@ -124,30 +125,30 @@ pub struct Cycle {
 }
 
 impl Cycle {
-    /// True when nothing shows that the live environment started: it has neither posted an
-    /// inventory nor asked for an order other than for one.
+    /// True if nothing shows that the live environment started: it has posted no inventory and
+    /// received no order, except for an order to take the inventory.
     fn is_silent(&self) -> bool {
         !self.has_inventory && self.order.as_ref().is_none_or(|order| order.mode == "inventory")
     }
 }
 
-/// How far a boot cycle has come.
+/// Progress of a boot cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// The machine was sent to the live environment.
+    /// The server has sent the machine to the live environment.
     Offered,
-    /// The machine fetches the files of the live environment.
+    /// The machine is downloading the files of the live environment.
     Booting,
-    /// The live environment has its order.
+    /// The live environment has received its order.
     Working,
     /// Closed: the live environment has reported success.
     Done,
     /// Closed: the live environment has reported failure.
     Failed,
-    /// Closed: the machine has booted again without a report of the result.
+    /// Closed: the machine booted again without reporting a result.
     Lost,
-    /// Closed: an operator has saved the machine in the meantime.
+    /// Closed: an operator saved the machine before the result.
     Superseded,
     /// Closed: the live environment did not start in several consecutive boots. The machine boots
     /// its disk until an operator saves it.
@@ -155,14 +156,14 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// True while a result can be reported.
+    /// True if the cycle can still receive a result.
     #[must_use]
     pub fn is_open(self) -> bool {
         matches!(self, Self::Offered | Self::Booting | Self::Working)
     }
 }
 
-/// The order of a boot cycle, as far as reports are compared with it.
+/// The part of an order that reports are compared with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OrderSummary {
     /// `flash`, `interactive`, `inventory` or `exit`.
@@ -171,7 +172,7 @@ pub struct OrderSummary {
     pub image_ref: Option<String>,
     /// Name of the image.
     pub image_name: Option<String>,
-    /// SHA-256 of the image, when it is known.
+    /// SHA-256 of the image, if known.
     pub sha256: Option<String>,
     /// Serial number of the disk.
     pub serial: Option<String>,
@@ -180,7 +181,7 @@ pub struct OrderSummary {
 /// A completed flash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flashed {
-    /// When it was reported.
+    /// When the live environment reported it.
     pub at: Time,
     /// Reference of the image.
     pub image: Option<String>,
@@ -190,10 +191,10 @@ pub struct Flashed {
     pub serial: Option<String>,
 }
 
-/// The answer to a PXE contact, kept so that a repeated contact gets the same answer.
+/// The answer to a PXE contact. A repeated contact gets the same answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CachedAnswer {
-    /// Nonce of the contact; `None` when iPXE did not come by the bootstrap script.
+    /// Nonce of the contact; `None` if iPXE did not run the bootstrap script.
     pub nonce: Option<String>,
     /// Address of the client.
     pub ip: Option<String>,
@@ -206,7 +207,7 @@ pub struct CachedAnswer {
 /// An event in the history that plans can read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// When it happened, in seconds since 1970.
+    /// When it happened, in seconds since the Unix epoch.
     pub at: i64,
     /// Kind of the event, such as `machine.flashed`.
     pub kind: String,
@@ -215,11 +216,11 @@ pub struct HistoryEntry {
 /// Maximum number of events in the history of a machine.
 const HISTORY_MAX: usize = 16;
 
-/// Maximum number of answers that are kept for repeated contacts.
+/// Maximum number of answers kept for repeated contacts.
 const ANSWERS_MAX: usize = 4;
 
 impl Machine {
-    /// A machine with a plan, and nothing else known about it.
+    /// Creates a machine with a plan and nothing else known about it.
     #[must_use]
     pub fn new(mac: Mac, plan: &str, now: Time) -> Self {
         Self {
@@ -256,7 +257,7 @@ impl Machine {
         }
     }
 
-    /// Adds an event to the history, in place of the oldest when it is full.
+    /// Adds an event to the history, and drops the oldest one if the history is full.
     fn remember_event(&mut self, now: Time, kind: &str) {
         if self.history.len() >= HISTORY_MAX {
             self.history.remove(0);
@@ -264,7 +265,7 @@ impl Machine {
         self.history.push(HistoryEntry { at: now.seconds(), kind: kind.to_owned() });
     }
 
-    /// The cycle, if a result can still be reported for it.
+    /// Returns the cycle if it can still receive a result.
     #[must_use]
     pub fn open_cycle(&self) -> Option<&Cycle> {
         self.cycle.as_ref().filter(|cycle| cycle.stage.is_open())
@@ -274,20 +275,20 @@ impl Machine {
         self.cycle.as_mut().filter(|cycle| cycle.stage.is_open())
     }
 
-    /// Number of consecutive boots, up to the last one, in which the live environment did not
-    /// start.
+    /// Number of consecutive boots, including the most recent one, in which the live environment
+    /// did not start.
     fn silent_boots(&self) -> u32 {
         let lost = self.cycle.as_ref().filter(|cycle| !cycle.is_past && cycle.stage == Stage::Lost);
         lost.filter(|cycle| cycle.is_silent())
             .map_or(0, |cycle| cycle.silent_before.saturating_add(1))
     }
 
-    /// True when the last cycle is stalled and no operator has saved the machine since.
+    /// True if the most recent cycle is stalled and no operator has saved the machine since.
     fn is_stalled(&self) -> bool {
         self.cycle.as_ref().is_some_and(|cycle| !cycle.is_past && cycle.stage == Stage::Stalled)
     }
 
-    /// True when the order of the open cycle is the inventory, and the machine has posted it.
+    /// True if the open cycle's order is to take the inventory, and the machine has posted it.
     fn has_done_inventory(&self) -> bool {
         let is_done = |cycle: &Cycle| {
             cycle.has_inventory
@@ -302,7 +303,7 @@ impl Machine {
         }
     }
 
-    /// The status of the machine, which follows from its plan and its last cycle.
+    /// Returns the status of the machine, which follows from its plan and its most recent cycle.
     #[must_use]
     pub fn status(&self) -> MachineStatus<'_> {
         let cycle = self.cycle.as_ref().filter(|cycle| !cycle.is_past);
@@ -311,38 +312,38 @@ impl Machine {
         MachineStatus { plan: &self.plan, hold: self.hold.as_deref(), stage, mode }
     }
 
-    /// The status in words; see [`MachineStatus::text`].
+    /// Returns the status in words; see [`MachineStatus::text`].
     #[must_use]
     pub fn boot_state(&self) -> String {
         self.status().text()
     }
 }
 
-/// Where a request comes from, and when it came.
+/// The origin and time of a request.
 #[derive(Clone, Debug, Default)]
 pub struct ClientContext {
     /// Address of the client.
     pub ip: Option<String>,
-    /// When the request came.
+    /// When the server received the request.
     pub now: Time,
-    /// The address by which the client reached this server, such as `http://10.0.0.1:8080`.
+    /// The base URL at which the client reached this server, such as `http://10.0.0.1:8080`.
     pub base: String,
 }
 
 impl ClientContext {
-    /// The address of the client; `0.0.0.0` when it is unknown.
+    /// Returns the address of the client; `0.0.0.0` if it is unknown.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.ip.as_deref().and_then(|ip| ip.parse().ok()).unwrap_or(IpAddr::from([0, 0, 0, 0]))
     }
 }
 
-/// What a rule decides.
+/// The result of a rule.
 #[derive(Clone, Debug)]
 pub struct Outcome<T> {
-    /// The machine as it is to be written.
+    /// The changed machine, to be written.
     pub machine: Machine,
-    /// The events to write with it.
+    /// The events to write in the same transaction.
     pub events: Vec<NewEvent>,
     /// The answer to the request.
     pub answer: T,

@@ -1,5 +1,5 @@
-//! Addresses and networks: which ones a cache host or an import may reach, which proxies are
-//! trusted, and how an address is written in a URL.
+//! IP addresses and networks: which ones a cache host or an import may contact, which proxies are
+//! trusted, and how to format an address in a URL.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -75,9 +75,9 @@ fn same(a: u128, b: u128, bits: u8, prefix: u8) -> bool {
     a.checked_shr(shift) == b.checked_shr(shift)
 }
 
-/// False for loopback, link-local, multicast and broadcast addresses, and for those of cloud
-/// metadata services (169.254.169.254, fd00:ec2::254). A client that can make this host contact
-/// them sees what is not meant for it.
+/// False for loopback, link-local, multicast and broadcast addresses, and for cloud metadata
+/// services (169.254.169.254, fd00:ec2::254). A client that could make this host contact them would
+/// gain access to data that is not meant for it.
 #[must_use]
 pub fn is_routable(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -100,8 +100,8 @@ pub fn is_routable(ip: IpAddr) -> bool {
     }
 }
 
-/// True for addresses on the Internet: those that are [routable](is_routable) and not in a private
-/// network.
+/// True for addresses on the public Internet: those that are [routable](is_routable) and not in a
+/// private network.
 #[must_use]
 pub fn is_public(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
@@ -115,7 +115,7 @@ pub fn is_public(ip: IpAddr) -> bool {
                 let ip = Ipv4Addr::new(a, b, c, d);
                 is_private_v4(ip) || !is_routable(ip.into())
             }
-            // NAT64 of a site
+            // a site's own NAT64 prefix
             [0x64, 0xff9b, 1, ..] => true,
             _ => ip.is_unique_local(),
         },
@@ -129,8 +129,8 @@ fn is_private_v4(ip: Ipv4Addr) -> bool {
     ip.is_private() || (a == 100 && b & 0xc0 == 64) || (a == 198 && b & 0xfe == 18)
 }
 
-/// The unit by which clients are counted: an IPv4 address, or a /64 of IPv6, all of which one
-/// machine may use.
+/// Returns the unit by which clients are counted: the IPv4 address, or the /64 of an IPv6 address,
+/// because one machine may use all addresses of a /64.
 #[must_use]
 pub fn network_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
@@ -139,7 +139,7 @@ pub fn network_of(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Displays an address as in a URL: IPv6 in brackets.
+/// Formats an address for a URL: IPv6 in brackets.
 pub struct FormattedIp(pub IpAddr);
 
 impl fmt::Display for FormattedIp {
@@ -151,7 +151,7 @@ impl fmt::Display for FormattedIp {
     }
 }
 
-/// The error of a failed attempt to listen at `at`; `variable` is the setting to change.
+/// Creates the error of a failed attempt to listen at `at`; `variable` is the setting to change.
 pub(crate) fn listen_error(at: &str, port: u16, variable: &str, e: &std::io::Error) -> Error {
     let hint = match e.kind() {
         std::io::ErrorKind::AddrInUse => {

@@ -1,8 +1,8 @@
 //! Plans: scripts that decide what a machine does at its next network boot.
 //!
 //! A plan defines `boot(m)`, and optionally `plan(m)`, `on(m, event)` and `declare()` for the
-//! server and `run(p)` for the machine. Nine plans are bundled; operators' plans are in the
-//! database, in revisions. A plan with problems cannot be saved ([`examine`]).
+//! server and `run(p)` for the machine. Nine plans are bundled; the database keeps the revisions of
+//! operators' plans. The server refuses to save a plan with problems ([`examine`]).
 
 use bty_script::check::{self, Finding};
 use bty_script::decide::{Decider, PlanCall};
@@ -24,32 +24,32 @@ pub use params::{Declared, Parameter};
 /// One revision of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Plan {
-    /// Its name, which machines refer to.
+    /// The name by which machines refer to it.
     pub name: String,
-    /// Its revision; zero for bundled plans.
+    /// Its revision number; zero for bundled plans.
     pub revision: i64,
     /// The script.
     pub source: String,
     /// The value of `declare()`.
     pub declared: Declared,
-    /// It is bundled, and cannot be changed.
+    /// True for bundled plans, which cannot be changed.
     pub is_bundled: bool,
     /// When this revision was saved.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub saved_at: Option<Time>,
-    /// What the person who saved it has noted.
+    /// The note of the person who saved it.
     pub note: String,
 }
 
 impl Plan {
-    /// False only for plans that certainly never write to a disk. A simulation cannot tell what an
-    /// operator's script does at some later time.
+    /// False only for plans that never write to a disk. A simulation cannot rule out that an
+    /// operator's script writes at some later time.
     #[must_use]
     pub fn may_write(&self) -> bool {
         !(self.is_bundled && bundled::HARMLESS.contains(&self.name.as_str()))
     }
 
-    /// The first line of the documentation comment.
+    /// Returns the first line of the documentation comment.
     #[must_use]
     pub fn title(&self) -> &str {
         let first = self.source.lines().find_map(|line| line.trim().strip_prefix("//!"));
@@ -57,22 +57,22 @@ impl Plan {
     }
 }
 
-/// The result of examining a script that is to become a plan.
+/// The result of examining a script.
 #[derive(Clone, Debug, Default)]
 pub struct Examined {
     /// The value of `declare()`.
     pub declared: Declared,
-    /// Problems; a plan with any of them is refused.
+    /// Problems; a script with problems cannot be saved as a plan.
     pub findings: Vec<Finding>,
 }
 
 /// Maximum size of a script in bytes.
 pub const SOURCE_BYTES_MAX: usize = 256 << 10;
 
-/// Checks the name of a plan, which is part of URLs.
+/// Checks the name of a plan, which becomes part of URLs.
 ///
 /// # Errors
-/// The rule for names, as one sentence.
+/// The rule that `name` violates, as one sentence.
 pub fn check_name(name: &str) -> Result<(), String> {
     let is_plain =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
@@ -161,10 +161,10 @@ pub struct Summary {
     pub name: String,
     /// The first line of its documentation comment.
     pub title: String,
-    /// Its newest revision; zero for bundled plans.
+    /// Number of its newest revision; zero for bundled plans.
     pub revision: i64,
-    /// It is bundled.
+    /// True for bundled plans.
     pub is_bundled: bool,
-    /// Number of machines with this plan.
+    /// Number of machines assigned to this plan.
     pub machines: i64,
 }

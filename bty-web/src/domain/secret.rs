@@ -2,7 +2,7 @@
 
 use subtle::ConstantTimeEq as _;
 
-/// Compares two secrets in a time that does not depend on where they differ.
+/// Compares two secrets in constant time, regardless of where they differ.
 ///
 /// Sessions and API tokens do not need it: the store looks them up by their digests.
 #[must_use]

@@ -1,4 +1,4 @@
-//! Settings, which an operator changes while the server runs.
+//! Settings, which an operator can change while the server runs.
 
 use std::collections::BTreeMap;
 
@@ -41,12 +41,12 @@ pub const KEYS: [(&str, &str, &str); 13] = [
     ("backup.last_run_at", "", "when the last scheduled backup succeeded"),
 ];
 
-/// All settings. A setting that was not set has its default.
+/// All settings. Settings without a stored value have their defaults.
 #[derive(Clone, Debug)]
 pub struct Settings(BTreeMap<String, String>);
 
 impl FromIterator<(String, String)> for Settings {
-    /// Collects keys with their stored values.
+    /// Builds the settings from keys and their stored values.
     fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
         Self(pairs.into_iter().collect())
     }
@@ -58,7 +58,7 @@ impl Settings {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// The value of a setting; empty for unknown keys.
+    /// Returns the value of a setting; empty for unknown keys.
     #[must_use]
     pub fn get(&self, key: &str) -> &str {
         let default =
@@ -66,7 +66,7 @@ impl Settings {
         self.0.get(key).map_or_else(default, String::as_str)
     }
 
-    /// The value of a setting as a number; the default when the value is not a number.
+    /// Returns the value of a setting as a number, or the default if the value is not a number.
     #[must_use]
     pub fn number(&self, key: &str) -> i64 {
         let default = || {
@@ -77,18 +77,18 @@ impl Settings {
         self.get(key).parse().ok().or_else(default).unwrap_or_default()
     }
 
-    /// The time zone of pages, and of the clock that plans see.
+    /// Returns the time zone of pages, and of the clock that plans see.
     #[must_use]
     pub fn zone(&self) -> jiff::tz::TimeZone {
         jiff::tz::TimeZone::get(self.get("display.timezone")).unwrap_or(jiff::tz::TimeZone::UTC)
     }
 }
 
-/// Checks a value before it is set.
+/// Checks a value for a setting.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) for an unknown key or an
-/// invalid value, with the allowed ones.
+/// invalid value; the message lists the allowed values.
 pub fn check(key: &str, value: &str) -> Result<()> {
     let wrong = |why: &str| Err(Error::invalid(format!("{key}: {why}")));
     if value.len() > 4096 || value.chars().any(char::is_control) {
@@ -139,7 +139,7 @@ pub fn check(key: &str, value: &str) -> Result<()> {
     }
 }
 
-/// True for the tag of a release, which becomes part of file names.
+/// True for a valid release tag. Tags become part of file names.
 pub(crate) fn is_tag(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !text.is_empty() && text.len() <= 128 && !text.starts_with('.') && text.chars().all(is_plain)

@@ -4,25 +4,25 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A point in time, in milliseconds since 1970. Serializes to ISO 8601 in UTC, such as
+/// A point in time, in milliseconds since the Unix epoch. Serializes as ISO 8601 in UTC, such as
 /// `2026-11-24T08:30:00.000Z`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub i64);
 
 impl Time {
-    /// Whole seconds since 1970.
+    /// Returns whole seconds since the Unix epoch.
     #[must_use]
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// The time `ms` milliseconds later.
+    /// Returns the time `ms` milliseconds later.
     #[must_use]
     pub fn plus_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// Milliseconds since `earlier`; negative when it is later.
+    /// Returns the milliseconds since `earlier`; negative if `earlier` is later than `self`.
     #[must_use]
     pub fn ms_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)

@@ -20,7 +20,7 @@ enum DiskContent {
     Whole,
 }
 
-/// What the script for iPXE boots.
+/// What the iPXE script boots.
 enum Offer {
     Disk,
     Live { token: String, artifacts: Vec<String> },
@@ -28,7 +28,7 @@ enum Offer {
     Other,
 }
 
-/// A machine, its disk, and what it expects of the server.
+/// A machine, its disk, and its expectations of the server.
 pub(super) struct SimulatedMachine {
     mac: String,
     serial: String,
@@ -37,18 +37,18 @@ pub(super) struct SimulatedMachine {
     random: Random,
     faults: u32,
     disk: DiskContent,
-    /// The server acknowledged a completion, and the disk was not booted since: the next boot must
-    /// be from the disk.
+    /// True if the server acknowledged a completion and the disk has not been booted since: the
+    /// next boot must be from the disk.
     is_due: bool,
-    /// The server acknowledged a flash since the machine was assigned.
+    /// True if the server acknowledged a flash since the machine was assigned.
     is_flashed: bool,
     /// Number of boots since the live environment last started.
     silent_boots: u32,
-    /// A report of an earlier boot that is delivered during the next one.
+    /// A report of an earlier boot that arrives during the next one.
     late: Option<Value>,
 }
 
-/// The end of a step.
+/// The outcome of a step.
 enum StepEnd {
     Continue,
     /// The machine lost power.
@@ -67,7 +67,7 @@ impl SimulatedMachine {
     ) -> Self {
         let [_, a, b, c] = number.to_be_bytes();
         Self {
-            // locally administered, so no real machine has it
+            // locally administered, so no real machine has this address
             mac: format!("02:b7:f0:{a:02x}:{b:02x}:{c:02x}"),
             serial: format!("SIM-{number}"),
             plan,
@@ -96,14 +96,14 @@ impl SimulatedMachine {
         server.send(Method::PUT, &format!("/machines/{}", self.mac), Some(&binding)).await.map(drop)
     }
 
-    /// One network boot.
+    /// Simulates one network boot.
     pub(super) async fn boot(&mut self, server: &ServerClient, tally: &Tally) -> Result<()> {
         tally.count(|report| report.boots += 1);
         let nonce = self.random.nonce();
         let offer = self.contact(server, tally, &nonce).await?;
         if let Some(late) = self.late.take() {
             tally.count(|report| report.late += 1);
-            // the response does not matter, but the report must not count
+            // the response does not matter, but the server must not count the report
             self.post(server, tally, "status", &late, None).await?;
         }
         match offer {
@@ -120,7 +120,7 @@ impl SimulatedMachine {
         Ok(())
     }
 
-    /// Requests the script for iPXE. Sometimes twice: both responses must be the same.
+    /// Requests the iPXE script. Sometimes requests it twice: both responses must be equal.
     async fn contact(
         &mut self,
         server: &ServerClient,
@@ -175,7 +175,7 @@ impl SimulatedMachine {
         tally.count(|report| report.violations.push(text));
     }
 
-    /// Assigns a stalled machine again, as an operator would: that is another order.
+    /// Assigns a stalled machine again, as an operator would, which is a new order.
     async fn assign_again(&mut self, server: &ServerClient, tally: &Tally) -> Result<()> {
         tally.count(|report| report.stalled += 1);
         if self.silent_boots == 0 {
@@ -233,7 +233,7 @@ impl SimulatedMachine {
     ) -> Result<StepEnd> {
         for artifact in artifacts {
             let url = format!("{}{artifact}", server.base);
-            // it need not exist: the server only has to see the request
+            // the file need not exist: the server only has to see the request
             self.request_first_byte(server, tally, &url).await?;
         }
         if self.fails() {
@@ -312,7 +312,7 @@ impl SimulatedMachine {
         let disk = json!({ "path": "/dev/nvme0n1", "serial": self.serial, "image": "simulated", "sha256": null, "disk_bytes": 1_000_000, "verified_bytes": 1_000_000 });
         let body = json!({ "status": "done", "cycle": token, "disks": [disk] });
         if self.fails() {
-            // power is lost before the report is sent; it arrives during the next boot
+            // power is lost before the report is sent; the report arrives during the next boot
             self.late = Some(body);
             return Ok(StepEnd::Crash);
         }
@@ -327,7 +327,7 @@ impl SimulatedMachine {
         Ok(StepEnd::Continue)
     }
 
-    /// Sends the report. Sometimes the response is lost, and it is sent again.
+    /// Sends the report. Sometimes simulates a lost response and sends it again.
     async fn deliver(&mut self, server: &ServerClient, tally: &Tally, body: &Value) -> Result<()> {
         loop {
             let status = self.post(server, tally, "status", body, None).await?;
@@ -395,7 +395,7 @@ impl SimulatedMachine {
     }
 }
 
-/// The inventory that a machine posts.
+/// Returns the inventory that a machine posts.
 fn inventory(serial: &str) -> Value {
     json!({
         "disks": [{ "path": "/dev/nvme0n1", "size": "64G", "size_bytes": 64_u64 << 30, "serial": serial, "tran": "nvme", "removable": false, "readonly": false }],

@@ -2,7 +2,7 @@
 
 use bty::Digest;
 
-/// The random numbers of one machine, derived from the seed and its number.
+/// The random numbers of one machine, derived from the seed and the machine's number.
 pub(super) struct Random {
     seed: String,
     drawn: u64,
@@ -24,7 +24,7 @@ impl Random {
         self.next() % 100 < u64::from(percent)
     }
 
-    /// A nonce in the format of the bootstrap script.
+    /// Returns a nonce in the format of the bootstrap script.
     pub(super) fn nonce(&mut self) -> String {
         format!("{:016x}{:016x}", self.next(), self.next())
     }

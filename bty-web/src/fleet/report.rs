@@ -1,4 +1,4 @@
-//! The report of a run, and the counters that it is made of.
+//! The report of a run, and the counters behind it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,13 +19,13 @@ pub struct FleetRunReport {
     pub flashes: u64,
     /// Flashes whose completion the server acknowledged.
     pub completed: u64,
-    /// How often a machine lost power.
+    /// Number of power losses.
     pub crashes: u64,
-    /// Messages that were sent twice, or again because the response was lost.
+    /// Messages that were sent twice, or sent again because the response was lost.
     pub repeated: u64,
     /// Reports that arrived during a later boot.
     pub late: u64,
-    /// How often a machine was reported as stalled and assigned again.
+    /// Number of times that a machine was reported as stalled and assigned again.
     pub stalled: u64,
     /// Wrong decisions of the server, each with the machine and its plan.
     pub violations: Vec<String>,
@@ -48,7 +48,7 @@ pub struct RequestTimes {
     pub max: f64,
 }
 
-/// Counts and times that all machines add to.
+/// Counters and response times to which all machines add.
 #[derive(Default)]
 pub(super) struct Tally {
     report: Mutex<FleetRunReport>,

@@ -1,5 +1,5 @@
-//! Limits of request bodies: the lowest rate, and the memory for bodies of clients that are not
-//! logged in.
+//! Limits on request bodies: their minimum rate, and the memory for bodies of clients without a
+//! login.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::config::limits::{BODY_GRACE, Limits};
 
-/// The limits, and the memory that is left for bodies of clients that are not logged in.
+/// The limits, and the remaining memory for bodies of clients without a login.
 pub struct Bodies {
     grace: Duration,
     rate: u64,
@@ -22,7 +22,7 @@ pub struct Bodies {
 }
 
 impl Bodies {
-    /// With all of the memory free.
+    /// Creates the limits with all memory free.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
@@ -32,7 +32,7 @@ impl Bodies {
         }
     }
 
-    /// Wraps a body: it fails with [`Refusal::TooSlow`] when it arrives too slowly.
+    /// Wraps a body, which fails with [`Refusal::TooSlow`] if it arrives too slowly.
     pub fn pace(&self, body: Body) -> Body {
         let sleep = Box::pin(tokio::time::sleep(self.grace));
         Body::new(Paced {
@@ -44,14 +44,14 @@ impl Bodies {
         })
     }
 
-    /// A share of the memory for one request; it holds nothing yet.
+    /// Returns an empty share of the memory for one request.
     #[must_use]
     pub fn share(&self) -> Share {
         Share { memory: Arc::clone(&self.memory), held: Arc::default() }
     }
 }
 
-/// The memory that one request holds for its body, until the last clone is dropped.
+/// The memory that one request holds for its body. Dropping the last clone frees it.
 #[derive(Clone)]
 pub struct Share {
     memory: Arc<Semaphore>,
@@ -59,7 +59,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// Wraps a body: it fails with [`Refusal::NoMemory`] when no memory is left.
+    /// Wraps a body, which fails with [`Refusal::NoMemory`] if no memory is left.
     pub fn count(&self, body: Body) -> Body {
         Body::new(Counted { inner: body, share: self.clone() })
     }
@@ -76,7 +76,7 @@ impl Share {
     }
 }
 
-/// Why a body was rejected before its end.
+/// Why the server stopped reading a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// It arrived more slowly than the configured rate.
@@ -86,7 +86,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The refusal among the sources of `error`, if there is one.
+    /// Returns the refusal among the sources of `error`, if there is one.
     #[must_use]
     pub fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
         std::iter::successors(Some(error), |error| error.source())
@@ -108,7 +108,7 @@ impl std::error::Error for Refusal {}
 struct Paced {
     inner: Body,
     rate: u64,
-    /// The end of the grace time: the rate counts from here on.
+    /// End of the grace period, from which the rate is measured.
     grace_until: Instant,
     bytes: u64,
     sleep: Pin<Box<Sleep>>,
@@ -131,7 +131,7 @@ impl hyper::body::Body for Paced {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
-                // at the lowest rate, the bytes so far would have arrived at this time
+                // at the minimum rate, the bytes so far would have arrived by this time
                 let due = this.grace_until
                     + Duration::from_millis(this.bytes.saturating_mul(1000) / this.rate);
                 this.sleep.as_mut().reset(due);
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    /// Chunks of `bytes`, one each 10 ms.
+    /// Returns a body of `bytes` in chunks, one every 10 ms.
     fn trickle(bytes: usize) -> Body {
         let chunks = futures_util::stream::repeat(()).then(move |()| async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -214,7 +214,7 @@ mod tests {
             assert!(chunks < 1000, "a byte each 10 ms is slower than 1 MiB/s");
         };
         assert_eq!(Refusal::of(&error), Some(Refusal::TooSlow));
-        // each chunk is worth a minute
+        // each chunk takes a minute at the minimum rate
         let mut steady = bodies(1).pace(trickle(60 << 20)).into_data_stream();
         for _ in 0..20 {
             steady.next().await.unwrap().unwrap();

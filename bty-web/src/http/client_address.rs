@@ -1,4 +1,5 @@
-//! The client of a request: its address through trusted proxies, and the base URL that it used.
+//! The client of a request: its address, resolved through trusted proxies, and the base URL that it
+//! used.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,18 +7,18 @@ use axum::http::{HeaderMap, header};
 
 use crate::domain::network::{FormattedIp, Networks};
 
-/// Where a request comes from, and how it reached the server.
+/// The client's address, and the URL at which it reached the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAddress {
     /// Address of the client.
     pub ip: IpAddr,
-    /// Base URL by which the client reached the server, without a slash at the end.
+    /// Base URL at which the client reached the server, without a trailing slash.
     pub base: String,
 }
 
-/// The client of a request that came from `peer`. `X-Forwarded-*` headers count only when `peer` is
-/// in `trusted`. A `public_url` replaces whatever base URL the headers say; `port` is the one that
-/// the server listens on, for requests without a usable `Host`.
+/// Resolves the client of a request that came from `peer`. `X-Forwarded-*` headers count only if
+/// `peer` is in `trusted`. A `public_url` overrides the base URL from the headers. `port` is the
+/// server's own port, used if a request has no usable `Host`.
 #[must_use]
 pub fn resolve_client(
     peer: IpAddr,
@@ -40,7 +41,7 @@ pub fn resolve_client(
         .or_else(|| headers.get(header::HOST)?.to_str().ok().map(str::to_owned))
         .filter(|host| is_host(host))
         .unwrap_or_else(|| format!("{}:{port}", FormattedIp(Ipv4Addr::LOCALHOST.into())));
-    // some proxies send the port apart from the host
+    // some proxies send the port separately from the host
     let host = match first("x-forwarded-port") {
         Some(port)
             if !has_port(&host) && port.parse::<u16>().is_ok() && !is_default(&scheme, &port) =>
@@ -54,8 +55,8 @@ pub fn resolve_client(
     ClientAddress { ip, base }
 }
 
-/// The last address of `X-Forwarded-For` that is not of a trusted proxy. The client itself may have
-/// sent whatever comes before it.
+/// Returns the last address in `X-Forwarded-For` that is not a trusted proxy. The client itself may
+/// have forged any address before it.
 fn forwarded_for(headers: &HeaderMap, trusted: &Networks) -> Option<IpAddr> {
     let lists = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
     let all: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
@@ -70,7 +71,7 @@ fn forwarded_for(headers: &HeaderMap, trusted: &Networks) -> Option<IpAddr> {
     first
 }
 
-/// Parses an address that may have a port.
+/// Parses an address with an optional port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.trim_start_matches('[').split(']').next().unwrap_or(text);
     bare.parse()
@@ -88,7 +89,8 @@ fn is_default(scheme: &str, port: &str) -> bool {
     matches!((scheme, port), ("http", "80") | ("https", "443"))
 }
 
-/// True when `host` has only characters of a host and a port: it is put into scripts for machines.
+/// True if `host` contains only characters of a host and a port, because it becomes part of scripts
+/// for machines.
 fn is_host(host: &str) -> bool {
     !host.is_empty()
         && host.len() <= 255

@@ -1,8 +1,8 @@
-//! Limits of connections, and which one is closed when there are too many.
+//! Limits on connections, and the choice of a connection to close when there are too many.
 //!
-//! When the limit is reached, the client with the most connections loses one that is waiting for a
-//! request: a flood hurts only the client that floods. Connections with a request in progress are
-//! never closed for others.
+//! At the limit, the client with the most connections loses one that is waiting for a request, so a
+//! flood of connections hurts only the client that causes it. A connection with a request in
+//! progress is never closed to make room.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,13 +28,13 @@ use crate::domain::limit::Limit;
 use crate::domain::network::{Networks, network_of};
 use crate::services::metrics::Metrics;
 
-/// Size limit of the head of a request, and of the buffers of a connection.
+/// Maximum size of a request head, and of the buffers of a connection.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// A client that reads nothing of its response for so long is disconnected.
+/// Time after which a client that reads nothing of its response is disconnected.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often stalled responses are looked for.
+/// Interval between checks for stalled responses.
 const STALL_CHECK: Duration = Duration::from_secs(15);
 
 /// The connections of one listener.
@@ -59,10 +59,10 @@ struct State {
     opened_at: Instant,
     /// True once a request has arrived.
     has_served: AtomicBool,
-    /// When it began to wait for a request; [`NOT_WAITING`] while a request is in progress.
+    /// When it started to wait for a request; [`NOT_WAITING`] while a request is in progress.
     idle_since: AtomicU64,
-    /// When it began to wait for the client to read more of a response; [`NOT_WAITING`] when it
-    /// does not.
+    /// When it started to wait for the client to read more of a response; [`NOT_WAITING`] if it is
+    /// not waiting for that.
     sends_since: AtomicU64,
     end: Notify,
 }
@@ -83,14 +83,15 @@ impl State {
 }
 
 impl Connections {
-    /// Without connections yet. The limit per address does not count for proxies in `trusted`.
+    /// Creates an empty set of connections. The limit per address does not apply to proxies in
+    /// `trusted`.
     #[must_use]
     pub fn new(limits: Limits, trusted: Networks, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { limits, trusted, metrics, table: Mutex::default(), gone: Notify::new() })
     }
 
-    /// Serves each client of `listener` until `stopped`, then waits until all connections have
-    /// ended. `serve` must end its connection when [`Permit::end`] is ready.
+    /// Serves each client of `listener` until `stopped` ends, then waits for all connections to
+    /// end. `serve` must end its connection once [`Permit::end`] is ready.
     pub async fn serve<F: Future<Output = io::Result<()>> + Send + 'static>(
         self: Arc<Self>,
         listener: TcpListener,
@@ -126,11 +127,11 @@ impl Connections {
         self.drain().await;
     }
 
-    /// Ends idle connections, and waits for the others.
+    /// Ends idle connections and waits for the others.
     async fn drain(&self) {
         loop {
             let mut gone = std::pin::pin!(self.gone.notified());
-            // from here on, connections that end wake this up
+            // from here on, each ending connection wakes this task
             gone.as_mut().enable();
             if self.end_all() == 0 {
                 return;
@@ -146,7 +147,7 @@ impl Connections {
         table.open.len()
     }
 
-    /// Admits a client, for which an idle connection may be ended; `None` at the limit.
+    /// Admits a client, if necessary by ending an idle connection; `None` at the limit.
     fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Permit> {
         let network = network_of(ip);
         let mut table = self.lock();
@@ -181,8 +182,8 @@ impl Connections {
         Some(Permit { id, state, connections: Arc::clone(self) })
     }
 
-    /// Ends the connection of `network` that was idle for the longest time; false when none is
-    /// idle. Counts as a refusal in both cases.
+    /// Ends the connection of `network` that has been idle longest; returns false if none is idle.
+    /// Counts as a refusal in both cases.
     fn end_idle(&self, table: &mut Table, network: IpAddr, limit: Limit) -> bool {
         self.metrics.refuse(limit);
         let waiting = table.open.iter().filter(|(_, state)| state.network == network);
@@ -216,7 +217,7 @@ impl Table {
     }
 }
 
-/// The permission for one connection. Dropping it ends the count of the connection.
+/// The permission for one connection. Dropping it removes the connection from the count.
 pub struct Permit {
     id: u64,
     state: Arc<State>,
@@ -224,7 +225,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Ready when the connection must end: at once if it is idle, else after its response.
+    /// Waits until the connection must end: at once if it is idle, otherwise after its response.
     pub async fn end(&self) {
         self.state.end.notified().await;
     }
@@ -235,7 +236,7 @@ impl Permit {
         self.connections.limits.head_time
     }
 
-    /// Marks that a request has arrived. The connection is not idle until the result is dropped.
+    /// Marks the start of a request. The connection is not idle until the result is dropped.
     #[must_use]
     pub fn work(&self) -> Work {
         self.state.has_served.store(true, Ordering::Relaxed);
@@ -247,7 +248,7 @@ impl Permit {
     /// stops reading.
     ///
     /// # Errors
-    /// When the connection breaks, sends something that is not HTTP, or stalls.
+    /// If the connection breaks or stalls, or the client sends something other than HTTP.
     pub async fn serve_http(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -278,7 +279,7 @@ impl Permit {
                     if !state.has_served.load(Ordering::Relaxed) {
                         return Ok(());
                     }
-                    // a response that is being sent is sent to its end
+                    // a response in progress is sent to its end
                     connection.as_mut().graceful_shutdown();
                 }
                 () = tokio::time::sleep(STALL_CHECK) => {
@@ -309,7 +310,7 @@ impl Drop for Work {
     }
 }
 
-/// The body of a response; it records whether it waits for the client.
+/// The body of a response, which records whether it is waiting for the client.
 struct TrackedBody {
     inner: Body,
     work: Work,

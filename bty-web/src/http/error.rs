@@ -1,4 +1,4 @@
-//! How clients see errors: the status and the body of an answer.
+//! How clients see errors: the status and body of a response.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use crate::domain::error::{Error, ErrorKind, Problem};
 
-/// The body of every response with an error.
+/// The body of every error response.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ErrorBody {
-    /// One sentence.
+    /// What went wrong, in one sentence.
     pub detail: String,
-    /// All problems, when there are several or they have places.
+    /// All problems, if there are several or they have locations.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
 }
@@ -49,7 +49,7 @@ impl IntoResponse for Error {
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        // the middleware of the pages makes a page of it
+        // the middleware of the pages turns it into a page
         response.extensions_mut().insert(self);
         response
     }

@@ -1,4 +1,4 @@
-//! Extractors: what handlers take from requests. All rejections are [`Error`]s.
+//! Extractors for handlers. All rejections are [`Error`]s.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     }
 }
 
-/// A JSON body that may be left out: then it is the default.
+/// An optional JSON body; the default value if it is missing.
 pub struct OptionalJson<T>(pub T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for OptionalJson<T> {
@@ -47,7 +47,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for OptionalJson<T> {
 
 async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
     let is_anonymous = request.extensions().get::<Principal>().is_none();
-    // the middleware holds another copy until the request has been answered
+    // the middleware holds another copy until the response is complete
     let share = request.extensions().get::<Share>().filter(|_| is_anonymous).cloned();
     let request = match share {
         Some(share) => request.map(|body| share.count(body)),
@@ -63,7 +63,7 @@ async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
     })
 }
 
-/// The error for a body that could not be read to its end.
+/// Returns the error for a body that could not be read completely.
 pub fn incomplete_body(app: &App, error: &(dyn std::error::Error + 'static)) -> Error {
     match Refusal::of(error) {
         Some(Refusal::TooSlow) => {
@@ -80,7 +80,7 @@ pub fn incomplete_body(app: &App, error: &(dyn std::error::Error + 'static)) -> 
 }
 
 /// - [`ErrorKind::Malformed`] (400) when the body is not JSON.
-/// - [`ErrorKind::Invalid`] (422) when it is JSON of another shape.
+/// - [`ErrorKind::Invalid`] (422) when the JSON has a different structure.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| {
         let kind = if e.is_data() { ErrorKind::Invalid } else { ErrorKind::Malformed };
@@ -125,7 +125,7 @@ pub fn parse_mac(text: &str) -> Result<Mac> {
         .map_err(|e: crate::domain::mac::NotAMac| Error::new(ErrorKind::Malformed, e.to_string()))
 }
 
-/// The address counts trusted proxies; see [`resolve_client`].
+/// The address is resolved through trusted proxies; see [`resolve_client`].
 impl FromRequestParts<Arc<App>> for ClientContext {
     type Rejection = Error;
 
@@ -160,7 +160,7 @@ impl FromRequestParts<Arc<App>> for Principal {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self> {
-        // the guard inserts it: a route that takes it must be guarded
+        // the guard inserts it, so only guarded routes can use this extractor
         parts
             .extensions
             .get::<Self>()

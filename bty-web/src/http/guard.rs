@@ -1,5 +1,5 @@
-//! Middleware that decides whether a request reaches its handler: sessions, tokens, and requests
-//! that another site has made a browser send.
+//! Middleware that decides whether a request reaches its handler. It checks sessions and tokens,
+//! and rejects requests that another site has made a browser send.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,11 +22,11 @@ use crate::services::auth::Scope;
 /// What a group of routes requires.
 #[derive(Clone)]
 pub struct Guard {
-    /// Finds sessions and tokens.
+    /// Looks up sessions and tokens.
     pub app: Arc<App>,
     /// The scope that a token needs.
     pub scope: Scope,
-    /// True for pages: a request without a session is redirected to the log-in.
+    /// True for pages: a request without a session is redirected to the login page.
     pub is_page: bool,
 }
 
@@ -44,7 +44,7 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     }
 }
 
-/// Refuses requests of browsers: a page of any site can make a browser fetch an address, by an
+/// Refuses requests from browsers. A page of any site can make a browser fetch a URL through an
 /// image or a link, and a contact opens a boot cycle. Firmware, iPXE and the live environment send
 /// none of these headers.
 pub async fn refuse_browsers(request: Request, next: Next) -> Response {
@@ -71,11 +71,11 @@ async fn authenticate(guard: &Guard, headers: &HeaderMap) -> Result<Principal> {
     session(&guard.app, headers).await?.ok_or_else(|| denied("login required"))
 }
 
-/// Without a password, accepts every request whose `Host` is a name of this server. Any web site
-/// can make its own name resolve to this address (DNS rebinding); its script then has the same
-/// origin as our pages, and only a password would tell it from an operator.
+/// Without a password, accepts only requests whose `Host` is a name of this server. Any web site
+/// can make its own name resolve to this address (DNS rebinding). Its scripts then have the same
+/// origin as this server's pages, and only a password would distinguish it from an operator.
 fn check_host(app: &App, headers: &HeaderMap) -> Result<Principal> {
-    // every browser sends a host
+    // every browser sends this header
     let Some(host) = headers.get(header::HOST) else { return Ok(Principal::Everybody) };
     let host = host.to_str().unwrap_or_default();
     if is_own_host(host, &own_name(), app.config.public_url.as_deref()) {
@@ -111,7 +111,7 @@ fn is_own_host(host: &str, own_name: &str, public_url: Option<&str>) -> bool {
     }
 }
 
-/// The session in the cookie of a browser.
+/// Returns the session in a browser's cookie.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -124,7 +124,7 @@ pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Principal>
 }
 
 /// Refuses changes that another site has made a browser send (cross-site request forgery). Browsers
-/// say where a request comes from; other programs have no sessions that could be abused.
+/// send the origin of a request; other programs have no sessions that could be abused.
 pub async fn same_origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if is_safe {
@@ -146,8 +146,8 @@ pub async fn same_origin(State(app): State<Arc<App>>, request: Request, next: Ne
     }
 }
 
-/// The hosts, with ports, by which clients reach this server: that of the request, that of a
-/// trusted proxy, and that of `server.public_url`.
+/// Returns the hosts, with ports, at which clients reach this server: from the request, from a
+/// trusted proxy, and from `server.public_url`.
 fn own_hosts(config: &Config, peer: Option<IpAddr>, headers: &HeaderMap) -> Vec<String> {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let proxied = peer.map(|peer| {
@@ -164,15 +164,15 @@ fn own_hosts(config: &Config, peer: Option<IpAddr>, headers: &HeaderMap) -> Vec<
     own
 }
 
-/// Host and port of a URL; a port that the scheme implies is left out, as in `Origin`.
+/// Returns host and port of a URL. Omits the default port of the scheme, as `Origin` does.
 fn host_of(address: &str) -> Option<String> {
     let url: url::Url = address.parse().ok()?;
     let host = url.host_str()?;
     Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
-/// The header by which a browser says that it sends this for another site, such as
-/// `Origin: https://h`; `None` for requests of our own pages and of other programs.
+/// Returns the header with which a browser marks a request from another site, such as
+/// `Origin: https://h`; `None` for requests of this server's pages and of other programs.
 fn foreign_origin(headers: &HeaderMap, own: &[String]) -> Option<String> {
     let shown = |value: &axum::http::HeaderValue| {
         String::from_utf8_lossy(value.as_bytes())
@@ -202,7 +202,7 @@ fn cross_site_error(origin: &str, own: &[String], peer: Option<IpAddr>) -> Error
             "the request comes from another site: the browser sent \"{origin}\", and this server expects {expected}"
         ),
     );
-    // Sec-Fetch-Site is the browser's own judgment: no proxy setting can change it
+    // Sec-Fetch-Site is the browser's own judgment, so no proxy setting can change it
     if origin.starts_with("Origin: ") {
         error.detail += &format!(
             "; behind a proxy that changes Host, set server.public_url to the address in the browser, or let the proxy send X-Forwarded-Host and \
@@ -212,7 +212,7 @@ fn cross_site_error(origin: &str, own: &[String], peer: Option<IpAddr>) -> Error
     error
 }
 
-/// True at most once a minute: a misconfigured proxy must not flood the log.
+/// Returns true at most once per minute, so that a misconfigured proxy does not flood the log.
 fn is_first_in_a_minute() -> bool {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,7 +227,7 @@ fn is_first_in_a_minute() -> bool {
 mod tests {
     use super::*;
 
-    /// The error for a request from a proxy at 10.0.0.9; `None` when it passes.
+    /// Returns the error for a request from a proxy at 10.0.0.9; `None` if it passes.
     fn refusal(env: &[(&str, &str)], fields: &[(&'static str, &str)]) -> Option<String> {
         let find = |name: &str| {
             env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())

@@ -1,5 +1,4 @@
-//! What every request passes before and after its handler: limits of bodies, security headers,
-//! metrics, panics.
+//! Middleware for all requests: body limits, security headers, metrics, panics.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use crate::http::bodies::Bodies;
 use crate::http::extract::ClientGone;
 use crate::services::app::App;
 
-/// Answers 500 for a handler that panicked; the log gets the message.
+/// Responds with 500 for a handler that panicked, and logs the message.
 #[allow(clippy::needless_pass_by_value)] // the signature that `CatchPanicLayer` wants
 pub(super) fn panic_response(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic
@@ -27,8 +26,8 @@ pub(super) fn panic_response(panic: Box<dyn std::any::Any + Send>) -> Response {
         .into_response()
 }
 
-/// Rejects bodies that come too slowly, and bounds the memory for bodies of clients that are not
-/// logged in.
+/// Rejects bodies that arrive too slowly, and limits the memory for bodies of clients without a
+/// login.
 pub(super) async fn limit_bodies(
     State(bodies): State<Arc<Bodies>>,
     mut request: Request,
@@ -41,12 +40,12 @@ pub(super) async fn limit_bodies(
     response
 }
 
-/// Runs each handler to its end, also when its client disconnects: a change that is written must
-/// still reach the caches and listeners that depend on it.
+/// Runs each handler to completion, even if its client disconnects: after a change is written, the
+/// caches and subscribers that depend on it must still be updated.
 pub(super) async fn run_to_completion(mut request: Request, next: Next) -> Response {
     let gone = ClientGone::default();
     request.extensions_mut().insert(gone.clone());
-    // the future of this function is dropped when the client disconnects
+    // this future is dropped when the client disconnects
     let _guard = CancelOnDrop(gone.0);
     let response = tokio::spawn(next.run(request)).await;
     response
@@ -65,7 +64,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img
     script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
     frame-ancestors 'none'";
 
-/// Adds the headers that forbid framing, content sniffing, resources of other sites, and caching,
+/// Adds headers that forbid framing, content sniffing, resources of other sites, and caching,
 /// unless the handler has set them.
 pub(super) async fn add_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;

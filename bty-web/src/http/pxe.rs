@@ -1,5 +1,5 @@
-//! What machines ask while they boot: scripts for iPXE, orders for the live environment, and their
-//! reports. Anybody on the network may send these requests: firmware has no credentials.
+//! Requests of machines while they boot: scripts for iPXE, orders for the live environment, and
+//! reports. Anybody on the network can send them, because firmware has no credentials.
 
 pub(crate) mod boot_files;
 
@@ -22,15 +22,16 @@ use crate::services::app::App;
 use crate::services::boot_cycles::{self, Inventory, StatusReport};
 use crate::services::orders::{self, MachineOrder, OrderRequest};
 
-/// Size limit of an inventory.
+/// Maximum size of an inventory in bytes.
 pub(crate) const INVENTORY_BYTES_MAX: usize = 8 << 20;
 
-/// A script for iPXE. Its status is always 200: iPXE does not run the script of an error response.
+/// Responds with a script for iPXE. The status is always 200: iPXE does not run the script of an
+/// error response.
 fn script(text: String) -> Response {
     ([(header::CONTENT_TYPE, ipxe::MEDIA_TYPE)], text).into_response()
 }
 
-/// The script that leads a machine to its own script.
+/// Returns the bootstrap script, which chains to the machine's own script.
 #[utoipa::path(
     get, path = "/pxe-bootstrap.ipxe", tag = "pxe",
     responses((status = 200, content_type = "text/plain", body = String)),
@@ -44,11 +45,12 @@ pub(crate) struct ContactQuery {
     boot: Option<String>,
 }
 
-/// A nonce that is longer is not of our scripts, and is ignored.
+/// Maximum length of a nonce. A longer one does not come from the bootstrap script and is ignored.
 const NONCE_BYTES_MAX: usize = 64;
 
-/// What iPXE does now on the machine with this MAC address. The answer is always a script, also for
-/// an error.
+/// Returns the iPXE script for the machine with this MAC address.
+///
+/// The response is a script even if there is an error.
 #[utoipa::path(
     get, path = "/pxe/{mac}", tag = "pxe",
     params(
@@ -85,7 +87,7 @@ pub(crate) async fn contact(
     }
 }
 
-/// A contact changes the machine, and HEAD must not change anything.
+/// Refuses HEAD, because a contact changes the machine.
 fn head_refused() -> Response {
     StatusCode::METHOD_NOT_ALLOWED.into_response()
 }
@@ -113,8 +115,9 @@ impl CycleQuery {
     }
 }
 
-/// The order for the live environment: a plan script for clients that accept `text/rhai`, else
-/// JSON.
+/// Returns the order for the live environment.
+///
+/// Clients that accept `text/rhai` get a plan script, others JSON.
 #[utoipa::path(
     get, path = "/pxe/{mac}/plan", tag = "pxe",
     params(
@@ -154,8 +157,9 @@ pub(crate) async fn plan(
     Ok(axum::Json(render::json(&order, &base)).into_response())
 }
 
-/// Reports progress, success or failure of the live environment. 409: the report does not belong to
-/// the machine's open boot cycle.
+/// Reports progress, success or failure of the live environment.
+///
+/// The server responds with 409 if the report does not belong to the machine's open boot cycle.
 #[utoipa::path(
     post, path = "/pxe/{mac}/status", tag = "pxe", request_body = StatusReport,
     params(("mac" = String, Path), ("cycle" = Option<String>, Query)),
@@ -175,7 +179,7 @@ pub(crate) async fn status(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Reports the hardware that the live environment runs on.
+/// Reports the hardware of the machine that the live environment runs on.
 #[utoipa::path(
     post, path = "/pxe/{mac}/inventory", tag = "pxe", request_body = Inventory,
     params(("mac" = String, Path), ("cycle" = Option<String>, Query)),

@@ -1,14 +1,15 @@
-//! Rewrites the paths of requests to those of the router: without the path below which the server
-//! is reached, and without double slashes.
+//! Rewrites request paths to those of the router: removes the server's path prefix and duplicate
+//! slashes.
 
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 
-/// Firmware joins URLs from parts, and requests `/boot//kernel`.
+/// Paths below which firmware requests double slashes, such as `/boot//kernel`, because it joins
+/// URLs from parts.
 const FIRMWARE_PATHS: [&str; 2] = ["/boot/", "/pxe/"];
 
-/// Rewrites the path of a request. `root` is the path below which the server is reached; a proxy
-/// may have removed it already.
+/// Rewrites the path of a request. `root` is the path prefix of the server, which a proxy may
+/// already have removed.
 pub(super) fn rewrite(uri: &mut Uri, root: &str) {
     let below =
         Some(uri.path()).filter(|_| !root.is_empty()).and_then(|path| path.strip_prefix(root));
@@ -29,7 +30,7 @@ pub(super) fn rewrite(uri: &mut Uri, root: &str) {
     }
 }
 
-/// Adds `root` to redirects within this server: handlers know paths without it.
+/// Prepends `root` to redirects within this server, because handlers use paths without it.
 pub(super) fn redirect(headers: &mut HeaderMap, root: &str) {
     let Some(to) = headers.get(header::LOCATION).filter(|_| !root.is_empty()) else { return };
     let to = to.to_str().unwrap_or_default();
@@ -41,8 +42,8 @@ pub(super) fn redirect(headers: &mut HeaderMap, root: &str) {
     }
 }
 
-/// The path with single slashes, if it is one that machines request and has double ones. Dots and
-/// encoded characters stay: handlers reject bad names.
+/// Returns the path with single slashes if it is one that machines request and has double slashes.
+/// Keeps dots and encoded characters: handlers reject invalid names.
 fn collapsed(path: &str) -> Option<String> {
     if !path.contains("//") {
         return None;

@@ -1,4 +1,4 @@
-//! Every path of the server, and who may use it.
+//! All routes of the server, and who may use them.
 //!
 //! | module | paths |
 //! |---|---|
@@ -46,7 +46,7 @@ use crate::http::{rewrite, site, ui};
 use crate::services::app::App;
 use crate::services::auth::Scope;
 
-/// Size limit of request bodies, except for routes that set their own.
+/// Maximum size of request bodies in bytes, except for routes that set their own limit.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 #[derive(OpenApi)]
@@ -56,12 +56,13 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 ))]
 struct Document;
 
-/// The router of a server: API, pages and scripts for machines, and the OpenAPI document.
+/// Returns the router of a server: API, pages, scripts for machines, and the OpenAPI document.
 pub fn router(app: &Arc<App>) -> Router {
     assemble(app, api(app), pages(app))
 }
 
-/// The router of a process that is only a cache host: objects, its state, events and tokens.
+/// Returns the router of a process that is only a cache host: objects, its state, events and
+/// tokens.
 pub fn cache_router(app: &Arc<App>) -> Router {
     let read = OpenApiRouter::new()
         .routes(routes!(cache::state))
@@ -78,7 +79,7 @@ pub fn cache_router(app: &Arc<App>) -> Router {
     assemble(app, api, cache_pages(app))
 }
 
-/// The OpenAPI document of a server.
+/// Returns the OpenAPI document of a server.
 #[must_use]
 pub fn document(app: &Arc<App>) -> utoipa::openapi::OpenApi {
     api(app).split_for_parts().1
@@ -111,8 +112,8 @@ fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
     below_root(router, root)
 }
 
-/// Serves `router` below the path `root`. This is a fallback of an outer router because layers of
-/// `router` see a request only after its route was chosen.
+/// Serves `router` under the path prefix `root`. It is the fallback of an outer router, because
+/// layers of `router` see a request only after routing.
 fn below_root(router: Router, root: Arc<str>) -> Router {
     Router::new().fallback(move |mut request: Request| {
         rewrite::rewrite(request.uri_mut(), &root);
@@ -137,7 +138,7 @@ async fn method_not_allowed() -> Response {
     (axum::http::StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()
 }
 
-// ---- the API, and what machines ask
+// ---- the API, and the requests of machines
 
 fn api(app: &Arc<App>) -> Api {
     OpenApiRouter::with_openapi(Document::openapi())
@@ -154,7 +155,7 @@ fn guarded(app: &Arc<App>, scope: Scope, routes: Api) -> Api {
     routes.route_layer(from_fn_with_state(state, guard))
 }
 
-/// For everybody: machines, their images, and whether the server is there.
+/// Routes without authentication: machines, their images, and health.
 fn open_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(pxe::bootstrap))
@@ -166,8 +167,8 @@ fn open_api() -> Api {
         .merge(server_api())
 }
 
-/// Contacts and reports of machines. They change the state, so browsers are refused: any web site
-/// could make a browser send them.
+/// Contacts and reports of machines. They change the state, so requests from browsers are refused:
+/// any web site could make a browser send them.
 fn contacts_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(pxe::contact))
@@ -305,7 +306,7 @@ fn pages(app: &Arc<App>) -> Router<Arc<App>> {
     cache_pages(app).merge(guarded_pages(app, pages))
 }
 
-/// The pages that a cache host has too.
+/// The pages that a cache host also serves.
 fn cache_pages(app: &Arc<App>) -> Router<Arc<App>> {
     let pages = Router::new()
         .route("/ui/cache", get(ui::cache::page).post(ui::cache::submit))

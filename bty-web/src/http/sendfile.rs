@@ -1,9 +1,9 @@
-//! Connections to the cache host. Requests for objects are answered with `sendfile(2)`, which
-//! copies from the page cache to the socket without passing through this process. At the first
-//! other request the connection is handed to hyper and the router, with what has been read of it.
+//! Connections to the cache host. Responds to requests for objects with `sendfile(2)`, which copies
+//! from the page cache to the socket without passing through this process. At the first other
+//! request, hands the connection over to hyper and the router, with the bytes already read.
 //!
-//! hyper cannot send a file, so that HTTP/1 is parsed here. `make bench-sendfile` compares both
-//! ways.
+//! hyper cannot send files this way, so this module parses HTTP/1 itself. `make bench-sendfile`
+//! compares both ways.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,23 +23,23 @@ use crate::conditional::Conditions;
 use crate::http::connections::Permit;
 use crate::services::metrics::Metrics;
 
-/// A request with a longer head is left to hyper, which refuses it.
+/// Maximum size of a request head in bytes. Longer heads are left to hyper, which refuses them.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 
-/// An idle connection is closed after this time.
+/// Time after which an idle connection is closed.
 const IDLE: Duration = Duration::from_secs(75);
 
-/// A connection whose client receives nothing for this time is closed.
+/// Time after which a connection is closed if its client receives nothing.
 const STALL: Duration = Duration::from_secs(60);
 
-/// Maximum number of bytes of one `sendfile`, which blocks while it reads from the disk.
+/// Maximum number of bytes per `sendfile` call, which blocks while it reads from the disk.
 const SEND_BYTES: usize = 1 << 20;
 
 /// Serves a connection: objects from `cache`, everything else through `router`.
 ///
 /// # Errors
-/// The error of the connection. It has been reset if a body was sent in part.
+/// The error of the connection. The connection is reset if a body was sent incompletely.
 pub async fn serve(
     cache: Arc<CacheHost>,
     metrics: Arc<Metrics>,
@@ -64,9 +64,9 @@ struct ObjectConnection {
 struct RequestHead {
     method: String,
     target: String,
-    /// The client closes the connection after the response.
+    /// True if the client closes the connection after the response.
     is_last: bool,
-    /// HTTP/1.0, which has no chunks.
+    /// True for HTTP/1.0, which has no chunks.
     is_http_10: bool,
     conditions: Conditions,
     has_body: bool,
@@ -98,10 +98,10 @@ impl ObjectConnection {
             self.metrics.request(&head.method, route, response.status, seconds);
             tracing::debug!(method = head.method, path, status = response.status, peer = %self.peer, ms = seconds * 1e3, "response");
             let sent = self.send(&response, &head).await;
-            // the object may be evicted again before the client knows that it has all of it
+            // allow eviction before the client knows that it has the whole object
             drop(response);
             if let Err(error) = sent {
-                // reset the connection: a body that ends early must not look complete
+                // reset the connection, so that a truncated body does not look complete
                 let _ = self.stream.set_zero_linger();
                 return Err(error);
             }
@@ -112,8 +112,8 @@ impl ObjectConnection {
         }
     }
 
-    /// Reads the head of a request, which stays in `read`. None if the client has closed the
-    /// connection or is too slow, or the server closes it.
+    /// Reads the head of a request and keeps it in `read`. Returns `None` if the client closed the
+    /// connection or is too slow, or if the server closes it.
     async fn head(&mut self, read: &mut Vec<u8>) -> io::Result<Option<Box<RequestHead>>> {
         let Self { stream, permit, .. } = self;
         tokio::select! {
@@ -129,7 +129,7 @@ impl ObjectConnection {
     }
 
     async fn send(&mut self, response: &BlobResponse, head: &RequestHead) -> io::Result<()> {
-        // the end of a body of unknown length is marked by chunks, or by closing the connection
+        // chunks or the closed connection mark the end of a body of unknown length
         let is_chunked = response.length().is_none() && !head.is_http_10;
         let mut text = format!("HTTP/1.1 {} {}\r\n", response.status, reason(response.status));
         for (name, value) in &response.headers {
@@ -138,7 +138,7 @@ impl ObjectConnection {
         let has_length = response.headers.iter().any(|(name, _)| *name == "content-length");
         match &response.payload {
             _ if is_chunked => text.push_str("transfer-encoding: chunked\r\n"),
-            // HEAD for an object whose length is not known yet has no length
+            // the response to HEAD for an object of unknown length has no length
             Payload::Text(body)
                 if !has_length
                     && response.status != 304
@@ -155,7 +155,7 @@ impl ObjectConnection {
                 self.write(text.as_bytes()).await
             }
             Payload::Bytes(body) => {
-                // send full segments only, until the end
+                // send only full segments until the end
                 set_tcp_cork(&self.stream, true)?;
                 self.write(text.as_bytes()).await?;
                 self.send_body(body, is_chunked).await?;
@@ -190,7 +190,7 @@ impl ObjectConnection {
         if is_chunked { self.write(b"0\r\n\r\n").await } else { Ok(()) }
     }
 
-    /// Sends the bytes from `at` to `end` of the file, which has them.
+    /// Sends the bytes from `at` to `end` of the file, which already contains them.
     async fn send_file(&self, body: &BlobBody, mut at: u64, end: u64) -> io::Result<()> {
         while at < end {
             tokio::time::timeout(STALL, self.stream.writable()).await??;
@@ -236,7 +236,7 @@ async fn read_head(
         match tokio::time::timeout_at(deadline, stream.read(&mut chunk)).await {
             Ok(Ok(0)) | Err(_) => return Ok(None),
             Ok(Ok(n)) => {
-                // the deadline is for the whole head: further bytes do not extend it
+                // the deadline covers the whole head: further bytes do not extend it
                 if read.is_empty() {
                     deadline = tokio::time::Instant::now() + head_time;
                 }

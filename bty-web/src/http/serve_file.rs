@@ -1,4 +1,4 @@
-//! Files as responses, with validators, conditional requests and ranges.
+//! Serves files, with validators, conditional requests and ranges.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind as Io, SeekFrom};
@@ -18,14 +18,15 @@ use crate::blocking::blocking;
 use crate::conditional::{Conditions, Selection, Validators, select};
 use crate::domain::error::{Error, Result};
 
-/// Size of a read.
+/// Size of a read in bytes.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// The longest tick of the file system's clock (twice that of `HZ=100`). Two versions of a file
-/// within one tick could have the same tag.
+/// The longest clock tick of a file system (twice that of `HZ=100`). Two versions of a file within
+/// one tick could have the same tag.
 const TICK: Duration = Duration::from_millis(20);
 
-/// `Last-Modified` has whole seconds: a younger file could change without changing its date.
+/// Minimum age for `Last-Modified`, which has whole seconds: a younger file could change without a
+/// new date.
 const DATE_AGE_MIN: Duration = Duration::from_secs(2);
 
 /// A regular file that is open for reading, with the validators of its version.
@@ -37,7 +38,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// Opens a file, and waits until it is older than a tick of its clock.
+    /// Opens a file, and waits until it is older than a clock tick.
     fn open(path: &Path) -> std::io::Result<Self> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file =
@@ -60,8 +61,8 @@ impl Opened {
         let (ino, len) = (meta.ino(), meta.len());
         let [modified, changed] =
             [(meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())];
-        // programs can set the modification time, but not the time of the last inode change: a file
-        // that replaces another one has another tag even with the same date
+        // programs can set the modification time, but not the inode change time: a replaced file
+        // gets a new tag even with the same date
         let etag = format!(
             "\"{ino:x}-{len:x}-{:x}.{:x}-{:x}.{:x}\"",
             modified.0, modified.1, changed.0, changed.1
@@ -75,8 +76,8 @@ impl Opened {
     }
 }
 
-/// The response to a GET or HEAD request for the file at `path`, which clients save as `name`.
-/// Symbolic links are not followed.
+/// Responds to a GET or HEAD request with the file at `path`, which clients save as `name`. Does
+/// not follow symbolic links.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no regular
@@ -179,7 +180,7 @@ mod tests {
         let mut file = File::create(&path).unwrap();
         file.write_all(b"0123456789").unwrap();
         seen("made").await;
-        // in place, with the size and the time of before
+        // in place, with the previous size and time
         for n in 0..3 {
             file.rewind().unwrap();
             file.write_all(format!("{n}").as_bytes()).unwrap();

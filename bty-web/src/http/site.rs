@@ -1,5 +1,5 @@
-//! The documentation as a site, at `/docs/`: the files of `paths.site_dir`, where they are
-//! installed. The API viewer is at `/docs/api` with or without them.
+//! The documentation site at `/docs/`: the files of `paths.site_dir`, if they are installed. The
+//! API viewer at `/docs/api` does not need them.
 
 use std::path::{Component, Path};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::serve_file;
 use crate::domain::error::{Error, Result};
 use crate::services::app::App;
 
-/// As strict as for the other pages, except for icons, which style sheets carry as `data:`.
+/// As strict as for the other pages, except that style sheets may embed icons as `data:` URLs.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -26,7 +26,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/docs/{*path}", get(file))
 }
 
-/// The first page, or the API where no site is installed.
+/// Redirects to the first page, or to the API viewer if no site is installed.
 async fn home(State(app): State<Arc<App>>, method: Method, headers: HeaderMap) -> Result<Response> {
     match app.config.has_site() {
         true => respond(&app, "index.html", &method, &headers).await,
@@ -53,12 +53,12 @@ async fn respond(app: &App, name: &str, method: &Method, headers: &HeaderMap) ->
     let mut response = serve_file::respond(&path, name, media_type(name), is_head, headers).await?;
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    // shown, not saved
+    // display it instead of saving it
     fields.remove(header::CONTENT_DISPOSITION);
     Ok(response)
 }
 
-/// True for a path that stays below its directory and names nothing hidden.
+/// True for a path that stays in its directory and contains no hidden names.
 fn is_inside(name: &str) -> bool {
     let is_plain = |part: Component<'_>| match part {
         Component::Normal(part) => !part.as_encoded_bytes().starts_with(b"."),
@@ -67,7 +67,7 @@ fn is_inside(name: &str) -> bool {
     !name.contains('\0') && Path::new(name).components().all(is_plain)
 }
 
-/// What browsers need to know; everything else is shown as text.
+/// Returns the media type of files that browsers need; everything else is plain text.
 fn media_type(name: &str) -> &'static str {
     match Path::new(name).extension().and_then(|extension| extension.to_str()) {
         Some("html") => "text/html; charset=utf-8",

@@ -1,8 +1,8 @@
-//! Pages for operators: what they show, and what their forms do.
+//! Pages for operators and the handlers of their forms.
 //!
-//! A page is a file here with its handlers, and a template of the same name. Forms change things by
-//! the same services as the API. Pages are complete without scripts; with them, regions that are
-//! marked `data-live` are updated while one looks, see [`live`].
+//! Each page has a file here with its handlers, and a template of the same name. Forms use the same
+//! services as the API. Pages work without scripts. With scripts, regions marked `data-live` are
+//! updated while the page is open; see [`live`].
 //!
 //! | file | what it is about |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Who may use the server: principals, sessions of browsers, and tokens of programs.
+//! Access control: principals, browser sessions, and API tokens of programs.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,16 +14,16 @@ use crate::store::access;
 
 pub use crate::store::access::{ApiToken, OpenSession};
 
-/// Who sends a request.
+/// The caller of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Principal {
-    /// Anybody: no password is set, so everybody is the admin.
+    /// Anybody: no password is set, so everybody has the admin's rights.
     Everybody,
     /// A browser with a session.
     Session {
         /// SHA-256 of the session's token.
         token_sha256: String,
-        /// What its forms must send back, against forged requests.
+        /// Token that its forms must send back, against forged requests.
         csrf: String,
     },
     /// A program with an API token.
@@ -38,7 +38,7 @@ pub enum Principal {
 }
 
 impl Principal {
-    /// What forms must send back; empty for all but sessions.
+    /// Returns the token that forms must send back; empty for all but sessions.
     #[must_use]
     pub fn csrf(&self) -> &str {
         match self {
@@ -47,7 +47,7 @@ impl Principal {
         }
     }
 
-    /// The author of a change, as the audit log and the revisions of plans name it.
+    /// Returns the author of a change, as shown in the audit log and the revisions of plans.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -56,7 +56,7 @@ impl Principal {
         }
     }
 
-    /// A key that tells principals apart, for budgets per principal.
+    /// Returns a key that distinguishes principals, for limits per principal.
     #[must_use]
     pub fn key(&self) -> String {
         match self {
@@ -78,7 +78,7 @@ impl Principal {
         }
     }
 
-    /// True while the session or token that was accepted is still valid. Long-lived streams ask
+    /// True while the accepted session or token is still valid. Long-lived streams check this
     /// before each message. The scopes of a token never change.
     pub async fn is_valid(&self, app: &App) -> bool {
         let now = Time::now();
@@ -104,10 +104,10 @@ fn lacks(scope: Scope, scopes: &[String]) -> Error {
     Error::new(ErrorKind::Forbidden, format!("this needs the scope {needs}; the token has {has}"))
 }
 
-/// A token's `last_used_at` is written at most once in this time.
+/// Minimum time between two updates of a token's `last_used_at`, in milliseconds.
 const TOKEN_USE_MS: i64 = 60_000;
 
-/// The program that sends `token`.
+/// Returns the program that sends `token`.
 ///
 /// # Errors
 /// - [`ErrorKind::LoginRequired`] when the token is unknown, revoked or expired.
@@ -129,7 +129,7 @@ pub async fn authenticate_token(app: &App, token: &str, scope: Scope) -> Result<
     Ok(Principal::Token { name: token.name, token_sha256, scopes: token.scopes })
 }
 
-/// The session that `token` belongs to, if it has not expired. Use extends it.
+/// Returns the session that `token` belongs to, if it has not expired. Each use extends it.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -139,7 +139,7 @@ pub async fn find_session(app: &App, token: &str) -> Result<Option<Principal>> {
     let Some(session) = app.db.read(move |conn| access::session(conn, &sha256, now)).await? else {
         return Ok(None);
     };
-    // one write a day is enough
+    // one write per day is enough
     if session.expires_at.ms_since(now) < SESSION_MS - SESSION_MS / 7 {
         let sha256 = token_sha256.clone();
         app.db.write(move |t| access::extend_session(t, &sha256, now.plus_ms(SESSION_MS))).await?;
@@ -147,8 +147,8 @@ pub async fn find_session(app: &App, token: &str) -> Result<Option<Principal>> {
     Ok(Some(Principal::Session { token_sha256, csrf: session.csrf }))
 }
 
-/// Opens a session when `password` is the admin's, and returns its token; `None` when the password
-/// is wrong.
+/// Opens a session if `password` is the admin's, and returns its token; `None` if the password is
+/// wrong.
 ///
 /// # Errors
 /// [`ErrorKind::Throttled`] after too many attempts, with the seconds to wait.
@@ -186,7 +186,7 @@ async fn open_session(app: &App, ip: Option<String>, now: Time) -> Result<String
     Ok(token)
 }
 
-/// Ends the session whose token has the digest `token_sha256`, at the request of its browser.
+/// Ends the session whose token has the digest `token_sha256`, on request of its browser.
 ///
 /// # Errors
 /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
@@ -201,7 +201,7 @@ pub async fn log_out(app: &App, who: &ClientContext, token_sha256: String) -> Re
         .await
 }
 
-/// Ends all sessions, or the one whose token has the digest `token_sha256`. Returns how many.
+/// Ends all sessions, or the one whose token has the digest `token_sha256`. Returns how many ended.
 ///
 /// # Errors
 /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
@@ -225,7 +225,7 @@ pub async fn end_sessions(
         .await
 }
 
-/// The open sessions.
+/// Returns the open sessions.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -233,7 +233,7 @@ pub async fn sessions(app: &App, now: Time) -> Result<Vec<OpenSession>> {
     app.db.read(move |conn| access::sessions(conn, now)).await
 }
 
-/// All tokens, revoked ones included, without their secrets.
+/// Returns all tokens, including revoked ones, without their secrets.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -247,14 +247,14 @@ pub async fn tokens(app: &App) -> Result<Vec<ApiToken>> {
 pub struct NewToken {
     /// What it is for: one line.
     pub name: String,
-    /// What it may do: at least one scope.
+    /// Its permissions: at least one scope.
     pub scopes: Vec<Scope>,
     /// Days until it expires; by default it never does.
     #[serde(default)]
     pub days: Option<u32>,
 }
 
-/// A token that was created. Its secret is shown only now: the server keeps a digest of it.
+/// A newly created token. The secret cannot be retrieved again: the server stores only its digest.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct CreatedToken {
     /// Number by which the token is revoked.
@@ -269,7 +269,8 @@ const DAY_MS: i64 = 24 * 3600 * 1000;
 /// Creates a token.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] when the name is empty, too long or not one line, or no scope is given.
+/// [`ErrorKind::Invalid`] if the name is empty, too long or has several lines, or if no scope is
+/// given.
 pub async fn create_token(app: &App, who: &ClientContext, new: NewToken) -> Result<CreatedToken> {
     let name = new.name.trim().to_owned();
     if name.is_empty()
@@ -305,11 +306,11 @@ pub async fn create_token(app: &App, who: &ClientContext, new: NewToken) -> Resu
     Ok(CreatedToken { id, token })
 }
 
-/// Revokes the token with the number `id`: programs that use it are refused from now on.
+/// Revokes the token with the number `id`. Programs that use it are refused from now on.
 ///
 /// # Errors
 /// - [`ErrorKind::Malformed`] when `id` is not a number.
-/// - [`ErrorKind::NotFound`] when there is no such token, or it is revoked already.
+/// - [`ErrorKind::NotFound`] when there is no such token, or when it is already revoked.
 pub async fn revoke_token(app: &App, who: &ClientContext, id: &str) -> Result<()> {
     let id: i64 = id
         .parse()
@@ -332,18 +333,18 @@ pub async fn revoke_token(app: &App, who: &ClientContext, id: &str) -> Result<()
 
 const PASSWORD_CHARS_MIN: usize = 8;
 
-/// A new password, as a person types it into a form.
+/// A password change, as a person enters it into a form.
 pub struct PasswordChange {
-    /// The current password; only checked for sessions.
+    /// The current password; checked only for sessions.
     pub current: String,
     /// The new password.
     pub new: String,
-    /// The new one, repeated.
+    /// The new password, repeated.
     pub repeated: String,
 }
 
-/// The hash of a new password, for `admin.password` of the configuration. The server does not
-/// write the configuration that its password comes from.
+/// Returns the hash of a new password, for `admin.password` of the configuration. The server does
+/// not change the configuration that its password comes from.
 ///
 /// # Errors
 /// - [`ErrorKind::Invalid`] when the new password is too short, its repetition differs, or the

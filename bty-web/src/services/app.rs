@@ -1,4 +1,4 @@
-//! The services of the server, put together.
+//! All services of the server, assembled.
 
 use std::sync::{Arc, OnceLock};
 
@@ -28,59 +28,60 @@ use crate::services::snapshot::Snapshots;
 use crate::store::{self, Connection, Database};
 use crate::tftp::TftpServer;
 
-/// Maximum number of list responses streamed at the same time.
+/// Maximum number of list responses streamed concurrently.
 const LISTS_MAX: usize = 4;
 
-/// The services of the server. A handler takes the ones that it uses.
+/// All services of the server. Handlers use the ones that they need.
 pub struct App {
-    /// Configuration, as it was at the start.
+    /// Configuration, as loaded at startup.
     pub config: Config,
     /// The database.
     pub db: Database,
     /// Subscriptions to events and machines.
     pub bus: EventBus,
-    /// Passwords, and the key of session cookies.
+    /// The admin's password, and the key of session cookies.
     pub auth: Auth,
     /// The cache host of this process.
     pub cache: Option<Arc<CacheHost>>,
-    /// Whether images go through a cache host.
+    /// Chooses whether machines download an image through a cache host.
     pub image_router: ImageRouter,
-    /// TFTP in this process, once it serves.
+    /// The TFTP server of this process, once it is running.
     pub tftp: OnceLock<Arc<TftpServer>>,
-    /// Work that outlives its request.
+    /// Background jobs, which outlive their requests.
     pub jobs: Jobs,
-    /// Rates of the flashes under way.
+    /// Rates of the flashes in progress.
     pub rates: Rates,
     /// Counters for Prometheus.
     pub metrics: Arc<Metrics>,
     /// Reads and changes machines.
     pub machines: Arc<Machines>,
-    /// Plans, catalog and settings, in memory.
+    /// Plans, catalog and settings, kept in memory.
     pub snapshots: Arc<Snapshots>,
-    /// Permits for long list responses: a slow client must not keep a thread from contacts.
+    /// Permits for long list responses: slow clients must not use up the threads that contacts
+    /// need.
     pub lists: Arc<Semaphore>,
-    /// Reaches servers that an operator has named.
+    /// HTTP client for servers that an operator has configured.
     pub client: bty::Client,
-    /// Reaches servers that catalogs and clients of the API name: not this host, its link or the
-    /// metadata of a cloud, unless they are in `cache.reach`.
+    /// HTTP client for servers named by catalogs and API clients. It refuses this host, its local
+    /// link and cloud metadata services, unless `cache.reach` allows them.
     pub guarded: bty::Client,
     /// When the server started.
     pub started_at: Time,
-    /// Bounds what unknown machines cause per minute.
+    /// Limits how many machines are discovered per minute.
     pub new_machines: Arc<PerMinute>,
-    /// Simulations, which take no worker from contacts.
+    /// Simulations, which have their own workers and take none from contacts.
     pub simulations: Simulations,
     stopping: watch::Sender<bool>,
 }
 
 impl App {
-    /// Opens the state of `config`, and starts what serves it.
+    /// Opens the state that `config` names, and starts the services that use it.
     ///
     /// # Errors
     /// - [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when a directory or the
     ///   database cannot be opened.
     /// - [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) when another process
-    ///   has the objects of the cache host.
+    ///   has locked the cache host's objects.
     pub fn open(config: Config) -> Result<Arc<Self>> {
         for dir in [&config.state_dir, &config.boot_dir, &config.backup_dir] {
             std::fs::create_dir_all(dir)
@@ -126,13 +127,13 @@ impl App {
         }))
     }
 
-    /// Plans, catalog and settings of now.
+    /// Returns the current plans, catalog and settings.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.current()
     }
 
-    /// Evaluates the plans of contacts.
+    /// Returns the evaluator for the plans of contacts.
     #[must_use]
     pub fn decide(&self) -> Arc<PlanEvaluator<'static>> {
         self.machines.evaluator()
@@ -164,9 +165,8 @@ impl App {
     /// See [`Machines::update`].
     ///
     /// # Errors
-    /// Those of `decide` and of `also`, and
-    /// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when there is no space on the
-    /// disk.
+    /// - The errors of `decide` and `also`.
+    /// - [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when the disk has no space.
     pub async fn update_machine<T: Send + 'static>(
         &self,
         mac: &Mac,
@@ -203,7 +203,7 @@ impl App {
         self.machines.discover(view, mac, client)
     }
 
-    /// Writes an event that goes with no other change, and returns when it is durable.
+    /// Writes an event that belongs to no other change, and returns once it is durable.
     ///
     /// # Errors
     /// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when there is no space on the
@@ -213,7 +213,7 @@ impl App {
         self.db.write(move |transaction| transaction.record(&event).map(drop)).await
     }
 
-    /// Why the state cannot be changed at present; none when it can.
+    /// Returns why the state cannot be changed at present; `None` if it can.
     #[must_use]
     pub fn shortage(&self) -> Option<String> {
         let dir = &self.config.state_dir;
@@ -221,19 +221,19 @@ impl App {
         crate::state_dir::shortage(dir).or_else(|| self.db.is_full().then(failed))
     }
 
-    /// The path of the page that people see after they log in.
+    /// Returns the path of the page that people see after login.
     #[must_use]
     pub fn home(&self) -> &'static str {
         if self.config.is_cache_only { "/ui/cache" } else { "/ui/dashboard" }
     }
 
-    /// Tells everything that runs long to end.
+    /// Asks all long-running work to end.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
         self.jobs.cancel_all();
     }
 
-    /// Ends when the server is to end.
+    /// Waits until the server is asked to stop.
     pub async fn stopped(&self) {
         let mut stopping = self.stopping.subscribe();
         // the sender lives as long as the server
@@ -241,7 +241,7 @@ impl App {
     }
 }
 
-/// Opens the database, and makes it private: what machines have posted concerns nobody else.
+/// Opens the database and makes its file private: it contains what machines have posted.
 fn open_database(config: &Config, bus: &EventBus) -> Result<Database> {
     let db = Database::open(&config.state_dir.join("state.db"), bus.clone())?;
     std::fs::set_permissions(db.path(), std::os::unix::fs::PermissionsExt::from_mode(0o640))?;
@@ -266,8 +266,8 @@ fn evaluator(config: &Config) -> Arc<PlanEvaluator<'static>> {
     Arc::new(move |question: &_| workers.decide(question))
 }
 
-/// The process that runs scripts: this program again, also when an upgrade has replaced its file
-/// meanwhile.
+/// The command of a worker process that runs scripts: this program, even if an upgrade has replaced
+/// its file in the meantime.
 fn worker_command() -> std::process::Command {
     let mut command = std::process::Command::new("/proc/self/exe");
     command.arg("script-worker");

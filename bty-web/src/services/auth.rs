@@ -15,16 +15,16 @@ mod password;
 
 pub use password::{Password, hash_password};
 
-/// Name of the session cookie. Browsers send a cookie to all ports of a host, so a cache host
-/// beside a server needs another name.
+/// Name of the session cookie. Browsers send a cookie to all ports of a host, so a cache host on
+/// the same host needs a different name.
 const COOKIE: &str = "bty-token";
 /// Name of the session cookie of a cache host.
 const CACHE_COOKIE: &str = "bty-cache-token";
 
-/// Time without use after which a session ends, in milliseconds.
+/// Time without use after which a session expires, in milliseconds.
 pub const SESSION_MS: i64 = 7 * 24 * 3600 * 1000;
 
-/// What a token may do.
+/// A permission of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
@@ -45,7 +45,7 @@ impl Scope {
     pub const ALL: [Self; 5] =
         [Self::Read, Self::Machines, Self::Catalog, Self::Plans, Self::Admin];
 
-    /// The name in the API.
+    /// Returns the name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,14 +57,15 @@ impl Scope {
         }
     }
 
-    /// True when one of `scopes` includes this one: `admin` includes all, and all include `read`.
+    /// True if one of `scopes` includes this one: `admin` includes all, and every scope includes
+    /// `read`.
     #[must_use]
     pub fn is_in(self, scopes: &[String]) -> bool {
         scopes.iter().any(|scope| scope == self.as_str() || scope == "admin" || self == Self::Read)
     }
 }
 
-/// The admin's password, and the key that session cookies are signed with.
+/// The admin's password, and the key that signs session cookies.
 pub struct Auth {
     password: Option<Password>,
     /// Signs session cookies.
@@ -74,17 +75,17 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Takes password and secret from `config`. A secret that is not set is generated, and kept in
-    /// the state directory.
+    /// Takes the password and the secret from `config`. If the secret is not set, generates one and
+    /// keeps it in the state directory.
     ///
     /// # Errors
-    /// `ErrorKind::Internal` when that file cannot be read or written.
+    /// `ErrorKind::Internal` when the secret's file cannot be read or written.
     pub fn new(config: &Config) -> Result<Self> {
         let secret = match &config.session_secret {
             Some(secret) => secret.clone(),
             None => kept_secret(&config.state_dir.join("session-secret"))?,
         };
-        // a new password makes a new key, which ends all sessions
+        // a new password changes the key, which ends all sessions
         let secret = format!("{secret}\n{}", config.password.as_deref().unwrap_or_default());
         // a key has 64 bytes
         let key = [Digest::of(secret.as_bytes()), Digest::of(format!("{secret}.").as_bytes())]
@@ -101,13 +102,13 @@ impl Auth {
         })
     }
 
-    /// True when no password is set, so that everybody is the admin.
+    /// True if no password is set, so that everybody has the admin's rights.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.password.is_none()
     }
 
-    /// True when `text` is the admin's password; false when there is none. See [`Password::check`].
+    /// True if `text` is the admin's password; false if none is set. See [`Password::check`].
     ///
     /// # Errors
     /// [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled), with the time to wait.
@@ -119,13 +120,13 @@ impl Auth {
     }
 }
 
-/// The digest of a token or session, which the database has in its place.
+/// Returns the digest of a token, which the database stores instead of the token itself.
 #[must_use]
 pub fn digest(token: &str) -> String {
     Digest::of(token.as_bytes()).to_string()
 }
 
-/// A secret of 256 random bits, as 64 hexadecimal digits.
+/// Generates a secret of 256 random bits, as 64 hexadecimal digits.
 #[must_use]
 pub fn secret() -> String {
     format!("{}{}", random_token(), random_token())

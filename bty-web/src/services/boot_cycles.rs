@@ -1,4 +1,4 @@
-//! What machines ask and report while they boot: contacts of iPXE, orders, progress, inventories.
+//! The requests of machines while they boot: contacts of iPXE, orders, progress, inventories.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use crate::services::app::{App, MachineView};
 use crate::services::netboot::environment_of;
 use crate::store;
 
-/// Answers a contact of iPXE with the script that it runs now. A contact with the `nonce` of an
-/// earlier one repeats its answer and changes nothing.
+/// Answers a contact of iPXE with the script to run next. A contact with the `nonce` of an earlier
+/// one gets the same answer and changes nothing.
 ///
 /// # Errors
 /// [`ErrorKind::Throttled`] when too many machines have become known in this minute.
@@ -55,7 +55,7 @@ pub async fn contact(
     Ok(ipxe::script(&machine, &boot, &site))
 }
 
-/// Progress or result of a live environment.
+/// A report of progress or of the result.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StatusReport {
@@ -67,7 +67,7 @@ pub struct StatusReport {
     /// Token of the boot cycle.
     #[serde(default)]
     pub cycle: Option<String>,
-    /// Phase and bytes done.
+    /// Phase and completed bytes.
     #[serde(default)]
     #[schema(value_type = Object)]
     pub progress: Option<Progress>,
@@ -97,8 +97,8 @@ impl StatusReport {
     }
 }
 
-/// Records what a live environment reports of the boot cycle `token`. The token in the report goes
-/// before it.
+/// Records a report of the live environment for the boot cycle `token`. A token in the report
+/// itself takes precedence.
 ///
 /// # Errors
 /// - [`ErrorKind::Invalid`] when the report is invalid.
@@ -143,8 +143,8 @@ fn known<'a>(view: &'a MachineView<'_>, mac: &Mac) -> Result<&'a Machine> {
     view.machine.as_ref().ok_or_else(|| Error::not_found(mac))
 }
 
-/// Records that an unknown machine has posted something, at most so often per minute as new
-/// machines may appear.
+/// Records that an unknown machine has posted something. Limited to as many events per minute as
+/// machines may be discovered.
 async fn record_orphan<T>(
     app: &Arc<App>,
     mac: &Mac,
@@ -167,7 +167,7 @@ async fn record_orphan<T>(
     result.map(|(answer, _)| answer)
 }
 
-/// Hardware larger than this, as JSON, is not kept.
+/// Maximum size of a hardware description as JSON; larger ones are dropped.
 const LSHW_BYTES_MAX: usize = 4 << 20;
 
 /// The hardware of a machine.
@@ -176,18 +176,18 @@ const LSHW_BYTES_MAX: usize = 4 << 20;
 pub struct Inventory {
     /// Its disks, at most 64.
     pub disks: Vec<InventoryDisk>,
-    /// The hardware as `lshw -json` shows it.
+    /// The output of `lshw -json`.
     #[serde(default)]
     #[schema(value_type = Object)]
     pub lshw: Option<Value>,
 }
 
-/// A disk of a machine. Further fields are ignored.
+/// A disk of a machine. Unknown fields are ignored.
 #[derive(Deserialize, Serialize, utoipa::ToSchema)]
 pub struct InventoryDisk {
     /// Device node, at most 255 characters.
     path: String,
-    /// Size for people, such as `465.8G`.
+    /// Human-readable size, such as `465.8G`.
     #[serde(default)]
     size: Option<Value>,
     /// Size in bytes.
@@ -214,8 +214,8 @@ const SERIAL_CHARS_MAX: usize = 128;
 const SIZE_BYTES_MAX: usize = 64;
 
 impl InventoryDisk {
-    /// Refuses what is too long; trims the serial number, and computes the size in bytes from the
-    /// size for people when it is missing.
+    /// Refuses values that are too long, trims the serial number, and computes a missing size in
+    /// bytes from the human-readable size.
     fn normalize(&mut self) -> Result<()> {
         self.check()?;
         let serial = self.serial.as_deref().map(str::trim).filter(|serial| !serial.is_empty());
@@ -261,7 +261,7 @@ impl InventoryDisk {
     }
 }
 
-/// Keeps the hardware that a live environment posts in the boot cycle `token`.
+/// Stores the hardware that a live environment posts in the boot cycle `token`.
 ///
 /// # Errors
 /// - [`ErrorKind::Invalid`] when it has too many disks, or a field is too long.
@@ -306,8 +306,8 @@ pub async fn keep_inventory(
     record_orphan(app, mac, &who, "inventory", changed).await
 }
 
-/// Records that a known machine fetches the file `name` of its live environment in the boot cycle
-/// `token`. Unknown machines are ignored.
+/// Records that a known machine downloads the file `name` of its live environment in the boot cycle
+/// `token`. Ignores unknown machines.
 ///
 /// # Errors
 /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.

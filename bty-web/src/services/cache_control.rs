@@ -1,4 +1,4 @@
-//! What operators see of the cache host of this process, and what they do to it.
+//! The operator's view of the cache host in this process, and its controls.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::domain::time::Time;
 use crate::services::app::App;
 use crate::store::cache::{self as rows, CacheMiss, ObjectRecord};
 
-/// The cache host of this process.
+/// Returns the cache host of this process.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when `cache.embedded` is off.
@@ -26,7 +26,7 @@ pub fn cache_host(app: &App) -> Result<&Arc<CacheHost>> {
     })
 }
 
-/// The key of an object, as clients write it.
+/// Parses the key of an object.
 ///
 /// # Errors
 /// [`ErrorKind::Malformed`] when it is not 64 hexadecimal digits.
@@ -34,59 +34,59 @@ pub fn parse_key(text: &str) -> Result<Digest> {
     text.parse().map_err(|_| Error::new(ErrorKind::Malformed, "a key has 64 hexadecimal digits"))
 }
 
-/// Contents and counters of the cache host. Counters begin with the process.
+/// Contents and counters of the cache host. Counters start at zero with the process.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct CacheState {
     /// Bytes in use.
     pub used_bytes: u64,
-    /// Size that it does not exceed; null for the size of its file system.
+    /// Maximum size; null if only its file system limits it.
     pub max_bytes: Option<u64>,
-    /// True when it fetches only what an operator asks for.
+    /// True if it fetches only what an operator requests.
     pub is_curated: bool,
-    /// Answers from whole objects.
+    /// Requests served from complete objects.
     pub hits: u64,
-    /// Answers from objects that were being fetched.
+    /// Requests served from objects that were still being fetched.
     pub joined: u64,
-    /// Requests for what was not there.
+    /// Requests for objects that were not in the cache.
     pub misses: u64,
-    /// Answers from objects whose origin could not be asked.
+    /// Requests served from objects whose origin could not be reached for a check.
     pub stale: u64,
-    /// Objects that were evicted.
+    /// Number of evicted objects.
     pub evictions: u64,
     /// Bytes sent to clients.
     pub sent_bytes: u64,
     /// Bytes fetched from origins.
     pub fetched_bytes: u64,
-    /// Whole objects, the last used first.
+    /// Complete objects, the most recently used first.
     pub objects: Vec<CachedObject>,
     /// Objects that are being fetched.
     pub fills: Vec<CacheFill>,
-    /// The last requests for what was not there, at most 200, the last first.
+    /// The most recent misses, at most 200, newest first.
     pub missed: Vec<CacheMiss>,
 }
 
-/// A whole object.
+/// A complete object.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct CachedObject {
-    /// Digest of its address, by which it is named in requests.
+    /// Digest of its URL, which identifies it in requests.
     pub key: String,
-    /// Its origin.
+    /// Its URL at the origin.
     pub address: String,
-    /// Digest of its bytes.
+    /// SHA-256 of its content.
     pub sha256: String,
     /// Its size.
     pub size_bytes: u64,
-    /// True when it is never evicted.
+    /// True if it is never evicted.
     pub is_pinned: bool,
-    /// How often it was asked for.
+    /// Number of requests for it.
     pub hits: u64,
-    /// When it was fetched.
+    /// When it was fetched from the origin.
     #[schema(value_type = String, format = DateTime)]
     pub fetched_at: Time,
-    /// When its origin last confirmed it.
+    /// When the origin last confirmed that it is current.
     #[schema(value_type = String, format = DateTime)]
     pub checked_at: Time,
-    /// When it was last asked for.
+    /// When it was last requested.
     #[schema(value_type = String, format = DateTime)]
     pub used_at: Time,
 }
@@ -110,13 +110,13 @@ impl From<ObjectRecord> for CachedObject {
 /// An object that is being fetched.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct CacheFill {
-    /// Digest of its address, by which it is named in requests.
+    /// Digest of its URL, which identifies it in requests.
     pub key: String,
-    /// Its origin.
+    /// Its URL at the origin.
     pub address: String,
-    /// Bytes that are here.
+    /// Bytes fetched so far.
     pub done_bytes: u64,
-    /// Its size; null while the origin has not said it.
+    /// Its size; null until the origin reports it.
     pub total_bytes: Option<u64>,
     /// When the fetch began.
     #[schema(value_type = String, format = DateTime)]
@@ -137,7 +137,7 @@ impl From<&Fill> for CacheFill {
 
 const MISSES_LISTED: i64 = 200;
 
-/// Contents and counters of the cache host.
+/// Returns the contents and counters of the cache host.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when `cache.embedded` is off.
@@ -168,34 +168,34 @@ pub async fn state(app: &App) -> Result<CacheState> {
 pub struct NewObject {
     /// `http://`, `https://` or `oras://`.
     pub url: String,
-    /// Digest that its bytes must have.
+    /// SHA-256 that its content must have.
     #[serde(default)]
     pub sha256: Option<String>,
 }
 
-/// Whether an object is here, or being fetched.
+/// Whether an object is complete or being fetched.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct ObjectState {
     /// `hit` or `filling`.
     pub status: &'static str,
-    /// Digest of its address, by which it is named in requests.
+    /// Digest of its URL, which identifies it in requests.
     pub key: String,
 }
 
 impl ObjectState {
-    /// True when all of the object is here.
+    /// True if the object is complete.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.status == "hit"
     }
 }
 
-/// Fetches an object, also when the cache is curated. Returns without waiting for the fetch.
+/// Fetches an object, even if the cache is curated. Returns without waiting for the fetch.
 ///
 /// # Errors
 /// - [`ErrorKind::NotFound`] when `cache.embedded` is off.
 /// - [`ErrorKind::Invalid`] when `sha256` is not a digest.
-/// - Those of [`CacheHost::fetch`].
+/// - The errors of [`CacheHost::fetch`].
 pub async fn fetch(app: &App, new: &NewObject) -> Result<ObjectState> {
     let cache = cache_host(app)?;
     let address: Address = new.url.trim().parse()?;
@@ -209,7 +209,7 @@ pub async fn fetch(app: &App, new: &NewObject) -> Result<ObjectState> {
     })
 }
 
-/// Deletes an object. Clients that are reading it still get all of it.
+/// Deletes an object. Clients that are already reading it still receive all of it.
 ///
 /// # Errors
 /// - [`ErrorKind::Malformed`] when `key` is not a key.
@@ -218,7 +218,7 @@ pub async fn delete(app: &App, key: &str) -> Result<()> {
     cache_host(app)?.evict(&parse_key(key)?).await
 }
 
-/// Protects an object from eviction, or no longer.
+/// Pins an object, which protects it from eviction, or unpins it.
 ///
 /// # Errors
 /// - [`ErrorKind::Malformed`] when `key` is not a key.
@@ -227,7 +227,7 @@ pub async fn set_pinned(app: &App, key: &str, is_pinned: bool) -> Result<CachedO
     Ok(cache_host(app)?.pin(&parse_key(key)?, is_pinned).await?.into())
 }
 
-/// Cancels a fetch. The connections of clients that are reading it break.
+/// Cancels a fetch. Clients that are reading the object are disconnected.
 ///
 /// # Errors
 /// - [`ErrorKind::Malformed`] when `key` is not a key.
@@ -236,7 +236,7 @@ pub fn cancel(app: &App, key: &str) -> Result<()> {
     cache_host(app)?.cancel(&parse_key(key)?)
 }
 
-/// Forgets all misses.
+/// Deletes the list of misses.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when `cache.embedded` is off.

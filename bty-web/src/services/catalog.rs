@@ -1,4 +1,4 @@
-//! The server's catalog: adding, importing, refreshing and deleting entries.
+//! Changes to the server's catalog: adding, importing, refreshing and deleting entries.
 
 use std::sync::Arc;
 
@@ -24,13 +24,13 @@ pub struct Imported {
     pub imported: usize,
     /// Number of changed entries.
     pub updated: usize,
-    /// Number of entries that were in the catalog already, or that an operator has deleted.
+    /// Number of skipped entries: unchanged ones, and ones that an operator has deleted.
     pub skipped: usize,
-    /// Entries with an error.
+    /// Entries that could not be imported.
     pub errors: Vec<ImportError>,
 }
 
-/// An entry with an error.
+/// An entry that failed.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ImportError {
     /// Name of the entry.
@@ -39,7 +39,7 @@ pub struct ImportError {
     pub error: String,
 }
 
-/// The bytes that the URL of an image points to now.
+/// The content that the URL of an image currently points to.
 struct Resolved {
     src: String,
     sha256: Option<Digest>,
@@ -47,18 +47,18 @@ struct Resolved {
     name: String,
 }
 
-/// True for the URL of a tag in a registry. A tag can be moved to other bytes.
+/// True for the URL of a registry tag. A tag can be moved to different content.
 pub(crate) fn is_tag(src: &str) -> bool {
     src.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("oras://")) && !src.contains('@')
 }
 
-/// Asks the origin of an image for its digest and length. Blocks.
+/// Asks the origin of an image for its digest and size. Blocks.
 fn resolve(client: &Client, src: &str) -> Result<Resolved> {
     let cancel = CancelToken::new();
     let source = client.open(src, &cancel)?;
     let sha256 = source.expected_digest();
     let src = match (source.location(), sha256) {
-        // the blob itself, so that machines get these bytes even when the tag moves
+        // the URL of the blob itself, so that machines get the same bytes even if the tag moves
         (Location::Oci(reference), Some(digest)) if is_tag(src) => {
             reference.with_digest(digest).to_string()
         }
@@ -72,7 +72,7 @@ fn resolve(client: &Client, src: &str) -> Result<Resolved> {
 pub struct NewImage {
     /// URL of the image.
     pub image_url: String,
-    /// URL of a list of digests that contains the image's.
+    /// URL of a checksum file that lists the image.
     pub sha_url: Option<String>,
     /// The reference that the image must have.
     pub reference: Option<String>,
@@ -82,12 +82,12 @@ pub struct NewImage {
     pub description: Option<String>,
 }
 
-/// Adds an image by its URL. A failure is recorded as an event too.
+/// Adds an image by its URL. Failures are also recorded as events.
 ///
 /// # Errors
-/// - [`ErrorKind::Invalid`] for an invalid URL, or another reference than the image's.
-/// - [`ErrorKind::Malformed`] when the image or the list of digests cannot be read.
-/// - [`ErrorKind::Conflict`] when the catalog has the image or the name already.
+/// - [`ErrorKind::Invalid`] for an invalid URL, or when the image has a different reference.
+/// - [`ErrorKind::Malformed`] when the image or the checksum file cannot be read.
+/// - [`ErrorKind::Conflict`] when the catalog already has the image or the name.
 pub async fn add(app: &Arc<App>, caller: &ClientContext, new: NewImage) -> Result<Stored> {
     let (shared, now, url) = (Arc::clone(app), caller.now, new.image_url.clone());
     let made = blocking(move || make(&shared, &new, now)).await?;
@@ -111,8 +111,8 @@ pub async fn add(app: &Arc<App>, caller: &ClientContext, new: NewImage) -> Resul
     result
 }
 
-/// Refuses what a client of the API must not name: files of the server, and URLs with a password,
-/// which others would see.
+/// Refuses what an API client must not name: files on the server, and URLs with a password, which
+/// other operators would see.
 fn check_foreign(what: &str, address: &str) -> Result<()> {
     if let Location::File(_) | Location::Stdin = address.parse::<Location>()? {
         return Err(Error::invalid(format!(
@@ -138,7 +138,7 @@ fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
     if let Some(url) = &new.sha_url {
         check_foreign("sha_url", url)?;
     }
-    // an invalid URL is refused before any request
+    // refuse an invalid URL before any request
     Entry::new("unnamed", src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
     let is_oras = src.to_ascii_lowercase().starts_with("oras://");
     let file = file_name(src);
@@ -215,8 +215,8 @@ async fn insert(app: &Arc<App>, caller: &ClientContext, stored: Stored) -> Resul
         .await
 }
 
-/// Refuses the source of a catalog that a client of the API must not import. `may_read_files` is
-/// true for admins, who may name files of the server.
+/// Refuses a catalog source that an API client must not import. `may_read_files` is true for
+/// admins, who may name files on the server.
 ///
 /// # Errors
 /// - [`ErrorKind::Forbidden`] for a file, whether it exists or not.
@@ -233,7 +233,7 @@ pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
 }
 
 /// Imports the catalog at `source`, a URL or a path on the server. Sources that no operator has
-/// configured are reached with the restrictions of [`App::guarded`].
+/// configured are subject to the restrictions of [`App::guarded`].
 ///
 /// # Errors
 /// [`ErrorKind::Malformed`] when the catalog cannot be read or parsed.
@@ -251,7 +251,7 @@ pub async fn import(
     match loaded.await? {
         Ok(catalog) => import_catalog(app, client, caller, actor, source, &catalog).await,
         Err(error) => {
-            // whatever the cause: the caller has named the source
+            // whatever the cause: the caller named the source
             let error = Error::new(ErrorKind::Malformed, Error::from(error).detail);
             let event = NewEvent::new(
                 "catalog.entries.import.failed",
@@ -264,8 +264,8 @@ pub async fn import(
     }
 }
 
-/// Imports the entries of `catalog`, and resolves tags with `client`. Entries that differ from
-/// those in the database are updated; deleted entries stay deleted.
+/// Imports the entries of `catalog`, resolving tags with `client`. Updates entries that differ from
+/// those in the database; deleted entries stay deleted.
 ///
 /// # Errors
 /// [`ErrorKind::Full`] when the disk has no space.
@@ -339,10 +339,10 @@ fn import_one(conn: &store::Connection, mut entry: Stored, outcome: &mut Importe
     Ok(())
 }
 
-/// Maximum number of tags that are resolved at the same time.
+/// Maximum number of tags resolved concurrently.
 const RESOLVED_AT_A_TIME: usize = 8;
 
-/// Entries for the database, each with the error of resolving its tag.
+/// Returns the entries for the database, each with the error of resolving its tag, if any.
 fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Option<String>)> {
     let one = |entry: &Entry| {
         if !is_tag(entry.src()) {
@@ -378,7 +378,7 @@ fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Op
 /// Result of a refresh.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Refreshed {
-    /// Number of tags that were resolved or failed.
+    /// Number of tags that were checked, including those that failed.
     pub checked: usize,
     /// Names of images whose tag has moved.
     pub moved: Vec<String>,
@@ -430,7 +430,7 @@ pub async fn refresh(
                 match entry {
                     Err(error) => outcome.errors.push(error),
                     Ok((before, entry)) => {
-                        // an operator has deleted it in the meantime
+                        // an operator may have deleted it in the meantime
                         if !matches!(store::catalog::by_src(transaction, &entry.src)?, Some((_, false))) {
                             continue;
                         }
@@ -483,7 +483,7 @@ pub async fn delete(app: &Arc<App>, caller: &ClientContext, src: String) -> Resu
 /// Parses an uploaded catalog.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`], with the problem and its place.
+/// [`ErrorKind::Invalid`] with the problem and its location.
 pub fn parse(bytes: &[u8]) -> Result<Catalog> {
     Catalog::parse(bytes).map_err(|e| {
         let problem = Problem::new("catalog", e.to_string());

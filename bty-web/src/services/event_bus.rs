@@ -1,4 +1,4 @@
-//! Subscriptions to events and to changes of machines, for pages that are open.
+//! Subscriptions to events and to changes of machines, for open pages.
 
 use tokio::sync::broadcast;
 
@@ -6,10 +6,10 @@ use crate::domain::event::Event;
 use crate::domain::mac::Mac;
 use crate::store::database::EventSink;
 
-/// Number of messages that a slow subscriber may be behind before it misses some.
+/// Number of messages by which a slow subscriber may lag before it misses some.
 const CAPACITY: usize = 1024;
 
-/// Publishes events after they were committed. Cheap to clone.
+/// Publishes events after their commit. Cheap to clone.
 #[derive(Clone)]
 pub struct EventBus {
     events: broadcast::Sender<Event>,
@@ -24,7 +24,7 @@ impl Default for EventBus {
 
 impl EventSink for EventBus {
     fn publish(&self, event: Event) {
-        // fails when nobody has subscribed
+        // fails if there are no subscribers
         let _ = self.events.send(event);
     }
 }
@@ -36,7 +36,8 @@ impl EventBus {
         self.events.subscribe()
     }
 
-    /// Publishes that a machine has changed, also where no event says so: the progress of a flash.
+    /// Publishes that a machine has changed, even if no event records it, as for the progress of a
+    /// flash.
     pub fn notify_machine(&self, mac: Mac) {
         let _ = self.machines.send(mac);
     }

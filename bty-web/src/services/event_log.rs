@@ -10,7 +10,7 @@ use crate::store::events::{self, EventRow};
 
 pub use crate::store::events::{Filter, Found, LIMIT_MAX};
 
-/// Events that `filter` lets through, the newest first, and the number of unacknowledged failures
+/// Returns the events that match `filter`, newest first, and the number of unacknowledged failures
 /// in the whole log.
 ///
 /// # Errors
@@ -20,7 +20,7 @@ pub async fn list(app: &App, filter: Filter, limit: u32) -> Result<(Vec<Event>, 
     app.db.read(read).await
 }
 
-/// The number of unacknowledged failures, and the number of the newest event.
+/// Returns the number of unacknowledged failures, and the number of the newest event.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -45,7 +45,7 @@ pub async fn acknowledge(app: &App, id: &str) -> Result<i64> {
         .await
 }
 
-/// Acknowledges the events with these numbers, or takes that back.
+/// Acknowledges the events with these numbers, or revokes their acknowledgement.
 ///
 /// # Errors
 /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
@@ -53,7 +53,7 @@ pub async fn set_acknowledged(app: &App, ids: Vec<i64>, acknowledged: bool) -> R
     app.db.write(move |t| events::acknowledge_all(t, &ids, acknowledged).map(drop)).await
 }
 
-/// Acknowledges all failures. Returns the numbers of those that were not acknowledged before.
+/// Acknowledges all failures. Returns the numbers of those that were not yet acknowledged.
 ///
 /// # Errors
 /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
@@ -61,9 +61,9 @@ pub async fn acknowledge_failures(app: &App) -> Result<Vec<i64>> {
     app.db.write(|t| events::acknowledge_failures(t)).await
 }
 
-/// The events that the words of `query` describe, the newest first: at most `limit`, and older than
-/// the event `before`. `failed`, `ack:no`, `ack:yes`, `actor:operator`, a kind, a MAC address and an
-/// IP address mean just that; all other words are text.
+/// Returns the events that match `query`, newest first: at most `limit`, and older than the event
+/// `before`. `failed`, `ack:no`, `ack:yes`, `actor:operator`, event kinds, MAC addresses and IP
+/// addresses are filters; all other words are searched for as text.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -78,8 +78,8 @@ pub async fn search(app: &App, query: &str, before: Option<i64>, limit: usize) -
     app.db.read(read).await
 }
 
-/// A search: a filter that the database answers by its indexes, and conditions that are tried on
-/// each event that the filter lets through.
+/// A parsed query: a filter that the database evaluates with its indexes, and conditions that are
+/// checked on each event that matches the filter.
 #[derive(Debug, Default)]
 struct Search {
     filter: Filter,

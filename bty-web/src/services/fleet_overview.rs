@@ -1,4 +1,4 @@
-//! The fleet at a glance, for the dashboard and for metrics.
+//! An overview of the fleet, for the dashboard and for metrics.
 
 use crate::domain::error::Result;
 use crate::domain::event::Event;
@@ -16,11 +16,11 @@ pub struct FleetOverview {
     pub working: Vec<Machine>,
     /// Number of images in the catalog.
     pub images: usize,
-    /// The last events, the newest first.
+    /// The most recent events, newest first.
     pub events: Vec<Event>,
     /// True once any machine has booted from the network.
     pub has_contact: bool,
-    /// True once any machine was flashed.
+    /// True once any machine has been flashed.
     pub has_flash: bool,
 }
 

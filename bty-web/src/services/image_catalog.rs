@@ -1,5 +1,5 @@
-//! The catalog as pages and clients use it: lists, the check of images, the cache host, imports.
-//! [`catalog`] changes its entries.
+//! The catalog for pages and clients: lists, checks of images, the cache host, imports. [`catalog`]
+//! changes its entries.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::store;
 
 pub use crate::store::catalog::Stored;
 
-/// All entries, by name.
+/// Returns all entries, sorted by name.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
@@ -31,7 +31,7 @@ pub async fn entries(app: &App) -> Result<Vec<Stored>> {
 
 const SRC_CHARS_SHOWN: usize = 512;
 
-/// All entries, or the one whose address is `src`.
+/// Returns all entries, or the one with the URL `src`.
 async fn entries_at(app: &App, src: Option<String>) -> Result<Vec<Stored>> {
     let mut entries = entries(app).await?;
     if let Some(src) = src {
@@ -44,8 +44,8 @@ async fn entries_at(app: &App, src: Option<String>) -> Result<Vec<Stored>> {
     Ok(entries)
 }
 
-/// The catalog as TOML for clients that reached the server at `base`. Addresses lead to the cache
-/// host when there is one and it answers.
+/// Returns the catalog as TOML for clients that reached the server at `base`. URLs point to the
+/// cache host if there is one and it responds.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
@@ -63,7 +63,7 @@ pub async fn client_toml(app: &App, base: &str) -> Result<String> {
     Ok(catalog.to_toml())
 }
 
-/// The entry with an address at the cache host `host`, if the cache host can fetch it.
+/// Returns the entry with a URL on the cache host `host`, if the cache host can fetch it.
 fn through_cache(host: &str, stored: &Stored) -> Result<Entry> {
     let direct = stored.entry()?;
     let source = source(stored);
@@ -79,18 +79,18 @@ fn through_cache(host: &str, stored: &Stored) -> Result<Entry> {
     Ok(entry)
 }
 
-/// An image, and what the cache host has of it.
+/// An image, and its status on the cache host.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct CachedImage {
     /// Name of the image.
     pub name: String,
-    /// Its address.
+    /// Its URL.
     pub src: String,
-    /// What the cache host has of it.
+    /// Its status on the cache host.
     pub status: CacheStatus,
 }
 
-/// What the cache host has of all images, or of the one at `src`. Fetches nothing.
+/// Returns the status of all images on the cache host, or of the one at `src`. Fetches nothing.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the address
@@ -103,13 +103,13 @@ pub async fn cache_status(
     ask_cache_host(app, who, src, false).await
 }
 
-/// Has the cache host fetch all images, or the one at `src`, before machines ask for them. Returns
-/// without waiting for the fetches.
+/// Makes the cache host fetch all images, or the one at `src`, before machines request them.
+/// Returns without waiting for the fetches.
 ///
 /// # Errors
 /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the
 ///   address `src`.
-/// - Those of [`CacheHost::fetch`](crate::cache::CacheHost::fetch).
+/// - The errors of [`CacheHost::fetch`](crate::cache::CacheHost::fetch).
 pub async fn warm(
     app: &Arc<App>,
     who: &ClientContext,
@@ -133,8 +133,8 @@ async fn ask_cache_host(
     Ok(images)
 }
 
-/// Whether all images, or the one at `src`, are where the catalog says, with the size and digest
-/// that it says. Downloads no image.
+/// Checks whether all images, or the one at `src`, exist at their URLs with the size and digest in
+/// the catalog. Downloads no image.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the address
@@ -152,7 +152,7 @@ pub async fn check(app: &Arc<App>, src: Option<String>) -> Result<Vec<EntryCheck
     checked.await?
 }
 
-/// Imports the catalog at `source`: an address, or a path on the server.
+/// Imports the catalog at `source`: a URL, or a path on the server.
 ///
 /// # Errors
 /// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when `source` is a path,
@@ -169,7 +169,7 @@ pub async fn import(
     catalog::import(app, who, Actor::Operator, source).await
 }
 
-/// Imports a catalog that was uploaded as the file `name`.
+/// Imports a catalog from the uploaded file `name`.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when it is not a catalog.
@@ -184,8 +184,8 @@ pub async fn import_upload(
     catalog::import_catalog(app, &app.guarded, who, Actor::Operator, source, &parsed).await
 }
 
-/// Deletes the entry at `src` for good, and returns it so that it can be restored. No import and no
-/// restart brings it back.
+/// Deletes the entry at `src` permanently: no import and no restart restores it. Returns the entry,
+/// so that an undo can restore it.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no such entry.

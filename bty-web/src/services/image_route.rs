@@ -17,33 +17,34 @@ use crate::store::catalog::Stored;
 /// Time after which a cache host counts as not responding.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Maximum size of a response of a cache host. Responses about an object have no body.
+/// Maximum size of a cache host's response. Responses about an object have no body.
 const PROBE_BYTES_MAX: usize = 64 << 10;
 
-/// Maximum number of objects whose status is remembered for lists.
+/// Maximum number of objects whose status is kept for lists.
 const KNOWN_MAX: usize = 4096;
 
 /// Chooses the route of an image.
 pub struct ImageRouter {
-    /// Address of a cache host elsewhere; empty for the one of this process.
+    /// URL of an external cache host; empty for the one in this process.
     url: String,
     client: Client,
     cache: Option<Arc<CacheHost>>,
     /// Port of the cache host in this process.
     port: Option<u16>,
-    /// The last status of objects, by their addresses.
+    /// The last known status of objects, by their URLs.
     known: Mutex<HashMap<String, CacheStatus>>,
 }
 
 impl ImageRouter {
-    /// For the cache host that `config` names, else for `cache`, the one of this process.
+    /// Creates a router for the cache host that `config` names, or for `cache`, the one in this
+    /// process.
     #[must_use]
     pub fn new(config: &Config, client: Client, cache: Option<Arc<CacheHost>>) -> Self {
         let port = config.cache.as_ref().map(|(listen, _)| listen.port());
         Self { url: config.cache_url.clone(), client, cache, port, known: Mutex::default() }
     }
 
-    /// Address of the cache host for a machine that has reached this server at `base`.
+    /// Returns the URL of the cache host for a machine that reached this server at `base`.
     #[must_use]
     pub fn host(&self, base: &str) -> Option<String> {
         if !self.url.is_empty() {
@@ -52,12 +53,12 @@ impl ImageRouter {
         let mut url: url::Url = base.parse().ok()?;
         url.set_scheme("http").ok()?;
         url.set_port(Some(self.port?)).ok()?;
-        // a proxy may serve this server below a path, but not the cache host
+        // a proxy may serve this server under a path, but not the cache host
         url.set_path("");
         Some(url.as_str().trim_end_matches('/').to_owned())
     }
 
-    /// Chooses the route of the image at `src`, and asks the cache host for that.
+    /// Chooses the route of the image at `src`, after asking the cache host for its status.
     pub async fn choose(
         &self,
         base: &str,
@@ -87,7 +88,7 @@ impl ImageRouter {
                     CacheStatus::Hit
                 }
                 Ok(Some(Lookup::Filling(_))) => CacheStatus::Filling,
-                // the cache host downloads the object, or checks the origin for a newer one
+                // the cache host downloads the object, or asks the origin for a newer version
                 Ok(_) if !cache.options.is_curated => CacheStatus::Miss,
                 Ok(_) => CacheStatus::Curated,
                 Err(_) => CacheStatus::Refused,
@@ -102,7 +103,8 @@ impl ImageRouter {
         status
     }
 
-    /// True when the cache host had the image at the last check, or has it in this process.
+    /// True if the cache host in this process has the image, or an external one had it at the last
+    /// check.
     #[must_use]
     pub fn is_cached(&self, entry: &Stored) -> bool {
         let Ok(address) = source(entry).parse::<Address>() else { return false };
@@ -117,7 +119,7 @@ impl ImageRouter {
         }
     }
 
-    /// True when the cache host responds.
+    /// True if the cache host responds.
     pub async fn is_reachable(&self) -> bool {
         match self.url.as_str() {
             "" => self.cache.is_some(),
@@ -127,8 +129,8 @@ impl ImageRouter {
         }
     }
 
-    /// Asks the cache host whether it has an image of the catalog. With `is_warming`, it downloads
-    /// the image.
+    /// Asks the cache host whether it has an image of the catalog. With `is_warming`, the cache
+    /// host also downloads it.
     ///
     /// # Errors
     /// `ErrorKind::Upstream` when the cache host of this process cannot download the image.
@@ -139,7 +141,7 @@ impl ImageRouter {
             && choice.status == CacheStatus::Miss
             && let (Some(cache), Ok(address)) = (&self.cache, src.parse::<Address>())
         {
-            // another cache host starts the download when it is asked about the image
+            // an external cache host starts the download when it is asked about the image
             let sha256 = entry.disk_image_sha.as_deref().and_then(|sha| sha.parse().ok());
             return Ok(match cache.fetch(&address, sha256).await? {
                 Lookup::Whole { .. } => CacheStatus::Hit,
@@ -150,14 +152,14 @@ impl ImageRouter {
     }
 }
 
-/// URL of the bytes of an entry.
+/// Returns the URL of an entry's content.
 #[must_use]
 pub fn source(entry: &Stored) -> &str {
     entry.resolved_src.as_deref().unwrap_or(&entry.src)
 }
 
-/// Sends a request to another cache host; `None` when it does not respond within the limits of time
-/// and size.
+/// Sends a request to an external cache host; `None` if the response exceeds the limits of time and
+/// size.
 async fn exchange(client: &Client, url: &str, method: &str) -> Option<Reply> {
     let mut request = Request::get(url);
     (request.method, request.timeout, request.limit_bytes) =
@@ -166,8 +168,8 @@ async fn exchange(client: &Client, url: &str, method: &str) -> Option<Reply> {
     reply.inspect_err(|error| tracing::debug!(%error, "a cache host did not answer")).ok()
 }
 
-/// Asks another cache host about an object. Ours answers in `X-Cache`; without that header, as from
-/// the reference's, a 404 counts as [`CacheStatus::Curated`].
+/// Asks an external cache host about an object. bty's cache host answers in `X-Cache`. Without that
+/// header, as from the reference's, a 404 counts as [`CacheStatus::Curated`].
 async fn probe(client: &Client, url: &str, sha256: Option<&str>) -> CacheStatus {
     let Some(answer) = exchange(client, url, "HEAD").await else { return CacheStatus::Away };
     let text = |name: &str| answer.header(name);
@@ -194,7 +196,8 @@ mod tests {
 
     use super::*;
 
-    /// A cache host that answers once, with `head` and then `body` for as long as somebody reads.
+    /// A cache host that answers once, with `head` and then `body` repeatedly until the client
+    /// disconnects.
     fn endless(head: &'static str, body: &'static [u8], pause: Duration) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

@@ -1,5 +1,5 @@
-//! Jobs that operators start and stop: fetches of the live environment, and backups; and what is on
-//! the disk of both.
+//! Jobs that operators start and stop, downloads of the live environment and backups, and the
+//! resulting files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use crate::services::jobs::{Job, Kind, backup, netboot as fetches};
 use crate::services::netboot::{self, Artifact, Release};
 use crate::tftp::probe::{TftpProbe, probe};
 
-/// The live environment's files, and the fetches of others.
+/// The installed versions of the live environment, and downloads of others.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct Releases {
-    /// Directory of the files.
+    /// Directory of the boot files.
     pub boot_root: String,
-    /// Fetches that run at the same time.
+    /// Maximum number of concurrent downloads.
     pub max_parallel: usize,
-    /// Fetches, the newest first.
+    /// Downloads, newest first.
     pub fetches: Vec<Job>,
-    /// The version that machines boot, unless they are bound to another.
+    /// The version that machines boot by default.
     pub version: String,
-    /// What is wrong with the files of that version.
+    /// What is wrong with the files of that version, if anything.
     pub mismatch: Option<String>,
     /// The files of that version.
     pub artifacts: Vec<Artifact>,
-    /// All versions of which any file is present.
+    /// All versions with at least one file.
     pub versions: Vec<Release>,
-    /// Boot programs that are present.
+    /// Installed boot programs.
     pub programs: Vec<Program>,
 }
 
@@ -42,11 +42,11 @@ pub struct Releases {
 pub struct Program {
     /// File name.
     pub name: String,
-    /// Its size.
+    /// Its size in bytes.
     pub size_bytes: u64,
 }
 
-/// The live environment's files, and the fetches of others.
+/// Returns the installed versions of the live environment, and downloads of others.
 #[must_use]
 pub fn releases(app: &App) -> Releases {
     let version = app.snapshot().netboot_version().to_owned();
@@ -67,14 +67,14 @@ fn programs(app: &App) -> Vec<Program> {
     netboot::programs(&app.config).into_iter().map(program).collect()
 }
 
-/// Result of comparing the files of a version with their digests.
+/// The result of verifying the files of a version.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct ReleaseCheck {
     /// The version.
     pub version: String,
-    /// True when every file has its digest.
+    /// True if every file matches its digest.
     pub is_right: bool,
-    /// What is wrong, one sentence a file.
+    /// What is wrong, one sentence per file.
     pub wrong: Vec<String>,
 }
 
@@ -101,17 +101,17 @@ pub async fn verify_release(app: &App, version: String) -> Result<ReleaseCheck> 
 /// Whether machines can boot from this server.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct NetbootHealth {
-    /// Result of a TFTP request like that of firmware.
+    /// Result of a TFTP request like the one that firmware sends.
     pub tftp: TftpProbe,
     /// What is wrong with the files of the live environment.
     pub mismatch: Option<String>,
-    /// Boot programs that are present.
+    /// Installed boot programs.
     pub programs: Vec<Program>,
-    /// True when the cache host answers; null when there is none.
+    /// True if the cache host responds; null if there is none.
     pub cache_is_reachable: Option<bool>,
 }
 
-/// Checks whether machines can boot from here. Takes up to the timeout of TFTP.
+/// Checks whether machines can boot from this server. Takes up to the TFTP timeout.
 pub async fn netboot_health(app: &App, who: &ClientContext) -> NetbootHealth {
     let (host, port) = app.config.tftp_probe();
     let version = app.snapshot().netboot_version().to_owned();
@@ -131,8 +131,8 @@ fn check_tag(tag: &str) -> Result<()> {
     if is_tag(tag) { Ok(()) } else { Err(Error::invalid("a tag has letters, digits, ., _ and -")) }
 }
 
-/// Fetches the files of the release `tag`, or of the one in the settings, in the background. A
-/// fetch that failed continues where it ended.
+/// Downloads the files of the release `tag`, or of the release in the settings, in the background.
+/// Resumes a download that failed.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] when `tag` is not a tag.
@@ -147,7 +147,7 @@ pub async fn fetch_release(
     fetches::request(app, who, tag).await
 }
 
-/// Cancels a fetch.
+/// Cancels a download.
 ///
 /// # Errors
 /// - [`ErrorKind::Invalid`] when `tag` is not a tag.
@@ -157,20 +157,20 @@ pub fn cancel_release(app: &App, tag: &str) -> Result<Job> {
     app.jobs.cancel(Kind::Release, tag)
 }
 
-/// Backups, and the jobs that make them.
+/// Backups, and the jobs that create them.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct Backups {
     /// Directory of the backups.
     pub backups_root: String,
-    /// Backups that are made at the same time.
+    /// Maximum number of concurrent backups.
     pub max_parallel: usize,
-    /// Jobs, the newest first.
+    /// Jobs, newest first.
     pub backups: Vec<Job>,
-    /// Backups on the disk, the newest first.
+    /// Completed backups, newest first.
     pub on_disk: Vec<backup::OnDisk>,
 }
 
-/// The backups on the disk, and the jobs that make them.
+/// Returns the completed backups, and the jobs that create backups.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the listing panics.
@@ -185,8 +185,8 @@ pub async fn backups(app: &Arc<App>) -> Result<Backups> {
     })
 }
 
-/// Backs up everything but the audit log, in the background. The `trigger` is `manual` (default) or
-/// `scheduled`, which counts for the schedule.
+/// Backs up everything but the audit log, in the background. `trigger` is `manual` (default) or
+/// `scheduled`; the schedule counts only the latter.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] for any other trigger.
@@ -203,7 +203,7 @@ pub async fn create_backup(
     backup::request(app, Actor::Operator, who.ip.clone(), trigger).await
 }
 
-/// Cancels a backup that is being made.
+/// Cancels a backup in progress.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when there is no such job.
@@ -211,7 +211,7 @@ pub fn cancel_backup(app: &App, id: &str) -> Result<Job> {
     app.jobs.cancel(Kind::Backup, id)
 }
 
-/// The export in the backup `id`.
+/// Returns the path of the export in the backup `id`.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when there is no such backup.

@@ -1,5 +1,5 @@
-//! Jobs: work that outlives the request that starts it. Jobs of one kind take turns; each has
-//! progress and can be cancelled.
+//! Jobs: work that outlives the request that started it. The number of concurrent jobs per kind is
+//! limited. Each job has progress and can be cancelled.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use crate::domain::time::Time;
 pub mod backup;
 pub mod netboot;
 
-/// What jobs there are.
+/// The kinds of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = JobKind)]
@@ -35,35 +35,35 @@ pub enum Status {
     Queued,
     /// Running.
     Running,
-    /// Ended with success.
+    /// Succeeded.
     Completed,
-    /// Cancelled on request, or because the server ends.
+    /// Cancelled on request, or because the server stopped.
     Cancelled,
-    /// Ended with an error.
+    /// Failed with an error.
     Failed,
 }
 
 impl Status {
-    /// True when it has ended.
+    /// True if the job has ended.
     #[must_use]
     pub fn is_over(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
 }
 
-/// A job, and how far it is.
+/// A job and its progress.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Job {
-    /// What it does.
+    /// Its kind.
     pub kind: Kind,
     /// The tag of a release, or the name of a backup.
     pub key: String,
-    /// Whether it waits, runs or has ended.
+    /// Its current status.
     pub status: Status,
-    /// Progress; the result once it is completed.
+    /// Progress; the result once the job is completed.
     #[schema(value_type = Object)]
     pub progress: Value,
-    /// Why it has failed.
+    /// Why it failed.
     pub error: Option<String>,
     /// When it was requested.
     #[schema(value_type = String, format = DateTime)]
@@ -79,13 +79,13 @@ pub struct Job {
 /// A change of a job, for subscribers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
-    /// What it does.
+    /// Its kind.
     pub kind: Kind,
     /// The tag of a release, or the name of a backup.
     pub key: String,
-    /// Its status now.
+    /// Its current status.
     pub status: Status,
-    /// Its progress now.
+    /// Its current progress.
     pub progress: Value,
 }
 
@@ -94,7 +94,8 @@ struct RunningJob {
     cancel: CancelToken,
 }
 
-/// The jobs since the start of the server; of those that have ended, the last ones. Cheap to clone.
+/// The jobs since the server started, with only the most recent of those that have ended. Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct Jobs(Arc<Inner>);
 
@@ -104,24 +105,24 @@ struct Inner {
     turns: [Arc<tokio::sync::Semaphore>; 2],
 }
 
-/// Maximum number of ended jobs that are kept.
+/// Maximum number of ended jobs kept in the list.
 const ENDED_MAX: usize = 50;
 
-/// What the work of a job gets, to report progress and to learn that it was cancelled.
+/// Lets the work of a job report progress and notice its cancellation.
 pub struct Handle {
     jobs: Jobs,
     kind: Kind,
     key: String,
-    /// Cancelled when the job has to end.
+    /// Cancelled when the job must end.
     pub cancel: CancelToken,
     published_at: Mutex<Option<Time>>,
 }
 
-/// Minimum time between published progress of a job, in milliseconds.
+/// Minimum time between two published progress updates of a job, in milliseconds.
 const PUBLISH_EVERY_MS: i64 = 1000;
 
 impl Handle {
-    /// Sets the progress of the job. Subscribers hear of it once a second at most.
+    /// Sets the progress of the job. Subscribers are notified at most once per second.
     pub fn progress(&self, progress: Value) {
         let now = Time::now();
         let mut published_at = self.published_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,14 +135,14 @@ impl Handle {
 }
 
 impl Jobs {
-    /// Runs at most `backups` backups at the same time, and one download.
+    /// Runs at most `backups` backups and one download concurrently.
     #[must_use]
     pub fn new(backups: usize) -> Self {
         let turns = [1, backups.max(1)].map(|n| Arc::new(tokio::sync::Semaphore::new(n)));
         Self(Arc::new(Inner { held: Mutex::default(), changes: broadcast::channel(256).0, turns }))
     }
 
-    /// Jobs, the newest first; only those of `kind`, if given.
+    /// Returns the jobs, newest first; only those of `kind`, if given.
     #[must_use]
     pub fn list(&self, kind: Option<Kind>) -> Vec<Job> {
         let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -177,7 +178,7 @@ impl Jobs {
         Some(job)
     }
 
-    /// Cancels a job, which then ends soon. A job that has ended stays as it is.
+    /// Cancels a job, which ends soon afterwards. A job that has already ended does not change.
     ///
     /// # Errors
     /// `ErrorKind::NotFound` when there is no such job.
@@ -191,7 +192,7 @@ impl Jobs {
         Ok(found.job.clone())
     }
 
-    /// Cancels all jobs, when the server ends.
+    /// Cancels all jobs, because the server is stopping.
     pub fn cancel_all(&self) {
         self.0
             .held
@@ -209,8 +210,9 @@ impl Jobs {
     }
 }
 
-/// Starts a job, whose `work` runs on a thread that may block when it is its turn. Returns the job;
-/// while one of the same kind and key has not ended, returns that one and starts nothing.
+/// Starts a job and returns it. `work` runs on a thread that may block, once the limit for its kind
+/// allows it. If a job of the same kind and key has not yet ended, returns that job and starts
+/// nothing.
 pub fn start(
     jobs: &Jobs,
     kind: Kind,
@@ -258,8 +260,7 @@ async fn run(handle: Handle, work: impl FnOnce(&Handle) -> Result<Value> + Send 
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    // a job that is cancelled while it waits runs at once: its work ends immediately, and records
-    // the event
+    // a job cancelled while it waits runs at once: its work ends immediately, and records the event
     let permit = tokio::select! {
         permit = turn.acquire_owned() => permit.ok(),
         () = cancelled => None,

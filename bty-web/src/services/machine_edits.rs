@@ -1,4 +1,4 @@
-//! Changes that operators make to machines: save, patch, delete, and the check before.
+//! Changes that operators make to machines: save, patch, delete, and the checks before them.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::services::app::{App, MachineView};
 use crate::services::netboot::Release;
 use crate::store;
 
-/// Binds a machine: all fields, those that are left out get their defaults. An unknown machine is
-/// added. Saving orders again, also when nothing has changed; a change of labels, drive or kernel
-/// arguments alone does not.
+/// Assigns plan, image, disk and parameters to a machine. Omitted fields get their defaults. Adds
+/// an unknown machine. Saving gives a new order even if nothing has changed, but not if only
+/// labels, drive, kernel arguments or the version of the live environment have changed.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
-/// binding cannot work.
+/// assignment cannot work.
 pub async fn save(
     app: &Arc<App>,
     who: ClientContext,
@@ -40,7 +40,7 @@ pub async fn save(
     Ok(machine)
 }
 
-/// Changes to a machine: fields that are left out stay as they are.
+/// Changes to a machine. Omitted fields keep their values.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MachineChanges {
@@ -61,7 +61,7 @@ pub struct MachineChanges {
     netboot_version: Option<String>,
 }
 
-/// Tells `null`, which clears a field, from a field that is left out.
+/// Distinguishes `null`, which clears a field, from an omitted field.
 fn nullable<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<String>>, D::Error> {
@@ -97,13 +97,13 @@ impl MachineChanges {
     }
 }
 
-/// Changes a known machine. Changes that change nothing order nothing.
+/// Changes a known machine. A request without changes gives no new order.
 ///
 /// # Errors
 /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is
 ///   unknown.
 /// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
-///   changed binding cannot work.
+///   changed assignment cannot work.
 pub async fn patch(
     app: &Arc<App>,
     who: ClientContext,
@@ -128,7 +128,7 @@ pub async fn patch(
     Ok(machine)
 }
 
-/// Deletes a machine. When it boots from the network again, it is a new machine.
+/// Deletes a machine. If it boots from the network again, the server treats it as a new machine.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown.
@@ -150,7 +150,7 @@ pub async fn delete(app: &App, who: &ClientContext, mac: Mac) -> Result<()> {
     Ok(())
 }
 
-/// Checks whether a machine can be bound like this, without saving it.
+/// Checks an assignment for a machine without saving it.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems.
@@ -159,8 +159,8 @@ pub async fn check(app: &Arc<App>, mac: &Mac, binding: &Binding) -> Result<()> {
     app.read_machine(mac, move |view| check_view(view, &binding)).await?
 }
 
-/// Refuses a version of the live environment whose files are not all there: the machine would find
-/// out only when it boots.
+/// Refuses a version of the live environment with missing files, because otherwise the machine
+/// would fail only when it boots.
 fn check_netboot_version(app: &App, version: &str) -> Result<()> {
     if version.is_empty() || Release::of(&app.config, version).is_complete() {
         return Ok(());
@@ -216,7 +216,7 @@ fn plan_problems(view: &MachineView<'_>, binding: &Binding) -> Vec<Problem> {
     }
 }
 
-/// What the plan needs and the binding does not name: an image, a disk.
+/// Returns what the plan needs and the assignment lacks: an image, a disk.
 fn missing_needs(view: &MachineView<'_>, binding: &Binding) -> Vec<Problem> {
     let needs = view.snapshot.plan(&binding.boot_mode).map_or(&[][..], |plan| &plan.declared.needs);
     let mut problems = Vec::new();
@@ -237,7 +237,7 @@ fn missing_needs(view: &MachineView<'_>, binding: &Binding) -> Vec<Problem> {
     problems
 }
 
-/// Why the named disk cannot take the image, as far as the inventory knows the disk.
+/// Returns why the assigned disk cannot hold the image, according to the last inventory.
 fn disk_problems(
     view: &MachineView<'_>,
     binding: &Binding,

@@ -1,4 +1,4 @@
-//! What pages and the API read of machines.
+//! Read access to machines for pages and the API.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::store::{catalog, events, machines};
 
 pub use crate::store::machines::Brief;
 
-/// The machine with this address; `None` when it is unknown.
+/// Returns the machine with this address; `None` if it is unknown.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -23,7 +23,7 @@ pub async fn find(app: &App, mac: &Mac) -> Result<Option<Machine>> {
     app.db.read(move |conn| machines::get(conn, &mac)).await
 }
 
-/// The machine with this address.
+/// Returns the machine with this address.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when it is unknown.
@@ -31,16 +31,16 @@ pub async fn get(app: &App, mac: &Mac) -> Result<Machine> {
     find(app, mac).await?.ok_or_else(|| Error::not_found(mac))
 }
 
-/// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and keeps
-/// the database at the state that it had at the first call: do not wait in `visit` for long.
+/// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and holds a
+/// snapshot of the database from the first call on, so `visit` must not wait for long.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] when the database fails; else the error of `visit`.
+/// [`ErrorKind::Internal`] when the database fails; otherwise the error of `visit`.
 pub fn visit_blocking(app: &App, visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
     app.db.read_blocking(|conn| machines::each(conn, visit))
 }
 
-/// The few columns that long lists show of all machines, sorted by address.
+/// Returns the few columns that long lists show, for all machines, sorted by address.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -48,7 +48,7 @@ pub async fn summaries(app: &App) -> Result<Vec<Brief>> {
     app.db.read(machines::briefs).await
 }
 
-/// How many machines are bound to the plan `name`.
+/// Returns the number of machines assigned to the plan `name`.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -57,7 +57,7 @@ pub async fn count_with_plan(app: &App, name: &str) -> Result<i64> {
     Ok(counts.into_iter().find(|(plan, _)| plan == name).map_or(0, |(_, machines)| machines))
 }
 
-/// How many machines are bound to each image, by its reference.
+/// Returns the number of machines assigned to each image, by its reference.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -65,7 +65,7 @@ pub async fn counts_by_image(app: &App) -> Result<HashMap<String, i64>> {
     Ok(app.db.read(machines::count_by_image).await?.into_iter().collect())
 }
 
-/// The hardware of a machine as `lshw -json` has written it, and when it was posted.
+/// Returns the hardware of a machine as `lshw -json` printed it, and when it was posted.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when the machine is unknown, or has posted no inventory.
@@ -75,7 +75,7 @@ pub async fn lshw(app: &App, mac: &Mac) -> Result<(String, Time)> {
     found.ok_or_else(|| no_inventory(mac))
 }
 
-/// The disks of a machine as it posted them.
+/// Returns the disks of a machine as posted.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when the machine is unknown, or has posted no inventory.
@@ -88,21 +88,21 @@ fn no_inventory(mac: &Mac) -> Error {
     Error::new(ErrorKind::NotFound, format!("{mac} is not known, or has posted no inventory"))
 }
 
-/// A machine, and what its page shows beside it.
+/// A machine, and the other data on its page.
 pub struct MachineDetails {
     /// The machine; `None` when it is unknown.
     pub machine: Option<Machine>,
-    /// Its hardware as `lshw -json` has written it, and when it was posted.
+    /// Its hardware as `lshw -json` printed it, and when it was posted.
     pub lshw: Option<(String, Time)>,
-    /// The images that it can be bound to.
+    /// The images that can be assigned to it.
     pub images: Vec<Stored>,
-    /// Its last events, the newest first.
+    /// Its most recent events, newest first.
     pub events: Vec<Event>,
 }
 
 const EVENTS_SHOWN: u32 = 30;
 
-/// Everything that the page of a machine shows, from one state of the database.
+/// Returns everything that the page of a machine shows, from one snapshot of the database.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.

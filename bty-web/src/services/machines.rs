@@ -1,7 +1,7 @@
-//! The one way in which a machine changes: read it, decide, write it together with its events.
+//! The only way to change a machine: read it, decide, and write it together with its events.
 //!
-//! Decisions about one machine are made one after the other, under its lock; decisions about
-//! different machines run at the same time.
+//! Decisions about one machine are serialized by its lock; decisions about different machines run
+//! concurrently.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use crate::services::metrics::Metrics;
 use crate::services::snapshot::{Snapshot, Snapshots};
 use crate::store::{self, Connection, Database};
 
-/// Number of locks. A machine has the lock that the hash of its address selects, so that memory
-/// does not grow with the fleet.
+/// Number of locks. The hash of a machine's address selects its lock, so memory does not grow with
+/// the fleet.
 const LOCKS: usize = 256;
 
-/// A machine, and what decides about it.
+/// A machine, and the input of decisions about it.
 pub struct MachineView<'a> {
     /// The machine; `None` when it is unknown.
     pub machine: Option<Machine>,
@@ -37,14 +37,14 @@ pub struct MachineView<'a> {
 }
 
 impl MachineView<'_> {
-    /// What the rules for a machine with the plan `plan` need.
+    /// Returns what the rules need for a machine with the plan `plan`.
     #[must_use]
     pub fn context(&self, plan: &str) -> DecisionContext<'_> {
         self.snapshot.context(self.snapshot.plan(plan), self.evaluator)
     }
 
-    /// The machine that `client` is, whether it may become known or not: the known machine, or a
-    /// new one with the default plan and the event of its discovery.
+    /// Returns the known machine, or a new one with the default plan and the event of its
+    /// discovery. Does not check whether the machine may be discovered.
     #[must_use]
     pub fn known_or_new(&self, mac: &Mac, client: &ClientContext) -> (Machine, Option<NewEvent>) {
         if let Some(machine) = &self.machine {
@@ -80,8 +80,8 @@ pub struct Machines {
 }
 
 impl Machines {
-    /// `new_machines` bounds how many unknown machines become known in a minute, `unassigned_max`
-    /// how many machines without an assignment are kept; 0 keeps any number.
+    /// Creates the service. `new_machines` limits how many machines are discovered per minute, and
+    /// `unassigned_max` how many unassigned machines are kept; 0 means no limit.
     #[must_use]
     pub fn new(
         db: Database,
@@ -105,19 +105,20 @@ impl Machines {
         }
     }
 
-    /// Evaluates the plans of contacts.
+    /// Returns the evaluator for the plans of contacts.
     #[must_use]
     pub fn evaluator(&self) -> Arc<PlanEvaluator<'static>> {
         Arc::clone(&self.evaluator)
     }
 
-    /// Locks a machine, and the others that share its lock: nothing else changes it meanwhile.
+    /// Locks a machine, and others that share its lock. Nothing else can change it meanwhile.
     async fn lock(&self, mac: &Mac) -> MutexGuard<'_, ()> {
         let shard = usize::try_from(self.hasher.hash_one(mac) % LOCKS as u64).unwrap_or_default();
         self.locks[shard].lock().await
     }
 
-    /// Locks all machines. Locks are taken in one order, so two callers do not wait for each other.
+    /// Locks all machines. Locks are always taken in the same order, so concurrent callers cannot
+    /// deadlock.
     pub async fn lock_all(&self) -> Vec<MutexGuard<'_, ()>> {
         let mut held = Vec::with_capacity(LOCKS);
         for lock in &self.locks {
@@ -128,11 +129,11 @@ impl Machines {
 
     /// Calls `decide` with the machine on a thread that may block, and writes the outcome together
     /// with its events in one transaction, all under the lock of the machine. `also` makes further
-    /// changes in that transaction, and learns whether the machine is new. An outcome without
-    /// events that leaves the machine as it is writes nothing.
+    /// changes in that transaction; its argument is true if the machine is new. If the outcome has
+    /// no events and leaves the machine unchanged, writes nothing.
     ///
     /// # Errors
-    /// - Those of `decide` and of `also`.
+    /// - The errors of `decide` and `also`.
     /// - [`ErrorKind::Full`] when there is no space on the disk.
     pub async fn update<T: Send + 'static>(
         self: &Arc<Self>,
@@ -165,7 +166,7 @@ impl Machines {
     /// decisions that wait for something before [`commit`](Self::commit).
     ///
     /// # Errors
-    /// Those of `decide`.
+    /// The errors of `decide`.
     pub(super) async fn propose<T: Send + 'static>(
         self: &Arc<Self>,
         mac: &Mac,
@@ -178,9 +179,9 @@ impl Machines {
         decided.await?
     }
 
-    /// Writes a proposal for the machine of a client under the lock of the machine, as
-    /// [`update`](Self::update) does. Returns `None`, and writes nothing, when the machine or the
-    /// snapshot has changed since the proposal was made.
+    /// Writes a proposal under the lock of the machine, as [`update`](Self::update) does. If the
+    /// machine or the snapshot has changed since the proposal was made, writes nothing and returns
+    /// `None`.
     ///
     /// # Errors
     /// [`ErrorKind::Full`] when there is no space on the disk.
@@ -216,7 +217,7 @@ impl Machines {
         worked.await?
     }
 
-    /// Writes an outcome. The caller has the lock of the machine.
+    /// Writes an outcome. The caller must hold the lock of the machine.
     async fn write<T>(
         &self,
         before: Option<Machine>,
@@ -242,8 +243,8 @@ impl Machines {
         Ok((answer, written))
     }
 
-    /// In the transaction that may add a machine by itself: forgets the unassigned machines that
-    /// were seen longest ago, until there are no more than the configuration allows.
+    /// For transactions that may add a discovered machine: forgets the unassigned machines not seen
+    /// for the longest time, until the number is within the configured limit.
     pub fn forget_unassigned(&self) -> impl FnOnce(&Connection, bool) -> Result<()> + Send + use<> {
         let (max, metrics) = (self.unassigned_max, Arc::clone(&self.metrics));
         move |conn, is_new| {
@@ -256,7 +257,7 @@ impl Machines {
         }
     }
 
-    /// The machine that `client` is, as [`MachineView::known_or_new`] has it, if it may be known.
+    /// Returns the machine like [`MachineView::known_or_new`], if it may be discovered.
     ///
     /// # Errors
     /// [`ErrorKind::Throttled`] when too many machines have become known in this minute.
@@ -275,7 +276,7 @@ impl Machines {
     }
 }
 
-/// A decision that was not written yet, with what it depends on.
+/// A decision that is not yet written, with the state that it depends on.
 pub(super) struct Proposal<T> {
     before: Option<Machine>,
     snapshot: Arc<Snapshot>,

@@ -56,7 +56,7 @@ pub struct Metrics {
     tftp: TftpMetrics,
 }
 
-/// Metrics of the cache host, which are copied from its own counts when they are rendered.
+/// Metrics of the cache host, copied from its own counters before rendering.
 #[derive(Default)]
 struct CacheMetrics {
     answers: Family<OutcomeLabels, Counter>,
@@ -67,7 +67,7 @@ struct CacheMetrics {
     used: Gauge,
 }
 
-/// Metrics of TFTP, which are copied likewise.
+/// Metrics of TFTP, copied in the same way.
 #[derive(Default)]
 struct TftpMetrics {
     transfers: Family<OutcomeLabels, Counter>,
@@ -163,7 +163,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts a request and the time to its response.
     pub fn request(&self, method: &str, route: &str, status: u16, seconds: f64) {
-        // clients can invent methods, and each would stay a time series for ever
+        // clients can invent methods, and each would create a permanent time series
         let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
         let method = known.into_iter().find(|known| *known == method).unwrap_or("other").to_owned();
         let labels = RequestLabels { method, route: route.to_owned(), status };
@@ -171,22 +171,22 @@ impl Metrics {
         self.durations.observe(seconds);
     }
 
-    /// Counts an event.
+    /// Counts an event of this kind.
     pub fn event(&self, kind: &str) {
         self.events.get_or_create(&EventLabels { kind: kind.to_owned() }).inc();
     }
 
-    /// Counts a refusal because of this limit.
+    /// Counts a refusal because of the limit `reason`.
     pub fn refuse(&self, reason: Limit) {
         self.refused.get_or_create(&LimitLabels { reason }).inc();
     }
 
-    /// Counts bytes of boot files that were sent.
+    /// Counts sent bytes of boot files.
     pub fn sent(&self, bytes: u64) {
         self.bytes.inc_by(bytes);
     }
 
-    /// Copies the counts of the cache host.
+    /// Copies the counters of the cache host.
     pub fn cache(&self, cache: &CacheHost) {
         let (counts, own) = (cache.counters(), &self.cache);
         for (outcome, count) in [
@@ -205,7 +205,7 @@ impl Metrics {
         own.used.set(i64::try_from(cache.used_bytes()).unwrap_or(i64::MAX));
     }
 
-    /// Copies the counts of TFTP.
+    /// Copies the counters of TFTP.
     pub fn tftp(&self, counts: &tftp::TftpCounters) {
         let own = &self.tftp;
         for (outcome, count) in [
@@ -219,8 +219,8 @@ impl Metrics {
         set(&own.sent, &counts.sent_bytes);
     }
 
-    /// All metrics as text, with the numbers of machines and of unacknowledged failures, which the
-    /// caller reads from the database.
+    /// Renders all metrics as text. The caller reads the numbers of machines and of unacknowledged
+    /// failures from the database.
     #[must_use]
     pub fn render(&self, machines: i64, failures: i64) -> String {
         self.machines.set(machines);

@@ -1,4 +1,4 @@
-//! Files that machines boot: versions of the live environment, and boot programs.
+//! The files that machines boot: versions of the live environment, and boot programs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::tftp;
 
 pub mod dhcp;
 
-/// Suffixes of the names of a version's files.
+/// Suffixes of the file names of a version.
 pub const PARTS: [&str; 3] = ["vmlinuz", "initrd", "squashfs"];
 
-/// Maximum size of a file with digests, in bytes.
+/// Maximum size of a checksum file, in bytes.
 pub const SUMS_BYTES_MAX: u64 = 1 << 20;
 
 const PREFIX: &str = "bty-netboot-pc-x86_64-v";
@@ -24,8 +24,8 @@ const PREFIX: &str = "bty-netboot-pc-x86_64-v";
 /// Suffix of the name of the list of components, which only releases of bty have.
 pub const PARTS_LIST: &str = "spdx.json";
 
-/// Which live environment `version` is: releases of bty list their parts among the digests. A
-/// version that is not there is taken for one of bty.
+/// Returns which live environment `version` is: only bty's releases have a list of components among
+/// their checksums. A version without checksums counts as bty's.
 #[must_use]
 pub fn environment_of(config: &Config, version: &str) -> Environment {
     let sums = find(config, &file_name(version, "sha256")).and_then(|path| read_sums(&path));
@@ -41,11 +41,11 @@ pub fn file_name(version: &str, part: &str) -> String {
     format!("{PREFIX}{version}.{part}")
 }
 
-/// The file that is served as `name`: from the boot directory, else from the one that is installed
-/// with the program.
+/// Returns the file served as `name`: from the boot directory, or the one installed with the
+/// program.
 #[must_use]
 pub fn find(config: &Config, name: &str) -> Option<PathBuf> {
-    // no symbolic links, which could lead to any file
+    // no symbolic links, which could point to any file
     let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| meta.is_file());
     [&config.boot_dir, &config.boot_seed_dir].map(|dir| dir.join(name)).into_iter().find(is_file)
 }
@@ -54,9 +54,9 @@ pub fn find(config: &Config, name: &str) -> Option<PathBuf> {
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = NetbootVersion)]
 pub struct Release {
-    /// The version in the names of its files.
+    /// The version in its file names.
     pub version: String,
-    /// Its files, whether they exist or not.
+    /// Its files, whether present or not.
     pub files: Vec<Artifact>,
 }
 
@@ -65,14 +65,14 @@ pub struct Release {
 pub struct Artifact {
     /// Name of the file.
     pub name: String,
-    /// The file exists.
+    /// True if the file exists.
     pub is_present: bool,
-    /// No machine boots without it. The squashfs of bty's own releases is not needed: only the full
-    /// environment has it.
+    /// True if machines cannot boot without it. The squashfs of bty's own releases is optional:
+    /// only the full environment uses it.
     pub is_needed: bool,
     /// Size in bytes.
     pub size_bytes: Option<u64>,
-    /// SHA-256 in the list of the release.
+    /// SHA-256 in the checksum file of the release.
     #[schema(value_type = Option<String>)]
     pub sha256: Option<Digest>,
     #[serde(skip)]
@@ -80,7 +80,7 @@ pub struct Artifact {
 }
 
 impl Release {
-    /// The files of `version`.
+    /// Returns the files of `version`.
     #[must_use]
     pub fn of(config: &Config, version: &str) -> Self {
         let sums = find(config, &file_name(version, "sha256"))
@@ -99,7 +99,7 @@ impl Release {
         Self { version: version.to_owned(), files: PARTS.into_iter().map(artifact).collect() }
     }
 
-    /// True when all files that a machine needs exist.
+    /// True if all files that a machine needs exist.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.missing().next().is_none()
@@ -155,7 +155,7 @@ fn read_sums(path: &Path) -> Option<String> {
     (meta.len() <= SUMS_BYTES_MAX).then(|| std::fs::read_to_string(path).ok()).flatten()
 }
 
-/// All versions with at least one file, sorted as text.
+/// Returns all versions with at least one file, sorted as text.
 #[must_use]
 pub fn releases(config: &Config) -> Vec<Release> {
     let mut versions = BTreeMap::new();
@@ -175,7 +175,7 @@ pub fn releases(config: &Config) -> Vec<Release> {
     versions.into_keys().map(|version| Release::of(config, &version)).collect()
 }
 
-/// Boot programs that exist, with their sizes in bytes.
+/// Returns the installed boot programs, with their sizes in bytes.
 #[must_use]
 pub fn programs(config: &Config) -> Vec<(String, u64)> {
     let size = |name: &str| {
@@ -189,7 +189,7 @@ pub fn programs(config: &Config) -> Vec<(String, u64)> {
     tftp::PROGRAMS.into_iter().filter_map(|name| Some((name.to_owned(), size(name)?))).collect()
 }
 
-/// What is wrong with `version` for machines that boot it; `None` when nothing is.
+/// Returns what prevents machines from booting `version`; `None` if nothing does.
 #[must_use]
 pub fn mismatch(config: &Config, version: &str) -> Option<String> {
     let release = Release::of(config, version);

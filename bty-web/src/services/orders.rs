@@ -1,9 +1,9 @@
-//! Orders for live environments, with images by way of the cache host.
+//! Orders for live environments, with images routed through the cache host.
 //!
-//! A plan is evaluated once for an order. Where a cache host may have the image, it has to be
-//! asked, and a machine's lock must not be held over the network. So the order is computed without
-//! the lock, and committed under it if machine and snapshot are as they were; else it is computed
-//! again.
+//! A plan is evaluated once per order. If a cache host may have the image, the server must ask it,
+//! but must not hold a machine's lock during a network request. So it computes the order without
+//! the lock, and commits it under the lock if the machine and the snapshot have not changed.
+//! Otherwise it starts over.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::domain::plan::Plan;
 use crate::services::image_route::ImageRouter;
 use crate::services::machines::{MachineView, Machines};
 
-/// How often an order is computed without the lock. After that the machine changes so fast that
-/// its order is computed under the lock, with the route that is known by then.
+/// Number of attempts to compute an order without the lock. If the machine keeps changing, its
+/// order is then computed under the lock, with the route known by then.
 const ATTEMPTS: usize = 3;
 
-/// An order as it was committed.
+/// A committed order.
 pub struct MachineOrder {
-    /// What the machine is to do.
+    /// What the machine has to do.
     pub order: Order,
     /// The plan that decided; `None` when the machine's plan does not exist.
     pub plan: Option<Plan>,
@@ -47,18 +47,18 @@ pub async fn give(
     }
 }
 
-/// Who asks for an order.
+/// A request for an order.
 #[derive(Clone, Debug)]
 pub struct OrderRequest {
     /// The machine.
     pub mac: Mac,
-    /// Where it asks from.
+    /// The client that sends the request.
     pub client: ClientContext,
-    /// Token of the boot cycle, as the live environment has it from its kernel command line.
+    /// Token of the boot cycle, from the kernel command line of the live environment.
     pub token: Option<String>,
 }
 
-/// The image of an order, as far as a cache host has to know it.
+/// The image of an order, as far as a cache host needs to know it.
 struct ImageToRoute {
     src: String,
     name: String,
@@ -66,7 +66,7 @@ struct ImageToRoute {
 }
 
 impl ImageToRoute {
-    /// `None` for an order without an image.
+    /// Returns `None` for an order without an image.
     fn of(order: &Order) -> Option<Self> {
         let image = &order.value["image"];
         let src = image["src"].as_str()?.to_owned();
@@ -79,7 +79,7 @@ impl ImageToRoute {
 
 /// Chooses the route of an image. A trait, so that tests need no cache host.
 trait RouteChooser: Sync {
-    /// `base` is the address by which the machine has reached this server.
+    /// `base` is the URL at which the machine reached this server.
     fn choose_route(
         &self,
         base: &str,
@@ -99,7 +99,7 @@ async fn give_routed(
     request: OrderRequest,
 ) -> Result<MachineOrder> {
     let mut route: Option<ImageRoute> = None;
-    // a machine that becomes known is counted once
+    // count a discovered machine only once
     let mut is_counted = false;
     for _ in 0..ATTEMPTS {
         let (service, copy) = (Arc::clone(machines), request.clone());
@@ -122,7 +122,8 @@ async fn give_routed(
     give_under_lock(machines, request, route, is_counted).await
 }
 
-/// Computes and commits under the lock. Images other than that of `route` come from their origins.
+/// Computes and commits the order under the lock. Images other than that of `route` come from their
+/// origins.
 async fn give_under_lock(
     machines: &Arc<Machines>,
     request: OrderRequest,
@@ -184,7 +185,7 @@ mod tests {
     const SRC: &str = "https://images.example/debian.img.zst";
     const MIRRORED: &str = "http://10.0.0.1:8081/v1/debian.img.zst";
 
-    /// Machines with a plan that flashes, a count of its evaluations, and what else is needed.
+    /// Machines with a plan that flashes, a counter of its evaluations, and their environment.
     struct Bench {
         machines: Arc<Machines>,
         snapshots: Arc<Snapshots>,
@@ -227,7 +228,7 @@ mod tests {
             self.db.read_blocking(|conn| store::machines::get(conn, &mac())).unwrap().unwrap()
         }
 
-        /// Adds a label to the machine, as an operator might.
+        /// Adds a label to the machine, as an operator could.
         async fn change(&self) {
             let decide = |view: &MachineView<'_>| {
                 let (mut machine, _) = view.known_or_new(&mac(), &ClientContext::default());
@@ -252,7 +253,7 @@ mod tests {
         "52:54:00:12:34:56".parse().unwrap()
     }
 
-    /// A cache host that has every image; something happens on the server while it is asked.
+    /// A cache host that has every image. While it is asked, something changes on the server.
     struct Mirror<'a> {
         bench: &'a Bench,
         meanwhile: Meanwhile,

@@ -16,7 +16,7 @@ use crate::store;
 
 pub use crate::store::plans::Revision;
 
-/// All plans: the bundled ones first, then those of operators by name.
+/// Returns all plans: bundled ones first, then those of operators, by name.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
@@ -35,7 +35,7 @@ pub async fn list(app: &App) -> Result<Vec<Summary>> {
     Ok(all.collect())
 }
 
-/// The plan `name` at `revision`, or at its newest one. Bundled plans have revision 0.
+/// Returns the plan `name` at `revision`, or at the newest one. Bundled plans have revision 0.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when there is no such plan or revision.
@@ -58,7 +58,7 @@ fn unknown_plan(name: &str) -> Error {
     Error::not_found(format!("the plan {shown}"))
 }
 
-/// The revisions of a plan, the newest first; also of a deleted one.
+/// Returns the revisions of a plan, newest first. Deleted plans keep theirs.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when there has never been such a plan.
@@ -71,7 +71,7 @@ pub async fn revisions(app: &App, name: &str) -> Result<Vec<Revision>> {
     Ok(found)
 }
 
-/// What has changed between two revisions, as a unified diff.
+/// Returns the differences between two revisions as a unified diff.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when one of the revisions does not exist.
@@ -87,16 +87,15 @@ pub async fn diff(app: &App, name: &str, from: i64, to: i64) -> Result<String> {
 pub struct PlanScript {
     /// The script.
     pub source: String,
-    /// What has changed, for the list of revisions: one line.
+    /// Description of the change for the list of revisions: one line.
     #[serde(default)]
     pub note: String,
-    /// The revision that it was edited from; refused with 409 when there is a newer one. Zero for a
-    /// new plan.
+    /// The revision on which the edit is based; 409 if a newer one exists. Zero for a new plan.
     #[serde(default)]
     pub base_revision: Option<i64>,
 }
 
-/// What a check of a script has found, and what the script declares.
+/// The result of checking a script.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct PlanCheck {
     /// Errors; a script that has any cannot be saved.
@@ -114,7 +113,7 @@ pub async fn check(source: String) -> Result<PlanCheck> {
     Ok(PlanCheck { problems: problems(&examined), declared: examined.declared })
 }
 
-/// The findings of a check, each with its line.
+/// Returns the findings of a check, each with its line.
 pub(super) fn problems(examined: &plan::Examined) -> Vec<Problem> {
     let problem = |finding: &bty_script::check::Finding| {
         let at = finding
@@ -145,7 +144,7 @@ pub async fn put(
 ///
 /// # Errors
 /// - [`ErrorKind::NotFound`] when there is no such revision.
-/// - Those of [`put`].
+/// - The errors of [`put`].
 pub async fn roll_back(
     app: &App,
     who: &ClientContext,
@@ -226,12 +225,12 @@ async fn save(
     Ok(saved)
 }
 
-/// Deletes a plan that no machine is bound to. Its revisions stay.
+/// Deletes a plan that is assigned to no machine. Its revisions remain.
 ///
 /// # Errors
 /// - [`ErrorKind::NotFound`] when there is no such plan.
-/// - [`ErrorKind::Conflict`] when it is bundled, is the plan for unknown machines, or a machine is
-///   bound to it.
+/// - [`ErrorKind::Conflict`] when it is bundled, is the plan for unknown machines, or is assigned
+///   to a machine.
 pub async fn delete(app: &App, who: &ClientContext, name: String) -> Result<()> {
     let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
     if bundled::find(&name).is_some() {
@@ -240,7 +239,7 @@ pub async fn delete(app: &App, who: &ClientContext, name: String) -> Result<()> 
     if app.snapshot().settings.get("plans.default") == name {
         return conflict(format!("{name} is the plan of machines that are not known"));
     }
-    // no machine may be bound to it meanwhile
+    // no machine may be assigned to it meanwhile
     let _held = app.lock_all().await;
     let (ip, now) = (who.ip.clone(), who.now);
     app.db

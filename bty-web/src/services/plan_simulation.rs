@@ -1,5 +1,5 @@
-//! What machines would do at their next network boots: one machine, or the whole fleet before and
-//! after a change. Nothing here changes the state.
+//! Simulates the next network boots of one machine, or of the whole fleet before and after a
+//! change. Changes no state.
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ use crate::services::auth::Scope;
 use crate::services::plan_edits::problems;
 use crate::store;
 
-/// What is assumed for a simulation. Everything that is left out is as it is now.
+/// The assumptions of a simulation. Omitted fields keep the current state.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Number of network boots: 1 to 50, by default 4.
     #[serde(default)]
     pub boots: Option<u32>,
-    /// The machine is saved with this binding first.
+    /// Save this assignment to the machine first.
     #[serde(default)]
     pub binding: Option<Binding>,
-    /// Machines with this plan run `source` instead.
+    /// Name of the plan that `source` replaces.
     #[serde(default)]
     pub plan: Option<String>,
     /// The script.
@@ -42,11 +42,11 @@ pub struct Scenario {
 
 const BOOTS_DEFAULT: u32 = 4;
 
-/// Name of a script whose scenario names no plan.
+/// Name for a script if the scenario names no plan.
 const UNNAMED: &str = "supposed";
 
 impl Scenario {
-    /// Plans, catalog and settings as the scenario assumes them.
+    /// Returns plans, catalog and settings as the scenario assumes them.
     fn apply(&self, now: &Snapshot) -> Result<Snapshot> {
         let mut snapshot = now.clone();
         if let Some(source) = &self.source {
@@ -81,13 +81,13 @@ impl Scenario {
         self.boots.unwrap_or(BOOTS_DEFAULT).clamp(1, BOOTS_MAX)
     }
 
-    /// The plan `name` in this scenario: its script replaces also a bundled plan of that name.
+    /// Returns the plan `name` in this scenario, whose script can replace a bundled plan too.
     fn plan<'a>(&self, snapshot: &'a Snapshot, name: &str) -> Option<&'a Plan> {
         let replaced = self.source.as_ref().and_then(|_| snapshot.plans.get(name));
         replaced.map(Arc::as_ref).or_else(|| snapshot.plan(name))
     }
 
-    /// What `machine` does at its next boots.
+    /// Simulates the next boots of `machine`.
     fn steps(
         &self,
         snapshot: &Snapshot,
@@ -100,32 +100,33 @@ impl Scenario {
     }
 }
 
-/// Who asks for a simulation, and whether the answer is still needed.
+/// The client and limits of a simulation.
 pub struct SimulationRequest {
     /// The client.
     pub who: ClientContext,
-    /// Each principal runs one simulation at a time.
+    /// The principal, which can run one simulation at a time.
     pub principal: Principal,
-    /// Cancelled when the client has gone: the simulation stops.
+    /// Cancelled when the client disconnects, which stops the simulation.
     pub gone: CancelToken,
 }
 
 impl SimulationRequest {
-    /// A script runs on the server, so only those who may save one may simulate one.
+    /// Requires the scope to save plans if the scenario has a script, because the script runs on
+    /// the server.
     fn check(&self, scenario: &Scenario) -> Result<()> {
         if scenario.source.is_some() { self.principal.require(Scope::Plans) } else { Ok(()) }
     }
 }
 
-/// What a machine would do at its next network boots, if each of them ended as it should.
+/// Simulates the next network boots of a machine, assuming that all of them succeed.
 ///
 /// # Errors
 /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown
-///   and the scenario has no binding.
+///   and the scenario has no assignment.
 /// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when the scenario has a
 ///   script and the principal lacks the scope `plans`.
-/// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when script or catalog are
-///   invalid, or the simulation takes too long.
+/// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when the script or the
+///   catalog is invalid, or the simulation takes too long.
 /// - [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled) when too many simulations
 ///   are running.
 pub async fn simulate_machine(
@@ -153,7 +154,7 @@ pub async fn simulate_machine(
     app.simulations.run(request.principal.key(), request.gone, work).await
 }
 
-/// What a scenario would change for the fleet.
+/// Effects of a scenario on the fleet.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct FleetReport {
     /// Number of machines that were simulated.
@@ -164,7 +165,7 @@ pub struct FleetReport {
     pub changed: Vec<MachineComparison>,
 }
 
-/// What a scenario would change for one machine.
+/// Effects of a scenario on one machine.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct MachineComparison {
     /// MAC address.
@@ -173,16 +174,16 @@ pub struct MachineComparison {
     pub plan: String,
     /// The first difference, in one sentence.
     pub summary: String,
-    /// Its next boots as things are.
+    /// Its next boots in the current state.
     pub now: Vec<Step>,
     /// Its next boots in the scenario.
     pub then: Vec<Step>,
 }
 
-/// What would change for every machine with another plan or another catalog.
+/// Compares the next boots of every machine in the current state and in the scenario.
 ///
 /// # Errors
-/// Those of [`simulate_machine`].
+/// The errors of [`simulate_machine`].
 pub async fn simulate_fleet(
     app: &Arc<App>,
     request: SimulationRequest,
@@ -194,7 +195,7 @@ pub async fn simulate_fleet(
     app.simulations.run(request.principal.key(), request.gone, work).await
 }
 
-/// Simulates every machine as it is, and in the scenario.
+/// Simulates every machine in the current state and in the scenario.
 fn compare(
     app: &App,
     decide: &PlanEvaluator<'_>,

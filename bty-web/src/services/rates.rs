@@ -1,4 +1,5 @@
-//! Rates of the flashes under way, computed from the progress that machines report. In memory only.
+//! Rates of the flashes in progress, computed from the progress that machines report. Kept in
+//! memory only.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +9,10 @@ use bty_script::plan::Progress;
 use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 
-/// Length of a step of the curve in milliseconds.
+/// Length of a step of the throughput curve in milliseconds.
 pub const STEP_MS: i64 = 5_000;
 
-/// Number of steps that are kept: ten minutes.
+/// Number of steps kept: ten minutes.
 const STEPS_MAX: usize = 120;
 
 /// Time without a report after which a machine is forgotten, in milliseconds.
@@ -65,7 +66,7 @@ impl Rates {
             Some(before) if before <= now => now - before,
             // a new flash starts at zero
             Some(_) => now,
-            // the first report says nothing about the time that its bytes took
+            // it is unknown how long the bytes of the first report took
             None => 0,
         };
         let read = since(progress.source_bytes, |p| p.source_bytes);
@@ -76,7 +77,7 @@ impl Rates {
                 let per_s = |bytes: u64| bytes.saturating_mul(1000) / ms.unsigned_abs();
                 Rate { read: per_s(read), written: per_s(written), verified: per_s(verified) }
             }
-            // two reports at the same time have no rate
+            // two reports at the same time give no rate
             Some(_) => known.map(|last| last.rate).unwrap_or_default(),
             None => Rate::default(),
         };
@@ -89,7 +90,7 @@ impl Rates {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).machines.remove(mac);
     }
 
-    /// The rate of a machine at its last report; `None` when it is not being flashed.
+    /// Returns the rate of a machine at its last report; `None` if it is not being flashed.
     #[must_use]
     pub fn of(&self, mac: &Mac) -> Option<Rate> {
         self.0
@@ -100,8 +101,8 @@ impl Rates {
             .map(|last| last.rate)
     }
 
-    /// The steps of the last ten minutes, oldest first; empty when no machine was flashed in that
-    /// time.
+    /// Returns the steps of the last ten minutes, oldest first; empty if no machine was flashed in
+    /// that time.
     #[must_use]
     pub fn curve(&self, now: Time) -> Vec<Step> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);

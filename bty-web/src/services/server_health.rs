@@ -1,23 +1,24 @@
-//! Whether the server can do its work, and its metrics.
+//! The server's health and metrics.
 
 use crate::domain::error::Result;
 use crate::services::app::App;
 use crate::store::{events, machines};
 
-/// Why the server cannot change its state; `None` when it can.
+/// Returns why the server cannot change its state; `None` if it can.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when it cannot even read it.
+/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when it cannot read its state
+/// either.
 pub async fn shortage(app: &App) -> Result<Option<String>> {
     app.db.read(machines::count).await?;
     if app.db.is_full() {
-        // somebody may have made space since the last change failed
+        // an operator may have freed space since the last change failed
         let _ = app.db.try_write().await;
     }
     Ok(app.shortage())
 }
 
-/// All metrics in the text format of OpenMetrics.
+/// Renders all metrics in the OpenMetrics text format.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.

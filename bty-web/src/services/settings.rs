@@ -1,5 +1,5 @@
-//! Settings that operators change while the server runs, and keys of its configuration that it
-//! may change for its next start.
+//! Settings that operators change while the server runs, and configuration keys that the server may
+//! change for its next start.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ pub struct Setting {
     pub key: &'static str,
     /// Its value.
     pub value: String,
-    /// The value that it has until somebody changes it.
+    /// Its value if nobody has changed it.
     pub default: &'static str,
     /// What it is for.
     pub about: &'static str,
 }
 
-/// All settings, with their defaults.
+/// Returns all settings with their values and defaults.
 #[must_use]
 pub fn list(app: &App) -> Vec<Setting> {
     let snapshot = app.snapshot();
@@ -41,12 +41,11 @@ pub fn list(app: &App) -> Vec<Setting> {
     KEYS.iter().map(setting).collect()
 }
 
-/// A request changes at most this many settings; there are fewer keys.
+/// Maximum number of settings in one request, which exceeds the number of keys.
 const CHANGES_MAX: usize = 64;
 const KEY_CHARS_SHOWN: usize = 64;
 
-/// Changes the settings that `changes` names: all of them, or none when any is invalid. Returns all
-/// settings.
+/// Changes the settings in `changes`: all of them, or none if any is invalid. Returns all settings.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with a problem for each key
@@ -117,8 +116,8 @@ fn event_kind(key: &str) -> &'static str {
     }
 }
 
-/// Sets a key of the configuration in the file that the server may write. The value counts from the
-/// next start on.
+/// Sets a configuration key in the file that the server may write. The value takes effect at the
+/// next start.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when the key cannot be changed

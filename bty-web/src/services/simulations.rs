@@ -1,8 +1,8 @@
-//! Simulations take turns, so that many of them do not slow down contacts.
+//! Limits simulations, so that they do not slow down contacts.
 //!
-//! They have worker processes of their own, apart from those of contacts. Each principal runs one
-//! at a time, the configuration limits their total number, and each ends at its deadline or when
-//! its client has disconnected.
+//! Simulations have their own worker processes, separate from those of contacts. Each principal
+//! runs one at a time, and the configuration limits their total number. Each ends at its deadline,
+//! or when its client disconnects.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,14 +19,14 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::limit::Limit;
 use crate::domain::plan::evaluate::PlanEvaluator;
 
-/// How long a simulation waits for its turn.
+/// Maximum time that a simulation waits to start.
 const TURN: Duration = Duration::from_secs(10);
-/// How long one simulation may take.
+/// Maximum duration of a simulation.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
-/// Runs simulations in turns.
+/// Runs a limited number of simulations at a time.
 pub struct Simulations {
     workers: Arc<Workers>,
     slots: Arc<Semaphore>,
@@ -34,7 +34,7 @@ pub struct Simulations {
 }
 
 impl Simulations {
-    /// Runs at most `at_a_time` simulations at the same time, in `workers`.
+    /// Runs at most `at_a_time` simulations concurrently, in `workers`.
     #[must_use]
     pub fn new(workers: Workers, at_a_time: usize) -> Self {
         Self {
@@ -44,13 +44,13 @@ impl Simulations {
         }
     }
 
-    /// Runs `work` on a thread that may block, when it is the turn of `principal`. Evaluations fail
-    /// after the deadline, or once `gone` is cancelled.
+    /// Runs `work` on a thread that may block, once no other simulation of `principal` runs and the
+    /// total is below the limit. Evaluations fail after the deadline, or once `gone` is cancelled.
     ///
     /// # Errors
-    /// - [`ErrorKind::Throttled`] when the turn does not come in time.
+    /// - [`ErrorKind::Throttled`] when the simulation cannot start in time.
     /// - [`ErrorKind::Invalid`] when the simulation takes too long.
-    /// - Those of `work`.
+    /// - The errors of `work`.
     pub async fn run<T: Send + 'static>(
         &self,
         principal: String,
@@ -71,7 +71,7 @@ impl Simulations {
         let turn = tokio::time::timeout(TURN, turn).await.map_err(busy)??;
         let workers = Arc::clone(&self.workers);
         let simulated = blocking(move || {
-            // held until the thread is free again, also when the caller has gone
+            // held until the thread is free again, even if the caller has gone
             let _turn = turn;
             bounded(&|question| workers.decide(question), &gone, Instant::now() + TIME_MAX, work)
         });
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// A simulation of a hundred boots, each of which does `then`; gives how many were decided.
+    /// Simulates a hundred boots, each of which calls `then`. Returns how many were decided.
     fn simulate(
         gone: &CancelToken,
         deadline: Instant,

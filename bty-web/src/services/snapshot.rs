@@ -1,7 +1,7 @@
-//! What decides about machines besides themselves: plans, catalog, settings.
+//! The input of decisions besides the machine itself: plans, catalog, settings.
 //!
-//! It is kept in memory, so that the cost of a contact does not depend on the number of plans and
-//! images. Whoever changes one of them in the database refreshes the snapshot afterwards.
+//! The snapshot is kept in memory, so the cost of a contact does not depend on the number of plans
+//! and images. Code that changes any of them in the database must refresh the snapshot afterwards.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,20 +23,20 @@ pub struct Snapshot {
     pub plans: HashMap<String, Arc<Plan>>,
     /// The catalog as TOML.
     pub catalog: Arc<str>,
-    /// Resolved addresses of images, by their references; only of images whose address is a tag.
+    /// Resolved URLs of images, by their references. Contains only images whose URL is a tag.
     pub resolved: Arc<HashMap<String, String>>,
     /// Names of images, by their references.
     pub names: Arc<HashMap<String, String>>,
-    /// Origins of the images of the catalog: schemes, hosts and ports.
+    /// Origins of the catalog's images: schemes, hosts and ports.
     pub origins: Arc<HashSet<String>>,
     /// Settings.
     pub settings: Settings,
-    /// The zone of the clock that plans see.
+    /// The time zone of the clock that plans see.
     pub zone: jiff::tz::TimeZone,
 }
 
 impl Snapshot {
-    /// Reads all of it from the database.
+    /// Reads a snapshot from the database.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database cannot
@@ -68,13 +68,13 @@ impl Snapshot {
         })
     }
 
-    /// The plan `name`, bundled or not.
+    /// Returns the plan `name`, bundled or not.
     #[must_use]
     pub fn plan(&self, name: &str) -> Option<&Plan> {
         bundled::find(name).or_else(|| self.plans.get(name).map(Arc::as_ref))
     }
 
-    /// Version in the names of the live environment's files.
+    /// Returns the default version of the live environment.
     #[must_use]
     pub fn netboot_version(&self) -> &str {
         match self.settings.get("netboot.version") {
@@ -83,7 +83,7 @@ impl Snapshot {
         }
     }
 
-    /// The version that `machine` boots: its own, or the server's.
+    /// Returns the version that `machine` boots: its own, or the default.
     #[must_use]
     pub fn netboot_version_of<'a>(&'a self, machine: &'a Machine) -> &'a str {
         match machine.netboot_version.as_str() {
@@ -92,7 +92,7 @@ impl Snapshot {
         }
     }
 
-    /// What the rules for a machine with this plan need; `None` for a plan that does not exist.
+    /// Returns what the rules need for a machine with the plan `plan`.
     #[must_use]
     pub fn context<'a>(
         &'a self,
@@ -114,10 +114,10 @@ impl Snapshot {
     }
 }
 
-/// The snapshot of now.
+/// Holds the current snapshot.
 pub struct Snapshots {
     db: Database,
-    /// Reaches the origins of the catalog, and no others.
+    /// The cache host, which may contact only the origins of the catalog.
     cache: Option<Arc<CacheHost>>,
     current: RwLock<Arc<Snapshot>>,
 }
@@ -135,13 +135,14 @@ impl Snapshots {
         Ok(snapshots)
     }
 
-    /// The snapshot of now. Two calls return the same `Arc` unless it was refreshed in between.
+    /// Returns the current snapshot. Two calls return the same `Arc` unless a refresh happened in
+    /// between.
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads a new snapshot, after a plan, the catalog or a setting has changed.
+    /// Reads a new snapshot. Call this after a change of a plan, the catalog or a setting.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database cannot

@@ -1,4 +1,4 @@
-//! Export and import of the whole state, at the request of an operator.
+//! Export and import of the whole state on request of an operator.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::domain::machine::ClientContext;
 use crate::services::app::App;
 use crate::services::transfer::{self, Bundle, Summary};
 
-/// Everything but the audit log, sessions and tokens.
+/// Exports everything but the audit log, sessions and tokens.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
@@ -15,11 +15,11 @@ pub async fn export(app: &App) -> Result<Bundle> {
     app.db.read(transfer::export).await
 }
 
-/// Imports an export, or a bundle of the reference. Machines whose plans write to disks boot their
-/// disks until they are saved, unless `is_armed`.
+/// Imports an export, or a bundle of the reference. Machines whose plans may write to disks are put
+/// on hold: they boot their disks until an operator saves them, unless `is_armed`.
 ///
 /// # Errors
-/// Those of [`transfer::import`]; a failure is also recorded in the audit log.
+/// The errors of [`transfer::import`]; a failure is also recorded in the audit log.
 pub async fn import(
     app: &Arc<App>,
     who: &ClientContext,
@@ -27,7 +27,7 @@ pub async fn import(
     is_armed: bool,
 ) -> Result<Summary> {
     let now = who.now;
-    // no machine may change between reading and writing it
+    // no machine may change while the import reads and writes it
     let held = app.lock_all().await;
     let imported =
         app.db.write(move |transaction| transfer::import(transaction, bundle, is_armed, now)).await;

@@ -13,7 +13,7 @@ use crate::store::{self, Connection, Transaction, catalog::Stored};
 
 pub mod reference;
 
-/// Version of the exports that this program writes.
+/// Version of the export format that this program writes.
 pub const VERSION: u32 = 4;
 
 /// Version of the reference's bundles, which contain inventories only.
@@ -24,15 +24,15 @@ const REFERENCE_VERSION: u64 = 3;
 pub struct Bundle {
     /// Version of the format; always 4.
     pub bty_export_version: u32,
-    /// When it was made.
+    /// When the export was made.
     #[schema(value_type = String, format = DateTime)]
     pub exported_at: Time,
-    /// Version of the server that has made it.
+    /// Version of the server that made it.
     pub exported_by_bty_version: String,
     /// Machines with the states of their plans, but without boot cycles.
     #[schema(value_type = Vec<Object>)]
     pub machines: Vec<ExportedMachine>,
-    /// The newest revisions of operators' plans.
+    /// The newest revision of each of the operators' plans.
     #[serde(default)]
     pub plans: Vec<ExportedPlan>,
     /// Entries of the catalog.
@@ -71,7 +71,7 @@ pub struct Summary {
     pub format: String,
     /// Number of machines.
     pub machines: usize,
-    /// Number of machines on hold, because their plans may write to disks.
+    /// Number of machines put on hold, because their plans may write to disks.
     pub held: usize,
     /// Number of plans.
     pub plans: usize,
@@ -81,7 +81,7 @@ pub struct Summary {
     pub settings: usize,
     /// Number of events.
     pub events: usize,
-    /// What was not imported, each with the reason.
+    /// What was skipped, each with the reason.
     pub skipped: Vec<String>,
 }
 
@@ -124,11 +124,11 @@ pub fn export(conn: &Connection) -> Result<Bundle> {
 }
 
 /// Imports an export, or a bundle of the reference. Replaces machines, plans and settings of the
-/// same names, and deletes nothing. Machines whose plans may write to disks are put on hold, unless
-/// `armed`: an export may be older than what is on the disks.
+/// same names, and deletes nothing. Unless `armed`, puts machines on hold if their plans may write
+/// to disks: the export may be older than the content of the disks.
 ///
 /// # Errors
-/// - `ErrorKind::Invalid` when `bundle` is neither, or of an unknown version.
+/// - `ErrorKind::Invalid` when `bundle` is neither, or has an unknown version.
 /// - `ErrorKind::Full` when the disk has no space.
 pub fn import(
     transaction: &Transaction<'_>,
@@ -323,7 +323,7 @@ fn import_inventories(transaction: &Transaction<'_>, bundle: &Value, now: Time) 
     Ok(summary)
 }
 
-/// The event of a failed import.
+/// Creates the event of a failed import.
 #[must_use]
 pub fn failed(error: &Error) -> NewEvent {
     let event = NewEvent::new(

@@ -1,4 +1,4 @@
-//! Undoes what an operator has done, as long as nothing has happened since that depends on it.
+//! Undoes changes of operators, as long as nothing that depends on the change has happened since.
 
 use std::sync::Arc;
 
@@ -14,36 +14,36 @@ use crate::services::app::{App, MachineView};
 use crate::services::{event_log, machine_edits, machine_reads, plan_edits, settings};
 use crate::store::{self, catalog::Stored};
 
-/// How a change is undone.
+/// The inverse of a change.
 #[derive(Clone, Debug)]
 pub enum Undo {
-    /// A machine becomes as it was before, if nothing has changed it since.
+    /// Restores a machine, if nothing has changed it since.
     Machine {
         /// Its address.
         mac: Mac,
         /// The machine before the change; `None` when it was unknown.
         before: Option<Box<Machine>>,
-        /// Its hardware, when it was deleted.
+        /// Its hardware, if the change deleted the machine.
         lshw: Option<(String, Time)>,
         /// The machine after the change; `None` when it was deleted.
         after: Option<Box<Machine>>,
     },
-    /// A deleted entry of the catalog is restored.
+    /// Restores a deleted entry of the catalog.
     Image(Box<Stored>),
-    /// Settings get these values.
+    /// Restores earlier values of settings.
     Settings(Vec<(String, String)>),
-    /// A plan gets the source of an earlier revision.
+    /// Restores the source of an earlier revision of a plan.
     Plan {
         /// Its name.
         name: String,
-        /// The revision; zero deletes the plan.
+        /// Number of the revision; zero deletes the plan.
         revision: i64,
     },
-    /// Events are acknowledged, or no longer.
+    /// Restores whether events are acknowledged.
     Acknowledged {
         /// Numbers of the events.
         ids: Vec<i64>,
-        /// The value that they get.
+        /// True if they become acknowledged.
         acknowledged: bool,
     },
 }
@@ -52,7 +52,7 @@ pub enum Undo {
 ///
 /// # Errors
 /// - [`ErrorKind::Conflict`] when something has happened since that depends on the change.
-/// - Those of the change that is made instead.
+/// - The errors of the change that restores the earlier state.
 pub async fn undo(
     app: &Arc<App>,
     who: &ClientContext,
@@ -82,7 +82,8 @@ pub async fn undo(
     }
 }
 
-/// Restores a machine, unless it has changed: one that has booted since has done what it was told.
+/// Restores a machine, unless it has changed: if it has booted since, it has already acted on the
+/// change.
 async fn restore_machine(
     app: &Arc<App>,
     who: &ClientContext,
@@ -120,7 +121,7 @@ fn changed(mac: &Mac) -> Error {
     Error::new(ErrorKind::Conflict, format!("{mac} has changed since: it cannot be undone"))
 }
 
-/// True when the two differ at most in when and from where they were last seen.
+/// True if the two differ at most in when and from where they were last seen.
 fn is_same(now: Option<&Machine>, then: Option<&Machine>) -> bool {
     let without_contact =
         |machine: &Machine| Machine { last_seen_at: None, last_seen_ip: None, ..machine.clone() };

@@ -1,4 +1,4 @@
-//! The tables of sessions and API tokens, which hold only digests of the secrets.
+//! The tables of sessions and API tokens, which store only digests of the secrets.
 
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
@@ -7,16 +7,16 @@ use super::Connection;
 use crate::domain::error::Result;
 use crate::domain::time::Time;
 
-/// A session of a browser.
+/// A browser session.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// Token against forged requests, which its forms must contain.
+    /// Token that its forms must contain, against forged requests.
     pub csrf: String,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Time,
 }
 
-/// Inserts a session, and deletes those that have expired.
+/// Inserts a session and deletes expired ones.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -33,7 +33,7 @@ pub fn put_session(
     Ok(())
 }
 
-/// The session with this token, if it has not expired.
+/// Returns the session with this token, if it has not expired.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -56,13 +56,13 @@ pub struct OpenSession {
     pub token_sha256: String,
     /// When it began.
     pub created_at: Time,
-    /// When it ends; its use postpones that.
+    /// When it expires, unless it is used before then.
     pub expires_at: Time,
-    /// Address of the client that has logged in.
+    /// Address of the client that logged in.
     pub source_ip: Option<String>,
 }
 
-/// The sessions that have not expired, the newest first.
+/// Returns the sessions that have not expired, newest first.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -83,7 +83,7 @@ pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Postpones the end of a session.
+/// Extends a session until `expires_at`.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -95,7 +95,7 @@ pub fn extend_session(conn: &Connection, token_sha256: &str, expires_at: Time) -
     Ok(())
 }
 
-/// Ends a session, or all of them. Returns how many there were.
+/// Ends a session, or all sessions if `token_sha256` is `None`. Returns how many ended.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -109,16 +109,16 @@ pub fn end_sessions(conn: &Connection, token_sha256: Option<&str>) -> Result<usi
 /// An API token, without its secret.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ApiToken {
-    /// Number by which the API names the token.
+    /// Number that identifies the token in the API.
     pub id: i64,
     /// What it is for.
     pub name: String,
-    /// What it may do.
+    /// Its permissions.
     pub scopes: Vec<String>,
-    /// When it was made.
+    /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Time,
-    /// When it ends.
+    /// When it expires; null for never.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
     /// When it was last used, to the minute.
@@ -148,7 +148,7 @@ pub fn put_token(
     Ok(conn.sql.last_insert_rowid())
 }
 
-/// The API token with this digest, unless it was revoked or has expired.
+/// Returns the API token with this digest, unless it is revoked or expired.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -161,7 +161,7 @@ pub fn token(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<
     Ok(select.query_row(params![token_sha256, now], from_row).optional()?)
 }
 
-/// All API tokens, the newest first.
+/// Returns all API tokens, newest first.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -172,7 +172,7 @@ pub fn tokens(conn: &Connection) -> Result<Vec<ApiToken>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Sets when a token was last used.
+/// Records when a token was last used.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -181,7 +181,7 @@ pub fn use_token(conn: &Connection, id: i64, now: Time) -> Result<()> {
     Ok(())
 }
 
-/// Revokes a token. False when it does not exist or was revoked before.
+/// Revokes a token. Returns false if it does not exist or is already revoked.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.

@@ -1,7 +1,7 @@
-//! Rows of the cache host: objects, interrupted fills, tags of registries, and misses.
+//! The tables of the cache host: objects, interrupted fills, registry tags, and misses.
 //!
-//! The files of objects and fills are not in the database: a row and its file can disagree after a
-//! crash, and the cache host compares them at its start.
+//! The files of objects and fills are outside the database. After a crash, a row and its file can
+//! disagree, so the cache host compares them when it starts.
 
 use bty::Digest;
 use rusqlite::params;
@@ -13,11 +13,11 @@ use crate::domain::time::Time;
 /// An object whose file is complete.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectRecord {
-    /// Name of its file: SHA-256 of its address, or of the digest that its address contains.
+    /// Name of its file: SHA-256 of its URL, or the digest that its URL contains.
     pub key: Digest,
-    /// Address on its origin.
+    /// URL at its origin.
     pub address: String,
-    /// `ETag` that clients see, with its quotes; another one for each version.
+    /// `ETag` for clients, with its quotes; unique to each version.
     pub etag: String,
     /// Version as the origin reports it (`ETag` or `Last-Modified`).
     pub version: Option<String>,
@@ -25,15 +25,15 @@ pub struct ObjectRecord {
     pub sha256: Digest,
     /// Length in bytes.
     pub size_bytes: u64,
-    /// The address contains the digest of the bytes, so that they can never change.
+    /// True if the URL contains the digest, so that the content can never change.
     pub is_fixed: bool,
-    /// It is never evicted.
+    /// True if it is never evicted.
     pub is_pinned: bool,
-    /// How often it was requested.
+    /// Number of requests for it.
     pub hits: u64,
     /// When the transfer from the origin ended.
     pub fetched_at: Time,
-    /// When the origin was last asked whether it has another version.
+    /// When the origin was last asked whether it has a newer version.
     pub checked_at: Time,
     /// When it was last requested.
     pub used_at: Time,
@@ -44,13 +44,13 @@ pub struct ObjectRecord {
 pub struct PartRecord {
     /// Key that the object will have.
     pub key: Digest,
-    /// Address on its origin.
+    /// URL at its origin.
     pub address: String,
-    /// `ETag` that clients see, with its quotes.
+    /// `ETag` for clients, with its quotes.
     pub etag: String,
     /// Version as the origin reports it. The fill resumes only if it is still the same.
     pub version: String,
-    /// Number of bytes, from the first one, that have reached the disk.
+    /// Number of bytes from the start that are durable on disk.
     pub kept_bytes: u64,
 }
 
@@ -69,7 +69,7 @@ fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// All complete objects, in no particular order.
+/// Returns all complete objects, in no particular order.
 ///
 /// # Errors
 /// `ErrorKind::Internal` if the database fails.
@@ -141,7 +141,7 @@ pub fn use_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
     Ok(())
 }
 
-/// Deletes an object; does nothing if there is none.
+/// Deletes an object. Does nothing if it does not exist.
 ///
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
@@ -150,7 +150,7 @@ pub fn delete_object(conn: &Connection, key: &Digest) -> Result<()> {
     Ok(())
 }
 
-/// All interrupted fills.
+/// Returns all interrupted fills.
 ///
 /// # Errors
 /// `ErrorKind::Internal` if the database fails.
@@ -186,7 +186,7 @@ pub fn put_part(conn: &Connection, part: &PartRecord) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the durable part of a fill; does nothing if there is none.
+/// Deletes the durable part of a fill. Does nothing if it does not exist.
 ///
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
@@ -195,7 +195,7 @@ pub fn delete_part(conn: &Connection, key: &Digest) -> Result<()> {
     Ok(())
 }
 
-/// Tags of registries: address, digest that it points to, and when the registry said so.
+/// Returns the resolved registry tags: URL, digest, and when the registry was asked.
 ///
 /// # Errors
 /// `ErrorKind::Internal` if the database fails.
@@ -216,13 +216,13 @@ pub fn put_tag(conn: &Connection, address: &str, sha256: &Digest, checked_at: Ti
     Ok(())
 }
 
-/// An address that was requested and not cached.
+/// A URL that was requested but not cached.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct CacheMiss {
     /// Key that the object would have.
     #[schema(value_type = String)]
     pub key: Digest,
-    /// Address on its origin.
+    /// URL at its origin.
     pub address: String,
     /// Number of requests.
     pub count: u64,
@@ -234,7 +234,7 @@ pub struct CacheMiss {
     pub last_at: Time,
 }
 
-/// At most `limit` misses, the most recent first.
+/// Returns at most `limit` misses, the most recent first.
 ///
 /// # Errors
 /// `ErrorKind::Internal` if the database fails.
@@ -254,7 +254,7 @@ pub fn misses(conn: &Connection, limit: i64) -> Result<Vec<CacheMiss>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Maximum number of recorded misses. Anybody can cause them, so the oldest are deleted.
+/// Maximum number of recorded misses. Anybody can cause them, so the oldest ones are deleted.
 pub const MISSES_MAX: i64 = 1000;
 
 /// Counts a miss of `address` at `now`.

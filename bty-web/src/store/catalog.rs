@@ -1,4 +1,4 @@
-//! The table of the catalog's entries.
+//! The table of catalog entries.
 
 use bty::catalog::{Catalog, Entry};
 use bty::redact;
@@ -12,30 +12,30 @@ use crate::domain::time::Time;
 /// An entry of the server's catalog.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Stored {
-    /// Reference of the image, by which machines name it: SHA-256 of the canonical `src`.
+    /// Reference by which machines refer to the image: SHA-256 of the canonical `src`.
     pub bty_image_ref: String,
     /// URL of the image.
     pub src: String,
-    /// URL of its bytes at the last refresh: for a tag, of the blob that the tag pointed to.
+    /// URL of its content at the last refresh; for a tag, of the blob that the tag pointed to.
     pub resolved_src: Option<String>,
-    /// When the last refresh was.
+    /// When it was last refreshed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub resolved_at: Option<Time>,
-    /// SHA-256 of the bytes as they come over the wire.
+    /// SHA-256 of the image as downloaded, before decompression.
     pub disk_image_sha: Option<String>,
     /// Name, unique among the entries.
     pub name: String,
-    /// Where its digest is published.
+    /// URL where its digest is published.
     pub sha_url: Option<String>,
-    /// Format id such as `img.zst`.
+    /// Format, such as `img.zst`.
     pub format: Option<String>,
-    /// Size over the wire in bytes.
+    /// Size of the download in bytes.
     pub size_bytes: Option<u64>,
-    /// Description that pages show.
+    /// Description for people.
     pub description: Option<String>,
     /// Architecture such as `x86_64`.
     pub arch: Option<String>,
-    /// True when `src` is a tag of a registry, which can move.
+    /// True if `src` is a registry tag, which can move.
     pub is_tag: bool,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]
@@ -45,7 +45,7 @@ pub struct Stored {
 const COLUMNS: &str = "image_ref, src, resolved_src, resolved_at, sha256, name, sha_url, format, size_bytes, \
                        description, arch, is_tag, added_at";
 
-/// All entries that are not deleted, sorted by name.
+/// Returns all entries that are not deleted, sorted by name.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -58,7 +58,7 @@ pub fn all(conn: &Connection) -> Result<Vec<Stored>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The entry with this `src`, and whether it is deleted.
+/// Returns the entry with this `src`, and whether it is deleted.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -73,7 +73,7 @@ pub fn by_src(conn: &Connection, src: &str) -> Result<Option<(Stored, bool)>> {
         .optional()?)
 }
 
-/// True when an entry other than that of `src` has this name.
+/// True if another entry than that of `src` has this name.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -82,7 +82,7 @@ pub fn is_name_taken(conn: &Connection, name: &str, src: &str) -> Result<bool> {
     Ok(conn.sql.query_row(sql, [name, src], |row| row.get(0))?)
 }
 
-/// Inserts or replaces an entry. A deleted entry is restored.
+/// Inserts or replaces an entry. Restores a deleted one.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -110,11 +110,11 @@ pub fn put(conn: &Connection, entry: &Stored) -> Result<()> {
     Ok(())
 }
 
-/// Writes a new entry. Its reference may belong to a deleted entry that spells the same address in
-/// another way: that one makes room.
+/// Inserts a new entry. Replaces a deleted entry with the same reference, whose URL is a different
+/// spelling of the same one.
 ///
 /// # Errors
-/// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) without space on the disk.
+/// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when the disk has no space.
 pub fn put_new(conn: &Connection, entry: &Stored) -> Result<()> {
     conn.sql.execute(
         "DELETE FROM catalog_entries WHERE image_ref = ?1 AND src <> ?2 AND deleted_at IS NOT NULL",
@@ -123,7 +123,8 @@ pub fn put_new(conn: &Connection, entry: &Stored) -> Result<()> {
     put(conn, entry)
 }
 
-/// Marks an entry as deleted, so that no import restores it. False when there is no such entry.
+/// Marks an entry as deleted, so that no import restores it. Returns false if there is no such
+/// entry.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -133,7 +134,7 @@ pub fn delete(conn: &Connection, src: &str, now: Time) -> Result<bool> {
 }
 
 impl Stored {
-    /// The entry as a catalog contains it.
+    /// Converts the entry to one of a catalog file.
     ///
     /// # Errors
     /// `ErrorKind::Invalid` when the stored name or URL is not allowed in a catalog.
@@ -148,8 +149,8 @@ impl Stored {
     }
 }
 
-/// Removes users and passwords from all URLs, which earlier versions have stored. Returns the names
-/// of the images concerned.
+/// Removes users and passwords, which earlier versions stored, from all URLs. Returns the names of
+/// the affected images.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -175,7 +176,7 @@ pub fn forget_passwords(conn: &Connection) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The catalog that clients and plans get, as TOML.
+/// Returns the catalog for clients and plans, as TOML.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.

@@ -1,8 +1,8 @@
 //! The database: one file, one writer, many readers.
 //!
-//! One thread makes all changes. It takes the changes that were queued while it was busy, makes
-//! them in one transaction, each in a savepoint of its own, and answers after the commit. So many
-//! clients share one flush of the disk, and an answer means that the change is durable.
+//! A single thread makes all changes. It takes the changes queued while it was busy, applies them
+//! in one transaction, each in its own savepoint, and answers after the commit. Many callers thus
+//! share one disk flush, and an answer means that the change is durable.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,38 +28,38 @@ const BATCH_MAX: usize = 512;
 /// Length of the queue of changes; when it is full, callers block.
 const QUEUE: usize = 4096;
 
-/// How long a connection waits for another process that writes.
+/// How long a connection waits for another process to finish writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the writer waits for readers when it closes.
+/// How long the writer waits for readers when the database closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of idle connections for reading.
 const READERS_KEPT: usize = 8;
 
-/// Page cache of a connection for reading, in KiB. It is small: rows are found by their keys, and
-/// the kernel has the file in memory.
+/// Page cache of a reading connection, in KiB. It is small, because queries find rows by key and
+/// the kernel caches the file.
 const READER_CACHE_KIB: i64 = 256;
 
-/// A change in the queue: makes the change, and returns what answers the caller.
+/// A queued change: makes the change, and returns the function that answers the caller.
 type Job = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
 
-/// Answers the caller after the commit, whose result it takes.
+/// Answers the caller. Called with the result of the commit.
 type Finish = Box<dyn FnOnce(Result<()>) + Send>;
 
-/// Receives the events of a transaction, in order, after it was committed.
+/// Receives the events of a transaction, in order, after its commit.
 pub trait EventSink: Send + 'static {
-    /// Takes an event. Called on the thread of the writer, so it must not wait.
+    /// Publishes an event. Called on the writer's thread, so it must not block.
     fn publish(&self, event: Event);
 }
 
-/// Publishes nothing: for commands that open the state beside a server.
+/// Publishes nothing. For commands that open the database while a server may be running.
 impl EventSink for () {
     fn publish(&self, _: Event) {}
 }
 
-/// A connection to the database: what functions of the store take. Only the store sees the SQL
-/// behind it.
+/// A connection to the database, which the functions of the store take. Only the store can execute
+/// SQL with it.
 pub struct Connection {
     pub(super) sql: rusqlite::Connection,
 }
@@ -76,22 +76,22 @@ pub struct Database(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    /// The last transaction failed for lack of space.
+    /// True if the last transaction failed for lack of space.
     is_full: Arc<AtomicBool>,
     jobs: Mutex<Option<SyncSender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
 }
 
-/// The transaction that a change is part of. It derefs to a [`Connection`], so functions of the
-/// store take it.
+/// The transaction that a change is part of. Derefs to a [`Connection`], so it can be passed to
+/// functions of the store.
 pub struct Transaction<'a> {
     conn: &'a Connection,
     /// Events to publish after the commit.
     events: std::cell::RefCell<Vec<Event>>,
-    /// The error after which SQLite has rolled back the whole transaction by itself.
+    /// The error that made SQLite roll back the whole transaction.
     ended_by: std::cell::RefCell<Option<Error>>,
-    /// A change has failed for lack of space.
+    /// True if a change has failed for lack of space.
     is_full: std::cell::Cell<bool>,
     now: Time,
 }
@@ -105,13 +105,13 @@ impl std::ops::Deref for Transaction<'_> {
 }
 
 impl Transaction<'_> {
-    /// When the transaction began.
+    /// Returns the time at which the transaction began.
     #[must_use]
     pub fn now(&self) -> Time {
         self.now
     }
 
-    /// Writes an event, without passwords in addresses, and returns its number. It is published
+    /// Writes an event, redacting passwords in URLs, and returns its number. The event is published
     /// after the commit, unless it is a repetition that only increments the count of an earlier
     /// event.
     ///
@@ -160,22 +160,22 @@ impl Transaction<'_> {
 }
 
 impl Database {
-    /// Opens or creates the database at `path`, and migrates its schema. The caller must hold the
-    /// lock of the state when the schema may be an earlier one. `sink` gets the events.
+    /// Opens or creates the database at `path`, and migrates its schema. If the schema may be
+    /// outdated, the caller must hold the lock of the state directory. `sink` receives the events.
     ///
     /// # Errors
-    /// - `ErrorKind::Conflict` when the database is of a later version, or of another program.
+    /// - `ErrorKind::Conflict` when a later version or another program created the database.
     /// - `ErrorKind::Internal` when it cannot be opened.
     /// - `ErrorKind::Full` when the disk has no space for the copy before a migration.
     pub fn open(path: &Path, sink: impl EventSink) -> Result<Self> {
         let at =
             |e: &dyn std::fmt::Display| Error::internal(format!("opening {}: {e}", path.display()));
-        // a server and a command may find no database at the same time: only one creates it
+        // a server and a command may both find no database: only one creates it
         let turn = std::fs::File::create(path.with_extension("schema.lock")).map_err(|e| at(&e))?;
         turn.lock().map_err(|e| at(&e))?;
         let mut conn = rusqlite::Connection::open(path).map_err(|e| at(&e))?;
         conn.busy_timeout(BUSY_TIMEOUT).map_err(|e| at(&e))?;
-        // before the pragmas, some of which change the file
+        // before the pragmas, some of which modify the file
         let upgrade = super::schema::bring_up(&mut conn, path)?;
         prepare(&conn).map_err(|e| at(&e))?;
         drop(turn);
@@ -208,12 +208,12 @@ impl Database {
         Ok(db)
     }
 
-    /// Opens the database for a command beside a server, which may be of an earlier version and
-    /// use the state.
+    /// Opens the database for a command while a server, possibly of an earlier version, may be
+    /// using it.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open), and `ErrorKind::Conflict` when the schema is an earlier one
-    /// and a server uses it.
+    /// The errors of [`open`](Self::open), and `ErrorKind::Conflict` when the schema is outdated
+    /// and a server is using the database.
     pub fn open_beside(path: &Path, sink: impl EventSink) -> Result<Self> {
         let _lock = match super::schema::is_behind(path)? {
             true => Some(StateLock::take(path.parent().unwrap_or(Path::new(".")))?),
@@ -222,20 +222,20 @@ impl Database {
         Self::open(path, sink)
     }
 
-    /// Path of the database.
+    /// Returns the path of the database.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// True when the last transaction failed for lack of space.
+    /// True if the last transaction failed for lack of space.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.0.is_full.load(Ordering::Relaxed)
     }
 
-    /// Writes the version of the schema, which stays the same, to find out whether there is space
-    /// for a change.
+    /// Checks whether the disk has space for a change, by rewriting the schema version with its
+    /// current value.
     ///
     /// # Errors
     /// `ErrorKind::Full` when there is none, `ErrorKind::Internal` for other failures.
@@ -247,11 +247,11 @@ impl Database {
         .await
     }
 
-    /// Makes a change, and returns when it is durable. A change that fails is rolled back.
+    /// Makes a change and returns once it is durable. Rolls back a change that fails.
     ///
     /// # Errors
-    /// Those of `change`; `ErrorKind::Full` when the disk has no space, and `ErrorKind::Internal`
-    /// when the commit fails or the database is closed.
+    /// The errors of `change`; `ErrorKind::Full` when the disk has no space, and
+    /// `ErrorKind::Internal` when the commit fails or the database is closed.
     pub async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
@@ -266,7 +266,7 @@ impl Database {
     /// Like [`write`](Self::write), for threads that may block.
     ///
     /// # Errors
-    /// Those of [`write`](Self::write).
+    /// The errors of [`write`](Self::write).
     pub fn write_blocking<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
@@ -287,7 +287,7 @@ impl Database {
         let job: Job = Box::new(move |transaction| {
             let result = in_savepoint(transaction, change).map_err(|error| error.in_dir(&dir));
             Box::new(move |committed| {
-                // fails when the caller has gone
+                // fails if the caller has gone
                 let _ = answer.send(committed.and(result));
             })
         });
@@ -296,10 +296,10 @@ impl Database {
         jobs.ok_or_else(gone)?.send(job).map_err(|_| gone())
     }
 
-    /// Calls `read` with a connection for reading. For threads that may block.
+    /// Calls `read` with a reading connection. Blocks.
     ///
     /// # Errors
-    /// Those of `read`, and `ErrorKind::Internal` when the database cannot be opened.
+    /// The errors of `read`, and `ErrorKind::Internal` when the database cannot be opened.
     pub fn read_blocking<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let kept = self.0.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let conn = match kept {
@@ -327,7 +327,7 @@ impl Database {
     /// Like [`read_blocking`](Self::read_blocking), on a thread that may block.
     ///
     /// # Errors
-    /// Those of [`read_blocking`](Self::read_blocking).
+    /// The errors of [`read_blocking`](Self::read_blocking).
     pub async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -349,11 +349,11 @@ impl Database {
         })
     }
 
-    /// Waits until queued changes are durable, and ends the writer; later changes fail. Afterwards
-    /// the write-ahead log is empty, so the database is one file.
+    /// Waits until queued changes are durable, and stops the writer; later changes fail. Afterwards
+    /// the write-ahead log is empty, so the database is a single file.
     pub fn close(&self) {
         drop(self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // readers first: the last connection removes the log, which a reading one cannot
+        // close readers first: the last connection removes the log, and a reading one cannot
         self.0.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
@@ -364,7 +364,7 @@ impl Database {
 
 fn prepare(conn: &rusqlite::Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "journal_mode", "WAL")?;
-    // a commit returns when it is on the disk
+    // a commit returns only once it is on disk
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.set_prepared_statement_cache_capacity(64);
@@ -387,7 +387,7 @@ impl Writer {
         close(&self.conn.sql);
     }
 
-    /// Makes one transaction of `first` and the other changes in the queue.
+    /// Runs one transaction with `first` and the other queued changes.
     fn batch(&self, first: Job, jobs: &Receiver<Job>, sink: &dyn EventSink) {
         let conn = &self.conn;
         let (events, ended_by) = (std::cell::RefCell::default(), std::cell::RefCell::default());
@@ -398,7 +398,7 @@ impl Writer {
         if begun.is_ok() {
             finishes.push(first(&transaction));
             while finishes.len() < BATCH_MAX
-                // SQLite has rolled back: a further change would be outside of the transaction
+                // SQLite has rolled back, so a further change would be outside the transaction
                 && transaction.ended_by.borrow().is_none()
                 && let Ok(job) = jobs.try_recv()
             {
@@ -413,7 +413,7 @@ impl Writer {
         };
         if let Err(error) = &committed {
             tracing::error!(%error, "a transaction could not be committed");
-            // fails when the error has ended the transaction already
+            // fails if the error has already ended the transaction
             let _ = conn.sql.execute_batch("ROLLBACK");
         }
         let is_full = committed.as_ref().is_err_and(|error| error.kind == ErrorKind::Full);
@@ -429,10 +429,10 @@ impl Writer {
     }
 }
 
-/// Moves the write-ahead log into the database.
+/// Checkpoints and truncates the write-ahead log.
 fn close(conn: &rusqlite::Connection) {
-    // when the file is replaced by another database, SQLite would apply a log that is left over to
-    // that one; a reader of another process may still delay this
+    // if another database replaces the file, SQLite would apply a leftover log to it; a reader in
+    // another process may still delay the checkpoint
     let brought_in = conn
         .busy_timeout(CLOSE_TIMEOUT)
         .and_then(|()| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
@@ -511,7 +511,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         db.write_blocking(|t| put(t, "a")).unwrap();
-        // as many pages as there are, as on a disk that is full
+        // allow no more pages than there are, as on a full disk
         let limit = |pages: i64| {
             db.write_blocking(move |t| {
                 Ok(t.sql.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
@@ -592,7 +592,7 @@ mod tests {
                     store::events::list(conn, &store::events::Filter::default(), 500)?.len();
                 assert_eq!(kinds, 10 + usize::from(!file.ends_with("0003.sql")), "and the upgrade");
                 assert_eq!(store::settings::all(conn)?.get("display.timezone"), "UTC");
-                // what the first schema did not have
+                // the first schema did not have these
                 let is_first = file.ends_with("0001.sql");
                 assert_eq!(
                     store::cache::objects(conn)?.first().map(|o| (o.hits, o.is_pinned)),

@@ -1,4 +1,4 @@
-//! Errors of SQLite as errors of the server.
+//! Converts errors of SQLite to errors of the server.
 
 use crate::domain::error::Error;
 
@@ -6,7 +6,7 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         let cause = format!("database: {error}");
         let code = error.sqlite_error().copied();
-        // the file of shared memory beside the database may be what cannot grow
+        // the shared-memory file beside the database may be the one that cannot grow
         let is_full = code.is_some_and(|code| {
             code.code == rusqlite::ErrorCode::DiskFull
                 || code.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE

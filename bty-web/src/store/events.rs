@@ -10,36 +10,36 @@ use crate::domain::error::Result;
 use crate::domain::event::{Event, NewEvent, REPEATABLE, without_passwords};
 use crate::domain::time::Time;
 
-/// Selects events. A field that is `None` selects all.
+/// Selects events. A field that is `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Exactly this kind.
+    /// This kind.
     pub kind: Option<String>,
-    /// Exactly this kind of subject.
+    /// This kind of subject.
     pub subject_kind: Option<String>,
-    /// Exactly this subject.
+    /// This subject.
     pub subject_id: Option<String>,
-    /// Exactly this actor.
+    /// This actor.
     pub actor: Option<String>,
-    /// Exactly this address of a client.
+    /// This client address.
     pub source_ip: Option<String>,
-    /// Only failures, or only other events.
+    /// Only failures if true, only other events if false.
     pub failed: Option<bool>,
-    /// Only acknowledged events, or only others.
+    /// Only acknowledged events if true, only others if false.
     pub acknowledged: Option<bool>,
     /// Only events older than the one with this number.
     pub before_id: Option<i64>,
-    /// Text anywhere in kind, subject, actor, address or summary, in any case.
+    /// Text anywhere in kind, subject, actor, address or summary; ignores case.
     pub text: Option<String>,
 }
 
-/// Maximum number of events in one list.
+/// Maximum number of events in a list.
 pub const LIMIT_MAX: u32 = 500;
 
 const COLUMNS: &str = "id, ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged, count, \
                        ifnull(last_ts, ts)";
 
-/// The newest `limit` events that `filter` selects, the newest first.
+/// Returns the newest `limit` events that match `filter`, newest first.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -57,8 +57,8 @@ pub fn list(conn: &Connection, filter: &Filter, limit: u32) -> Result<Vec<Event>
 const REPEATED_MAX: u32 = 16;
 const REPEATED_WITHIN_MS: i64 = 60 * 60 * 1000;
 
-/// Counts `event` in an earlier event when its subject has `REPEATED_MAX` of them already.
-/// Returns the number of that event; `None` when `event` has to be written.
+/// Counts `event` in an earlier one if its subject already has `REPEATED_MAX` of them. Returns the
+/// number of that earlier event; `None` if `event` must be written.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -83,7 +83,7 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
         same = same.or((kind == event.kind).then_some(id));
     }
     let Some(id) = same.filter(|_| recent == REPEATED_MAX) else { return Ok(None) };
-    // a failure that repeats itself needs attention again
+    // a repeated failure must be acknowledged again
     let mut update = conn.sql.prepare_cached(
         "UPDATE events SET count = count + 1, last_ts = ?2, source_ip = ?3, summary = ?4, details_json = ?5,
                 acknowledged = acknowledged AND kind NOT LIKE '%failed'
@@ -93,11 +93,11 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
     Ok(Some(id))
 }
 
-/// Maximum number of events that one transaction deletes, so that other changes do not wait long.
+/// Maximum number of events deleted per transaction, so that other changes do not wait long.
 const PRUNED_MAX: u32 = 5_000;
 
-/// Deletes events that happened last before `before`, and all but the newest `keep`. Returns how
-/// many it has deleted, at most `PRUNED_MAX` for each of the two conditions.
+/// Deletes events whose last occurrence was before `before`, and all but the newest `keep`. Returns
+/// how many it deleted, at most `PRUNED_MAX` for each of the two conditions.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -156,7 +156,7 @@ fn condition(filter: &Filter) -> (String, Vec<Sql>) {
     (condition, values)
 }
 
-/// The event with this number.
+/// Returns the event with this number.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -165,10 +165,10 @@ pub fn get(conn: &Connection, id: i64) -> Result<Option<Event>> {
     conn.sql.query_row(&sql, [id], |row| Ok(from_row(row))).optional()?.transpose()
 }
 
-/// Writes an event of another server as it is, under a new number. Nobody is notified.
+/// Writes an event of another server unchanged, but with a new number. Notifies no subscribers.
 ///
 /// # Errors
-/// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) without space on the disk.
+/// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when the disk has no space.
 pub fn put_imported(conn: &Connection, event: &Event) -> Result<()> {
     conn.sql.execute(
         "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged)
@@ -188,7 +188,7 @@ pub fn put_imported(conn: &Connection, event: &Event) -> Result<()> {
     Ok(())
 }
 
-/// Sets whether an event is acknowledged. False when there is no such event.
+/// Sets whether an event is acknowledged. Returns false if there is no such event.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -197,7 +197,7 @@ pub fn acknowledge(conn: &Connection, id: i64, acknowledged: bool) -> Result<boo
         > 0)
 }
 
-/// Sets whether events are acknowledged. Returns how many have changed.
+/// Sets whether events are acknowledged. Returns how many changed.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -208,7 +208,7 @@ pub fn acknowledge_all(conn: &Connection, ids: &[i64], acknowledged: bool) -> Re
     ids.iter().try_fold(0, |n, id| Ok(n + update.execute((id, acknowledged))?))
 }
 
-/// Acknowledges all failures. Returns the numbers of those that were not acknowledged before.
+/// Acknowledges all failures. Returns the numbers of those that were not yet acknowledged.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -223,7 +223,7 @@ pub fn acknowledge_failures(conn: &Connection) -> Result<Vec<i64>> {
     Ok(ids)
 }
 
-/// True when the log has an event of this kind.
+/// True if the log contains an event of this kind.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -234,19 +234,19 @@ pub fn has_kind(conn: &Connection, kind: &str) -> Result<bool> {
 
 /// The result of a search.
 pub struct Found {
-    /// Events, the newest first.
+    /// Events, newest first.
     pub events: Vec<Event>,
-    /// Where the next search continues; `None` when the whole log was searched.
+    /// Where the next search continues; `None` if the whole log was searched.
     pub next: Option<i64>,
-    /// The time back to which the log was searched.
+    /// Time of the oldest event that was searched.
     pub searched_to: Option<Time>,
 }
 
 /// Maximum number of events that one search reads.
 pub const SEARCH_MAX: usize = 40_000;
 
-/// The newest events that `filter` and `is_match` select, up to `limit`. A search reads no more
-/// than [`SEARCH_MAX`] events, and says where the next one continues.
+/// Returns up to `limit` of the newest events that match both `filter` and `is_match`. A search
+/// reads at most [`SEARCH_MAX`] events, and returns where the next one continues.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -277,7 +277,7 @@ pub fn search(
     Ok(found)
 }
 
-/// The columns of an event, before it is read as a whole.
+/// A row of the table, of which columns can be checked before the whole event is read.
 pub struct EventRow<'a>(&'a Row<'a>);
 
 impl EventRow<'_> {
@@ -287,19 +287,19 @@ impl EventRow<'_> {
         self.text(2).ends_with("failed")
     }
 
-    /// True when an operator has acknowledged it.
+    /// True if an operator has acknowledged the event.
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         self.0.get(9).unwrap_or_default()
     }
 
-    /// True when `actor` has caused it.
+    /// True if `actor` caused the event.
     #[must_use]
     pub fn is_by(&self, actor: &str) -> bool {
         self.text(5) == actor
     }
 
-    /// True when a client with this address has caused it.
+    /// True if a client with this address caused the event.
     #[must_use]
     pub fn is_from(&self, ip: &str) -> bool {
         self.text(6) == ip
@@ -309,7 +309,7 @@ impl EventRow<'_> {
         self.0.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default()
     }
 
-    /// True when `needle`, in lower case, is anywhere in kind, subject, actor, address or summary.
+    /// True if `needle`, in lower case, occurs in kind, subject, actor, address or summary.
     #[must_use]
     pub fn contains(&self, needle: &str) -> bool {
         (2..=7).any(|column| has(self.text(column), needle))
@@ -326,7 +326,7 @@ fn has(text: &str, needle: &str) -> bool {
     }
 }
 
-/// Number of the newest event; zero when there is none.
+/// Returns the number of the newest event; zero if there is none.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -335,7 +335,7 @@ pub fn newest(conn: &Connection) -> Result<i64> {
     Ok(conn.sql.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Number of failures that nobody has acknowledged.
+/// Returns the number of unacknowledged failures.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -344,7 +344,7 @@ pub fn tripwire(conn: &Connection) -> Result<i64> {
     Ok(conn.sql.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Reads a row, without passwords in addresses, which earlier versions have stored.
+/// Reads a row. Redacts passwords in URLs, which earlier versions stored.
 fn from_row(row: &Row<'_>) -> Result<Event> {
     let details: String = row.get(8)?;
     let (subject_id, summary): (String, String) = (row.get(4)?, row.get(7)?);
@@ -403,7 +403,8 @@ mod tests {
             events.iter().any(|event| event.2 == "no. 499"),
             "the event has the last summary: {events:?}"
         );
-        // what only its own cycle can cause is always an event of its own, and what follows it too
+        // kinds that are not repeatable are always written as separate events, and so is the next
+        // event
         record(&db, "machine.flashed", "after");
         record(&db, "netboot.pxe.offered", "again");
         assert_eq!(all(&db).len(), 19);

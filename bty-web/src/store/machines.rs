@@ -1,4 +1,4 @@
-//! Machines, and the hardware that they posted.
+//! The tables of machines and of the hardware that they posted.
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
@@ -15,7 +15,7 @@ const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra
                        state_json, hold, cycle_json, answers_json, history_json, disks_json, disks_at, hardware_json, \
                        flashed_json, discovered_at, last_seen_at, last_seen_ip, created_at, updated_at, netboot_version";
 
-/// The machine with this MAC address.
+/// Returns the machine with this MAC address.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -25,7 +25,7 @@ pub fn get(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
     select.query_row([mac.as_str()], |row| Ok(from_row(row))).optional()?.transpose()
 }
 
-/// All machines, sorted by MAC address.
+/// Returns all machines, sorted by MAC address.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -36,11 +36,11 @@ pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
     rows.map(|row| row?).collect()
 }
 
-/// Calls `visit` with one machine after the other, sorted by MAC address, until it returns false.
-/// Only one machine is in memory at a time.
+/// Calls `visit` with each machine, sorted by MAC address, until it returns false. Keeps only one
+/// machine in memory at a time.
 ///
 /// # Errors
-/// Those of `visit`, and `ErrorKind::Internal` when the database cannot be read.
+/// The errors of `visit`, and `ErrorKind::Internal` when the database cannot be read.
 pub fn each(conn: &Connection, mut visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
     let mut select =
         conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
@@ -53,7 +53,7 @@ pub fn each(conn: &Connection, mut visit: impl FnMut(Machine) -> Result<bool>) -
     Ok(())
 }
 
-/// The columns of a machine that lists of thousands show.
+/// The columns of a machine that long lists show.
 #[derive(Clone, Debug)]
 pub struct Brief {
     /// MAC address.
@@ -68,7 +68,7 @@ pub struct Brief {
     pub serial: Option<String>,
     /// Why it is on hold.
     pub hold: Option<String>,
-    /// Stage of its last boot cycle; `None` once that is past.
+    /// Stage of its most recent boot cycle; `None` once an operator has given a new order since.
     pub stage: Option<Stage>,
     /// Mode of the order in that cycle.
     pub mode: Option<String>,
@@ -81,7 +81,7 @@ pub struct Brief {
 }
 
 impl Brief {
-    /// The status of the machine.
+    /// Returns the status of the machine.
     #[must_use]
     pub fn status(&self) -> MachineStatus<'_> {
         MachineStatus {
@@ -93,7 +93,7 @@ impl Brief {
     }
 }
 
-/// The rows of a list of all machines, sorted by MAC address.
+/// Returns the rows of a list of all machines, sorted by MAC address.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -126,7 +126,7 @@ pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
     rows.map(|row| row?).collect()
 }
 
-/// Number of machines.
+/// Returns the number of machines.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -134,7 +134,7 @@ pub fn count(conn: &Connection) -> Result<i64> {
     Ok(conn.sql.query_row("SELECT count(*) FROM machines", [], |row| row.get(0))?)
 }
 
-/// Number of machines with each plan.
+/// Returns the number of machines with each plan.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -145,7 +145,7 @@ pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Number of machines with each image.
+/// Returns the number of machines with each image.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -200,7 +200,7 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// Deletes a machine and its hardware. False when there was none.
+/// Deletes a machine and its hardware. Returns false if it does not exist.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -208,13 +208,13 @@ pub fn delete(conn: &Connection, mac: &Mac) -> Result<bool> {
     Ok(conn.sql.execute("DELETE FROM machines WHERE mac = ?1", [mac.as_str()])? > 0)
 }
 
-/// Selects machines that made themselves known and that no operator has saved. The condition of the
-/// index `machines_unassigned` has the same text, so that SQLite uses it.
+/// Selects discovered machines that no operator has saved. Must match the condition of the index
+/// `machines_unassigned` literally, so that SQLite uses the index.
 const UNASSIGNED: &str =
     "discovered_at IS NOT NULL AND updated_at = created_at AND image_ref IS NULL AND target_serial IS NULL
                           AND labels_json = '[]' AND flashed_json IS NULL";
 
-/// True when this machine is unassigned: no operator has saved it since it made itself known.
+/// True if this machine is unassigned: it was discovered, and no operator has saved it since.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -225,8 +225,8 @@ pub fn is_unassigned(conn: &Connection, mac: &Mac) -> Result<bool> {
     Ok(select.query_row([mac.as_str()], |row| row.get(0))?)
 }
 
-/// Deletes unassigned machines and their events until `max` are left, first those that were not
-/// seen for the longest time. Returns how many it has deleted.
+/// Deletes unassigned machines and their events until `max` are left, starting with those not seen
+/// for the longest time. Returns how many it deleted.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -241,14 +241,14 @@ pub fn make_room(conn: &Connection, max: u32) -> Result<usize> {
         .collect::<rusqlite::Result<Vec<String>>>()?;
     for mac in &macs {
         conn.sql.prepare_cached("DELETE FROM machines WHERE mac = ?1")?.execute([mac])?;
-        // events that an operator has caused stay
+        // keep events that an operator caused
         let sql = "DELETE FROM events WHERE subject_kind = 'machine' AND subject_id = ?1 AND actor = 'pxe-client'";
         conn.sql.prepare_cached(sql)?.execute([mac])?;
     }
     Ok(macs.len())
 }
 
-/// Inserts or replaces the output of `lshw` of a machine, which must be in the database.
+/// Inserts or replaces the `lshw` output of a machine, which must be in the database.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -258,7 +258,7 @@ pub fn put_lshw(conn: &Connection, mac: &Mac, lshw: &str, at: Time) -> Result<()
     Ok(())
 }
 
-/// The output of `lshw` of a machine, and when the machine posted it.
+/// Returns the `lshw` output of a machine, and when the machine posted it.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.

@@ -1,4 +1,4 @@
-//! Operators' plans, in revisions.
+//! The table of operators' plans, with their revisions.
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
@@ -11,9 +11,9 @@ use crate::domain::time::Time;
 /// A revision in a list.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Revision {
-    /// The number, from 1.
+    /// Its number, from 1.
     pub revision: i64,
-    /// What the person who saved it has noted.
+    /// The note of the person who saved it.
     pub note: String,
     /// Name of the user or token that saved the revision.
     pub saved_by: String,
@@ -26,7 +26,7 @@ const NEWEST: &str = "SELECT r.name, r.revision, r.source, r.declared_json, r.no
                       FROM plans p JOIN plan_revisions r ON r.name = p.name AND r.revision = p.revision
                       WHERE p.deleted_at IS NULL";
 
-/// The newest revision of every plan that is not deleted.
+/// Returns the newest revision of every plan that is not deleted.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -36,7 +36,7 @@ pub fn all(conn: &Connection) -> Result<Vec<Plan>> {
     rows.map(|row| row?).collect()
 }
 
-/// One revision of a plan, which may be deleted.
+/// Returns one revision of a plan, even if the plan is deleted.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -46,7 +46,7 @@ pub fn revision(conn: &Connection, name: &str, revision: i64) -> Result<Option<P
     conn.sql.query_row(sql, (name, revision), |row| Ok(from_row(row))).optional()?.transpose()
 }
 
-/// The revisions of a plan, the newest first.
+/// Returns the revisions of a plan, newest first.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -65,7 +65,7 @@ pub fn revisions(conn: &Connection, name: &str) -> Result<Vec<Revision>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The newest revision of `name`, and whether the plan is deleted.
+/// Returns the number of the newest revision of `name`, and whether the plan is deleted.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
@@ -74,7 +74,7 @@ pub fn newest(conn: &Connection, name: &str) -> Result<Option<(i64, bool)>> {
     Ok(conn.sql.query_row(sql, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
-/// Saves `plan` as the revision that it has, which becomes the newest.
+/// Saves `plan` under its revision number, which becomes the newest.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -98,7 +98,7 @@ pub fn put(conn: &Connection, plan: &Plan, saved_by: &str, now: Time) -> Result<
     Ok(())
 }
 
-/// Deletes a plan, but keeps its revisions. False when there is no such plan.
+/// Deletes a plan, but keeps its revisions. Returns false if there is no such plan.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.

@@ -1,4 +1,4 @@
-//! Reading a `state.db` of the reference.
+//! Reads a `state.db` of the reference.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::domain::error::{Error, Result};
 
-/// All rows of a reference database, read before anything is changed. A row is a JSON object with
-/// the names of the columns; columns that a version of the reference lacks are absent.
+/// All rows of a reference database, read before anything is changed. Each row is a JSON object
+/// keyed by column names; columns that a version of the reference lacks are missing.
 pub struct ReferenceState {
     /// Rows of `machines`.
     pub machines: Vec<Value>,
-    /// MAC addresses as they are spelled there, each with a label.
+    /// MAC addresses as spelled in the database, each with a label.
     pub labels: Vec<(String, String)>,
     /// Rows of `catalog_entries`.
     pub catalog: Vec<Value>,
@@ -25,9 +25,10 @@ pub struct ReferenceState {
 /// Reads the database at `path`.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) for a database of something
-/// else, such as a state of bty; [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal)
-/// for a file that cannot be read.
+/// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) for any other database, such
+///   as a state of bty.
+/// - [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) for a file that cannot be
+///   read.
 pub fn read(path: &Path) -> Result<ReferenceState> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let has = |table: &str| {

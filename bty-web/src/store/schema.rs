@@ -1,5 +1,5 @@
-//! The schema of the database, brought up to date at the start: a copy first, then one transaction.
-//! What cannot be done leaves the file as it was.
+//! The schema of the database, and its migration at startup. A migration first copies the database,
+//! then runs in one transaction. If it fails, the file stays unchanged.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use rusqlite_migration::{M, Migrations};
 
 use crate::domain::error::{Error, ErrorKind, Result};
 
-/// All migrations, in order: each leads from the schema before to the next one, and keeps all data.
+/// All migrations, in order. Each upgrades one schema version to the next, and keeps all data.
 const STEPS: [&str; 3] = [
     include_str!("../../migrations/0001_state.sql"),
     include_str!("../../migrations/0002_cache.sql"),
@@ -18,11 +18,11 @@ const STEPS: [&str; 3] = [
 /// A completed upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Upgrade {
-    /// Number of the schema before.
+    /// Number of the previous schema.
     pub from: usize,
-    /// Number of the schema now.
+    /// Number of the current schema.
     pub to: usize,
-    /// Copy of the database as it was before.
+    /// Copy of the database before the upgrade.
     pub copy: PathBuf,
 }
 
@@ -30,13 +30,13 @@ fn migrations(steps: &[&'static str]) -> Migrations<'static> {
     Migrations::new(steps.iter().copied().map(M::up).collect())
 }
 
-/// Path of the copy of `path` with the schema `number`.
+/// Returns the path for the copy of `path` with the schema `number`.
 fn copy_of(path: &Path, number: usize) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{name}.schema-{number}.bak"))
 }
 
-/// True when the database at `path` has an earlier schema.
+/// True if the database at `path` has an earlier schema.
 pub(super) fn is_behind(path: &Path) -> Result<bool> {
     if !path.is_file() {
         return Ok(false);
@@ -52,7 +52,7 @@ fn number(conn: &Connection, path: &Path) -> Result<usize> {
     usize::try_from(number).map_err(|_| later(path, "an unknown one"))
 }
 
-/// Migrates the database at `path` to the newest schema; `None` when it was new or up to date.
+/// Migrates the database at `path` to the newest schema; `None` if it was new or up to date.
 pub(super) fn bring_up(conn: &mut Connection, path: &Path) -> Result<Option<Upgrade>> {
     let (from, to) = (number(conn, path)?, STEPS.len());
     if from > to {
@@ -81,8 +81,8 @@ pub(super) fn bring_up(conn: &mut Connection, path: &Path) -> Result<Option<Upgr
     Ok(Some(Upgrade { from, to, copy }))
 }
 
-/// Makes a durable copy, whole or not at all. That reads every page, so damage shows before the
-/// migration changes anything.
+/// Makes a durable and complete copy, or none. It reads every page, so damage is detected before
+/// the migration changes anything.
 fn keep(conn: &Connection, copy: &Path) -> Result<()> {
     let part = copy.with_extension("part");
     let made = || -> Result<()> {
@@ -126,7 +126,7 @@ fn foreign(path: &Path) -> Error {
 
 fn failed(path: &Path, from: usize, e: &dyn std::fmt::Display) -> Error {
     let (path, to) = (path.display(), STEPS.len());
-    // one line: the message of SQLite would contain the whole SQL
+    // keep one line: the message of SQLite contains the whole SQL
     let why = e.to_string();
     let why = why.lines().next().unwrap_or_default();
     refused(format!(
@@ -134,7 +134,7 @@ fn failed(path: &Path, from: usize, e: &dyn std::fmt::Display) -> Error {
     ))
 }
 
-/// The error for a database of a later version, which stays untouched.
+/// Returns the error for a database of a later version, which stays unchanged.
 fn later(path: &Path, number: &str) -> Error {
     let known = STEPS.len();
     let copy = (1..=known).rev().map(|number| copy_of(path, number)).find(|copy| copy.is_file());

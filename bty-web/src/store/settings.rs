@@ -1,11 +1,11 @@
-//! The table of the settings that an operator has set.
+//! The table of settings changed by operators.
 
 use super::Connection;
 use crate::domain::error::Result;
 use crate::domain::settings::Settings;
 use crate::domain::time::Time;
 
-/// All settings.
+/// Returns all settings.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.

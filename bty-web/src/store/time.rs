@@ -1,4 +1,4 @@
-//! Moments as columns: integers of milliseconds since 1970.
+//! Converts times to and from columns: integers, in milliseconds since the Unix epoch.
 
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 

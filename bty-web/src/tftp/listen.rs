@@ -1,5 +1,5 @@
-//! Listeners: one per address of this host, so that a client is answered from the address that it
-//! asked.
+//! Listeners: one per address of this host, so that the response comes from the address that the
+//! client contacted.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -14,22 +14,23 @@ use super::transfer::RequestHandler;
 use crate::domain::error::{Error, Result};
 use crate::domain::network::listen_error;
 
-/// How often the addresses of this host are listed, because they can change.
+/// Interval at which the addresses of this host are listed, because they can change.
 const LIST_EVERY: Duration = Duration::from_secs(5);
 
-/// After this time without an acknowledgment a packet is sent again.
+/// Time without an acknowledgment after which a packet is sent again.
 const TIMEOUT: Duration = Duration::from_secs(1);
 const RETRIES: u32 = 12;
 
-/// Maximum timeout that a client may ask for, in seconds.
+/// Maximum timeout that a client may request, in seconds.
 const CLIENT_TIMEOUT_MAX_S: u8 = 5;
 
-/// Until a client replies, its address may be spoofed: it is sent one packet per request. Its reply
-/// may be lost too, and is waited for.
+/// Retries of the first packet. Until a client replies, its address may be spoofed, so it gets only
+/// one packet per request. The long [`FIRST_TIMEOUT`] allows for a lost reply that the client sends
+/// again.
 const FIRST_RETRIES: u32 = 0;
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A lost packet is sent again after four round trips, but not sooner than this.
+/// Minimum time before a lost packet is sent again, which otherwise is four round trips.
 const TIMEOUT_MIN: Duration = Duration::from_millis(20);
 
 /// The largest block that fits into an Ethernet frame with its headers.
@@ -41,7 +42,7 @@ struct Listener {
     _end: oneshot::Sender<()>,
 }
 
-/// Serves until `stopped`, following changes of the host's addresses.
+/// Serves until `stopped` ends, following changes of the host's addresses.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) if the address or port cannot
@@ -71,7 +72,7 @@ pub async fn serve(server: Arc<TftpServer>, stopped: impl Future<Output = ()>) -
     }
 }
 
-/// The configured address, or all addresses of this host if it is unspecified.
+/// Returns the configured address, or all addresses of this host if it is unspecified.
 fn addresses(listen: IpAddr) -> Result<Vec<IpAddr>> {
     if !listen.is_unspecified() {
         return Ok(vec![listen]);
@@ -103,7 +104,7 @@ fn listen(server: &Arc<TftpServer>, ip: IpAddr) -> Result<Listener> {
         .block_size_limit(BLOCK_BYTES_MAX)
         .window_size_limit(WINDOW_MAX);
     let (end, ended) = oneshot::channel();
-    // on a thread with its own event loop: packets are not passed between threads
+    // on a thread with its own event loop, so that packets are not passed between threads
     std::thread::Builder::new().name("tftp".into()).spawn(move || {
         let serving = async {
             let server = builder.build().await?;

@@ -1,13 +1,13 @@
-//! Names of files that clients may request, and where they are.
+//! Names of the files that clients may request, and their directories.
 
 use std::path::PathBuf;
 
 use crate::domain::error::{Error, Result};
 
-/// Name of the script that iPXE fetches by itself from the server that it was loaded from.
+/// Name of the script that iPXE requests on its own from the server that it was loaded from.
 pub const AUTOEXEC: &str = "autoexec.ipxe";
 
-/// Boot programs: those of Debian's package ipxe, and their names elsewhere.
+/// Boot programs: those of Debian's package `ipxe`, and their names in other distributions.
 pub const PROGRAMS: [&str; 6] = [
     "snponly.efi",
     "ipxe.efi",
@@ -17,7 +17,7 @@ pub const PROGRAMS: [&str; 6] = [
     "undionly.kpxe",
 ];
 
-/// Checks that there is something to serve.
+/// Checks that there is a directory to serve.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) if none of `roots` is a
@@ -34,7 +34,7 @@ pub fn check_roots(roots: &[PathBuf]) -> Result<()> {
     )))
 }
 
-/// Checks file names that an operator allows besides [`PROGRAMS`].
+/// Checks the file names that an operator allows in addition to [`PROGRAMS`].
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) for a path, a hidden file, or

@@ -1,4 +1,4 @@
-//! Probing a TFTP server as a machine would.
+//! Probes a TFTP server as a machine would.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::net::UdpSocket;
 
-/// Name of the file that is requested.
+/// Name of the requested file.
 pub const NAME: &str = "ipxe.efi";
 
 const TIMEOUT: Duration = Duration::from_millis(1500);
@@ -20,15 +20,16 @@ const OACK: u16 = 6;
 pub struct TftpProbe {
     /// Host and port of the server.
     pub target: String,
-    /// The server answered.
+    /// True if the server responded.
     pub is_reachable: bool,
-    /// The server offers the file.
+    /// True if the server offers the file.
     pub has_file: bool,
-    /// The result as a phrase.
+    /// The result in words.
     pub detail: String,
 }
 
-/// Requests [`NAME`] from the server at `host`, and aborts the transfer once the file is offered.
+/// Requests [`NAME`] from the server at `host`, and aborts the transfer once the server offers the
+/// file.
 pub async fn probe(host: &str, port: u16) -> TftpProbe {
     let target = format!("{host}:{port}");
     let answered = tokio::time::timeout(TIMEOUT, ask(&target)).await;
@@ -58,7 +59,7 @@ async fn ask(target: &str) -> std::io::Result<Result<(), String>> {
         let (len, from) = socket.recv_from(&mut packet).await?;
         let Some(answer) = parse(&packet[..len]) else { continue };
         if answer.is_ok() {
-            // the answer is all that is needed
+            // the response is all that is needed
             let _ = socket.send_to(b"\x00\x05\x00\x00seen\0", from).await;
         }
         return Ok(answer);
@@ -69,7 +70,7 @@ fn request() -> Vec<u8> {
     [b"\x00\x01", NAME.as_bytes(), b"\0octet\0tsize\x000\0"].concat()
 }
 
-/// Whether the server offers the file, or its error message. None for other packets.
+/// Returns whether the server offers the file, or its error message; `None` for other packets.
 fn parse(packet: &[u8]) -> Option<Result<(), String>> {
     let code = u16::from_be_bytes(packet.get(..2)?.try_into().ok()?);
     match code {

@@ -1,4 +1,4 @@
-//! The state of a TFTP server: files in memory, clients that it has seen, and counters.
+//! The state of a TFTP server: cached files, known clients, and counters.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,10 +12,10 @@ use crate::domain::ipxe;
 use crate::domain::mac::Mac;
 use crate::domain::network::FormattedIp;
 
-/// Larger files are not served. A boot program is about a MiB; once requested it stays in memory.
+/// Maximum size of a file in bytes. Requested files stay in memory; a boot program has about 1 MiB.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// Maximum number of clients that are remembered; further ones are not reported.
+/// Maximum number of known clients; further ones are not reported.
 const CLIENTS_MAX: usize = 10_000;
 
 /// Options of a TFTP server.
@@ -25,26 +25,26 @@ pub struct TftpOptions {
     pub listen: SocketAddr,
     /// Directories of the files. The first one that has a file wins.
     pub roots: Vec<PathBuf>,
-    /// Names of files that may be requested besides [`PROGRAMS`].
+    /// Names of files that clients may request in addition to [`PROGRAMS`].
     pub allowed: Vec<String>,
-    /// URL of the bty server that iPXE is sent to; none if it is on this host.
+    /// URL of the bty server to which iPXE is sent; `None` if it runs on this host.
     pub server_url: Option<String>,
-    /// Its port, if it is on this host.
+    /// Port of the bty server, if it runs on this host.
     pub server_port: u16,
 }
 
 /// Counters since the start of the process.
 #[derive(Debug, Default)]
 pub struct TftpCounters {
-    /// Transfers that were sent to the end.
+    /// Completed transfers.
     pub sent: AtomicU64,
-    /// Transfers that were not, including those of clients that only ask for the size.
+    /// Incomplete transfers, including those of clients that request only the size.
     pub broken: AtomicU64,
     /// Requests for files that do not exist.
     pub unknown: AtomicU64,
-    /// Requests beyond a limit, and requests to write.
+    /// Requests beyond a limit, and write requests.
     pub refused: AtomicU64,
-    /// Bytes of files that were sent.
+    /// Sent bytes of files.
     pub sent_bytes: AtomicU64,
 }
 
@@ -67,21 +67,21 @@ pub struct TftpServer {
     on_first_request: Box<dyn Fn(FirstRequest) + Send + Sync>,
     files: Mutex<HashMap<PathBuf, CachedFile>>,
     clients: Mutex<HashSet<(IpAddr, Option<String>)>>,
-    /// Number of transfers by address whose client has not replied yet.
+    /// Number of transfers per address whose client has not replied yet.
     pub(super) unanswered: Mutex<HashMap<IpAddr, usize>>,
     /// Number of all transfers.
     pub(super) transfers: AtomicUsize,
 }
 
-/// A file in memory. It is read again once its time or length changes.
+/// A file in memory, which is read again once its modification time or length changes.
 struct CachedFile {
     modified: SystemTime,
     bytes: Arc<[u8]>,
 }
 
 impl TftpServer {
-    /// Creates a server that calls `on_first_request` for each new client. The call must not block:
-    /// it delays the response.
+    /// Creates a server that calls `on_first_request` for each new client. The call delays the
+    /// response, so it must not block.
     #[must_use]
     pub fn new(
         options: TftpOptions,
@@ -98,8 +98,8 @@ impl TftpServer {
         })
     }
 
-    /// Finds the file by the last component of `path`: firmware sends various directories. `local`
-    /// is the address of this host that the client asked.
+    /// Finds the file by the last component of `path`, because firmware sends various directories.
+    /// `local` is the address of this host that the client contacted.
     pub(super) fn find(&self, path: &Path, local: IpAddr) -> Option<(String, Arc<[u8]>)> {
         let name = path.to_str()?.rsplit(['/', '\\']).next()?.to_owned();
         if name == AUTOEXEC {
@@ -116,7 +116,7 @@ impl TftpServer {
     }
 
     fn read(&self, path: &Path) -> Option<Arc<[u8]>> {
-        // symbolic links are not followed: they could lead anywhere
+        // do not follow symbolic links, which could point anywhere
         let meta = path.symlink_metadata().ok()?;
         if !meta.is_file() || meta.len() > FILE_BYTES_MAX {
             return None;
@@ -144,7 +144,7 @@ impl TftpServer {
     }
 }
 
-/// The MAC address of `ip` in the host's ARP table.
+/// Returns the MAC address of `ip` in the host's ARP table.
 fn neighbor(ip: IpAddr) -> Option<String> {
     find_neighbor(&std::fs::read_to_string("/proc/net/arp").ok()?, ip)
 }
@@ -154,7 +154,7 @@ fn find_neighbor(table: &str, ip: IpAddr) -> Option<String> {
     let line =
         table.lines().skip(1).find(|line| line.split_whitespace().next() == Some(ip.as_str()))?;
     let mac = line.split_whitespace().nth(3)?;
-    // the kernel writes an unresolved address as zeros
+    // the kernel lists an unresolved address as zeros
     mac.parse::<Mac>().ok().map(|mac| mac.to_string()).filter(|mac| mac != "00:00:00:00:00:00")
 }
 

@@ -1,4 +1,4 @@
-//! Handling of one request: limits, and the transfer of the file.
+//! Handles one request: checks limits, and transfers the file.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,10 +14,10 @@ use futures_lite::io::{AsyncRead, Sink};
 
 use super::server::TftpServer;
 
-/// Maximum number of transfers at a time.
+/// Maximum number of concurrent transfers.
 const TRANSFERS_MAX: usize = 1024;
 
-/// Maximum number of transfers to one address whose client has not replied yet.
+/// Maximum number of concurrent transfers to one address whose client has not replied yet.
 const UNANSWERED_MAX: usize = 128;
 
 /// Handles the requests to one address of this host.
@@ -63,20 +63,20 @@ impl Handler for RequestHandler {
     }
 }
 
-/// A file that is being sent, as async-tftp reads it.
+/// A file in transfer, as async-tftp reads it.
 pub(super) struct FileTransfer {
     server: Arc<TftpServer>,
     ip: IpAddr,
     bytes: Arc<[u8]>,
     at: usize,
-    /// Number of blocks that were read. The second one is read after the client has acknowledged
-    /// the first one, or the options.
+    /// Number of blocks read. The second one is read after the client has acknowledged the first
+    /// one, or the options.
     reads: usize,
     is_answered: bool,
 }
 
 impl FileTransfer {
-    /// None if there are too many transfers.
+    /// Returns `None` if there are too many transfers.
     fn begin(server: &Arc<TftpServer>, ip: IpAddr, bytes: Arc<[u8]>) -> Option<Self> {
         if server.transfers.fetch_add(1, Ordering::Relaxed) >= TRANSFERS_MAX {
             server.transfers.fetch_sub(1, Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl FileTransfer {
         Some(Self { server: Arc::clone(server), ip, bytes, at: 0, reads: 0, is_answered: false })
     }
 
-    /// Stops counting this transfer as unanswered: the client has replied, or the transfer is over.
+    /// Marks the client as answering, or the transfer as over: it no longer counts as unanswered.
     fn set_answered(&mut self) {
         if std::mem::replace(&mut self.is_answered, true) {
             return;

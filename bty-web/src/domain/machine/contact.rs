@@ -8,13 +8,13 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::bundled;
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
 
-/// What iPXE boots.
+/// What iPXE is told to boot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "boot", rename_all = "lowercase")]
 pub enum Boot {
-    /// The disk.
+    /// The machine's disk.
     Disk {
-        /// Why, to be shown on the console of the machine.
+        /// The reason, shown on the console of the machine.
         reason: Option<String>,
     },
     /// The live environment.
@@ -23,12 +23,12 @@ pub enum Boot {
         token: String,
         /// Additional arguments on the kernel command line.
         arguments: String,
-        /// Why the plan has failed; the live environment then asks a person.
+        /// Why the plan failed; the live environment then asks a person.
         fallback: Option<String>,
     },
-    /// The next entry of the firmware's boot order.
+    /// The next entry in the firmware's boot order.
     Firmware {
-        /// Why, to be shown on the console of the machine.
+        /// The reason, shown on the console of the machine.
         reason: String,
     },
     /// Another iPXE script.
@@ -36,23 +36,23 @@ pub enum Boot {
         /// URL of the script.
         address: String,
     },
-    /// The disk, after an error message.
+    /// The machine's disk, after an error message.
     Failed {
         /// The error message.
         reason: String,
     },
 }
 
-/// A contact as it was received.
+/// A contact as the server received it.
 #[derive(Clone, Debug, Default)]
 pub struct Contact {
-    /// Identifies this boot of the machine, if iPXE came by the bootstrap script.
+    /// Identifies this boot of the machine, if iPXE ran the bootstrap script.
     pub nonce: Option<String>,
-    /// The live environment that the machine would boot cannot send tokens: the reference's.
+    /// True if the machine would boot the reference's live environment, which cannot send tokens.
     pub is_tokenless: bool,
 }
 
-/// Decides what a machine boots. A repeated contact of the same boot gets the same answer and
+/// Decides what a machine boots. A repeated contact during the same boot gets the same answer and
 /// changes nothing.
 #[must_use]
 pub fn decide_boot(
@@ -94,7 +94,7 @@ pub fn decide_boot(
     Outcome { machine, events, answer: boot }
 }
 
-/// Opens a cycle if the machine boots the live environment; true if so.
+/// Opens a cycle if the machine boots the live environment. Returns true if it did.
 pub(super) fn open_cycle(
     machine: &mut Machine,
     client: &ClientContext,
@@ -119,11 +119,11 @@ pub(super) fn open_cycle(
     true
 }
 
-/// How long a nonce identifies one boot, in milliseconds. A nonce that is used for longer is part
-/// of a script that somebody has written.
+/// How long a nonce identifies one boot, in milliseconds. A nonce used for longer comes from a
+/// script that somebody wrote by hand.
 const NONCE_MS: i64 = 10 * 60 * 1000;
 
-/// The answer that an earlier contact of the same boot got.
+/// Returns the answer to an earlier contact of the same boot.
 fn cached_answer(
     machine: &Machine,
     context: &DecisionContext<'_>,
@@ -137,7 +137,7 @@ fn cached_answer(
             .answers
             .iter()
             .find(|answer| answer.nonce == contact.nonce && is_recent(answer, NONCE_MS)),
-        // only the last answer: an answer in between belongs to another boot
+        // only the last answer: an earlier one belongs to another boot
         None => {
             let last = machine.answers.last();
             last.filter(|last| {
@@ -148,8 +148,8 @@ fn cached_answer(
     same.map(|answer| answer.boot.clone())
 }
 
-/// Evaluates the plan, unless the machine is stalled. Stalls the machine when its plan sends it to
-/// a live environment that did not start in the last `silent` boots.
+/// Evaluates the plan, unless the machine is stalled. Stalls the machine if its plan boots a live
+/// environment that did not start in the last `silent` boots.
 fn evaluate_or_stall(
     machine: &mut Machine,
     context: &DecisionContext<'_>,
@@ -186,8 +186,8 @@ fn evaluate_or_stall(
 const STALLED: &str =
     "stalled: the live environment did not start; save this machine on the server to try again";
 
-/// Evaluates `boot(m)`. When it fails, the machine boots its disk, or asks a person if the plan
-/// declares that; the event records the failure.
+/// Evaluates `boot(m)`. If it fails, records the failure, and the machine boots its disk, or asks a
+/// person if the plan declares that.
 pub(super) fn evaluate_boot(
     machine: &mut Machine,
     context: &DecisionContext<'_>,
@@ -250,8 +250,8 @@ const ARGUMENTS_BYTES_MAX: usize = 1024;
 /// Checks kernel arguments, which become part of an iPXE script.
 ///
 /// # Errors
-/// What is wrong, as one sentence: too long, a character that a script could interpret, or an
-/// argument that only the server sets.
+/// The problem, as one sentence: too long, a character that a script could interpret, or an
+/// argument that only the server may set.
 pub fn check_arguments(arguments: &str) -> Result<(), String> {
     if arguments.len() > ARGUMENTS_BYTES_MAX {
         return Err(format!("kernel arguments have at most {ARGUMENTS_BYTES_MAX} bytes"));
@@ -267,7 +267,8 @@ pub fn check_arguments(arguments: &str) -> Result<(), String> {
     }
 }
 
-/// Arguments of the live environment that operators and plans may set; the server sets the others.
+/// Arguments of the live environment that operators and plans may set. Only the server sets the
+/// others.
 const SETTABLE_ARGUMENTS: [&str; 2] = ["bty.environment=", "bty.ssh_key="];
 
 fn is_reserved(word: &str) -> bool {
@@ -275,7 +276,7 @@ fn is_reserved(word: &str) -> bool {
     (word.starts_with("bty.") && !is_open) || word == "---" || word == "--"
 }
 
-/// The `offer_kind` of the event, in the vocabulary of the reference.
+/// Returns the `offer_kind` of the event, in the vocabulary of the reference.
 fn offer_kind(machine: &Machine, boot: &Boot) -> String {
     match boot {
         Boot::Live { .. } => machine.plan.clone(),

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 /// Maximum depth of the tree; deeper nodes are ignored.
 const DEPTH_MAX: usize = 16;
 
-/// An object with `vendor`, `product`, `version`, `serial`, `cpu`, `cpus` and `memory_bytes`. Facts
-/// that the tree does not contain are null.
+/// Returns an object with `vendor`, `product`, `version`, `serial`, `cpu`, `cpus` and
+/// `memory_bytes`. Facts missing from the tree are null.
 #[must_use]
 pub fn facts(lshw: &Value) -> Value {
     let root = match lshw {
@@ -26,7 +26,7 @@ pub fn facts(lshw: &Value) -> Value {
     })
 }
 
-/// Text, truncated to what is of use to a plan.
+/// Returns a text, truncated to a length that is useful to a plan.
 fn text(value: &Value) -> Value {
     value.as_str().map_or(Value::Null, |text| text.chars().take(256).collect::<String>().into())
 }
@@ -92,7 +92,7 @@ mod tests {
             let found = facts(&tree);
             prop_assert!(found["cpus"].is_u64());
             prop_assert!(["vendor", "product", "serial"].iter().all(|name| found[*name].is_null() || found[*name].is_string()));
-            // the value of declare() comes from outside too
+            // the value of declare() is untrusted too
             let _ = crate::domain::plan::Declared::parse(&tree);
         }
     }

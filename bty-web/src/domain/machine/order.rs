@@ -1,4 +1,4 @@
-//! The order of a boot cycle: what the live environment does.
+//! The order of a boot cycle: what the live environment has to do.
 
 use serde_json::{Value, json};
 
@@ -15,9 +15,9 @@ pub struct Order {
     pub mode: Mode,
     /// The value of `plan(m)`, with which the live environment calls `run(p)`.
     pub value: Value,
-    /// Token of the boot cycle; empty for clients that may not have it.
+    /// Token of the boot cycle; empty for clients that must not learn it.
     pub token: String,
-    /// Why the order differs from what the plan says.
+    /// Why the order differs from the plan's value.
     pub reason: Option<String>,
 }
 
@@ -26,13 +26,13 @@ pub struct Order {
 pub enum Mode {
     /// Write an image to a disk.
     Flash,
-    /// Ask a person.
+    /// Ask a person what to do.
     Interactive,
-    /// Post the inventory and reboot.
+    /// Post the inventory, then reboot.
     Inventory,
     /// Reboot.
     Exit,
-    /// Run `run(p)` of the plan, which is neither of these.
+    /// Run the plan's `run(p)`, which does something else.
     Script,
 }
 
@@ -50,8 +50,8 @@ impl Mode {
     }
 }
 
-/// Decides what the live environment of `machine` has to do. `token` is the one on its kernel
-/// command line, if any.
+/// Decides what the live environment of `machine` has to do. `token` comes from its kernel command
+/// line, if it has one.
 #[must_use]
 pub fn decide_order(
     machine: &Machine,
@@ -68,7 +68,7 @@ pub fn decide_order(
             true => evaluate_order(&mut machine, context, client, None, &mut events),
             false => empty_order(Mode::Exit, None),
         },
-        // a repeated order for an inventory is harmless: the machine reboots
+        // repeating an order for an inventory is harmless: the machine reboots
         CycleMatch::Done if is_inventory(&machine) => empty_order(Mode::Inventory, None),
         CycleMatch::Done => empty_order(Mode::Exit, Some("this boot's order is done".into())),
         CycleMatch::Failed => interactive_order(
@@ -102,14 +102,14 @@ fn is_inventory(machine: &Machine) -> bool {
 enum CycleMatch {
     /// It belongs to the open cycle.
     Open,
-    /// It belongs to no cycle: no contact has sent the machine here, or an operator has saved it
-    /// since.
+    /// It belongs to no cycle: no contact has sent the machine to the live environment, or an
+    /// operator has saved it since.
     None,
     /// It belongs to a completed cycle.
     Done,
     /// It belongs to a failed cycle.
     Failed,
-    /// It belongs to another cycle than the machine's.
+    /// It belongs to a cycle other than the machine's.
     Foreign,
 }
 
@@ -131,8 +131,8 @@ fn cycle_match(machine: &Machine, token: Option<&str>) -> CycleMatch {
     }
 }
 
-/// For a live environment that no contact has sent: opens a cycle if the plan would have sent the
-/// machine here; true if so.
+/// Handles a live environment that no contact has started: opens a cycle if the plan would have
+/// sent the machine to it. Returns true if it did.
 fn open_cycle_by_plan(
     machine: &mut Machine,
     context: &DecisionContext<'_>,
@@ -152,7 +152,7 @@ fn evaluate_order(
     events: &mut Vec<NewEvent>,
 ) -> Order {
     if let Some(why) = machine.open_cycle().and_then(|cycle| cycle.fallback.clone()) {
-        // plan(m) is not evaluated: after boot(m) has failed, nothing must be written
+        // do not evaluate plan(m): after boot(m) has failed, nothing may be written
         return attach_to_cycle(machine, client, token, interactive_order(client, why));
     }
     let before = machine.state.clone();
@@ -172,7 +172,7 @@ fn evaluate_order(
     attach_to_cycle(machine, client, token, order)
 }
 
-/// Records the order in the cycle, and gives its token to clients that may have it.
+/// Records the order in the cycle, and adds the token for clients that may learn it.
 fn attach_to_cycle(
     machine: &mut Machine,
     client: &ClientContext,
@@ -184,7 +184,7 @@ fn attach_to_cycle(
     cycle.heard_at = client.now;
     cycle.order = Some(summarize(&order));
     let is_opener = cycle.opened_by == client.ip;
-    // only a client that has the token already, or has opened the cycle, gets it
+    // only a client that already has the token or opened the cycle gets it
     if token.is_some() || is_opener {
         order.token.clone_from(&cycle.token);
     }
@@ -276,8 +276,8 @@ fn order_event(machine: &Machine, client: &ClientContext, order: &Order) -> NewE
         }))
 }
 
-/// Lets the machine download the image of its order by `route`, and notes that in the event of the
-/// order. Changes nothing when the image is another one than that of the route.
+/// Lets the machine download the image of its order through `route`, and adds the route to the
+/// order's event. Changes nothing if the route is for another image.
 pub fn route_image(order: &mut Order, events: &mut [NewEvent], route: &ImageRoute) {
     if order.value["image"]["src"] != route.src {
         return;

@@ -8,7 +8,7 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
 use crate::domain::secret::is_same;
 
-/// What becomes of a report.
+/// How the server handled a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receipt {
     /// The report is recorded.
@@ -19,8 +19,7 @@ pub enum Receipt {
     Refused(String),
 }
 
-/// Applies a report to the machine that it is about. A result completes only an open cycle, and
-/// only once.
+/// Applies a report to its machine. A result completes only an open cycle, and only once.
 #[must_use]
 pub fn apply_report(
     machine: &Machine,
@@ -54,7 +53,7 @@ pub fn apply_report(
             if same {
                 Receipt::Repeated
             } else if stage == Stage::Superseded && status == "done" {
-                // the flash is a fact, but it does not fulfill the new assignment
+                // the disk was flashed, but not for the new assignment
                 after.mark_seen(client);
                 record_overtaken(&mut after, client, report, &mut events);
                 Receipt::Accepted
@@ -78,7 +77,7 @@ pub fn apply_report(
 enum ReportMatch {
     /// It belongs to the open cycle.
     Open,
-    /// It belongs to the machine's cycle, which has closed.
+    /// It belongs to the machine's most recent cycle, which has closed.
     Closed(Stage),
     /// It belongs to no cycle of the machine, for this reason.
     Foreign(&'static str),
@@ -119,7 +118,7 @@ fn refuse(
     Receipt::Refused(why.to_owned())
 }
 
-/// Records a flash that ended after an operator has saved the machine. It does not complete the new
+/// Records a flash that ended after an operator had saved the machine. It does not complete the new
 /// assignment.
 fn record_overtaken(
     machine: &mut Machine,
@@ -157,7 +156,7 @@ fn machine_event(
         .with(details)
 }
 
-/// Closes the open cycle with the result of a report.
+/// Closes the open cycle with the reported result.
 fn close_with_report(
     machine: &mut Machine,
     context: &DecisionContext<'_>,
@@ -167,7 +166,7 @@ fn close_with_report(
 ) {
     let order = machine.cycle.as_ref().and_then(|cycle| cycle.order.clone());
     let mac = machine.mac.clone();
-    // the reference's live environment does not report what it has written
+    // the reference's live environment does not report which disks it has written
     let needs_proof = machine.cycle.as_ref().is_some_and(|cycle| !cycle.is_tokenless);
     let wrong = wrong_disk(order.as_ref(), &report.disks, needs_proof);
     let (kind, stage, summary, details) = if report.status != "done" || wrong.is_some() {
@@ -219,8 +218,8 @@ pub(super) fn notify_plan(
     }
 }
 
-/// The flash that a report proves; `None` when nothing was flashed. Without `needs_proof`, the
-/// order stands for a report that names no disks.
+/// Returns the flash that a report proves; `None` if nothing was flashed. Without `needs_proof`, a
+/// report that names no disks counts as a flash of the order's disk.
 fn flashed_by(
     client: &ClientContext,
     order: Option<&OrderSummary>,
@@ -255,7 +254,7 @@ fn is_serial(disk: &FlashedDisk, serial: &str) -> bool {
     disk.serial.as_deref().map(str::trim) == Some(serial.trim())
 }
 
-/// Why the disks of a report do not match the order; `None` when they do.
+/// Returns why the reported disks do not match the order; `None` if they do.
 fn wrong_disk(
     order: Option<&OrderSummary>,
     disks: &[FlashedDisk],
@@ -279,8 +278,8 @@ fn wrong_disk(
 }
 
 /// Applies an inventory. While a boot cycle is open, only an inventory of that cycle changes the
-/// machine: anybody on the network can post one, and the disks that a plan chooses from must not
-/// change under it. Every inventory is recorded as an event.
+/// machine: anybody on the network can post one, and must not change the disks that a plan chooses
+/// from. Every inventory is recorded as an event.
 #[must_use]
 pub fn apply_inventory(
     machine: &Machine,
@@ -294,7 +293,8 @@ pub fn apply_inventory(
         None => token.is_none(),
         Some(cycle) => match token {
             Some(token) => is_same(token, &cycle.token),
-            // a machine on a stick posts it before it has the token; its address identifies it
+            // a machine booted from a USB stick posts it before it has the token; its address
+            // identifies it
             None => cycle.opened_by == client.ip,
         },
     };
@@ -321,7 +321,7 @@ pub fn apply_inventory(
         if let Some(cycle) = after.cycle.as_mut().filter(|cycle| cycle.stage.is_open()) {
             cycle.has_inventory = true;
         }
-        // an inventory before the order ends the cycle only once the order asks for one
+        // the inventory ends the cycle only if the order asks for it
         if after.has_done_inventory() {
             after.close_cycle(Stage::Done);
         }
@@ -330,16 +330,17 @@ pub fn apply_inventory(
     Outcome { machine: after, events, answer: () }
 }
 
-/// An inventory as a live environment posts it.
+/// An inventory as posted by a live environment.
 #[derive(Clone, Debug, Default)]
 pub struct PostedInventory {
     /// The disks: an array of objects.
     pub disks: Value,
-    /// The output of `lshw -json`; `None` keeps the earlier one.
+    /// The output of `lshw -json`; `None` keeps the previous one.
     pub lshw: Option<Value>,
 }
 
-/// Records that the machine fetches a file of its live environment, which shows that it boots.
+/// Records that the machine downloads a file of its live environment, which shows that it is
+/// booting.
 #[must_use]
 pub fn record_artifact(
     machine: &Machine,

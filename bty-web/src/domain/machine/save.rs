@@ -1,4 +1,4 @@
-//! A save: an operator assigns plan, image, disk and parameters to a machine.
+//! Saving a machine: an operator assigns its plan, image, disk and parameters.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -10,7 +10,7 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::bundled;
 use crate::domain::plan::evaluate::DecisionContext;
 
-/// The assignment of a machine: what an operator sets. Fields that are left out get defaults.
+/// The assignment of a machine, which an operator sets. Omitted fields get their defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Binding {
@@ -27,7 +27,7 @@ pub struct Binding {
     /// The drive that BIOS machines boot from, such as `0x80`.
     #[serde(default)]
     pub sanboot_drive: Option<String>,
-    /// Serial number of the disk that may be written, at most 128 characters.
+    /// Serial number of the disk that the plan may write, at most 128 characters.
     #[serde(default)]
     pub target_disk_serial: Option<String>,
     /// Values of the plan's parameters.
@@ -37,7 +37,8 @@ pub struct Binding {
     /// Additional arguments on the kernel command line of the live environment.
     #[serde(default)]
     pub extra_args: String,
-    /// Version of the live environment's files, which must be there; empty for the server's.
+    /// Version of the live environment, whose files must be present; empty for the server's
+    /// default.
     #[serde(default)]
     pub netboot_version: String,
 }
@@ -66,7 +67,7 @@ const LABEL_CHARS_MAX: usize = 64;
 const SERIAL_CHARS_MAX: usize = 128;
 
 impl Binding {
-    /// The assignment of `machine`.
+    /// Returns the assignment of `machine`.
     #[must_use]
     pub fn of(machine: &Machine) -> Self {
         Self {
@@ -81,8 +82,8 @@ impl Binding {
         }
     }
 
-    /// All problems of the assignment that can be seen without the catalog and the plan, each with
-    /// its field.
+    /// Returns all problems that can be found without the catalog and the plan, each with its
+    /// field.
     #[must_use]
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
@@ -144,9 +145,9 @@ fn is_drive(drive: &str) -> bool {
     })
 }
 
-/// Saves an assignment to `machine`, or to `new` for an unknown machine. A save is an order, which
-/// resets the state of the plan, unless it changes only fields that are not in `ORDERING`. A save
-/// that changes nothing is an order too: that is how an operator asks for another flash.
+/// Saves an assignment to `machine`, or to `new` if the machine is unknown. A save is a new order
+/// and resets the state of the plan, unless it changes only fields outside `ORDERING`. A save
+/// without any change is a new order too: operators request another flash that way.
 #[must_use]
 pub fn apply_binding(
     machine: Option<&Machine>,
@@ -196,8 +197,8 @@ pub fn apply_binding(
         after.answers.clear();
         after.close_cycle(Stage::Superseded);
     }
-    // a stalled machine tries again after any save: another version of the live environment or
-    // other kernel arguments may help
+    // a stalled machine retries after any save: another version of the live environment or other
+    // kernel arguments may help
     if let Some(cycle) =
         after.cycle.as_mut().filter(|cycle| is_order || cycle.stage == Stage::Stalled)
     {
@@ -210,7 +211,7 @@ pub fn apply_binding(
     Outcome { machine: after, events, answer: () }
 }
 
-/// Fields whose change is a new order. A change of other fields keeps the state of the plan.
+/// Fields whose change is a new order. Changes of other fields keep the state of the plan.
 const ORDERING: [&str; 4] = ["boot_mode", "bty_image_ref", "target_disk_serial", "params"];
 
 fn differences(before: &Binding, after: &Binding) -> Vec<&'static str> {

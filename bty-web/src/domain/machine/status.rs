@@ -2,30 +2,30 @@
 
 use super::Stage;
 
-/// The few columns that the status of a machine follows from, so that lists of thousands of
-/// machines read no more.
+/// The few columns that determine the status of a machine, so that lists of thousands of machines
+/// read nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct MachineStatus<'a> {
     /// Name of its plan.
     pub plan: &'a str,
     /// Why it is on hold.
     pub hold: Option<&'a str>,
-    /// Stage of its last boot cycle; `None` once that is past.
+    /// Stage of its most recent boot cycle; `None` once an operator has given a new order since.
     pub stage: Option<Stage>,
     /// Mode of the order in that cycle.
     pub mode: Option<&'a str>,
 }
 
-/// The status of a machine in one word, by what an operator has to do.
+/// The status of a machine in one word, by what it requires of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// It needs attention: it is on hold, has failed, was interrupted, or is stalled.
     Trouble,
     /// Its boot cycle is open.
     Working,
-    /// Its plan has work for its next boot.
+    /// Its plan has work for the next boot.
     Pending,
-    /// Its order is completed.
+    /// Its order is complete.
     Done,
     /// Its plan has no work for it.
     Idle,
@@ -36,7 +36,7 @@ impl Phase {
     pub const ALL: [Self; 5] =
         [Self::Trouble, Self::Working, Self::Pending, Self::Done, Self::Idle];
 
-    /// The name in URLs.
+    /// Returns the name in URLs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl Phase {
 }
 
 impl MachineStatus<'_> {
-    /// The phase.
+    /// Returns the phase that follows from the columns.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match (self.hold, self.stage) {
@@ -66,8 +66,8 @@ impl MachineStatus<'_> {
         }
     }
 
-    /// The status in the words of the reference, such as `pending flash`,
-    /// `live env running; awaiting flash` or `flashed; booting disk`. Empty for an idle machine.
+    /// Returns the status in the words of the reference, such as `pending flash` or
+    /// `live env running; awaiting flash`. Empty for an idle machine.
     #[must_use]
     pub fn text(&self) -> String {
         if let Some(why) = self.hold {

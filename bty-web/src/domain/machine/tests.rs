@@ -1,5 +1,5 @@
-//! The rules against the bundled plans: the table of the reference, its holes, and random
-//! sequences.
+//! Tests of the rules with the bundled plans: the reference's table of states, the cases that it
+//! misses, and random sequences.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ fn image_ref(src: &str) -> String {
     bty::catalog::image_ref(src).unwrap().to_string()
 }
 
-/// Everything around a machine.
+/// A machine and its environment.
 struct World {
     decider: Decider,
     catalog: String,
@@ -82,7 +82,7 @@ impl World {
         world
     }
 
-    /// One that is bound to the image and a disk.
+    /// Creates a machine assigned to the image and a disk.
     fn bound(plan: &str) -> Self {
         let mut world = Self::new(plan);
         world.save(&binding(plan));
@@ -125,7 +125,7 @@ impl World {
         })
     }
 
-    /// A contact that offers the reference's live environment, which knows no tokens.
+    /// A contact that boots the reference's live environment, which does not support tokens.
     fn boot_reference(&mut self, nonce: &str) -> Boot {
         self.with(|m, context, client| {
             decide_boot(
@@ -164,7 +164,7 @@ impl World {
         self.events.iter().map(|event| event.kind).collect()
     }
 
-    /// A boot that flashes, from the contact to the acknowledged end.
+    /// A boot that flashes, from the contact to the acknowledged result.
     fn flash(&mut self, nonce: &str) {
         let token = live(&self.boot(nonce));
         assert_eq!(self.order(Some(&token)).mode, Mode::Flash);
@@ -228,7 +228,7 @@ fn after_a_new_order_the_state_is_what_is_pending_and_not_how_the_last_one_ended
         (world.machine.boot_state().as_str(), world.machine.status().phase()),
         ("pending flash", Phase::Pending)
     );
-    // the same report once more is still known
+    // the server recognizes the repeated report
     let token = world.machine.cycle.as_ref().map(|cycle| cycle.token.clone());
     assert_eq!(world.report(token.as_deref(), "done"), Receipt::Repeated);
     let with_labels = Binding { labels: vec!["lab".into()], ..binding("bty-flash-once") };
@@ -305,7 +305,7 @@ fn a_contact_that_is_repeated_gets_the_same_answer_and_changes_nothing() {
     assert_eq!(world.boot("2"), first);
     assert_eq!(world.machine, before);
     assert_eq!(world.kinds(), Vec::<&str>::new());
-    // also one of an earlier boot, which arrives late
+    // a late contact of an earlier boot, too
     let token = live(&world.boot("3"));
     assert_eq!(world.boot("2"), first);
     assert_eq!(world.machine.open_cycle().unwrap().token, token);
@@ -583,7 +583,7 @@ fn a_live_environment_that_has_started_is_not_stalled_however_often_it_is_interr
             _ => assert_eq!(world.order(Some(&token)).mode, Mode::Flash),
         }
     }
-    // of an inventory's boot, the inventory is the sign
+    // in a boot for an inventory, posting the inventory shows that the live environment started
     let mut world = World::bound("bty-inventory");
     for nonce in ["1", "2", "3"] {
         let token = live(&world.boot(nonce));
@@ -667,7 +667,7 @@ fn a_window_is_open_over_midnight_and_on_its_days() {
         world.client.now = Time::parse(time).unwrap();
         !is_disk(&world.boot("1"))
     };
-    // the 24th is a Tuesday
+    // November 24 is a Tuesday
     assert!(at("2026-11-24T23:00:00Z", json!({})));
     assert!(at("2026-11-25T05:59:00Z", json!({})));
     assert!(!at("2026-11-25T06:00:00Z", json!({})));

@@ -1,6 +1,6 @@
 //! Differences between two revisions of a plan.
 
-/// A unified diff with three lines of context; empty for equal texts.
+/// Returns a unified diff with three lines of context; empty if the texts are equal.
 #[must_use]
 pub fn lines(before: &str, after: &str) -> String {
     if before == after {

@@ -1,4 +1,4 @@
-//! Evaluating the functions of a plan, and recording their failures.
+//! Evaluates the functions of a plan and records their failures.
 
 use std::collections::HashMap;
 
@@ -11,31 +11,30 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::{ClientContext, Machine};
 use crate::domain::time::Time;
 
-/// Evaluates a function of a plan: in a worker process, or in an engine of this process.
+/// Evaluates a function of a plan, in a worker process or in an engine of this process.
 pub type PlanEvaluator<'a> =
     dyn Fn(&PlanCall<'_>) -> Result<Decision, ScriptError> + Send + Sync + 'a;
 
-/// What decides about a machine, besides its own state.
+/// The input of decisions about a machine, besides its own state.
 #[derive(Clone, Copy)]
 pub struct DecisionContext<'a> {
     /// The plan of the machine; `None` when it does not exist.
     pub plan: Option<&'a Plan>,
     /// The catalog as TOML.
     pub catalog: &'a str,
-    /// Resolved addresses of images, by their references: what a tag pointed to at the last
-    /// refresh.
+    /// Resolved URLs of images, by their references: the target of a tag at the last refresh.
     pub resolved: &'a HashMap<String, String>,
     /// Names of images, by their references.
     pub names: &'a HashMap<String, String>,
     /// Evaluates the functions of the plan.
     pub evaluator: &'a PlanEvaluator<'a>,
-    /// How long a contact without a nonce counts as a repetition of the one before, in
+    /// How long a contact without a nonce counts as a repetition of the previous one, in
     /// milliseconds.
     pub window_ms: i64,
     /// Number of consecutive boots without a start of the live environment after which a machine is
     /// stalled; 0 for never.
     pub silent_boots_max: u32,
-    /// The zone of the clock that plans see.
+    /// The time zone of the clock that plans see.
     pub zone: &'a jiff::tz::TimeZone,
     /// Generates the token of a boot cycle.
     pub token: &'a (dyn Fn() -> String + Send + Sync),
@@ -48,7 +47,7 @@ pub enum Evaluation {
     Value(Value),
     /// The plan does not define the function.
     Undefined,
-    /// The function failed: why, and the event that records it.
+    /// The function failed, with the reason and the event that records it.
     Failed(String, Box<NewEvent>),
 }
 
@@ -57,8 +56,8 @@ impl DecisionContext<'_> {
         self.plan.map(|plan| plan.declared.clone()).unwrap_or_default()
     }
 
-    /// Evaluates `function` of the plan. The plan's state in `machine` changes only when the
-    /// function returns a value.
+    /// Evaluates `function` of the plan. The plan's state in `machine` changes only if the function
+    /// returns a value.
     pub(crate) fn evaluate(
         &self,
         machine: &mut Machine,
@@ -129,7 +128,7 @@ impl DecisionContext<'_> {
         }
     }
 
-    /// The reason and the event for a function that has returned an invalid value.
+    /// Returns the reason and the event for a function that returned an invalid value.
     pub(crate) fn invalid_value(
         &self,
         machine: &Machine,
@@ -168,7 +167,8 @@ impl DecisionContext<'_> {
     }
 }
 
-/// Maximum size of a plan's state as JSON. A larger state belongs to a plan that only adds to it.
+/// Maximum size of a plan's state as JSON. A plan that exceeds it probably only ever adds to its
+/// state.
 const STATE_BYTES_MAX: usize = 16 << 10;
 
 fn clock(now: Time, zone: &jiff::tz::TimeZone) -> Value {

@@ -1,5 +1,5 @@
-//! The declaration of a plan: its parameters with their types, what it needs, and who decides after
-//! a failure.
+//! The declaration of a plan: its parameters with their types, what an assignment must name, and
+//! how a machine reacts to a failure.
 //!
 //! ```rhai
 //! fn declare() {
@@ -22,14 +22,14 @@ pub struct Declared {
     /// Parameters, by their names.
     #[serde(default)]
     pub parameters: BTreeMap<String, Parameter>,
-    /// What a machine does when the plan fails at a contact: `disk` boots the disk, `person` asks
-    /// in the live environment.
+    /// What a machine does if the plan fails at a contact: `disk` boots the disk, `person` asks a
+    /// person in the live environment.
     #[serde(default)]
     pub on_failure: OnFailure,
     /// What an assignment with this plan must name: `image`, `disk`.
     #[serde(default)]
     pub needs: Vec<Need>,
-    /// The plan defines `run(p)`.
+    /// True if the plan defines `run(p)`.
     #[serde(default)]
     pub runs: bool,
 }
@@ -44,7 +44,7 @@ pub enum Need {
     Disk,
 }
 
-/// What a machine does when its plan fails at a contact.
+/// What a machine does if its plan fails at a contact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
@@ -55,14 +55,14 @@ pub enum OnFailure {
     Person,
 }
 
-/// A parameter of a plan. Forms are made from it.
+/// A parameter of a plan. The form of a machine has a field for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Parameter {
     /// Type of its value.
     #[serde(rename = "type")]
     pub kind: Kind,
-    /// Default value; a parameter without one must be set.
+    /// Default value; a parameter without a default must be set.
     #[serde(default)]
     #[schema(value_type = Value)]
     pub preset: Option<Value>,
@@ -87,13 +87,13 @@ pub struct Parameter {
 pub enum Kind {
     /// Text.
     String,
-    /// A whole number.
+    /// An integer.
     Int,
-    /// Yes or no.
+    /// True or false.
     Bool,
     /// A number of bytes, as text such as `500G`.
     Size,
-    /// An image of the catalog: its name or its reference.
+    /// An image of the catalog, by its name or its reference.
     Image,
 }
 
@@ -154,7 +154,7 @@ impl Declared {
         }
     }
 
-    /// Default values of the parameters that have one.
+    /// Returns the default values of all parameters that have one.
     #[must_use]
     pub fn presets(&self) -> Map<String, Value> {
         let with_preset =
@@ -162,7 +162,8 @@ impl Declared {
         with_preset.collect()
     }
 
-    /// All problems of `params`, one sentence each: unknown, invalid and missing parameters.
+    /// Returns all problems of `params`, one sentence each: unknown, invalid and missing
+    /// parameters.
     #[must_use]
     pub fn problems(&self, params: &Map<String, Value>) -> Vec<String> {
         let mut problems = Vec::new();
@@ -192,7 +193,7 @@ impl Declared {
         if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) }
     }
 
-    /// True when a machine asks a person after a failure at a contact.
+    /// True if a machine asks a person after a failure at a contact.
     #[must_use]
     pub fn asks_person_on_failure(&self) -> bool {
         self.on_failure == OnFailure::Person

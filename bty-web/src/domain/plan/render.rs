@@ -1,4 +1,4 @@
-//! An order as the live environment gets it: a plan script, or JSON.
+//! Renders an order for the live environment: a plan script, or JSON.
 
 use bty_script::HostError;
 use bty_script::plan::{Header, JsonPlan, PlanScript};
@@ -8,10 +8,10 @@ use super::Plan;
 use crate::domain::machine::Machine;
 use crate::domain::machine::order::{Mode, Order};
 
-/// The plan script for `order`; `None` when the order needs no script.
+/// Returns the plan script for `order`; `None` if the order needs no script.
 ///
 /// # Errors
-/// When the order contains a value that has no literal in a script.
+/// If the order contains a value that cannot be written as a literal in a script.
 pub fn script(machine: &Machine, plan: &Plan, order: &Order) -> Result<Option<String>, HostError> {
     if !matches!(order.mode, Mode::Flash | Mode::Script) || !plan.declared.runs {
         return Ok(None);
@@ -27,8 +27,8 @@ pub fn script(machine: &Machine, plan: &Plan, order: &Order) -> Result<Option<St
         .map(Some)
 }
 
-/// The order as JSON, for live environments that run no scripts. An order that only a script can
-/// express becomes `interactive`.
+/// Returns the order as JSON, for live environments that run no scripts. An order that only a
+/// script can express becomes `interactive`.
 #[must_use]
 pub fn json(order: &Order, base: &str) -> JsonPlan {
     let text = |value: &Value| value.as_str().map(str::to_owned);

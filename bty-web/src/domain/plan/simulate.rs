@@ -1,4 +1,4 @@
-//! Simulation of a machine's next network boots: the same rules on a copy of it.
+//! Simulates the next network boots of a machine: the same rules, applied to a copy of it.
 
 use bty_script::plan::{FlashedDisk, Report};
 use serde::Serialize;
@@ -13,8 +13,8 @@ use crate::domain::machine::{ClientContext, Machine};
 /// Maximum number of simulated boots.
 pub const BOOTS_MAX: u32 = 50;
 
-/// Time between simulated boots in milliseconds: an hour, so that a boot is no repetition of the
-/// one before, and that boots fall inside and outside of a plan's time window.
+/// Time between simulated boots in milliseconds. With an hour, a boot is not a repetition of the
+/// previous one, and boots fall both inside and outside a plan's time window.
 const BETWEEN_MS: i64 = 3_600_000;
 
 /// One simulated network boot.
@@ -34,18 +34,18 @@ pub struct Step {
     pub sha256: Option<String>,
     /// Serial number of the disk that would be written.
     pub disk: Option<String>,
-    /// Kinds of the events that would be recorded.
+    /// Kinds of the events that the server would record.
     pub events: Vec<String>,
 }
 
 impl Step {
-    /// True when a disk would be written, or a script runs that may do so.
+    /// True if the boot would write to a disk, or runs a script that may do so.
     #[must_use]
     pub fn writes(&self) -> bool {
         matches!(self.mode, Some("flash" | "script"))
     }
 
-    /// The step in a few words.
+    /// Returns a short description of the step.
     #[must_use]
     pub fn words(&self) -> String {
         match (self.mode, &self.image) {
@@ -65,7 +65,7 @@ impl Step {
     }
 }
 
-/// Simulates `boots` network boots, each of which succeeds.
+/// Simulates `boots` network boots, all of which succeed.
 #[must_use]
 pub fn simulate(
     machine: &Machine,
@@ -133,7 +133,7 @@ fn simulate_boot(
     (machine, step)
 }
 
-/// Simulates the work of an order and its report.
+/// Simulates carrying out an order and reporting its result.
 fn complete_order(
     machine: Machine,
     context: &DecisionContext<'_>,

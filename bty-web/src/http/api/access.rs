@@ -1,4 +1,4 @@
-//! Tokens of programs, and sessions of browsers.
+//! Tokens of programs, and browser sessions.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::http::extract::{Json, PathText};
 use crate::services::access::{self, ApiToken, CreatedToken, NewToken};
 use crate::services::app::App;
 
-/// All tokens, without their secrets.
+/// Lists all tokens, including revoked ones, without their secrets.
 #[utoipa::path(
     get, path = "/tokens", tag = "access",
     responses(
@@ -24,7 +24,9 @@ pub(crate) async fn tokens(State(app): State<Arc<App>>) -> Result<axum::Json<Vec
     access::tokens(&app).await.map(axum::Json)
 }
 
-/// Creates a token. Its secret is in this answer only: the server keeps a digest of it.
+/// Creates a token.
+///
+/// Only this response contains the secret; the server stores just a digest of it.
 #[utoipa::path(
     post, path = "/tokens", tag = "access", request_body = NewToken,
     responses(
@@ -59,13 +61,13 @@ pub(crate) async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Number of sessions that were ended.
+/// Number of ended sessions.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct EndedSessions {
     ended: usize,
 }
 
-/// Ends all sessions of browsers.
+/// Ends all browser sessions.
 #[utoipa::path(
     delete, path = "/sessions", tag = "access",
     responses(

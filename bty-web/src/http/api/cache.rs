@@ -1,4 +1,4 @@
-//! The cache host: objects for machines, and its contents for operators.
+//! The cache host: objects for machines, and its controls for operators.
 
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -21,13 +21,14 @@ use crate::services::cache_control::{
     self, CacheState, CachedObject, NewObject, ObjectState, cache_host,
 };
 
-/// Bytes read at once for a client that is served by the router.
+/// Number of bytes read at once for a client that the router serves.
 const CHUNK_BYTES: u64 = 256 << 10;
 
-/// An object of an origin, whose address is in the path in URL-safe Base64. What is not in the
-/// cache is fetched while it is sent. `Range` and conditional requests work; HEAD does not wait for
-/// a fetch. `X-Cache` says where the answer comes from: `hit`, `stale`, `filling`, `miss`,
-/// `curated`, `refused`.
+/// Returns an object of an origin. The path contains the object's URL in URL-safe Base64.
+///
+/// An object that is not in the cache is fetched while it is sent. `Range` and conditional requests
+/// are supported. HEAD does not wait for a fetch. The `X-Cache` header tells the source of the
+/// response: `hit`, `stale`, `filling`, `miss`, `curated` or `refused`.
 #[utoipa::path(
     get, path = "/b/{address}/{name}", tag = "cache",
     params(
@@ -47,7 +48,9 @@ pub(crate) async fn object(State(app): State<Arc<App>>, request: Request) -> Res
     serve(cache_host(&app)?, request).await
 }
 
-/// An object of an origin, whose address is in the query. Otherwise like `/b/{address}/{name}`.
+/// Returns an object of an origin, whose URL is in the query.
+///
+/// Otherwise like `/b/{address}/{name}`.
 #[utoipa::path(
     get, path = "/blob", tag = "cache",
     params(("url" = String, Query), ("sha256" = Option<String>, Query)),
@@ -110,7 +113,7 @@ fn response(cache: &Arc<CacheHost>, answer: BlobResponse) -> Result<Response> {
     Ok(response)
 }
 
-/// Contents and counters of the cache host.
+/// Returns the contents and counters of the cache host.
 #[utoipa::path(
     get, path = "/cache", tag = "cache",
     responses(
@@ -122,7 +125,9 @@ pub(crate) async fn state(State(app): State<Arc<App>>) -> Result<axum::Json<Cach
     cache_control::state(&app).await.map(axum::Json)
 }
 
-/// Fetches an object, also when the cache is curated. The answer does not wait for the fetch.
+/// Fetches an object into the cache, even if the cache is curated.
+///
+/// The response does not wait for the fetch.
 #[utoipa::path(
     post, path = "/cache/objects", tag = "cache", request_body = NewObject,
     responses(
@@ -142,7 +147,9 @@ pub(crate) async fn fetch(
     Ok((status, axum::Json(state)).into_response())
 }
 
-/// Deletes an object. Clients that are reading it still get all of it.
+/// Deletes an object from the cache.
+///
+/// Clients that are already reading it still receive all of it.
 #[utoipa::path(
     delete, path = "/cache/objects/{key}", tag = "cache", params(("key" = String, Path)),
     responses(
@@ -158,7 +165,7 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Pins an object: it is never evicted.
+/// Pins an object, so that it is never evicted.
 #[utoipa::path(
     put, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
     responses(
@@ -173,7 +180,7 @@ pub(crate) async fn pin(
     cache_control::set_pinned(&app, &key, true).await.map(axum::Json)
 }
 
-/// Unpins an object: it may be evicted again.
+/// Unpins an object, so that it can be evicted again.
 #[utoipa::path(
     delete, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
     responses(
@@ -188,7 +195,9 @@ pub(crate) async fn unpin(
     cache_control::set_pinned(&app, &key, false).await.map(axum::Json)
 }
 
-/// Cancels a fetch. The connections of clients that are reading it break.
+/// Cancels a fetch.
+///
+/// Clients that are reading the object are disconnected.
 #[utoipa::path(
     delete, path = "/cache/fills/{key}", tag = "cache", params(("key" = String, Path)),
     responses(
@@ -204,7 +213,7 @@ pub(crate) async fn cancel(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Forgets all misses.
+/// Deletes the list of misses.
 #[utoipa::path(
     delete, path = "/cache/misses", tag = "cache",
     responses(

@@ -17,21 +17,21 @@ use crate::services::app::App;
 use crate::services::catalog::{self, Imported, NewImage, Refreshed};
 use crate::services::image_catalog::{self, CachedImage, Stored};
 
-/// An image as clients see it.
+/// An image of the catalog.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Image {
     name: String,
     format: Option<String>,
     size_bytes: Option<u64>,
-    /// Its address.
+    /// Its URL.
     url: String,
-    /// Its reference, by which machines are bound to it.
+    /// Its reference, by which it is assigned to machines.
     #[serde(rename = "ref")]
     image_ref: String,
-    /// The first twelve digits of its digest.
+    /// The first twelve digits of its SHA-256.
     #[serde(skip_serializing_if = "Option::is_none")]
     sha_short: Option<String>,
-    /// True when a cache host has all of it.
+    /// True if a cache host has the complete image.
     cached: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     arch: Option<String>,
@@ -39,7 +39,7 @@ pub(crate) struct Image {
     description: Option<String>,
 }
 
-/// The images of the catalog.
+/// Lists the images of the catalog.
 #[utoipa::path(
     get, path = "/images", tag = "catalog", responses((status = 200, body = Vec<Image>)),
 )]
@@ -59,8 +59,9 @@ pub(crate) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec
     Ok(axum::Json(entries.into_iter().map(image).collect()))
 }
 
-/// The catalog as TOML: all entries, also those without a digest. Addresses lead to the cache host
-/// when there is one and it answers.
+/// Returns the catalog as TOML, including entries without a digest.
+///
+/// URLs point to the cache host if there is one and it responds.
 #[utoipa::path(
     get, path = "/catalog.toml", tag = "catalog",
     responses((status = 200, content_type = "application/toml", body = String)),
@@ -70,13 +71,15 @@ pub(crate) async fn toml(State(app): State<Arc<App>>, who: ClientContext) -> Res
     Ok(([(header::CONTENT_TYPE, "application/toml")], text).into_response())
 }
 
-/// Selects one entry; by default all.
+/// Selects one entry by its URL; all entries by default.
 #[derive(Deserialize)]
 pub(crate) struct EntrySelection {
     src: Option<String>,
 }
 
-/// What the cache host has of all images, or of one. Fetches nothing.
+/// Returns the status of all images, or of one, on the cache host.
+///
+/// Fetches nothing.
 #[utoipa::path(
     get, path = "/catalog/cache", tag = "catalog", params(("src" = Option<String>, Query)),
     responses(
@@ -92,8 +95,9 @@ pub(crate) async fn cached(
     image_catalog::cache_status(&app, &who, selection.src).await.map(axum::Json)
 }
 
-/// Has the cache host fetch all images, or one, before machines ask for them. The answer does not
-/// wait for the fetches.
+/// Makes the cache host fetch all images, or one, before machines request them.
+///
+/// The response does not wait for the fetches.
 #[utoipa::path(
     post, path = "/catalog/warm", tag = "catalog", params(("src" = Option<String>, Query)),
     responses(
@@ -110,7 +114,7 @@ pub(crate) async fn warm(
     image_catalog::warm(&app, &who, selection.src).await.map(axum::Json)
 }
 
-/// The entries with all that the server keeps of them.
+/// Lists the catalog entries with all stored fields.
 #[utoipa::path(
     get, path = "/catalog/entries", tag = "catalog",
     responses((status = 200, body = Vec<Stored>), (status = 401, body = ErrorBody)),
@@ -125,21 +129,23 @@ pub(crate) async fn entries(State(app): State<Arc<App>>) -> Result<axum::Json<Ve
 pub(crate) struct NewEntry {
     /// `http://`, `https://` or `oras://`.
     image_url: String,
-    /// Address of a file with its digest, as `sha256sum` writes it.
+    /// URL of a checksum file with its digest, as `sha256sum` writes it.
     #[serde(default)]
     sha_url: Option<String>,
-    /// The reference that it must get.
+    /// The reference that the image must have.
     #[serde(default, rename = "ref")]
     reference: Option<String>,
-    /// Its name; by default the one in its address or its registry.
+    /// Its name; by default the file name in its URL, or the title in its registry.
     #[serde(default)]
     name: Option<String>,
-    /// A line for people.
+    /// Description for people, in one line.
     #[serde(default)]
     description: Option<String>,
 }
 
-/// Adds an image by its address, which must answer.
+/// Adds an image by its URL.
+///
+/// The server must be able to reach the image.
 #[utoipa::path(
     post, path = "/catalog/entries", tag = "catalog", request_body = NewEntry,
     responses(
@@ -164,7 +170,9 @@ pub(crate) struct EntryAddress {
     src: String,
 }
 
-/// Deletes an entry for good: no import and no restart brings it back, only adding it again does.
+/// Deletes an entry permanently.
+///
+/// No import and no restart restores it; only adding it again does.
 #[utoipa::path(
     delete, path = "/catalog/entries", tag = "catalog", params(("src" = String, Query)),
     responses(
@@ -186,8 +194,10 @@ pub(crate) struct CatalogSource {
     source: String,
 }
 
-/// Imports a catalog: an `http://`, `https://` or `oras://` address, or a path on the server, which
-/// needs the scope `admin`.
+/// Imports a catalog.
+///
+/// The source is an `http://`, `https://` or `oras://` URL, or a path on the server, which requires
+/// the scope `admin`.
 #[utoipa::path(
     post, path = "/catalog/import", tag = "catalog", params(("source" = String, Query)),
     responses(
@@ -205,7 +215,7 @@ pub(crate) async fn import(
     image_catalog::import(&app, &who, &principal, catalog.source).await.map(axum::Json)
 }
 
-/// Resolves the tags of all entries, or of one, again, and updates entries whose tag has moved.
+/// Resolves the tags of all entries, or of one, and updates entries whose tag has moved.
 #[utoipa::path(
     post, path = "/catalog/refresh", tag = "catalog", params(("src" = Option<String>, Query)),
     responses(
@@ -221,7 +231,8 @@ pub(crate) async fn refresh(
     catalog::refresh(&app, &who, Actor::Operator, selection.src).await.map(axum::Json)
 }
 
-/// Whether all images, or one, are where the catalog says, with the size and digest that it says.
+/// Checks whether all images, or one, exist at their URLs with the size and digest in the catalog.
+///
 /// Downloads no image.
 #[utoipa::path(
     get, path = "/catalog/check", tag = "catalog", params(("src" = Option<String>, Query)),

@@ -1,4 +1,4 @@
-//! The audit log, and streams of what happens.
+//! The audit log, and streams of changes.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -36,7 +36,7 @@ pub(crate) struct EventQuery {
     limit: Option<i64>,
 }
 
-/// Events, the newest first.
+/// A page of events, newest first.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct EventList {
     events: Vec<Event>,
@@ -46,7 +46,9 @@ pub(crate) struct EventList {
 
 const LIMIT_DEFAULT: i64 = 50;
 
-/// Events, the newest first. `before_id` with the last id of a page gives the next one.
+/// Lists events, newest first.
+///
+/// Pass the last id of a page as `before_id` to get the next page.
 #[utoipa::path(
     get, path = "/events", tag = "events",
     params(
@@ -92,14 +94,14 @@ fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>> {
     }
 }
 
-/// An event that was acknowledged.
+/// An acknowledged event.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Acknowledged {
     id: i64,
     acknowledged: bool,
 }
 
-/// Acknowledges an event: an operator has seen it.
+/// Acknowledges an event.
 #[utoipa::path(
     post, path = "/events/{id}/ack", tag = "events", params(("id" = i64, Path)),
     responses(
@@ -118,7 +120,9 @@ pub(crate) async fn acknowledge(
 type SseStream = Pin<Box<dyn Stream<Item = Result<Sse, Infallible>> + Send>>;
 type SseResponse = axum::response::sse::Sse<KeepAliveStream<SseStream>>;
 
-/// Every event as it is recorded: `event: event`, with the event as JSON.
+/// Streams every event as it is recorded.
+///
+/// Messages have the type `event` and contain the event as JSON.
 #[utoipa::path(
     get, path = "/events/stream", tag = "events",
     responses(
@@ -131,8 +135,10 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, principal: Principal) ->
     follow(app, principal, events, |_, event| Box::pin(async move { json("event", &event) }))
 }
 
-/// Every change of a machine: `event: machines-update`, with the machine as JSON, or
-/// `{"mac", "deleted"}`.
+/// Streams every change of a machine.
+///
+/// Messages have the type `machines-update` and contain the machine as JSON, or `mac` and `deleted`
+/// for a deleted machine.
 #[utoipa::path(
     get, path = "/events/machines", tag = "events",
     responses(
@@ -156,7 +162,9 @@ async fn machine_update(app: Arc<App>, event: Event) -> Option<Sse> {
     }
 }
 
-/// Every change of a job: `event: worker-state-changed`, with `kind`, `key` and `status`.
+/// Streams every change of a job.
+///
+/// Messages have the type `worker-state-changed` and contain `kind`, `key` and `status`.
 #[utoipa::path(
     get, path = "/events/workers", tag = "events",
     responses(
@@ -179,8 +187,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 type FormattedEvent = Pin<Box<dyn Future<Output = Option<Sse>> + Send>>;
 
-/// Streams what `receiver` gets, as `format` shows it, until the server stops, the client
-/// disconnects, or its session or token ends. A client that is too slow misses messages.
+/// Streams the messages of `receiver`, formatted by `format`, until the server stops, the client
+/// disconnects, or its session or token expires. A client that is too slow misses messages.
 fn follow<T: Clone + Send + 'static>(
     app: Arc<App>,
     principal: Principal,

@@ -16,14 +16,14 @@ use crate::services::server_health;
 /// The health of the server.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Health {
-    /// `ok`, or `full` when there is no space left for a change of the state.
+    /// `ok`, or `full` if the disk has no space to change the state.
     status: &'static str,
-    /// What is short, and what to do; only when it is not `ok`.
+    /// What is missing and how to fix it; absent if the status is `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
-/// Whether the server can read its state, and has space to change it.
+/// Checks whether the server can read its state and has space to change it.
 #[utoipa::path(
     get, path = "/healthz", tag = "server",
     responses((status = 200, body = Health), (status = 503, body = Health)),
@@ -42,13 +42,13 @@ pub(crate) struct Version {
     version: &'static str,
 }
 
-/// The version of the server.
+/// Returns the version of the server.
 #[utoipa::path(get, path = "/version", tag = "server", responses((status = 200, body = Version)))]
 pub(crate) async fn version() -> axum::Json<Version> {
     axum::Json(Version { version: env!("CARGO_PKG_VERSION") })
 }
 
-/// Metrics for Prometheus.
+/// Returns metrics in the OpenMetrics text format, for Prometheus.
 #[utoipa::path(
     get, path = "/metrics", tag = "server",
     responses(
@@ -65,7 +65,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
         .into_response())
 }
 
-/// The OpenAPI document.
+/// Returns the OpenAPI document.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "server", responses((status = 200, body = Object)),
 )]

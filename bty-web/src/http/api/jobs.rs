@@ -1,4 +1,4 @@
-//! Jobs: fetches of the live environment, and backups.
+//! Jobs: downloads of the live environment, and backups.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::services::job_control::{self, Backups, NetbootHealth, ReleaseCheck, R
 use crate::services::jobs::Job;
 use crate::services::netboot::dhcp::text as dhcp_text;
 
-/// All jobs, the newest first.
+/// Lists all jobs, newest first.
 #[utoipa::path(
     get, path = "/workers", tag = "jobs",
     responses((status = 200, body = Vec<Job>), (status = 401, body = ErrorBody)),
@@ -25,7 +25,7 @@ pub(crate) async fn jobs(State(app): State<Arc<App>>) -> axum::Json<Vec<Job>> {
     axum::Json(app.jobs.list(None))
 }
 
-/// The files of the live environment, and the fetches of others.
+/// Lists the installed versions of the live environment, and downloads of others.
 #[utoipa::path(
     get, path = "/boot/releases", tag = "jobs",
     responses((status = 200, body = Releases), (status = 401, body = ErrorBody)),
@@ -34,7 +34,9 @@ pub(crate) async fn releases(State(app): State<Arc<App>>) -> axum::Json<Releases
     axum::Json(job_control::releases(&app))
 }
 
-/// Compares the files of a version with their digests. Reads all of them, which takes seconds.
+/// Compares the files of a version with their digests.
+///
+/// Reads all files, which takes seconds.
 #[utoipa::path(
     get, path = "/boot/releases/{version}/verify", tag = "jobs",
     params(("version" = String, Path)),
@@ -50,8 +52,9 @@ pub(crate) async fn verify(
     job_control::verify_release(&app, version).await.map(axum::Json)
 }
 
-/// DHCP options that make machines boot from this server, at the address that the request was sent
-/// to.
+/// Returns the DHCP options that make machines boot from this server.
+///
+/// The options name the address to which the request was sent.
 #[utoipa::path(
     get, path = "/netboot/dhcp", tag = "boot",
     responses(
@@ -63,7 +66,9 @@ pub(crate) async fn dhcp(who: ClientContext) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], dhcp_text(&who.base)).into_response()
 }
 
-/// Whether machines can boot from this server. Asks TFTP for a boot program, as firmware would.
+/// Checks whether machines can boot from this server.
+///
+/// Requests a boot program over TFTP, as firmware does.
 #[utoipa::path(
     get, path = "/netboot/health", tag = "boot",
     responses(
@@ -77,18 +82,19 @@ pub(crate) async fn health(
     axum::Json(job_control::netboot_health(&app, &who).await)
 }
 
-/// The release to fetch.
+/// The release to download.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReleaseTag {
-    /// Letters, digits, `.`, `_` and `-`; `latest` is the server's own version. By default the tag
-    /// in the settings.
+    /// Letters, digits, `.`, `_` and `-`; `latest` is the server's own version. The default is the
+    /// tag in the settings.
     #[serde(default)]
     tag: Option<String>,
 }
 
-/// Fetches the files of a release in the background, and checks them. A fetch that failed continues
-/// where it ended.
+/// Downloads the files of a release in the background, and verifies them.
+///
+/// Resumes a download that failed.
 #[utoipa::path(
     post, path = "/boot/releases", tag = "jobs", request_body = ReleaseTag,
     responses(
@@ -106,7 +112,7 @@ pub(crate) async fn fetch_release(
     Ok((StatusCode::ACCEPTED, axum::Json(job)))
 }
 
-/// Cancels a fetch.
+/// Cancels a download.
 #[utoipa::path(
     delete, path = "/boot/releases/{tag}", tag = "jobs", params(("tag" = String, Path)),
     responses(
@@ -121,7 +127,7 @@ pub(crate) async fn cancel_release(
     job_control::cancel_release(&app, &tag).map(axum::Json)
 }
 
-/// The backups on the disk, and the jobs that make them.
+/// Lists the completed backups, and the jobs that create backups.
 #[utoipa::path(
     get, path = "/workers/backups", tag = "jobs",
     responses((status = 200, body = Backups), (status = 401, body = ErrorBody)),
@@ -130,11 +136,11 @@ pub(crate) async fn backups(State(app): State<Arc<App>>) -> Result<axum::Json<Ba
     job_control::backups(&app).await.map(axum::Json)
 }
 
-/// Why a backup is made.
+/// The cause of a backup.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BackupTrigger {
-    /// `manual` or `scheduled`; the latter counts for the schedule.
+    /// `manual` (default) or `scheduled`; the schedule counts only the latter.
     #[serde(default)]
     trigger: Option<String>,
 }
@@ -157,7 +163,7 @@ pub(crate) async fn create_backup(
     Ok((StatusCode::ACCEPTED, axum::Json(job)))
 }
 
-/// Cancels a backup that is being made.
+/// Cancels a backup in progress.
 #[utoipa::path(
     delete, path = "/workers/backups/{id}", tag = "jobs", params(("id" = String, Path)),
     responses(

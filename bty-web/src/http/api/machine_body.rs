@@ -1,4 +1,4 @@
-//! A machine as the API shows it.
+//! A machine in the API.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,45 +8,45 @@ use crate::domain::machine::save::Binding;
 use crate::domain::machine::{Cycle, Machine};
 use crate::domain::time::Time;
 
-/// A machine as operators see it.
+/// A machine.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct MachineBody {
     /// MAC address.
     #[schema(value_type = String)]
     pub mac: Mac,
-    /// How it is bound.
+    /// Its assignment.
     #[serde(flatten)]
     pub binding: Binding,
-    /// When it first contacted the server; null when an operator has added it.
+    /// When it first contacted the server; null if an operator added it.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub discovered_at: Option<Time>,
     /// When it last contacted the server.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_seen_at: Option<Time>,
-    /// The address that it had then.
+    /// Its address at that time.
     pub last_seen_ip: Option<String>,
-    /// When an image was last flashed and proven.
+    /// When an image was last flashed and verified.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_flashed_at: Option<Time>,
-    /// Reference of the image that was flashed last.
+    /// Reference of the most recently flashed image.
     pub last_flashed_ref: Option<String>,
-    /// Digest of the image that was flashed last.
+    /// SHA-256 of the most recently flashed image.
     pub last_flashed_sha256: Option<String>,
-    /// Its disks as it posted them.
+    /// Its disks as posted in its last inventory.
     #[schema(value_type = Option<Vec<Object>>)]
     pub known_disks: Option<Value>,
-    /// When it posted its disks.
+    /// When it posted its last inventory.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub known_disks_at: Option<Time>,
-    /// Facts of its hardware that plans decide by.
+    /// Facts about its hardware that plans can read.
     #[schema(value_type = Option<Object>)]
     pub hardware: Value,
-    /// Its state, in words for people.
+    /// Its state in words.
     pub boot_state: String,
-    /// State that its plan keeps between boots.
+    /// State that its plan keeps between boots: a JSON object.
     #[schema(value_type = Object)]
     pub state: Value,
-    /// The open boot cycle, or the last one; without its token.
+    /// The open boot cycle, or the most recent one, without its token.
     #[schema(value_type = Option<Object>)]
     pub cycle: Option<CycleBody>,
     /// When it was added.
@@ -57,7 +57,7 @@ pub(crate) struct MachineBody {
     pub updated_at: Time,
 }
 
-/// A boot cycle as operators see it: without its token, which only the machine knows.
+/// A boot cycle without its token, which only the machine may know.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct CycleBody {
     opened_at: Time,

@@ -1,4 +1,4 @@
-//! The list of machines, streamed: its memory does not depend on their number.
+//! The list of machines, streamed so that memory use does not depend on their number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,14 +17,14 @@ use crate::domain::machine::Machine;
 use crate::services::app::App;
 use crate::services::machine_reads;
 
-/// Selects machines; by default all.
+/// Selects machines; all by default.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct MachineQuery {
-    /// Text in MAC address, label, plan, image reference or IP address.
+    /// Text in the MAC address, a label, the plan, the image reference or the IP address.
     q: Option<String>,
-    /// A label that they have.
+    /// A label of the machines.
     label: Option<String>,
-    /// The plan that they are bound to.
+    /// The plan of the machines.
     plan: Option<String>,
 }
 
@@ -44,26 +44,26 @@ impl MachineQuery {
     }
 }
 
-/// The list is sent in chunks of about this many bytes.
+/// Approximate size of the chunks in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Room beyond [`CHUNK_BYTES`] for the machine that fills a chunk.
+/// Space beyond [`CHUNK_BYTES`] for the machine that fills a chunk.
 const MACHINE_BYTES: usize = 4096;
 
-/// Chunks that wait for a slow client.
+/// Maximum number of chunks buffered for a slow client.
 const CHUNKS_WAITING: usize = 2;
 
-/// A client that takes nothing for so long has gone. Until then the database keeps the state that
-/// the list is read from.
+/// Time after which a client that receives nothing is disconnected. Until then, the list's read
+/// transaction stays open.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Machines that match `query`, as a JSON array sorted by MAC address.
+/// Streams the machines that match `query` as a JSON array sorted by MAC address.
 pub(super) async fn stream(app: Arc<App>, query: MachineQuery) -> Response {
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     let is_complete = Arc::new(AtomicBool::new(false));
     let written = Arc::clone(&is_complete);
-    // a slow client holds a thread: only so many lists are sent at a time. The semaphore is never
-    // closed
+    // a slow client occupies a thread, so the number of concurrent lists is limited; the semaphore
+    // is never closed
     let permit = app.lists.clone().acquire_owned().await.ok();
     drop(blocking(move || {
         let _permit = permit;
@@ -72,7 +72,8 @@ pub(super) async fn stream(app: Arc<App>, query: MachineQuery) -> Response {
             Err(error) => tracing::warn!(%error, "a list of machines ended early"),
         }
     }));
-    // a list that ends early breaks the connection, so that the client does not take it for whole
+    // a list that ends early breaks the connection, so that the client does not consider it
+    // complete
     let chunks = futures_util::stream::unfold(
         (receiver, is_complete),
         async |(mut receiver, is_complete)| {
@@ -109,7 +110,7 @@ fn write_list(app: &App, query: &MachineQuery, sender: &mpsc::Sender<Bytes>) -> 
     send(sender, chunk.into())
 }
 
-/// Sends a chunk. Fails when the client has gone, or takes nothing for [`SEND_TIMEOUT`].
+/// Sends a chunk. Fails if the client has disconnected, or receives nothing for [`SEND_TIMEOUT`].
 fn send(sender: &mpsc::Sender<Bytes>, chunk: Bytes) -> Result<()> {
     let begun = Instant::now();
     let mut waiting = chunk;

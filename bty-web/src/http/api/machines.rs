@@ -1,4 +1,4 @@
-//! Machines, for operators.
+//! Machines: list, read, assign, delete.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::services::app::App;
 use crate::services::machine_edits::{self, MachineChanges};
 use crate::services::machine_reads;
 
-/// Machines, sorted by MAC address.
+/// Lists machines, sorted by MAC address.
 #[utoipa::path(
     get, path = "/machines", tag = "machines",
     params(
@@ -38,7 +38,7 @@ pub(crate) async fn list(
     machine_list::stream(app, query).await
 }
 
-/// One machine.
+/// Returns a machine.
 #[utoipa::path(
     get, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
     responses(
@@ -54,9 +54,11 @@ pub(crate) async fn get(
     Ok(axum::Json(MachineBody::from(&machine)))
 }
 
-/// Binds a machine: all fields, those that are left out get their defaults. An unknown machine is
-/// added. Saving orders again, also when nothing has changed; a change of labels, drive or kernel
-/// arguments alone does not.
+/// Assigns plan, image, disk and parameters to a machine.
+///
+/// Omitted fields get their defaults. An unknown machine is added. A request is a new order even if
+/// it changes nothing, but not if it changes only labels, drive, kernel arguments or the version of
+/// the live environment.
 #[utoipa::path(
     put, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
     request_body = Binding,
@@ -76,7 +78,9 @@ pub(crate) async fn put(
     Ok(axum::Json(MachineBody::from(&machine)))
 }
 
-/// Changes the given fields of a known machine. A request that changes nothing orders nothing.
+/// Changes the given fields of a known machine.
+///
+/// A request that changes nothing is not a new order.
 #[utoipa::path(
     patch, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
     request_body = MachineChanges,
@@ -96,7 +100,9 @@ pub(crate) async fn patch(
     Ok(axum::Json(MachineBody::from(&machine)))
 }
 
-/// Deletes a machine. When it boots from the network again, it is a new machine.
+/// Deletes a machine.
+///
+/// If it boots from the network again, the server treats it as a new machine.
 #[utoipa::path(
     delete, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
     responses(
@@ -113,7 +119,7 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The hardware of a machine as it posted it.
+/// Returns the hardware of a machine as posted in its last inventory.
 #[utoipa::path(
     get, path = "/machines/{mac}/lshw.json", tag = "machines", params(("mac" = String, Path)),
     responses(
@@ -130,7 +136,7 @@ pub(crate) async fn lshw(
     Ok(attachment(&format!("{}-lshw.json", mac.hyphens()), lshw))
 }
 
-/// The disks of a machine as it posted them.
+/// Returns the disks of a machine as posted in its last inventory.
 #[utoipa::path(
     get, path = "/machines/{mac}/disks.json", tag = "machines", params(("mac" = String, Path)),
     responses(

@@ -17,7 +17,7 @@ use crate::services::app::App;
 use crate::services::plan_edits::{self, PlanCheck, PlanScript, Revision};
 use crate::services::plan_simulation::{self, FleetReport, Scenario, SimulationRequest};
 
-/// All plans, bundled ones first.
+/// Lists all plans, bundled ones first.
 #[utoipa::path(
     get, path = "/plans", tag = "plans",
     responses((status = 200, body = Vec<Summary>), (status = 401, body = ErrorBody)),
@@ -31,7 +31,7 @@ pub(crate) struct RevisionQuery {
     revision: Option<i64>,
 }
 
-/// A plan with its source, at the given revision or at the newest one.
+/// Returns a plan with its source, at the given revision or at the newest one.
 #[utoipa::path(
     get, path = "/plans/{name}", tag = "plans",
     params(("name" = String, Path), ("revision" = Option<i64>, Query)),
@@ -48,7 +48,9 @@ pub(crate) async fn get(
     plan_edits::get(&app, &name, query.revision).await.map(axum::Json)
 }
 
-/// The revisions of a plan, the newest first; also of a deleted one.
+/// Lists the revisions of a plan, newest first.
+///
+/// The revisions of a deleted plan remain available.
 #[utoipa::path(
     get, path = "/plans/{name}/revisions", tag = "plans", params(("name" = String, Path)),
     responses(
@@ -69,7 +71,7 @@ pub(crate) struct DiffQuery {
     to: i64,
 }
 
-/// What has changed between two revisions, as a unified diff.
+/// Returns the differences between two revisions as a unified diff.
 #[utoipa::path(
     get, path = "/plans/{name}/diff", tag = "plans",
     params(("name" = String, Path), ("from" = i64, Query), ("to" = i64, Query)),
@@ -100,7 +102,9 @@ pub(crate) async fn check(Json(script): Json<PlanScript>) -> Result<axum::Json<P
     plan_edits::check(script.source).await.map(axum::Json)
 }
 
-/// Saves a plan as a new revision. A script with problems is refused, with all of them.
+/// Saves a script as the newest revision of a plan.
+///
+/// If the script has problems, the server refuses it and reports all of them.
 #[utoipa::path(
     put, path = "/plans/{name}", tag = "plans", params(("name" = String, Path)),
     request_body = PlanScript,
@@ -120,7 +124,7 @@ pub(crate) async fn put(
     plan_edits::put(&app, &who, &principal, &name, script).await.map(axum::Json)
 }
 
-/// The revision to go back to.
+/// The revision to restore.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RollBack {
@@ -148,7 +152,9 @@ pub(crate) async fn roll_back(
     plan_edits::roll_back(&app, &who, &principal, &name, body.revision).await.map(axum::Json)
 }
 
-/// Deletes a plan that no machine is bound to. Its revisions stay.
+/// Deletes a plan that is assigned to no machine.
+///
+/// Its revisions remain.
 #[utoipa::path(
     delete, path = "/plans/{name}", tag = "plans", params(("name" = String, Path)),
     responses(
@@ -165,8 +171,9 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What a machine would do at its next network boots, if each of them ended as it should. Changes
-/// nothing. A `source` needs the scope `plans`.
+/// Simulates the next network boots of a machine, assuming that all of them succeed.
+///
+/// Changes nothing. A `source` requires the scope `plans`.
 #[utoipa::path(
     post, path = "/machines/{mac}/simulate", tag = "plans", params(("mac" = String, Path)),
     request_body = Scenario,
@@ -190,8 +197,9 @@ pub(crate) async fn simulate_machine(
     steps.await.map(axum::Json)
 }
 
-/// What would change for every machine with another plan or another catalog. Changes nothing. A
-/// `source` needs the scope `plans`.
+/// Simulates what would change for every machine with another plan or another catalog.
+///
+/// Changes nothing. A `source` requires the scope `plans`.
 #[utoipa::path(
     post, path = "/simulate", tag = "plans", request_body = Scenario,
     responses(

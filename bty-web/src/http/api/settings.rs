@@ -12,7 +12,7 @@ use crate::http::extract::Json;
 use crate::services::app::App;
 use crate::services::settings::{self, Setting};
 
-/// All settings, with their defaults.
+/// Lists all settings with their values and defaults.
 #[utoipa::path(
     get, path = "/settings", tag = "settings",
     responses((status = 200, body = Vec<Setting>), (status = 401, body = ErrorBody)),
@@ -21,7 +21,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>) -> axum::Json<Vec<Setting>>
     axum::Json(settings::list(&app))
 }
 
-/// Changes the given settings: all of them, or none when any is invalid.
+/// Changes the given settings: all of them, or none if any is invalid.
 #[utoipa::path(
     put, path = "/settings", tag = "settings", request_body = Object,
     responses(

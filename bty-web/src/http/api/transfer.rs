@@ -13,10 +13,10 @@ use crate::services::app::App;
 use crate::services::state_transfer;
 use crate::services::transfer::{Bundle, Summary};
 
-/// Size limit of an export that is imported.
+/// Maximum size of an imported export in bytes.
 pub(crate) const BUNDLE_BYTES_MAX: usize = 1 << 30;
 
-/// Everything but the audit log, sessions and tokens.
+/// Exports everything but the audit log, sessions and tokens.
 #[utoipa::path(
     get, path = "/export", tag = "transfer",
     responses((status = 200, body = Bundle), (status = 401, body = ErrorBody)),
@@ -31,8 +31,10 @@ pub(crate) struct ImportQuery {
     armed: bool,
 }
 
-/// Imports an export, or a bundle of the reference. Machines whose plans write to disks boot their
-/// disks until they are saved, unless `armed=true`.
+/// Imports an export, or a bundle of the reference.
+///
+/// Machines whose plans may write to disks are put on hold, unless `armed=true`: they boot their
+/// disks until an operator saves them.
 #[utoipa::path(
     post, path = "/import", tag = "transfer", params(("armed" = Option<bool>, Query)),
     request_body = Object,

@@ -1,4 +1,4 @@
-//! Files of the live environment, and what else machines fetch while they boot.
+//! The files of the live environment, and other files that machines download while they boot.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use crate::services::app::App;
 use crate::services::{boot_cycles, netboot};
 use crate::tftp::AUTOEXEC;
 
-/// Limits of what is still read of an upload that has failed.
+/// How long the server keeps reading an upload that has failed.
 const DRAIN: Duration = Duration::from_secs(5);
 const DRAIN_BYTES_MAX: u64 = 256 << 20;
 
 const NAME_BYTES_MAX: usize = 255;
 
-/// Refuses names that lead to another directory, and hidden ones.
+/// Refuses names that lead to another directory, and hidden files.
 fn file_name(name: &str) -> Result<&str> {
     let is_plain = !name.is_empty()
         && name.len() <= NAME_BYTES_MAX
@@ -49,8 +49,10 @@ pub(crate) struct BootQuery {
     cycle: Option<String>,
 }
 
-/// A boot file; `autoexec.ipxe` is generated. HEAD, `Range` and conditional requests work. With
-/// `mac` and `cycle` the server records that this machine is booting.
+/// Returns a boot file; `autoexec.ipxe` is generated.
+///
+/// HEAD, `Range` and conditional requests are supported. With `mac` and `cycle`, the server records
+/// that this machine is booting.
 #[utoipa::path(
     get, path = "/boot/{name}", tag = "boot",
     params(
@@ -103,7 +105,7 @@ async fn record_fetch(
     }
 }
 
-/// A file that was uploaded.
+/// An uploaded file.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Uploaded {
     name: String,
@@ -111,7 +113,9 @@ pub(crate) struct Uploaded {
     path: String,
 }
 
-/// Uploads a boot file. It replaces an earlier one only when all of it has arrived.
+/// Uploads a boot file.
+///
+/// It replaces an existing file only once it is complete.
 #[utoipa::path(
     put, path = "/boot/{name}", tag = "boot", params(("name" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
@@ -170,7 +174,7 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
     let mut file = tokio::fs::File::create(path).await.map_err(unwritten)?;
     let mut limited = tokio::io::AsyncReadExt::take(&mut body, limit.saturating_add(1));
     let copied = tokio::io::copy_buf(&mut limited, &mut file).await;
-    // only errors of the file come from the operating system; those of the body are made here
+    // the operating system reports only errors of the file; errors of the body are created here
     let bytes = match copied {
         Ok(bytes) => bytes,
         Err(e) if e.raw_os_error().is_some() => {
@@ -187,8 +191,8 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
     Ok(bytes)
 }
 
-/// Reads what the client still sends. If the server closed the connection before, the client would
-/// see a reset instead of the response.
+/// Reads the rest of the client's request. If the server closed the connection earlier, the client
+/// would see a reset instead of the response.
 async fn drain(body: &mut (impl tokio::io::AsyncRead + Unpin)) {
     let mut rest = tokio::io::AsyncReadExt::take(body, DRAIN_BYTES_MAX);
     let _ = tokio::time::timeout(DRAIN, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
@@ -199,7 +203,7 @@ struct Partial(PathBuf);
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // a finished upload was renamed: then there is nothing to remove
+        // a finished upload was renamed, so there is nothing to remove
         let _ = std::fs::remove_file(&self.0);
     }
 }

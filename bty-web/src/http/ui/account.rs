@@ -1,4 +1,4 @@
-//! The admin's account: password, sessions, tokens of programs.
+//! The admin's account: password, sessions, and tokens of programs.
 
 use std::sync::Arc;
 
@@ -20,16 +20,16 @@ use crate::services::auth::Scope;
 #[template(path = "account.html")]
 struct Account {
     frame: Frame,
-    /// Where the password is configured.
+    /// Where the password is set.
     password_origin: String,
     sessions: Vec<OpenSession>,
-    /// Digest of the token of this session; empty without a session.
+    /// Digest of the current session's token; empty without a session.
     own_token_sha256: String,
     tokens: Vec<ApiToken>,
     scopes: [Scope; 5],
 }
 
-/// Shows the account.
+/// Shows the account page.
 pub async fn page(
     State(app): State<Arc<App>>,
     principal: Principal,

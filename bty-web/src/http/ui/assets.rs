@@ -1,5 +1,5 @@
-//! The style sheet, the scripts and the icon. They are part of the program: pages load nothing from
-//! other servers.
+//! The style sheet, the scripts and the icon. They are compiled into the program: pages load
+//! nothing from other servers.
 
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// Name, media type and text.
+/// Name, media type and content.
 const TEXTS: [(&str, &str, &str); 5] = [
     ("bty.svg", "image/svg+xml", include_str!("../../../static/bty.svg")),
     ("bty.css", "text/css; charset=utf-8", include_str!("../../../static/bty.css")),
@@ -47,8 +47,8 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     TEXTS.into_iter().map(asset).collect()
 });
 
-/// Serves an asset. Pages link it with the version of the program, so that browsers cache it until
-/// an upgrade. Only assets are compressed: compressing pages would leak their CSRF tokens (BREACH).
+/// Serves an asset. Pages link to it with the program's version, so browsers cache it until an
+/// upgrade. Only assets are compressed: compressed pages would leak their CSRF tokens (BREACH).
 pub async fn get(Path(name): Path<String>, headers: HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
         return StatusCode::NOT_FOUND.into_response();

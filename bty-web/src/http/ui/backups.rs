@@ -1,4 +1,4 @@
-//! Backups: those on the disk, the jobs that make them, and their schedule.
+//! Backups: the completed ones, the jobs that create them, and their schedule.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ struct Page {
     last: Option<Time>,
 }
 
-/// Shows backups and schedule.
+/// Shows backups and their schedule.
 pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response> {
     let state = job_control::backups(&app).await?;
     let settings = &app.snapshot().settings;
@@ -46,7 +46,7 @@ pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response>
     })
 }
 
-/// Downloads the export in a backup.
+/// Downloads the export of a backup.
 pub async fn download(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -102,7 +102,7 @@ fn status_word(status: &Status) -> String {
     format!("{status:?}").to_lowercase()
 }
 
-/// When a backup was made: its name says so.
+/// Returns when a backup was made, which its name states.
 fn made_at(backup: &OnDisk) -> Option<Time> {
     let text = backup.id.get(..20)?;
     let (date, clock) = text.split_once('T')?;

@@ -24,7 +24,7 @@ struct CachePage {
     used: String,
     max: Option<String>,
     is_curated: bool,
-    /// Number of objects; only the last used ones are in `objects`.
+    /// Number of all objects; `objects` contains only the most recently used ones.
     total: usize,
     objects: Vec<ObjectRow>,
     fills: Vec<FillRow>,

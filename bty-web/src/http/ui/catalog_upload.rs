@@ -1,4 +1,4 @@
-//! The upload of a catalog, by a form or by a program.
+//! Uploads of catalogs, by a form or by a program.
 
 use std::sync::Arc;
 
@@ -19,8 +19,9 @@ use crate::services::app::App;
 use crate::services::catalog::Imported;
 use crate::services::image_catalog;
 
-/// Imports a catalog that is uploaded as `file`. A client that accepts HTML is redirected to the
-/// page of images; others get the summary as JSON.
+/// Imports a catalog uploaded in the field `file`.
+///
+/// A client that accepts HTML is redirected to the images page; others get the summary as JSON.
 #[utoipa::path(
     post, path = "/ui/catalog/upload", tag = "catalog",
     request_body(content = Vec<u8>, content_type = "multipart/form-data"),

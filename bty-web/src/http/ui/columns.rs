@@ -1,40 +1,40 @@
-//! Heads of tables that can be sorted: `sort=KEY` in the address, `sort=-KEY` for descending order.
+//! Headings of sortable tables: `sort=KEY` in the URL, `sort=-KEY` for descending order.
 
-/// The head of a column, as a link that sorts by it.
+/// The heading of a column, as a link that sorts by it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Column {
     /// Title of the column.
     pub name: &'static str,
-    /// The address of the list sorted by this column; in the other order when it is sorted already.
+    /// URL of the list sorted by this column; if it is already sorted by it, in the opposite order.
     pub path: String,
-    /// `ascending`, `descending`, or empty when the list is sorted by another column.
+    /// `ascending`, `descending`, or empty if the list is sorted by another column.
     pub order: &'static str,
 }
 
-/// A column that can be sorted.
+/// A sortable column.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
     /// Title of the column.
     pub name: &'static str,
-    /// Its key in addresses.
+    /// Its key in URLs.
     pub key: &'static str,
-    /// True when the first click sorts in descending order: the newest, the largest first.
+    /// True if the first click sorts in descending order: newest or largest first.
     pub is_descending_first: bool,
 }
 
-/// A column whose first click sorts in ascending order.
+/// Creates a column whose first click sorts in ascending order.
 #[must_use]
 pub const fn ascending(name: &'static str, key: &'static str) -> Head {
     Head { name, key, is_descending_first: false }
 }
 
-/// A column whose first click sorts in descending order.
+/// Creates a column whose first click sorts in descending order.
 #[must_use]
 pub const fn descending(name: &'static str, key: &'static str) -> Head {
     Head { name, key, is_descending_first: true }
 }
 
-/// The heads of a list that is sorted by `sort`; when that is empty, by the first column.
+/// Returns the headings of a list sorted by `sort`, or by the first column if it is empty.
 #[must_use]
 pub fn columns(heads: &[Head], sort: &str, path: impl Fn(&str) -> String) -> Vec<Column> {
     let now = if sort.is_empty() { heads.first().map_or("", |head| head.key) } else { sort };
@@ -51,7 +51,7 @@ pub fn columns(heads: &[Head], sort: &str, path: impl Fn(&str) -> String) -> Vec
     heads.iter().map(column).collect()
 }
 
-/// The key in a `sort` parameter, and whether the order is descending.
+/// Returns the key in a `sort` parameter, and whether the order is descending.
 #[must_use]
 pub fn parse_sort(sort: &str) -> (&str, bool) {
     match sort.strip_prefix('-') {

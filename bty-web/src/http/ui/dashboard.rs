@@ -1,4 +1,4 @@
-//! The fleet at a glance.
+//! The dashboard: an overview of the fleet.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ struct Dashboard {
     fleet: String,
     curve: String,
     busy: Vec<BusyMachine>,
-    /// Number of all working machines; only the first ones are in `busy`.
+    /// Number of all working machines; `busy` contains only the first ones.
     busy_total: usize,
     images: usize,
-    /// The steps of a newcomer; empty once a machine was flashed.
+    /// First steps for new users; empty once any machine has been flashed.
     first_steps: Vec<FirstStep>,
     health: Vec<Check>,
     events: Vec<Event>,
@@ -65,7 +65,7 @@ struct FirstStep {
 
 /// A line of the health card.
 struct Check {
-    /// `None` for a fact that is neither good nor bad.
+    /// `None` for information that is neither good nor bad.
     is_well: Option<bool>,
     what: &'static str,
     detail: String,
@@ -215,7 +215,7 @@ fn health(app: &App, who: &ClientContext, frame: &Frame, images: usize) -> Vec<C
     ]
 }
 
-/// True when the directory is on another file system than the root.
+/// True if the directory is on a different file system than the root.
 fn is_apart(dir: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();

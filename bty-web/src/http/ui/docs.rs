@@ -1,4 +1,4 @@
-//! The OpenAPI document as a page.
+//! The API viewer: the OpenAPI document as a page.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ struct Parameter {
     about: String,
 }
 
-/// The OpenAPI document as a page.
+/// Shows the OpenAPI document as a page.
 #[utoipa::path(
     get, path = "/docs/api", tag = "server",
     responses((status = 200, content_type = "text/html", body = String)),
@@ -88,14 +88,14 @@ fn operations(document: &Value) -> Vec<Operation> {
     operations
 }
 
-/// Names and JSON of all schemas.
+/// Returns the names and JSON of all schemas.
 fn schemas(document: &Value) -> Vec<(String, String)> {
     let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     schemas.map(|(name, schema)| (name.clone(), pretty(schema))).collect()
 }
 
-/// Media types, each with the name of its schema.
+/// Returns the media types, each with the name of its schema.
 fn contents(content: &Value) -> String {
     let one = |(media, value): (&String, &Value)| {
         let schema = &value["schema"];

@@ -21,7 +21,7 @@ struct ErrorPage {
     error: Error,
 }
 
-/// Replaces the JSON body of an error by a page.
+/// Replaces the JSON body of an error with a page.
 pub async fn errors_as_pages(
     State(app): State<Arc<App>>,
     request: Request,
@@ -43,7 +43,7 @@ pub async fn errors_as_pages(
     Response::from_parts(parts, page.into())
 }
 
-/// An error as a page for a browser that is not logged in: it shows nothing of the state.
+/// Shows an error page to a browser without a session. The page reveals nothing of the state.
 pub fn public_error_page(app: &App, error: Error) -> Response {
     let status = error.kind.status();
     let title = status.canonical_reason().unwrap_or("Error");

@@ -22,7 +22,7 @@ use crate::services::undo::Undo;
 
 const EVENTS_PER_PAGE: usize = 50;
 
-/// Events that a form may change at once.
+/// Maximum number of events that a form may change at once.
 const IDS_MAX: usize = 1000;
 
 /// The query of the page.
@@ -30,7 +30,7 @@ const IDS_MAX: usize = 1000;
 #[serde(default)]
 pub struct EventFilter {
     q: String,
-    /// Shows events older than this one.
+    /// Show only events older than this one.
     before: Option<i64>,
 }
 
@@ -54,13 +54,13 @@ struct Events {
     filter: EventFilter,
     here: String,
     events: Vec<Event>,
-    /// The page with older events.
+    /// URL of the page with older events.
     older: Option<String>,
-    /// The search ended here, before the end of the log, with fewer events than a page has.
+    /// Set if the search reached its limit before the end of the log, and before the page was full.
     searched_to: Option<Time>,
 }
 
-/// Shows events, the newest first.
+/// Shows events, newest first.
 pub async fn page(
     State(app): State<Arc<App>>,
     frame: Frame,
@@ -79,7 +79,7 @@ pub async fn page(
     })
 }
 
-/// Acknowledges events, or takes that back.
+/// Acknowledges events, or revokes their acknowledgement.
 pub async fn submit(State(app): State<Arc<App>>, notices: Notices, fields: Fields) -> Response {
     let back = fields.back("/ui/events").to_owned();
     notices.redirect(&back, acknowledge(&app, &fields).await)

@@ -1,4 +1,4 @@
-//! The fields of a form.
+//! Form fields.
 
 use std::sync::Arc;
 
@@ -14,46 +14,46 @@ use crate::services::app::App;
 /// The error for a form without the CSRF token of the session.
 pub const CSRF_MISMATCH: &str = "the form is not from this session: load the page again";
 
-/// The fields of a form that was sent with the CSRF token of its session.
+/// The fields of a form, which was sent with the CSRF token of its session.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// The trimmed text of a field; empty when it is missing.
+    /// Returns the trimmed text of a field; empty if the field is missing.
     #[must_use]
     pub fn text(&self, name: &str) -> &str {
         self.raw(name).trim()
     }
 
-    /// The text of a field as it was sent; empty when it is missing.
+    /// Returns the text of a field as it was sent; empty if the field is missing.
     #[must_use]
     pub fn raw(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
-    /// The trimmed text of a field; `None` when it is empty or missing.
+    /// Returns the trimmed text of a field; `None` if it is empty or missing.
     #[must_use]
     pub fn optional(&self, name: &str) -> Option<String> {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
-    /// True when the box is checked, or the button was pressed.
+    /// True if the box is checked, or the button was pressed.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(known, _)| known == name)
     }
 
-    /// All values of a field.
+    /// Returns all values of a field.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// All fields, by name and value.
+    /// Returns the names and values of all fields.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The page of this server in the field `back`; `default` when it is anything else.
+    /// Returns the path in the field `back` if it is a page of this server, otherwise `default`.
     #[must_use]
     pub fn back<'a>(&'a self, default: &'a str) -> &'a str {
         let back = self.text("back");

@@ -1,4 +1,5 @@
-//! What every page has: navigation, the notice of a form, times in the operator's zone.
+//! The common parts of all pages: navigation, the notice of a form, times in the operator's time
+//! zone.
 
 use std::sync::Arc;
 
@@ -13,42 +14,43 @@ use crate::services::access::Principal;
 use crate::services::app::App;
 use crate::services::event_log;
 
-/// What every page has around its content. Handlers of guarded pages extract it from the request.
+/// The common parts of a page, around its content. Handlers of guarded pages extract it from the
+/// request.
 pub struct Frame {
-    /// Who looks at the page; `None` without a log-in.
+    /// The viewer of the page; `None` without a login.
     pub principal: Option<Principal>,
     /// The CSRF token that forms send back.
     pub csrf: String,
-    /// True when no password is set: everybody is the admin.
+    /// True if no password is set, so that everybody has the admin's rights.
     pub is_open: bool,
-    /// True for a page that only a principal may see.
+    /// True for a page that only principals may see.
     pub is_inside: bool,
-    /// The path below which browsers reach the server, without a slash at the end. Links begin with
-    /// it.
+    /// Path prefix of the server as seen by browsers, without a trailing slash. All links begin
+    /// with it.
     pub root: String,
-    /// The path of the start page.
+    /// Path of the start page.
     pub home: &'static str,
-    /// The navigation: names and paths.
+    /// The entries of the navigation: names and paths.
     pub nav: Vec<(&'static str, &'static str)>,
-    /// The path of this page.
+    /// Path of this page.
     pub path: String,
     /// The result of a form, with its id.
     pub notice: Option<(String, Arc<Notice>)>,
     /// Number of unacknowledged failures.
     pub failures: i64,
-    /// Why the state cannot be changed at present.
+    /// Why the state cannot be changed at present; `None` if it can.
     pub shortage: Option<String>,
     /// Number of the newest event.
     pub newest: i64,
     /// Number of running jobs.
     pub jobs: usize,
-    /// The time for everything that is relative to now.
+    /// The time that relative times on the page refer to.
     pub now: Time,
     zone: TimeZone,
 }
 
 impl Frame {
-    /// The frame of the page at `path`.
+    /// Creates the frame of the page at `path`.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
@@ -74,7 +76,7 @@ impl Frame {
         })
     }
 
-    /// The frame for a browser that is not logged in: it shows nothing of the state.
+    /// Creates the frame for a browser without a session. It reveals nothing of the state.
     #[must_use]
     pub fn outside(app: &App) -> Self {
         Self {
@@ -96,25 +98,25 @@ impl Frame {
         }
     }
 
-    /// The frame of a page that needs no log-in, with navigation.
+    /// Creates the frame, with navigation, of a page that needs no login.
     #[must_use]
     pub fn public(app: &App, path: &str) -> Self {
         Self { nav: nav(app), path: path.to_owned(), is_open: false, ..Self::outside(app) }
     }
 
-    /// The version of the program.
+    /// Returns the version of the program.
     #[must_use]
     pub fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
 
-    /// True when this page is `path`, or is below it.
+    /// True if this page is at `path` or below it.
     #[must_use]
     pub fn is_at(&self, path: &str) -> bool {
         self.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// A time in the operator's zone.
+    /// Formats a time in the operator's time zone.
     #[must_use]
     pub fn text(&self, time: Time) -> String {
         time.timestamp()
@@ -123,14 +125,16 @@ impl Frame {
             .to_string()
     }
 
-    /// A time as an element: in the operator's zone, and in UTC on hover; `never` without a time.
+    /// Formats a time as an HTML element: in the operator's time zone, and in UTC on hover; `never`
+    /// without a time.
     #[must_use]
     pub fn time(&self, time: impl OptionalTime) -> String {
         let Some(time) = time.time() else { return "<span class=\"none\">never</span>".into() };
         format!("<time datetime=\"{time}\" title=\"{time}\">{}</time>", self.text(time))
     }
 
-    /// A time as an element: how long ago, such as `3 h ago`, and the exact time on hover.
+    /// Formats a time as an HTML element: relative, such as `3 h ago`, with the exact time on
+    /// hover.
     #[must_use]
     pub fn ago(&self, time: impl OptionalTime) -> String {
         let Some(time) = time.time() else { return "<span class=\"none\">never</span>".into() };
@@ -145,9 +149,9 @@ impl Frame {
     }
 }
 
-/// A time or none, by value or by reference: templates have all of them.
+/// An optional time, by value or by reference, because templates use all of these.
 pub trait OptionalTime {
-    /// The time, if there is one.
+    /// Returns the time, if there is one.
     fn time(self) -> Option<Time>;
 }
 

@@ -1,4 +1,4 @@
-//! Syntax highlighting of scripts by a simple tokenizer. Text that it does not know stays plain.
+//! Syntax highlighting of scripts with a simple tokenizer. Unrecognized text stays plain.
 
 use super::pictures::escape;
 
@@ -8,7 +8,7 @@ const KEYWORDS: [&str; 26] = [
     "this", "true", "false", "global",
 ];
 
-/// The lines of a script as HTML.
+/// Returns the lines of a script as HTML.
 #[must_use]
 pub fn lines(source: &str) -> Vec<String> {
     let mut marked = MarkedLines { lines: vec![String::new()] };
@@ -26,7 +26,7 @@ struct MarkedLines {
 }
 
 impl MarkedLines {
-    /// Appends a token. One that spans several lines gets a span on each.
+    /// Appends a token. A token that spans several lines gets a span on each of them.
     fn push(&mut self, class: &str, text: &str) {
         for (i, part) in text.split('\n').enumerate() {
             if i > 0 {
@@ -43,7 +43,7 @@ impl MarkedLines {
     }
 }
 
-/// Class, and length in bytes, of the token at the start of `rest`.
+/// Returns the class and the length in bytes of the token at the start of `rest`.
 fn token(rest: &str, first: char) -> (&'static str, usize) {
     if rest.starts_with("//") {
         let class =
@@ -78,7 +78,8 @@ fn string(rest: &str, quote: char) -> usize {
         match c {
             _ if is_escaped => is_escaped = false,
             '\\' if quote != '`' => is_escaped = true,
-            // an unterminated string ends with its line, so that it does not swallow the rest
+            // an unterminated string ends at the end of its line, instead of including the rest of
+            // the script
             '\n' if quote != '`' => return at,
             c if c == quote => return at + c.len_utf8(),
             _ => {}

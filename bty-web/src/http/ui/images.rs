@@ -33,7 +33,7 @@ pub struct ImageFilter {
 }
 
 impl ImageFilter {
-    /// The address of this list, sorted by `sort`.
+    /// Returns the URL of this list, sorted by `sort`.
     fn path(&self, sort: &str) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !self.q.is_empty() {
@@ -51,7 +51,7 @@ impl ImageFilter {
             "sha256" => rows.sort_by(|a, b| a.image.disk_image_sha.cmp(&b.image.disk_image_sha)),
             "machines" => rows.sort_by_key(|row| row.machines),
             "source" => rows.sort_by(|a, b| a.image.src.cmp(&b.image.src)),
-            // the entries are sorted by name
+            // the entries are already sorted by name
             _ => {}
         }
         if is_descending {
@@ -120,7 +120,7 @@ pub async fn page(
     })
 }
 
-/// True when `needle`, in lower case, is anywhere in what the page shows of the image.
+/// True if `needle`, in lower case, occurs in any displayed text of the image.
 fn has(image: &Stored, needle: &str) -> bool {
     let texts = [
         Some(&image.name),
@@ -192,7 +192,7 @@ async fn delete(app: &Arc<App>, who: &ClientContext, src: &str) -> Result<Notice
     })
 }
 
-/// The result of an import.
+/// Returns the notice with the result of an import.
 pub(super) fn import_notice(imported: &Imported) -> Notice {
     let text = format!(
         "{} images were imported, {} updated, {} left as they are.",

@@ -1,5 +1,5 @@
-//! The stream that pages follow. It names the topics that have changed, not the changes: a page
-//! then fetches itself again, and replaces its regions that follow these topics.
+//! The stream that open pages follow. It sends the topics that have changed, not the changes. A
+//! page then reloads itself, and replaces its regions that depend on these topics.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -19,20 +19,20 @@ use crate::services::app::App;
 use crate::services::event_log;
 use crate::services::jobs::Change;
 
-/// Changes within this time are sent in one message.
+/// Time during which changes are collected into one message.
 const GATHER: Duration = Duration::from_millis(400);
 
-/// How often progress of the cache host's fetches is sent.
+/// Interval between progress messages about fetches of the cache host.
 const FILLS: Duration = Duration::from_secs(1);
 
-/// When more topics have changed at once, further machines are only sent as `machines`.
+/// Maximum number of topics per message. Beyond that, further machines are sent only as `machines`.
 const TOPICS_MAX: usize = 50;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Streams topics that have changed: `event: changed`, with their names in the data, separated by
-/// blanks. The first message is `event: hello` with the version and the number of the newest event.
-/// The stream ends with the session that has opened it.
+/// Streams the topics that have changed: `event: changed`, with their names, separated by spaces,
+/// in the data. The first message is `event: hello` with the version and the number of the newest
+/// event. The stream ends when its session ends.
 pub async fn stream(State(app): State<Arc<App>>, principal: Principal) -> Response {
     let listener = Listener {
         events: app.bus.listen(),
@@ -43,8 +43,8 @@ pub async fn stream(State(app): State<Arc<App>>, principal: Principal) -> Respon
         app,
         is_first: true,
     };
-    // an event, not a comment: scripts do not see comments, and could not tell a quiet server from
-    // one that has gone
+    // an event, not a comment: scripts do not see comments, and could not distinguish an idle
+    // server from a lost connection
     let still =
         KeepAlive::new().interval(KEEP_ALIVE).event(Sse::default().event("still").data("."));
     let stream = futures_util::stream::unfold(listener, |mut listener| async move {
@@ -66,13 +66,13 @@ struct Listener {
 }
 
 impl Listener {
-    /// The next message; `None` when the server stops, or the session has ended.
+    /// Returns the next message; `None` if the server is stopping or the session has ended.
     async fn next(&mut self) -> Option<Sse> {
         if std::mem::take(&mut self.is_first) {
             return Some(self.hello().await);
         }
         let mut until: Option<Instant> = None;
-        // progress of a fetch of the cache host is not an event
+        // progress of the cache host's fetches is not recorded as events
         if self.app.cache.as_ref().is_some_and(|cache| !cache.fills().is_empty()) {
             self.add("cache");
             until = Some(Instant::now() + FILLS);
@@ -112,7 +112,8 @@ impl Listener {
         Some(Sse::default().event("changed").data(topics.join(" ")))
     }
 
-    /// Tells a page whether it has missed anything since it was loaded.
+    /// Returns the message from which a page learns whether it has missed changes since it was
+    /// loaded.
     async fn hello(&self) -> Sse {
         let newest = event_log::failures_and_newest(&self.app).await;
         let newest = newest.map_or(0, |(_, newest)| newest);
@@ -143,7 +144,7 @@ impl Listener {
         }
     }
 
-    /// Messages were lost: everything may have changed.
+    /// Handles lost messages: everything may have changed.
     fn add_all(&mut self) {
         self.add("all");
     }

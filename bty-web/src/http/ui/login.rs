@@ -1,4 +1,4 @@
-//! Log-in and log-out.
+//! Login and logout.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::http::guard;
 use crate::services::access::{self, Principal};
 use crate::services::app::App;
 
-/// Shows the form; redirects a browser that is logged in already.
+/// Shows the form. Redirects a browser that is already logged in.
 pub async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response> {
     if app.auth.is_open() || guard::session(&app, &headers).await?.is_some() {
         return Ok(Redirect::to(app.home()).into_response());
@@ -34,13 +34,13 @@ struct Login {
     error: Option<String>,
 }
 
-/// The form that was sent.
+/// The submitted form.
 #[derive(Deserialize)]
 pub struct Password {
     password: String,
 }
 
-/// Opens a session when the password is right.
+/// Opens a session if the password is correct.
 pub async fn log_in(
     State(app): State<Arc<App>>,
     who: ClientContext,
@@ -71,7 +71,7 @@ pub async fn log_in(
     Ok((jar, Redirect::to(app.home())).into_response())
 }
 
-/// The form again, with the time to wait.
+/// Shows the form again, with the time to wait.
 fn throttled(app: &App, error: &Error) -> Result<Response> {
     let mut response =
         render(&Login { frame: Frame::outside(app), error: Some(error.detail.clone()) })?;
@@ -82,7 +82,7 @@ fn throttled(app: &App, error: &Error) -> Result<Response> {
     Ok(response)
 }
 
-/// The path of the session's cookie: other servers on this host must not get it.
+/// Returns the path of the session cookie, so that other servers on this host do not receive it.
 fn cookie_path(app: &App) -> String {
     match app.config.root() {
         root if root.is_empty() => "/".to_owned(),

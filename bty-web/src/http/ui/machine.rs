@@ -1,4 +1,4 @@
-//! One machine: its state and hardware, its binding, its next boots, its history.
+//! One machine: its state and hardware, its assignment, its next boots, its history.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ struct Page {
     mac: Mac,
     hyphens: String,
     machine: Machine,
-    /// True for an unknown machine: saving adds it.
+    /// True for an unknown machine, which saving adds.
     is_new: bool,
     phase: Phase,
     state: String,
@@ -59,11 +59,11 @@ struct Page {
     problem: Option<Error>,
     confirmation: Option<Confirmation>,
     events: Vec<Event>,
-    /// True when the plan writes: then it can be ordered again.
+    /// True if the plan writes to disks, so that the operator can request another flash.
     can_flash: bool,
 }
 
-/// The parts of the page that are drawn anew while the form is edited.
+/// The parts of the page that are updated while the form is edited.
 #[derive(Template)]
 #[template(path = "machine_preview.html")]
 struct Preview {
@@ -72,14 +72,14 @@ struct Preview {
     problem: Option<Error>,
 }
 
-/// What the page shows instead of the saved machine.
+/// Unsaved input that the page shows instead of the saved machine.
 #[derive(Default)]
 struct Draft {
-    /// The binding that was sent.
+    /// The submitted assignment.
     binding: Option<Binding>,
     /// Why it cannot be saved.
     problem: Option<Error>,
-    /// What has to be confirmed before it is saved.
+    /// What must be confirmed before it is saved.
     confirmation: Option<Confirmation>,
 }
 
@@ -106,7 +106,7 @@ async fn show(
     let is_new = machine.is_none();
     let machine = machine.unwrap_or_else(|| Machine::new(mac.clone(), bundled::IPXE_EXIT, who.now));
     let binding = draft.binding.clone().unwrap_or_else(|| Binding::of(&machine));
-    // a known machine without a draft is simulated as it is: a save could change its next boots
+    // simulate a known machine without a draft as it is: a save could change its next boots
     let supposed = draft.binding.or(is_new.then(|| binding.clone()));
     let (steps, problem) = match draft.problem {
         None => split(simulate(app, who, &frame, &mac, supposed).await),
@@ -140,7 +140,8 @@ async fn show(
     Ok(response)
 }
 
-/// The steps of a simulation, or its error: what cannot be saved does nothing.
+/// Splits the result of a simulation into its steps and its error. An assignment that cannot be
+/// saved has no steps.
 fn split(simulated: Result<Vec<Step>>) -> (Vec<Step>, Option<Error>) {
     match simulated {
         Ok(steps) => (steps, None),
@@ -170,8 +171,8 @@ async fn simulate(
     simulate_machine(app, mac.clone(), request, scenario).await
 }
 
-/// Draws the parameters and the next boots anew for a form that is being edited. Without scripts it
-/// is the whole page.
+/// Renders the parameters and the next boots of a form that is being edited. Without scripts,
+/// renders the whole page.
 pub async fn preview(
     State(app): State<Arc<App>>,
     Path(path): Path<String>,
@@ -201,8 +202,8 @@ pub async fn preview(
     render(&Preview { form: form(&snapshot, binding, images, &disks), steps, problem })
 }
 
-/// Saves a binding. One that leads to a write, or whose plan may write at some later time, is saved
-/// only after a confirmation.
+/// Saves an assignment. If it leads to a write, or if its plan may write at some later time,
+/// requires a confirmation first.
 pub async fn save(
     State(app): State<Arc<App>>,
     Path(path): Path<String>,
@@ -246,7 +247,7 @@ pub async fn save(
     }
 }
 
-/// The binding of the machine with the plan that only takes the inventory.
+/// Returns the assignment of the machine, changed to the plan that only takes the inventory.
 async fn inventory_binding(app: &App, mac: &Mac) -> Result<Binding> {
     let mut binding = Binding::of(&machine_reads::get(app, mac).await?);
     binding.boot_mode = bundled::INVENTORY.to_owned();

@@ -1,4 +1,4 @@
-//! The list of machines: thousands of them, sorted, searched, filtered.
+//! The list of machines, which can be sorted, searched and filtered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::http::extract::{Params, parse_mac};
 use crate::services::app::App;
 use crate::services::machine_reads::{self, Brief};
 
-/// Choices of the number of machines on a page.
+/// Choices for the number of machines per page.
 const PER_PAGE: [usize; 3] = [25, 50, 100];
 
 /// The query of the page.
@@ -37,7 +37,7 @@ pub struct MachineFilter {
 }
 
 impl MachineFilter {
-    /// The address of this list with another value of the parameter `name`.
+    /// Returns the URL of this list with another value for the parameter `name`.
     fn path_with(&self, name: &str, value: &str) -> String {
         let now = [
             ("q", &self.q),
@@ -83,7 +83,7 @@ impl MachineFilter {
                 });
             }
             "flashed" => machines.sort_by_key(|m| m.flashed_at),
-            // the machines are sorted by MAC address
+            // the machines are already sorted by MAC address
             _ => {}
         }
         if is_descending {
@@ -92,7 +92,7 @@ impl MachineFilter {
     }
 }
 
-/// True when `needle`, in lower case, is anywhere in what the page shows of the machine.
+/// True if `needle`, in lower case, occurs in any displayed text of the machine.
 fn has(machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
     let is = |text: &str| text.to_lowercase().contains(needle);
     let maybe = |text: &Option<String>| text.as_deref().is_some_and(is);
@@ -110,7 +110,7 @@ fn has(machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
         || is(&machine.status().text())
 }
 
-/// The columns that can be sorted: all but the labels.
+/// The sortable columns: all but the labels.
 const HEADS: [Head; 7] = [
     ascending("MAC", "mac"),
     ascending("Image", "image"),
@@ -130,18 +130,18 @@ struct Machines {
     total: usize,
     /// Number of machines that match the filter.
     found: usize,
-    /// Index of the first one on this page.
+    /// Index of the first machine on this page.
     first: usize,
-    /// Choices of the number per page, and whether it is chosen.
+    /// Choices for the number of machines per page, and whether each is selected.
     per_page: [(usize, bool); 3],
     rows: Vec<Row>,
     columns: Vec<Column>,
-    /// Phases to filter by, and their names.
+    /// Phases to filter by, with their labels.
     phases: [(Phase, &'static str); 5],
     plans: Vec<String>,
-    /// The page before this one.
+    /// URL of the previous page.
     before: Option<String>,
-    /// The page after this one.
+    /// URL of the next page.
     after: Option<String>,
 }
 
@@ -213,7 +213,7 @@ fn row(brief: Brief, names: &HashMap<String, String>) -> Row {
     }
 }
 
-/// Redirects to the page of a machine that may be unknown: saving it there adds it.
+/// Redirects to the page of a machine, which may be unknown: saving it there adds it.
 pub async fn add(notices: Notices, fields: Fields) -> Response {
     match parse_mac(fields.text("mac")) {
         Ok(mac) => Redirect::to(&format!("/ui/machines/{}", mac.hyphens())).into_response(),

@@ -1,5 +1,5 @@
-//! The live environment that machines boot, whether it reaches them, and the options that the DHCP
-//! server needs.
+//! The live environment that machines boot, probes of its delivery, and the options for the DHCP
+//! server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use crate::services::netboot::programs;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NetbootQuery {
-    /// The address by which machines reach the server.
+    /// The base URL at which machines reach the server.
     base: String,
 }
 
@@ -41,16 +41,16 @@ struct Netboot {
     releases: Releases,
     fetches: Vec<Fetch>,
     tag: String,
-    /// Names and addresses that DHCP options can be shown for, and whether they are.
+    /// Names and base URLs for which DHCP options can be shown, and whether each is selected.
     bases: Vec<(String, String, bool)>,
-    /// Versions of the live environment that machines do not boot.
+    /// Installed versions of the live environment other than the default.
     others: Vec<Release>,
     is_loopback: bool,
     values: Vec<Value>,
     snippets: Vec<Snippet>,
 }
 
-/// A fetch of a release.
+/// A download of a release.
 struct Fetch {
     job: Job,
     percent: u64,
@@ -80,7 +80,7 @@ impl Fetch {
     }
 }
 
-/// Shows the files, probes and DHCP options.
+/// Shows the files, the probes and the DHCP options.
 pub async fn page(
     State(app): State<Arc<App>>,
     who: ClientContext,
@@ -123,8 +123,7 @@ pub async fn page(
     render(&page)
 }
 
-/// The addresses by which the server can be reached: the one of this request, and those of its
-/// interfaces.
+/// Returns the base URLs of the server: that of this request, and those of its interfaces.
 fn bases(app: &App, who: &ClientContext) -> Vec<(String, String)> {
     let mut bases = vec![("as in your browser".to_owned(), who.base.clone())];
     bases.extend(
@@ -133,7 +132,8 @@ fn bases(app: &App, who: &ClientContext) -> Vec<(String, String)> {
     bases
 }
 
-/// The addresses of this host that others may reach, with the names of their interfaces.
+/// Returns the addresses of this host that other hosts may reach, with the names of their
+/// interfaces.
 fn interfaces(port: u16) -> Vec<(String, String)> {
     let mut bases = Vec::new();
     for interface in if_addrs::get_if_addrs().unwrap_or_default() {
@@ -148,7 +148,7 @@ fn interfaces(port: u16) -> Vec<(String, String)> {
     bases
 }
 
-/// Results of probes. They take a moment, so the page loads them after it is shown.
+/// Results of probes. They take a moment, so the page loads them after it is displayed.
 #[derive(Template)]
 #[template(path = "netboot_probe.html")]
 struct Probes {
@@ -157,7 +157,8 @@ struct Probes {
     http: Vec<HttpProbe>,
 }
 
-/// A request for a boot program at one of the server's addresses, as UEFI HTTP Boot sends it.
+/// The result of requesting a boot program from one of the server's addresses, as UEFI HTTP Boot
+/// does.
 struct HttpProbe {
     url: String,
     is_well: bool,
@@ -181,11 +182,11 @@ impl HttpProbe {
         Self { url, is_well, detail }
     }
 
-    /// Probes every address of this host that others may reach.
+    /// Probes every address of this host that other hosts may reach.
     async fn all(app: &App) -> Vec<Self> {
         let program = programs(&app.config).into_iter().find(|(name, _)| name.ends_with(".efi"));
         let Some((name, _)) = program else { return Vec::new() };
-        // no proxy is between this host and itself
+        // there is no proxy between this host and itself
         let client = Client::default();
         let bases = interfaces(app.config.listen.port()).into_iter().take(ADDRESSES_MAX);
         let probes = bases.map(|(_, base)| Self::run(&client, format!("{base}/boot/{name}")));

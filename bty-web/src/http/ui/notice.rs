@@ -1,7 +1,7 @@
-//! The result of a form, shown once on the page that the browser is redirected to.
+//! The result of a form, shown on the page to which the browser is redirected.
 //!
-//! A form answers with a redirect, so that reloading the page does not send the form again. The
-//! notice waits in memory meanwhile.
+//! A form responds with a redirect, so that reloading the page does not submit the form again. In
+//! the meantime, the notice is kept in memory.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +15,10 @@ use crate::random::random_token;
 use crate::services::app::App;
 use crate::services::undo::Undo;
 
-/// Notices kept; a further one replaces the oldest.
+/// Maximum number of notices kept. A further one replaces the oldest.
 const NOTICES_MAX: usize = 256;
 
-/// Parameter of a page's address that names the notice to show.
+/// Query parameter that identifies the notice to show.
 const PARAMETER: &str = "told";
 
 /// The result of a form.
@@ -28,22 +28,22 @@ pub struct Notice {
     pub text: String,
     /// True for an error.
     pub is_wrong: bool,
-    /// All problems, for an error that has several.
+    /// All problems of an error.
     pub problems: Vec<Problem>,
-    /// A secret that is shown only now.
+    /// A secret that is shown only once.
     pub secret: Option<String>,
-    /// How the change is undone; `None` when it cannot be.
+    /// The undo of the change; `None` if it cannot be undone.
     pub undo: Option<Undo>,
 }
 
 impl Notice {
-    /// A success.
+    /// Creates the notice of a success.
     #[must_use]
     pub fn success(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
     }
 
-    /// The same with a button that undoes the change.
+    /// Adds a button that undoes the change.
     #[must_use]
     pub fn with_undo(mut self, undo: Undo) -> Self {
         self.undo = Some(undo);
@@ -64,11 +64,11 @@ impl From<Result<Notice>> for Notice {
     }
 }
 
-/// The notices that wait to be shown. Clones share them.
+/// The notices that can be shown. Clones share them.
 #[derive(Clone, Default)]
 pub struct Notices(Arc<Mutex<Kept>>);
 
-/// Notices with the ids by which their pages find them, oldest first.
+/// Notices with their ids, oldest first.
 type Kept = VecDeque<(String, Arc<Notice>)>;
 
 impl Notices {
@@ -83,14 +83,14 @@ impl Notices {
         id
     }
 
-    /// The notice with this id. It stays, because a page may be loaded again.
+    /// Returns the notice with this id. It is kept, because the browser may reload the page.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<Arc<Notice>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().find(|(known, _)| known == id).map(|(_, notice)| Arc::clone(notice))
     }
 
-    /// Removes the notice with this id: a change is undone at most once.
+    /// Removes the notice with this id, so that a change is undone at most once.
     #[must_use]
     pub fn take(&self, id: &str) -> Option<Arc<Notice>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +98,7 @@ impl Notices {
         kept.remove(at).map(|(_, notice)| notice)
     }
 
-    /// The notice that the query of a page names, and its id.
+    /// Returns the notice that the query of a page refers to, and its id.
     pub(super) fn of_query(&self, query: &str) -> Option<(String, Arc<Notice>)> {
         let mut parameters = url::form_urlencoded::parse(query.as_bytes());
         let (_, id) = parameters.find(|(name, _)| name == PARAMETER)?;

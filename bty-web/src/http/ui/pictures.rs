@@ -27,13 +27,13 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// With more machines than this, the tiles are not links.
+/// Maximum number of machines whose tiles are links.
 const LINKED_MAX: usize = 400;
 
 const TILE: usize = 12;
 const STEP: usize = 15;
 
-/// One tile per machine, in the color of its phase.
+/// Draws one tile per machine, in the color of its phase.
 #[must_use]
 pub fn fleet(machines: &[Brief], root: &str) -> String {
     if machines.len() <= LINKED_MAX {
@@ -53,7 +53,7 @@ fn frame(columns: usize, rows: usize, about: &str) -> String {
 fn linked_tiles(machines: &[Brief], root: &str) -> String {
     const COLUMNS: usize = 40;
     let rows = machines.len().div_ceil(COLUMNS);
-    // screen readers skip links inside of an image
+    // screen readers skip links inside an image
     let mut svg = frame(COLUMNS, rows, "")
         .replace("role=\"img\" aria-label=\"\"", "role=\"group\" aria-label=\"Machines\"");
     for (i, machine) in machines.iter().enumerate() {
@@ -72,8 +72,8 @@ fn linked_tiles(machines: &[Brief], root: &str) -> String {
     svg + "</svg>"
 }
 
-/// Tiles of one phase side by side. Each row and phase is one dashed line, so that ten thousand
-/// tiles take a few hundred bytes.
+/// Draws tiles, grouped by phase. Each row of a phase is one dashed line, so that ten thousand
+/// tiles take only a few hundred bytes.
 fn rows_of_tiles(machines: &[Brief]) -> String {
     const COLUMNS: usize = 125;
     let mut svg =
@@ -102,8 +102,8 @@ fn rows_of_tiles(machines: &[Brief]) -> String {
 const DISK_WIDTH: u64 = 600;
 const DISK_HEIGHT: u64 = 30;
 
-/// A disk as a bar. Its length is relative to the largest disk of the machine; its parts are those
-/// of the hardware report.
+/// Draws a disk as a bar. Its length is relative to the machine's largest disk; its parts come from
+/// the hardware report.
 #[must_use]
 pub fn disk(disk: &Value, largest_bytes: u64, parts: &[Part]) -> String {
     let size = disk["size_bytes"].as_u64().unwrap_or_default();
@@ -131,7 +131,7 @@ pub fn disk(disk: &Value, largest_bytes: u64, parts: &[Part]) -> String {
             part_width.saturating_sub(1),
             DISK_HEIGHT - 6
         );
-        // below this width a name would be cut to nothing
+        // below this width, a name would be truncated to nothing
         if part_width > 60 {
             let short: String = part
                 .what
@@ -145,7 +145,7 @@ pub fn disk(disk: &Value, largest_bytes: u64, parts: &[Part]) -> String {
     svg + "</svg>"
 }
 
-/// `part` of `whole` in thousandths.
+/// Returns `part` of `whole` in thousandths.
 fn scale(part: u64, whole: u64) -> u64 {
     u64::try_from(u128::from(part) * 1000 / u128::from(whole)).unwrap_or(1000).min(1000)
 }
@@ -155,15 +155,15 @@ fn scale(part: u64, whole: u64) -> u64 {
 pub struct Part {
     /// Its kind, such as `ext4 volume`.
     pub what: String,
-    /// Its size.
+    /// Its size in bytes.
     pub size_bytes: u64,
 }
 
 const CURVE_WIDTH: u64 = 600;
 const CURVE_HEIGHT: u64 = 120;
 
-/// Bytes per second that all machines have written and read back in the last ten minutes; empty
-/// when there were none.
+/// Draws the bytes per second that all machines have written and read back in the last ten minutes;
+/// empty if there were none.
 #[must_use]
 pub fn curve(steps: &[Step]) -> String {
     let per_s = |bytes: u64| bytes / u64::try_from(STEP_MS / 1000).unwrap_or(1);

@@ -1,4 +1,4 @@
-//! One plan: its source, its revisions, and what has changed between them.
+//! One plan: its source, its revisions, and the changes between them.
 
 use std::sync::Arc;
 
@@ -25,9 +25,9 @@ use crate::services::undo::Undo;
 /// The query of the page.
 #[derive(Deserialize)]
 pub struct PlanQuery {
-    /// The revision to show; by default the newest.
+    /// The revision to show; the newest by default.
     revision: Option<i64>,
-    /// Shows what has changed since this revision.
+    /// Show the changes since this revision.
     since: Option<i64>,
 }
 
@@ -38,11 +38,11 @@ struct Page {
     plan: Plan,
     lines: Vec<String>,
     revisions: Vec<Revision>,
-    /// True when the newest revision is shown.
+    /// True if the newest revision is shown.
     is_newest: bool,
     /// An earlier revision, and the changes since it.
     diff: Option<(i64, Vec<DiffLine>)>,
-    /// Number of machines that are bound to the plan.
+    /// Number of machines assigned to the plan.
     machines: i64,
 }
 
@@ -111,7 +111,7 @@ pub async fn roll_back(
     Ok(notices.redirect(&format!("/ui/plans/{name}"), notice))
 }
 
-/// Deletes a plan that no machine is bound to.
+/// Deletes a plan that is assigned to no machine.
 pub async fn delete(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,

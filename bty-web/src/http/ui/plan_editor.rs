@@ -1,5 +1,5 @@
-//! The editor of plans: checks the script while it is written, and shows what it would change for
-//! the fleet before it is saved.
+//! The plan editor. It checks the script during editing, and shows what it would change for the
+//! fleet before it is saved.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ struct Editor {
     frame: Frame,
     draft: Draft,
     checked: Checked,
-    /// Set when the save needs a confirmation: the number of machines that would follow the script,
-    /// and a digest of the script that is confirmed.
+    /// Set if the save must be confirmed: the number of machines assigned to the plan, and a digest
+    /// of the script to confirm.
     confirmation: Option<(i64, String)>,
     /// What would change for the fleet.
     report: Option<FleetReport>,
@@ -46,14 +46,14 @@ impl Editor {
     }
 }
 
-/// A plan as it is being edited.
+/// A plan that is being edited.
 struct Draft {
-    /// Empty while a new plan has no name.
+    /// Empty if a new plan has no name yet.
     name: String,
     is_new: bool,
     source: String,
     note: String,
-    /// The revision that the draft began with; 0 for a new plan.
+    /// The revision on which the draft is based; 0 for a new plan.
     base_revision: i64,
 }
 
@@ -77,7 +77,7 @@ impl Draft {
     }
 }
 
-/// Browsers send other line ends than they were given.
+/// Normalizes line endings, which browsers change.
 fn source(fields: &Fields) -> String {
     fields.raw("source").replace("\r\n", "\n")
 }
@@ -106,7 +106,7 @@ struct LineProblem {
     at: String,
     message: String,
     hint: String,
-    /// The text of the line.
+    /// The text of the affected line.
     quoted: String,
 }
 
@@ -131,11 +131,11 @@ impl LineProblem {
 /// The query of the editor of a new plan.
 #[derive(Deserialize)]
 pub struct NewQuery {
-    /// The plan that the new one begins as a copy of.
+    /// The plan to copy.
     from: Option<String>,
 }
 
-/// Shows the editor of a new plan, which begins as a copy of another one.
+/// Shows the editor with a new plan, which starts as a copy of another one.
 pub async fn new(
     State(app): State<Arc<App>>,
     frame: Frame,
@@ -148,7 +148,7 @@ pub async fn new(
     render(&Editor::new(frame, draft).await?)
 }
 
-/// Shows the editor of a saved plan; a bundled one is copied into a new plan.
+/// Shows the editor with a saved plan. A bundled plan is copied into a new one.
 pub async fn edit(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -163,13 +163,13 @@ pub async fn edit(
     render(&Editor::new(frame, draft).await?)
 }
 
-/// Checks a script while it is written.
+/// Checks a script during editing.
 pub async fn check(fields: Fields) -> Result<Response> {
     render(&Checked::new(&source(&fields)).await?)
 }
 
-/// Saves the script, or shows what it would change for the fleet. A script that machines would
-/// follow at once is saved only after a confirmation.
+/// Saves the script, or shows what it would change for the fleet. If machines are assigned to the
+/// plan, requires a confirmation first.
 pub async fn save(
     State(app): State<Arc<App>>,
     who: ClientContext,
@@ -200,7 +200,7 @@ pub async fn save(
     editor.confirmation = (needs_confirmation && error.is_none()).then_some((machines, digest));
     editor.report = report;
     if !editor.checked.problems.is_empty() {
-        // the problems are shown at their lines
+        // the problems are already shown at their lines
         error = error.map(|error| Error { problems: Vec::new(), ..error });
     }
     editor.error = error;

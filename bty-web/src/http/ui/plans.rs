@@ -18,7 +18,7 @@ use crate::services::plan_edits;
 struct Plans {
     frame: Frame,
     plans: Vec<Summary>,
-    /// The plan of unknown machines.
+    /// The default plan of unknown machines.
     default: String,
 }
 

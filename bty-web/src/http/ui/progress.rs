@@ -1,23 +1,23 @@
-//! How far the flash of a machine is.
+//! The progress of a machine's flash.
 
 use super::render::percent;
 use crate::domain::machine::Machine;
 use crate::services::app::App;
 use crate::services::rates::Rate;
 
-/// Progress of a flash, for people.
+/// Progress of a flash, formatted for people.
 pub(super) struct Progress {
     /// `wipe`, `write`, `verify` or `finish`.
     pub(super) phase: String,
-    /// How much of the phase is done, in percent.
+    /// Completed part of the phase, in percent.
     pub(super) percent: u64,
     /// The rates of reading the image, writing, and reading back.
     pub(super) rates: String,
-    /// Bytes that are done, of how many.
+    /// Completed and total bytes.
     pub(super) done: String,
 }
 
-/// How far the open boot cycle of `machine` is, if it has reported that.
+/// Returns the progress of the open boot cycle of `machine`, if it has reported any.
 pub(super) fn progress(app: &App, machine: &Machine) -> Option<Progress> {
     let cycle = machine.open_cycle()?;
     let report: bty_script::plan::Progress =

@@ -1,5 +1,5 @@
-//! Settings that are changed while the server runs, and the configuration, with the origin of each
-//! value.
+//! Settings, which can be changed while the server runs, and the configuration, with the origin of
+//! each value.
 
 use std::sync::Arc;
 
@@ -45,13 +45,13 @@ struct ConfigRow {
     /// `default`, `file` or `environment`.
     source: &'static str,
     variable: &'static str,
-    /// True when the page can change it.
+    /// True if it can be changed on the page.
     is_open: bool,
-    /// Another value that is in the file already, and counts from the next start on.
+    /// Another value that is already in the file, and takes effect at the next start.
     pending: Option<String>,
 }
 
-/// The headings, by the first part of keys.
+/// Headings of groups, by the first part of their keys.
 const GROUPS: [(&str, &str); 6] = [
     ("plans", "Plans"),
     ("machines", "Machines"),
@@ -61,10 +61,10 @@ const GROUPS: [(&str, &str); 6] = [
     ("backup", "Backups"),
 ];
 
-/// Written by the server itself, so the page does not show it.
+/// Written by the server itself and not shown on the page.
 const LAST_BACKUP: &str = "backup.last_run_at";
 
-/// Shows settings and configuration.
+/// Shows the settings and the configuration.
 pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response> {
     let snapshot = app.snapshot();
     let mut plans: Vec<String> = bundled::all().iter().map(|plan| plan.name.clone()).collect();
@@ -93,7 +93,7 @@ fn groups(app: &App) -> Vec<Group> {
     groups.into()
 }
 
-/// A name of the setting for people; the page shows its key beside it.
+/// Returns a label for the setting; the page shows its key beside it.
 fn label(key: &str) -> &'static str {
     match key {
         "upstream.netboot_repo" => "Repository of the live environment",
@@ -148,8 +148,8 @@ pub async fn submit(
     notices.redirect("/ui/settings", result)
 }
 
-/// Why a new plan for unknown machines needs a confirmation: it may write to disks of machines that
-/// nobody has looked at.
+/// Returns the error for a new default plan that is not confirmed: it may write to disks of
+/// machines that no operator has seen.
 fn unconfirmed_plan(app: &App, values: &Map<String, Value>) -> Option<Error> {
     let (key, snapshot) = ("plans.default", app.snapshot());
     let name = values.get(key)?.as_str().filter(|name| *name != snapshot.settings.get(key))?;
@@ -160,8 +160,8 @@ fn unconfirmed_plan(app: &App, values: &Map<String, Value>) -> Option<Error> {
     Some(Error::invalid(detail))
 }
 
-/// Saves the settings among `values` that differ from the current ones; `text` reports it. The
-/// notice can undo them.
+/// Saves the settings in `values` that differ from the current ones. The notice contains `text`,
+/// and can undo the change.
 pub(super) async fn save_settings(
     app: &App,
     who: &ClientContext,

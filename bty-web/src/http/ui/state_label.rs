@@ -1,8 +1,8 @@
-//! The state of a machine in words for operators. The API keeps the words of the reference.
+//! The state of a machine in words for operators. The API uses the words of the reference instead.
 
 use crate::domain::machine::{MachineStatus, Phase, Stage};
 
-/// Name of a phase.
+/// Returns the label of a phase.
 pub(super) fn phase_label(phase: Phase) -> &'static str {
     match phase {
         Phase::Trouble => "Needs attention",
@@ -13,7 +13,7 @@ pub(super) fn phase_label(phase: Phase) -> &'static str {
     }
 }
 
-/// The state of a machine, such as `Flashing` or `On hold: …`.
+/// Returns the state of a machine, such as `Flashing` or `On hold: …`.
 pub(super) fn state_label(status: &MachineStatus<'_>) -> String {
     if let Some(why) = status.hold {
         return format!("On hold: {why}");

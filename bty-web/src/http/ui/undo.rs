@@ -13,7 +13,7 @@ use crate::services::access::Principal;
 use crate::services::app::App;
 use crate::services::undo;
 
-/// Undoes the change that a notice has reported, and goes back to the page.
+/// Undoes the change of a notice, and returns to the page.
 pub async fn undo(
     State(app): State<Arc<App>>,
     who: ClientContext,

@@ -1,7 +1,8 @@
-//! Checking the admin's password, with limits.
+//! Checks the admin's password, with limits.
 //!
-//! Checking a hash takes 19 MiB and tens of milliseconds, and any client can cause it. So attempts
-//! are counted before they are checked, one thread checks all of them, and its queue is bounded.
+//! Checking a hash takes 19 MiB and tens of milliseconds, and any client can trigger it. So
+//! attempts are counted before they are checked, a single thread checks all of them, and its queue
+//! is bounded.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,21 +18,21 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::limit::Limit;
 use crate::domain::network::network_of;
 
-/// Number of wrong passwords from one address without a wait. The next one makes the address wait
-/// for [`WAIT`], and each further one doubles that up to [`WAIT_MAX`].
+/// Number of wrong passwords from one address without a delay. After the next one, the address must
+/// wait for [`WAIT`]; each further one doubles the delay up to [`WAIT_MAX`].
 const ATTEMPTS_FREE: u32 = 5;
 const WAIT: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
-/// Number of addresses whose attempts are counted; beyond that, the one whose last attempt is
-/// oldest is forgotten.
+/// Maximum number of addresses whose attempts are counted. Beyond that, the one with the oldest
+/// attempt is forgotten.
 const ADDRESSES_MAX: usize = 10_000;
-/// Time without checks after which the thread frees its memory.
+/// Idle time after which the thread frees its memory.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// The configured password.
 #[derive(Clone)]
 enum Secret {
-    /// Digest of a plain password, so that the time of a comparison reveals no length.
+    /// Digest of a plain password, so that the duration of a comparison does not reveal its length.
     Plain(Digest),
     /// An argon2 hash.
     Hash(Hash),
@@ -59,8 +60,8 @@ impl Hash {
         })
     }
 
-    /// True when `text` is the password. `memory` is reused by the next check: allocating it for
-    /// each check would fragment the heap.
+    /// True if `text` is the password. The next check reuses `memory`: allocating it for each check
+    /// would fragment the heap.
     fn is(&self, text: &str, memory: &mut Vec<Block>) -> bool {
         memory.resize(self.argon2.params().block_count(), Block::default());
         let mut output = vec![0; self.output.len()];
@@ -74,7 +75,7 @@ impl Hash {
     }
 }
 
-/// Checks the admin's password, and slows down guesses.
+/// Checks the admin's password and slows down guessing.
 pub struct Password {
     secret: Secret,
     waiting_max: usize,
@@ -94,8 +95,8 @@ struct Check {
 }
 
 impl Password {
-    /// Takes the password of the configuration, plain or as an argon2 hash. At most `waiting_max`
-    /// passwords wait to be checked.
+    /// Takes the configured password, plain or as an argon2 hash. At most `waiting_max` passwords
+    /// wait to be checked.
     #[must_use]
     pub fn new(configured: &str, waiting_max: usize) -> Self {
         let secret = match Hash::parse(configured) {
@@ -105,12 +106,12 @@ impl Password {
         Self { secret, waiting_max, attempts: Mutex::default(), checker: OnceLock::new() }
     }
 
-    /// True when `text` is the password. An attempt counts as failed until it has succeeded, so
+    /// True if `text` is the password. An attempt counts as failed until it has succeeded, so
     /// concurrent attempts gain nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Throttled`], with the time to wait, when `ip` has guessed too often, or too
-    /// many passwords are being checked.
+    /// [`ErrorKind::Throttled`], with the time to wait, when `ip` has guessed too often or too many
+    /// passwords are waiting to be checked.
     pub async fn check(&self, ip: IpAddr, text: String) -> Result<bool> {
         self.count_attempt(ip, Instant::now())?;
         let is_right = match &self.secret {
@@ -135,7 +136,7 @@ impl Password {
         checked.await.map_err(Error::internal)
     }
 
-    /// Counts an attempt of `ip`, unless it has to wait.
+    /// Counts an attempt of `ip`, or refuses it if `ip` has to wait.
     fn count_attempt(&self, ip: IpAddr, now: Instant) -> Result<()> {
         let (network, mut attempts) = (network_of(ip), self.lock());
         if let Some(known) = attempts.get(&network).filter(|known| known.failed >= ATTEMPTS_FREE) {
@@ -170,14 +171,14 @@ fn throttled(why: &str, wait: Duration) -> Error {
     Error::limited(ErrorKind::Throttled, Limit::Logins, seconds, detail)
 }
 
-/// Starts the one thread that checks hashes; it ends when the sender is dropped.
+/// Starts the only thread that checks hashes. It ends when the sender is dropped.
 fn start_checker(hash: Hash, waiting_max: usize) -> mpsc::SyncSender<Check> {
     let (sender, waiting) = mpsc::sync_channel::<Check>(waiting_max);
     let work = move || {
         let mut memory = Vec::new();
         loop {
             match waiting.recv_timeout(IDLE) {
-                // nothing to check when the caller has gone
+                // skip the check if the caller has gone
                 Ok(Check { text, answer }) if !answer.is_closed() => {
                     let _ = answer.send(hash.is(&text, &mut memory));
                 }
@@ -196,7 +197,7 @@ fn start_checker(hash: Hash, waiting_max: usize) -> mpsc::SyncSender<Check> {
 /// Hashes a password for the configuration file.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] when the system gives no random numbers.
+/// [`ErrorKind::Internal`] when the system provides no random numbers.
 pub fn hash_password(text: &str) -> Result<String> {
     Argon2::default()
         .hash_password(text.as_bytes())
@@ -286,7 +287,7 @@ mod tests {
                 }
             }
         }
-        // one may be under way besides those that wait; a check that ends makes room
+        // one may be running besides those that wait, and each that ends frees a place
         assert!(refused > 0, "all of them waited");
     }
 

@@ -1,4 +1,4 @@
-//! Backups, on request and by schedule. Each is a directory with an export and a copy of the
+//! Backups, on request and on schedule. Each is a directory with an export and a copy of the
 //! database.
 
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -20,25 +20,25 @@ use crate::store;
 /// Name of the export in the directory of a backup.
 pub const FILE: &str = "inventory.json";
 
-/// Name of the copy of the database beside it.
+/// Name of the copy of the database, in the same directory.
 const COPY: &str = "state.db";
 
 /// Mode of the directories of backups.
 const PRIVATE_DIR: u32 = 0o750;
 
-/// Time between checks whether a scheduled backup is due.
+/// Interval at which the schedule is checked.
 const TICK: Duration = Duration::from_secs(60);
 
-/// A backup on the disk.
+/// A completed backup.
 #[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
 pub struct OnDisk {
-    /// Its name: the time it was made, `2026-11-24T08-30-00Z`.
+    /// Its name: the time when it was made, such as `2026-11-24T08-30-00Z`.
     pub id: String,
     /// Size in bytes.
     pub size_bytes: u64,
 }
 
-/// Starts the job of a backup. `trigger` says in the event what has requested it.
+/// Starts a backup job. The event records `trigger` as its cause.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the event cannot be written.
@@ -128,7 +128,7 @@ fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
     write_durably(&path, &bytes, PRIVATE_FILE).map_err(at)?;
     handle.cancel.check().map_err(Error::from)?;
     let copy = dir.join(COPY);
-    // SQLite would create the file with permissions for everybody to read it
+    // SQLite would create the file readable for everybody
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -141,8 +141,8 @@ fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
     Ok(json!({ "machines": bundle.machines.len(), "size_bytes": bytes.len(), "pruned": pruned }))
 }
 
-/// Creates the directory of a backup. Earlier versions let everybody read backups, so this removes
-/// the permissions of older directories too.
+/// Creates the directory of a backup. Earlier versions made backups readable for everybody, so this
+/// also restricts the permissions of existing directories.
 fn make_dir(base: &Path, id: &str) -> std::io::Result<PathBuf> {
     let dir = base.join(id);
     std::fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(&dir)?;
@@ -162,7 +162,7 @@ fn make_dir(base: &Path, id: &str) -> std::io::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Backups on the disk, the newest first. Other directories are ignored; a backup directory that
+/// Returns the completed backups, newest first. Ignores other directories; a backup directory that
 /// cannot be read counts as empty.
 #[must_use]
 pub fn list(app: &App) -> Vec<OnDisk> {
@@ -174,12 +174,12 @@ pub fn list(app: &App) -> Vec<OnDisk> {
             found.push(OnDisk { id, size_bytes: meta.len() });
         }
     }
-    // names sort by time: of the same second, the shorter name is the older one
+    // names sort by time; within one second, the shorter name is older
     found.sort_by(|a, b| b.id.cmp(&a.id));
     found
 }
 
-/// True for names as backups have them.
+/// True if `id` has the form of a backup's name.
 #[must_use]
 pub fn is_id(id: &str) -> bool {
     let shape = "dddd-dd-ddTdd-dd-ddZ";
@@ -213,7 +213,7 @@ fn prune(app: &App) -> Result<Vec<String>> {
     Ok(pruned)
 }
 
-/// Requests backups by the schedule in the settings, until the server ends.
+/// Requests backups according to the schedule in the settings, until the server stops.
 pub async fn schedule(app: Arc<App>) {
     loop {
         tokio::select! {

@@ -26,7 +26,7 @@ const ARTIFACT_BYTES_MAX: u64 = 16 << 30;
 /// Time after which a download fails. The next attempt resumes it.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 
-/// A release, and where it is.
+/// A release and its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
     /// URL of the directory with its files.
@@ -36,8 +36,8 @@ pub struct Release {
 }
 
 impl Release {
-    /// The release `tag` of the repository `repo`, which is `owner/name` on GitHub, or the URL of a
-    /// directory with one directory per tag. `latest` stands for the version of this program.
+    /// Returns the release `tag` of the repository `repo`: `owner/name` on GitHub, or the URL of a
+    /// directory with one subdirectory per tag. `latest` means the version of this program.
     #[must_use]
     pub fn new(repo: &str, tag: &str) -> Self {
         let own = format!("v{}", env!("CARGO_PKG_VERSION"));
@@ -54,7 +54,7 @@ impl Release {
     }
 }
 
-/// Starts the job that downloads a release, also when its files exist already.
+/// Starts the job that downloads a release, even if its files already exist.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the event cannot be written.
@@ -110,7 +110,7 @@ pub async fn request(app: &Arc<App>, client: &ClientContext, tag: String) -> Res
     }))
 }
 
-/// Sets the version that machines boot.
+/// Sets the version that machines boot by default.
 fn use_version(app: &App, version: &str) -> Result<()> {
     let version = version.to_owned();
     let now = crate::domain::time::Time::now();
@@ -152,14 +152,14 @@ fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
         );
         let bytes = bytes.map_err(|error| {
             if error.kind == ErrorKind::Full {
-                // the partial file would keep the disk full
+                // otherwise the partial file would keep the disk full
                 let _ = std::fs::remove_file(&partial);
             }
             error.in_dir(dir)
         })?;
         files[name] = json!({ "bytes": bytes, "total": bytes, "sha256": digest });
     }
-    // only when all are complete: a kernel needs the modules of its own version
+    // install them only once all are complete: a kernel needs the modules of its own version
     for (name, _) in &files_to_fetch {
         std::fs::rename(dir.join(format!(".{name}.partial")), dir.join(name))?;
     }
@@ -167,7 +167,7 @@ fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
     Ok(files)
 }
 
-/// The bounds of a download: cancellation, time, and the size of each file.
+/// The limits of a download: cancellation, time, and the size of each file.
 struct Bounds<'a> {
     until: Instant,
     handle: &'a Handle,
@@ -194,7 +194,7 @@ impl Bounds<'_> {
     }
 }
 
-/// Downloads `source` to `path`, resumes an earlier attempt, and checks the digest. Calls
+/// Downloads `source` to `path`, resuming an earlier attempt, and checks the digest. Calls
 /// `on_progress` with the bytes so far and the total, if known.
 fn download(
     source: &Source,
@@ -212,7 +212,7 @@ fn download(
         kept => match resume(source, &mut file, &mut hasher, kept, on_progress, bounds) {
             Ok(done) => done,
             Err(error) if bounds.handle.cancel.is_cancelled() => return Err(error),
-            // a server without ranges: download again from the beginning
+            // the server does not support ranges: download again from the beginning
             Err(_) => {
                 hasher = Hasher::new();
                 file.seek(SeekFrom::Start(0))?;
@@ -233,7 +233,7 @@ fn download(
     Err(Error::new(ErrorKind::Upstream, detail))
 }
 
-/// Hashes what an earlier attempt has left. Returns its length in bytes.
+/// Hashes the data left by an earlier attempt. Returns its length in bytes.
 fn hash_kept(file: &mut File, hasher: &mut Hasher, total: Option<u64>) -> Result<u64> {
     let kept = file.metadata()?.len();
     if total.is_none_or(|total| kept > total) {

@@ -1,15 +1,15 @@
-//! Configuration of DHCP servers, so that machines boot from this server.
+//! Configurations for DHCP servers that make machines boot from this server.
 //!
-//! Firmware asks by its architecture (option 93, RFC 4578: 0 BIOS, 7 and 9 UEFI x86-64, 11 UEFI
-//! arm64; 16 and 19 the same by HTTP), iPXE by its user class (option 77). Firmware gets a boot
-//! program (options 66 and 67), iPXE the address of the script that it goes on with.
+//! Firmware identifies itself by its architecture (option 93, RFC 4578: 0 BIOS, 7 and 9 UEFI
+//! x86-64, 11 UEFI arm64; 16 and 19 the same over HTTP), iPXE by its user class (option 77).
+//! Firmware gets a boot program (options 66 and 67), iPXE the URL of the script to run next.
 
-/// A part of the configuration of one DHCP server.
+/// Configuration for one DHCP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snippet {
     /// Name of the product.
     pub product: &'static str,
-    /// The file it belongs into, or how to enter it.
+    /// The file it belongs in, or how to enter it.
     pub place: &'static str,
     /// The configuration.
     pub text: String,
@@ -20,13 +20,13 @@ pub struct Snippet {
 pub struct Value {
     /// Number and name of the option.
     pub option: &'static str,
-    /// The clients that need it.
+    /// The clients that need the option.
     pub whom: &'static str,
     /// The value.
     pub value: String,
 }
 
-/// Host of a base address such as `http://10.0.0.1:8080`.
+/// Returns the host of a base URL such as `http://10.0.0.1:8080`.
 fn host(base: &str) -> String {
     base.parse::<url::Url>()
         .ok()
@@ -34,7 +34,7 @@ fn host(base: &str) -> String {
         .unwrap_or_default()
 }
 
-/// All options.
+/// Returns all options.
 #[must_use]
 pub fn values(base: &str) -> Vec<Value> {
     let value = |option, whom, value: String| Value { option, whom, value };
@@ -55,7 +55,7 @@ pub fn values(base: &str) -> Vec<Value> {
     ]
 }
 
-/// Configurations of DHCP servers, the most used first.
+/// Returns the configurations of DHCP servers, the most widely used first.
 #[must_use]
 pub fn snippets(base: &str) -> Vec<Snippet> {
     let snippet = |product, place, text| Snippet { product, place, text };
@@ -76,7 +76,7 @@ pub fn snippets(base: &str) -> Vec<Snippet> {
     ]
 }
 
-/// For dnsmasq line by line, and as options for others: what the API gives.
+/// Returns the text for the API: the lines for dnsmasq, and the options for other servers.
 #[must_use]
 pub fn text(base: &str) -> String {
     let host = host(base);
@@ -221,7 +221,7 @@ mod tests {
         let shown: Vec<String> =
             all.iter().map(|s| format!("## {}: {}\n{}", s.product, s.place, s.text)).collect();
         insta::assert_snapshot!(shown.join("\n"));
-        // what is inside braces is JSON
+        // the content of the braces is JSON
         let kea = format!("{{{}}}", kea(base));
         let parsed: serde_json::Value = serde_json::from_str(&kea).unwrap();
         assert_eq!(parsed["client-classes"].as_array().map(Vec::len), Some(6));

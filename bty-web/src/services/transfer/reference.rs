@@ -1,4 +1,4 @@
-//! Import of a `state.db` of the reference: machines, labels, catalog, settings and events.
+//! Imports a `state.db` of the reference: machines, labels, catalog, settings and events.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::store;
 use crate::store::Transaction;
 use crate::store::reference::ReferenceState;
 
-/// True for a file that SQLite has written.
+/// True if the file is an SQLite database.
 #[must_use]
 pub fn is_database(path: &Path) -> bool {
     use std::io::Read as _;
@@ -23,7 +23,7 @@ pub fn is_database(path: &Path) -> bool {
         && &head == b"SQLite format 3\0"
 }
 
-/// Writes `contents`. A second import adds the events a second time.
+/// Imports `contents`. A second import adds the events again.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space.
@@ -108,7 +108,7 @@ fn machine(row: &Value, contents: &ReferenceState, now: Time) -> Result<Machine,
         serial: machine.target_serial.clone(),
     });
     let is_armed = row["saw_flasher_boot"].as_i64() == Some(1);
-    // a state in which the plan continues where the reference would
+    // a state from which the plan continues where the reference would
     machine.state = match plan {
         "bty-flash-once" | "bty-flash-always" => {
             json!({ "flashed": is_armed && flashed_at.is_some() })

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::report::record_artifact;
 use super::*;
 
-/// What can happen to a machine.
+/// An event in the life of a machine.
 #[derive(Clone, Debug)]
 enum Step {
     Contact { is_repeated: bool },
@@ -35,22 +35,23 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What must hold, kept apart from the rules.
+/// The expected state, tracked independently of the rules.
 #[derive(Default)]
 struct Invariants {
-    /// The token that the machine itself has, of the boot that it is in.
+    /// The token of the machine's current boot.
     token: Option<String>,
-    /// Tokens of boots before.
+    /// Tokens of earlier boots.
     old: Vec<String>,
-    /// This boot's token has been completed, failed, or saved over.
+    /// True if this boot's cycle was completed, failed, or superseded by a save.
     is_over: bool,
-    /// A flash or inventory was completed since the disk was last booted, or since the last save.
+    /// True if a flash or inventory was completed since the disk was last booted, or since the last
+    /// save.
     is_due: bool,
-    /// A flash was completed since the last save.
+    /// True if a flash was completed since the last save.
     is_flashed: bool,
     boots: u32,
     is_flipped: bool,
-    /// Boots since the live environment has given a sign, or the machine was saved.
+    /// Boots since the live environment last started, or since the machine was saved.
     silent_boots: u32,
 }
 
@@ -63,7 +64,7 @@ fn walk(plan: &str, steps: &[Step]) {
         match step {
             Step::Contact { is_repeated: true } if is.boots > 0 => {
                 world.boot(&is.boots.to_string());
-                // a save in between has made it a new order
+                // a save in between made it a new order
                 if !before.answers.is_empty() {
                     assert_eq!(world.machine, before, "{plan}: a repeated contact changes nothing");
                 } else {
@@ -86,7 +87,8 @@ fn walk(plan: &str, steps: &[Step]) {
                     is.old.first().cloned().or(Some("foreign".into()))
                 };
                 world.inventory(token.as_deref());
-                // one that names no boot counts when none is open: somebody has started it by hand
+                // an order without a token counts if no cycle is open: somebody started the
+                // environment by hand
                 let by_hand = token.is_none() && before.open_cycle().is_none();
                 let counts = by_hand || (*is_own && is.token.is_some() && !is.is_over);
                 if counts && !before.is_stalled() {
@@ -107,7 +109,7 @@ fn walk(plan: &str, steps: &[Step]) {
                 let Some(token) = token else { continue };
                 let order = world.order(Some(&token));
                 if plan == "bty-inventory" {
-                    // saved meanwhile: it is in a new cycle
+                    // saved in the meantime: it is in a new cycle
                     is.silent_boots += u32::from(
                         before.open_cycle().is_none() && world.machine.open_cycle().is_some(),
                     );
@@ -122,8 +124,8 @@ fn walk(plan: &str, steps: &[Step]) {
                         plan != "bty-flash-once" || !is.is_flashed,
                         "{plan}: flashed twice for one save"
                     );
-                    // after a save the machine is in a new cycle without knowing it: its token is
-                    // in the plan
+                    // after a save, the machine is in a new cycle without knowing it: the order
+                    // contains its token
                     if order.token != token {
                         is.old.push(std::mem::replace(
                             is.token.as_mut().unwrap(),
@@ -144,7 +146,7 @@ fn walk(plan: &str, steps: &[Step]) {
                     "{plan}"
                 );
                 if counts {
-                    // an inventory may have ended it already
+                    // an inventory may already have ended the cycle
                     assert!(
                         !matches!(receipt, Receipt::Refused(_)),
                         "{plan}: the end of an open boot is acknowledged"
@@ -207,7 +209,7 @@ fn relabelled(world: &World, plan: &str) -> Binding {
     Binding { labels: world.machine.labels.clone(), ..binding(plan) }
 }
 
-/// After a contact that was not a repetition.
+/// Checks a contact that was not a repetition.
 fn contacted(world: &mut World, is: &mut Invariants, plan: &str) {
     let boot = world.machine.answers.last().unwrap().boot.clone();
     is.old.extend(is.token.take());

@@ -1,4 +1,4 @@
-//! What a save that leads to a write would do. It is shown before the machine is saved.
+//! The confirmation of a save that leads to a write, shown before the machine is saved.
 
 use std::collections::HashMap;
 
@@ -10,22 +10,22 @@ use crate::domain::plan::simulate::Step;
 use crate::services::app::App;
 use crate::services::machine_reads::{self, MachineDetails};
 
-/// The image and the disk of a write, for the confirmation by an operator.
+/// The image and the disk of a write, for an operator to confirm.
 pub(super) struct Confirmation {
     pub(super) image: String,
     pub(super) image_size: String,
     pub(super) disk: String,
     pub(super) serial: String,
-    /// True when the simulation writes at one of the next boots; else a write may come later.
+    /// True if the simulation writes at one of the next boots; otherwise a write may come later.
     pub(super) is_sure: bool,
-    /// When, in words.
+    /// The boots at which it writes, in words.
     pub(super) when: String,
     /// The fields of the form that saves the machine.
     pub(super) fields: Vec<(String, String)>,
 }
 
-/// A digest of the binding that is confirmed: a save with another image or disk than was shown has
-/// another one.
+/// Returns a digest of the assignment to confirm. It changes if the image or the disk differs from
+/// what was shown.
 pub(super) fn digest(binding: &Binding) -> String {
     bty::Digest::of(serde_json::to_string(binding).unwrap_or_default().as_bytes()).to_string()
 }
@@ -75,7 +75,7 @@ impl Confirmation {
     }
 }
 
-/// The binding as fields of a form, with the digest that confirms it.
+/// Returns the assignment as form fields, with the digest that confirms it.
 fn fields(binding: &Binding) -> Vec<(String, String)> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let mut fields = vec![
@@ -95,7 +95,7 @@ fn fields(binding: &Binding) -> Vec<(String, String)> {
     fields
 }
 
-/// At which of the next boots a disk is written, in words.
+/// Describes at which of the next boots a disk is written.
 fn when(boots: &[u32]) -> String {
     let numbers: Vec<String> = boots.iter().map(u32::to_string).collect();
     match boots {

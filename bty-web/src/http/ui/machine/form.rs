@@ -1,4 +1,4 @@
-//! The form of a machine: the binding, and the parameters of its plan.
+//! The form of a machine: its assignment, and the parameters of its plan.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::http::ui::form::Fields;
 use crate::services::app::Snapshot;
 use crate::services::image_catalog::Stored;
 
-/// The field for a parameter of a plan.
+/// The form field for a parameter of a plan.
 pub(super) struct Field {
     pub(super) name: String,
     pub(super) kind: Kind,
@@ -43,13 +43,13 @@ impl Field {
     }
 }
 
-/// An option of the choice of plans.
+/// A plan in the selection of plans.
 pub(super) struct PlanChoice {
     pub(super) name: String,
     pub(super) title: String,
 }
 
-/// The form with a binding: the saved one, or one that is being edited.
+/// The form with an assignment: the saved one, or one that is being edited.
 pub(super) struct Form {
     pub(super) binding: Binding,
     pub(super) labels: String,
@@ -59,16 +59,16 @@ pub(super) struct Form {
     pub(super) fields: Vec<Field>,
     pub(super) needs_image: bool,
     pub(super) needs_disk: bool,
-    /// True when the bound serial number is of no disk in the inventory.
+    /// True if no disk in the inventory has the assigned serial number.
     pub(super) is_foreign_serial: bool,
 }
 
-/// What the plan `plan` needs of a machine.
+/// Returns what the plan `plan` needs from an assignment.
 pub(super) fn needs<'a>(snapshot: &'a Snapshot, plan: &str) -> &'a [Need] {
     snapshot.plan(plan).map_or(&[], |plan| &plan.declared.needs)
 }
 
-/// The form for `binding`.
+/// Creates the form for the assignment `binding`.
 pub(super) fn form(
     snapshot: &Snapshot,
     binding: Binding,
@@ -100,7 +100,7 @@ pub(super) fn form(
     }
 }
 
-/// The binding in the fields of a form. A parameter that is empty gets its default.
+/// Reads the assignment from the fields of a form. Empty parameters get their defaults.
 pub(super) fn binding(snapshot: &Snapshot, fields: &Fields) -> Binding {
     let plan = fields.text("boot_mode").to_owned();
     let parameters =
@@ -126,7 +126,8 @@ pub(super) fn binding(snapshot: &Snapshot, fields: &Fields) -> Binding {
     }
 }
 
-/// A value that is not of its type stays text: the check of the binding reports it.
+/// Converts a value to its type. An invalid value stays text, which the check of the assignment
+/// reports.
 fn typed(kind: Kind, text: String) -> Value {
     match kind {
         Kind::Int => text.parse::<i64>().map_or(Value::String(text), Value::from),

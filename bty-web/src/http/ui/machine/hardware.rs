@@ -1,4 +1,4 @@
-//! The inventory of a machine, for people.
+//! The inventory of a machine, formatted for people.
 
 use std::collections::HashMap;
 
@@ -8,11 +8,11 @@ use crate::domain::mac::Mac;
 use crate::domain::machine::Machine;
 use crate::http::ui::pictures::{self, Part};
 
-/// Limits of the tree that is shown.
+/// Limits of the displayed tree.
 const NODES_MAX: usize = 2000;
 const DEPTH_MAX: usize = 16;
 
-/// The hardware of a machine, from its `lshw -json`.
+/// The hardware of a machine, from the output of `lshw -json`.
 #[derive(Default)]
 pub(super) struct Hardware {
     /// Vendor, product and serial number.
@@ -23,7 +23,7 @@ pub(super) struct Hardware {
     pub(super) memory: String,
     pub(super) modules: Vec<String>,
     pub(super) cards: Vec<Card>,
-    /// All nodes in the order of the tree.
+    /// All nodes in tree order.
     pub(super) nodes: Vec<Node>,
     /// Volumes of disks, by the serial number of the disk.
     volumes: HashMap<String, Vec<Part>>,
@@ -33,7 +33,7 @@ pub(super) struct Hardware {
 pub(super) struct Card {
     pub(super) what: String,
     pub(super) mac: String,
-    /// True when the machine is known by its MAC address.
+    /// True if the machine is identified by this MAC address.
     pub(super) is_own: bool,
 }
 
@@ -45,8 +45,8 @@ pub(super) struct Node {
 }
 
 impl Hardware {
-    /// Reads the output of `lshw -json`; `own` is the address of the machine. Text that is not JSON
-    /// gives no hardware.
+    /// Reads the output of `lshw -json`; `own` is the address of the machine. If the text is not
+    /// JSON, the result is empty.
     pub(super) fn read(text: Option<&str>, own: &Mac) -> Self {
         let mut hardware = Self::default();
         let Some(tree) = text.and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
@@ -126,7 +126,7 @@ fn text(node: &Value, field: &str) -> String {
     node[field].as_str().unwrap_or_default().trim().chars().take(256).collect()
 }
 
-/// Vendor and product, or else the description; with the serial number of a system.
+/// Returns vendor and product, otherwise the description; for a system, with the serial number.
 fn describe(node: &Value) -> String {
     let mut words: Vec<String> = Vec::new();
     for field in ["vendor", "product"] {
@@ -150,28 +150,28 @@ pub(super) struct Disk {
     pub(super) path: String,
     pub(super) model: String,
     pub(super) size: String,
-    /// Trimmed; empty for a disk without one, which a machine cannot be bound to.
+    /// Serial number, trimmed; empty for a disk without one, which cannot be assigned.
     pub(super) serial: String,
     pub(super) transport: String,
     pub(super) is_readonly: bool,
     pub(super) is_removable: bool,
-    /// True when the machine is bound to it.
+    /// True if it is the machine's assigned disk.
     pub(super) is_target: bool,
-    /// The image that was flashed last, if it was onto this disk.
+    /// The most recently flashed image, if it was written to this disk.
     pub(super) holds: String,
     pub(super) picture: String,
     pub(super) parts: Vec<Part>,
 }
 
 impl Disk {
-    /// Path, model, size and transport in a line.
+    /// Returns path, model, size and transport in one line.
     pub(super) fn about(&self) -> String {
         let words = [self.path.as_str(), &self.model, &self.size, &self.transport];
         words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// The disks of a machine as it posted them.
+/// Returns the disks of a machine as posted.
 pub(super) fn disks(
     machine: &Machine,
     hardware: &Hardware,
