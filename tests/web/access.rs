@@ -174,7 +174,7 @@ fn simulations_keep_no_machine_waiting() {
             stream
         })
         .collect();
-    // each loop ends after 250 ms; without a bound on all, they would take minutes
+    // each loop ends after 250 ms, but all of them together would take minutes
     let begun = std::time::Instant::now();
     assert!(web.get(&format!("/pxe/{MAC}")).expect(200).text().contains("#!ipxe"));
     web.get("/healthz").expect(200);

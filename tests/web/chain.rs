@@ -292,7 +292,7 @@ fn the_other_bundled_plans_flash_as_they_say() {
     assert!(lab.boot().contains("sanboot"));
 }
 
-/// The current hour in the server's time zone.
+/// The current hour in UTC, the time zone of the server.
 fn hour_of_the_server() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     now.as_secs() / 3600 % 24

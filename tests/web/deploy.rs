@@ -57,7 +57,7 @@ impl Site {
         command
     }
 
-    /// Logs in. Returns the cookie, and the token against request forgery.
+    /// Logs in. Returns the session cookie and the whole response.
     fn log_in(&self) -> (String, String) {
         let origin = format!("Origin: {}", self.url(""));
         let output = self

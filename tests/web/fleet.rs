@@ -35,7 +35,7 @@ fn a_wrong_decision_is_noticed() {
     add_image(&web);
     let report = fleet(&web, &["--machines", "5", "--boots", "3", "--faults", "0"]);
     assert_eq!(report["violations"], Value::Array(Vec::new()));
-    // the assignment is saved again, unknown to the simulation, so the machine flashes again
+    // a second simulation saves the assignment again, so the machine rightly flashes again
     let again = fleet(&web, &["--machines", "1", "--boots", "1", "--faults", "0"]);
     assert_eq!(again["violations"], Value::Array(Vec::new()), "a save is an order");
     let script = "fn boot(m) { boot_live() }\nfn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\nfn run(p) { }";

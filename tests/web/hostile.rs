@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::pxe::MAC;
 
-/// Method and path of every operation of the API, with example values for parameters.
+/// Method and path template of every operation in the OpenAPI document.
 fn operations(web: &Web) -> Vec<(String, String)> {
     let document = web.get("/openapi.json").json();
     let mut operations = Vec::new();

@@ -154,7 +154,7 @@ fn a_long_list_is_whole_and_a_client_that_goes_keeps_nothing_waiting() {
             b"GET /machines HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         )
         .unwrap();
-        // the client disconnects before the first byte of the response
+        // the client disconnects without reading the response
     }
     let list = web.get("/machines").expect(200).json();
     let list = list.as_array().expect("the list is whole");
