@@ -1,4 +1,4 @@
-//! What scripts may do, and what they do it to.
+//! Capabilities of scripts, and the world that they act on.
 
 use std::sync::Arc;
 
@@ -75,8 +75,8 @@ impl Capabilities {
     }
 }
 
-/// What the functions of an [`Engine`](crate::Engine) act on, and which of them scripts may call.
-/// Clones share one state, so that [`interrupt`](Self::interrupt) works on any of them.
+/// The world that the functions of an [`Engine`](crate::Engine) act on, and the capabilities of its
+/// scripts. Clones share one state, so that [`interrupt`](Self::interrupt) works on any of them.
 #[derive(Clone)]
 pub struct ScriptContext {
     pub(crate) capabilities: Capabilities,

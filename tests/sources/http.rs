@@ -727,7 +727,7 @@ fn a_password_never_goes_where_a_redirection_leads() {
     let served = body.clone();
     let other =
         Server::start(move |request| Reply::file(request, &served, "\"v1\"").close_after(20_000));
-    // to another port of the same host, and to another name of it
+    // to another port of the same host, and to another name of the same host
     for target in [other.url("/x"), other.url("/x").replace("127.0.0.1", "user2:secret2@localhost")]
     {
         let server = Server::start(move |_| Reply::status(302).header("Location", &target));
@@ -740,7 +740,7 @@ fn a_password_never_goes_where_a_redirection_leads() {
             other.requests()
         );
     }
-    // away and back: whoever it was led by decides about the path
+    // a redirect to another host and back: that host chose the path, so it gets no credentials
     let home = Arc::new(Mutex::new(String::new()));
     let back = Arc::clone(&home);
     let away = Server::start(move |_| Reply::status(302).header("Location", &back.lock().unwrap()));
