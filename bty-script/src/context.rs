@@ -116,8 +116,8 @@ impl ScriptContext {
         self
     }
 
-    /// Handles a Ctrl-C: ends the running script, or the operation that it waits for, as
-    /// [`with_interrupt_target`](Self::with_interrupt_target) says. May be called from any thread.
+    /// Handles a Ctrl-C from any thread: ends the running script, or the operation that it waits
+    /// for, depending on [`with_interrupt_target`](Self::with_interrupt_target).
     pub fn interrupt(&self) {
         self.meter.interrupt();
     }

@@ -792,7 +792,7 @@ fn addresses_that_may_not_be_reached_are_not_asked_also_not_by_a_redirection() {
         assert!(!error.to_string().contains("attempts"), "it is not tried again: {error}");
     }
     assert_eq!(inside.requests().len(), 0);
-    // 127.0.0.2 stands for the address that a redirection leads to
+    // 127.0.0.2 simulates the address that a redirect leads to
     let elsewhere = address.replace("127.0.0.1", "127.0.0.2");
     let outside = Server::start(move |_| Reply::status(302).header("Location", &elsewhere));
     let mut options = self::options();

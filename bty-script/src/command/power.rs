@@ -16,7 +16,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for the process that copies our output to the consoles to show the last lines.
 const CONSOLE_DRAIN: Duration = Duration::from_millis(300);
 
-/// Performs `power`. With `only_say`, only prints that it would.
+/// Performs `power`. With `only_say`, only prints that `--no-reboot` prevents it.
 pub(crate) fn perform(power: PowerAction, only_say: bool, output: &Output) -> Result<()> {
     let (name, verb) = match power {
         PowerAction::PowerOff => ("power off", "poweroff"),
