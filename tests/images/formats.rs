@@ -211,7 +211,7 @@ fn pzstd() {
         let disk = disk_image(size);
         let input = write(dir.path(), "disk", &disk);
         let output = dir.path().join("a.img.zst");
-        // pzstd splits the input into frames only if it is a file
+        // pzstd chooses the size of its frames only for files, not for pipes
         tool(&[
             "pzstd",
             "-qf1",

@@ -740,7 +740,8 @@ fn a_password_never_goes_where_a_redirection_leads() {
             other.requests()
         );
     }
-    // a redirect to another host and back: that host chose the path, so it gets no credentials
+    // a redirect to another host and back: another host chose the path, so the request has no
+    // credentials
     let home = Arc::new(Mutex::new(String::new()));
     let back = Arc::clone(&home);
     let away = Server::start(move |_| Reply::status(302).header("Location", &back.lock().unwrap()));

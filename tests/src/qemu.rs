@@ -53,7 +53,7 @@ pub enum Bus {
     Cd,
 }
 
-/// A machine that is being put together. It boots in the order in which things were added.
+/// Configuration of a machine. It boots from cards and disks in the order in which they were added.
 pub struct Hardware {
     firmware: Firmware,
     arguments: Vec<String>,
@@ -231,7 +231,7 @@ impl Hardware {
         self.disk_of(bus, &file(path), serial)
     }
 
-    /// Adds a disk that fails once to write `sector` (of 512 bytes).
+    /// Adds a disk on which writes to `sector` (of 512 bytes) fail.
     #[must_use]
     pub fn failing_disk(self, bus: Bus, path: &Path, serial: &str, sector: u64) -> Self {
         let file = format!(
