@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages listed in a file that are missing.
+# Installs the missing ones of the Debian packages that a file lists.
 # usage: install-packages.sh LIST
 set -eu
 
@@ -17,7 +17,7 @@ if [ "$(id -u)" != 0 ]; then
     echo "missing Debian packages; as root: apt-get install$wanted" >&2
     exit 1
 fi
-# tests start daemons themselves, on ports of their own
+# do not start daemons: tests start their own, on other ports
 export DEBIAN_FRONTEND=noninteractive
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then

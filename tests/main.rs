@@ -1,5 +1,5 @@
-//! Tests of whole programs and of the library with real peers, in one harness: a folder for each
-//! theme.
+//! Tests of whole programs, and of the library with real peers, in one binary: a directory per
+//! topic.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ mod flash {
     mod memory;
 }
 
-/// The library: formats, archives, and files that are no disk images.
+/// The library: formats, archives, and files that are not disk images.
 mod images {
     mod archives;
     mod create;
@@ -17,7 +17,7 @@ mod images {
     mod wrong_files;
 }
 
-/// The library: web servers and registries that images come from.
+/// The library: web servers and registries as sources of images.
 pub(crate) mod sources {
     pub(crate) mod http;
     pub(crate) mod oci;
@@ -31,14 +31,14 @@ mod command {
     mod wizard;
 }
 
-/// Scripts, run by an operator or by a machine for its server.
+/// Scripts, run by an operator or by a machine on behalf of its server.
 mod scripts {
     mod command;
     mod reference;
     mod target;
 }
 
-/// `bty-web` over HTTP and TFTP, its pages, and what is deployed around it.
+/// `bty-web` over HTTP and TFTP, its pages, and its deployment files.
 mod web {
     mod access;
     mod bytes;
@@ -67,7 +67,7 @@ mod web {
     mod upgrade;
 }
 
-/// A site: container images, what `bty-lab` does with podman, and its messages when that fails.
+/// A site: container images, and how `bty-lab` deploys them with podman.
 mod lab {
     mod doctor;
     mod fake;
@@ -75,8 +75,8 @@ mod lab {
     pub(crate) mod site;
 }
 
-/// Machines from power-on to the flashed system: one path for each firmware, one for each
-/// delivery, and the faults that need a real boot.
+/// Machines from power-on to the flashed system: one path per firmware, one per way to deliver the
+/// live environment, and faults that need a real boot.
 ///
 /// `make test-chain` runs them. The other combinations are in `matrix`.
 mod chain {
@@ -86,8 +86,8 @@ mod chain {
     pub(crate) mod sticks;
 }
 
-/// The rest of the matrix: combinations that differ from those of `chain` and `lab` in one thing,
-/// published artifacts, and arm64.
+/// The rest of the matrix: published artifacts, arm64, and combinations that differ from those of
+/// `chain` and `lab` in one aspect.
 ///
 /// `make test-all` runs them, before a release; `make test-arm64` runs those of arm64 alone.
 mod matrix {
@@ -100,7 +100,7 @@ mod matrix {
     mod sticks;
 }
 
-/// The tutorials of the documentation, executed as they are printed.
+/// The tutorials of the documentation, executed as written.
 mod tutorials;
 
 /// Checks of dependencies.

@@ -1,7 +1,7 @@
-//! The tutorials, executed as they are written, in a clean directory and a network of their own.
+//! The tutorials, executed as written, in an empty directory and a network namespace.
 //!
-//! Blocks of shell are one session of `bash`, in their order. A block with a title is a file of
-//! that name. A block below `<!-- not run: REASON -->` is left out.
+//! The shell blocks of a page run in order, in one `bash` session. A block with a title is a file
+//! of that name. A block below `<!-- not run: REASON -->` is skipped.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,14 +15,14 @@ use bty_tests::netns::Netns;
 struct Block {
     /// `sh`, `rhai`, `python`, `toml`.
     language: String,
-    /// The name of the file that it is.
+    /// Name of the file, for a block that is a file.
     title: Option<String>,
-    /// Why it cannot be run by a test.
+    /// Why the test skips it.
     not_run: Option<String>,
     text: String,
 }
 
-/// The root of the tree.
+/// The root of the repository.
 fn tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
@@ -45,7 +45,7 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// One script of all blocks: the files are written where the page has them.
+/// Joins all blocks into one script, which creates the files at their places between the commands.
 fn script(blocks: &[Block]) -> String {
     let mut script = "set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || :' EXIT\n".to_owned();
     for block in blocks.iter().filter(|block| block.not_run.is_none()) {
@@ -58,7 +58,7 @@ fn script(blocks: &[Block]) -> String {
     script
 }
 
-/// A line that begins with `! ` must fail, which `set -e` does not look at.
+/// Makes lines that begin with `! ` fail the script if they succeed, which `set -e` ignores.
 fn must_fail(text: &str) -> String {
     let line = |line: &str| match line.strip_prefix("! ") {
         Some(command) => format!("if {command}; then echo 'it must fail' >&2; exit 1; fi\n"),
@@ -67,7 +67,7 @@ fn must_fail(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// The Python module of this build, in a directory that Python looks into.
+/// Puts the Python module of this build into a directory for `PYTHONPATH`.
 fn python_module(dir: &Path, programs: &Path) {
     let module = dir.join("bty");
     fs::create_dir_all(&module).unwrap();
@@ -124,7 +124,7 @@ fn first_python() {
     follow("first-python.md");
 }
 
-/// What a test leaves out is little: the commands for real hardware, and installing.
+/// At most a quarter of the blocks: installation, and commands for real hardware.
 #[test]
 fn few_blocks_are_not_run_and_each_says_why() {
     for name in ["first-stick.md", "first-rack.md", "first-script.md", "first-python.md"] {

@@ -1,10 +1,10 @@
-//! The functions that scripts call, one module per topic. Names are those of the `bty` library.
+//! The functions that scripts call, one module per topic, with the names of the `bty` library.
 //!
-//! Every binding is thin: it asks the [`ScriptContext`](crate::ScriptContext) for the capability,
-//! converts the arguments, and calls the library. It raises failures as
-//! [`HostError`](crate::HostError)s only.
+//! Every binding is thin: it requires the capability from the
+//! [`ScriptContext`](crate::ScriptContext), converts the arguments, and calls the library. All
+//! failures are [`HostError`](crate::HostError)s.
 
-// The export macro needs public functions, and unwraps casts that it has checked itself.
+// The export macro requires public functions, and its code unwraps casts that it has checked.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 use std::any::TypeId;

@@ -1,4 +1,4 @@
-//! What scripts may do, and what they do it to.
+//! Capabilities of scripts, and the world that they act on.
 
 use std::sync::Arc;
 
@@ -75,8 +75,8 @@ impl Capabilities {
     }
 }
 
-/// What the functions of an [`Engine`](crate::Engine) act on, and which of them scripts may call.
-/// Clones share one state, so that [`interrupt`](Self::interrupt) works on any of them.
+/// The world that the functions of an [`Engine`](crate::Engine) act on, and the capabilities of its
+/// scripts. Clones share one state, so that [`interrupt`](Self::interrupt) works on any of them.
 #[derive(Clone)]
 pub struct ScriptContext {
     pub(crate) capabilities: Capabilities,
@@ -116,8 +116,8 @@ impl ScriptContext {
         self
     }
 
-    /// Handles a Ctrl-C: ends the running script, or the operation that it waits for, as
-    /// [`with_interrupt_target`](Self::with_interrupt_target) says. May be called from any thread.
+    /// Handles a Ctrl-C from any thread: ends the running script, or the operation that it waits
+    /// for, depending on [`with_interrupt_target`](Self::with_interrupt_target).
     pub fn interrupt(&self) {
         self.meter.interrupt();
     }

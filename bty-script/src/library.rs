@@ -1,4 +1,4 @@
-//! Gives the engine bty's functions.
+//! Registers bty's functions with the engine.
 
 use crate::context::ScriptContext;
 use crate::engine::{Engine, Library};

@@ -1,4 +1,4 @@
-//! How much a script may use.
+//! Resource limits of scripts.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For scripts that a server runs: they decide, and are quick.
+    /// Limits for scripts that a server runs, which only make decisions.
     #[must_use]
     pub fn server() -> Self {
         Self {
@@ -49,7 +49,7 @@ impl Limits {
         }
     }
 
-    /// For scripts that people run on their own machine: no limit on time, 256 MiB of memory.
+    /// Limits for scripts that people run on their own machine: unlimited time, 256 MiB of memory.
     #[must_use]
     pub fn operator() -> Self {
         Self {

@@ -11,7 +11,8 @@ use bty::CancelToken;
 use crate::error::Stop;
 use crate::limits::Limits;
 
-/// Interval of the checks that need system calls. A script can allocate some ten MiB in it.
+/// Interval of the checks that need system calls. A script can allocate about 10 MiB between two
+/// checks.
 const CHECK_EVERY: Duration = Duration::from_millis(1);
 
 /// Memory that a flash or a download may take on top of the script's limit, for decoders and
@@ -64,7 +65,7 @@ impl Default for Meter {
     }
 }
 
-/// Stops the timer thread of a run when dropped.
+/// A run in progress. Dropping it stops the timer thread.
 pub(crate) struct RunGuard(Option<Arc<(Mutex<bool>, Condvar)>>);
 
 impl Drop for RunGuard {
@@ -147,7 +148,7 @@ impl Meter {
         RunGuard(Some(over))
     }
 
-    /// Starts an operation that takes time and has to obey the returned token.
+    /// Starts an operation that takes time. It must end when the returned token is cancelled.
     pub(crate) fn operation(&self) -> Operation<'_> {
         let mut run = self.run();
         let token = match run.interrupt_target {

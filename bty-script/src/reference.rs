@@ -87,7 +87,7 @@ pub fn functions(engine: &Engine) -> Vec<Function> {
         .into_iter()
         .filter(|f| !own.contains(&(f.module.clone(), f.name.clone(), f.params.len())));
     all.extend(standard.map(|f| Function { is_standard: true, ..f }));
-    // bty's, but in place of functions of the language
+    // bty registers these as replacements of standard functions
     all.iter_mut()
         .filter(|f| f.module.is_empty() && REPLACED.contains(&f.name.as_str()))
         .for_each(|f| f.is_standard = true);

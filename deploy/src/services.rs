@@ -15,7 +15,7 @@ use crate::settings::Settings;
 /// it; a test compares them.
 pub(crate) const UID: u32 = 61069;
 
-/// The user in earlier versions; on most hosts that is the first person with an account.
+/// The user of earlier versions, which on most hosts is the first person with an account.
 pub(crate) const EARLIER_UID: u32 = 1000;
 
 /// A service, which runs in one container.

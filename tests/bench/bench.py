@@ -32,7 +32,7 @@ class Target:
         subprocess.run(["fallocate", "-l", str(size_bytes), file], check=True)
         command = ["losetup", "--find", "--show", "--direct-io=on", file]
         self.device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-        # anonymous memory is page aligned, as direct I/O wants
+        # direct I/O needs page-aligned memory, and anonymous memory is
         self.chunk = mmap.mmap(-1, CHUNK)
         self.chunk.write(bytes([OLD]) * CHUNK)
 
@@ -68,7 +68,7 @@ class WebServer:
             with open(log, "wb") as stderr:
                 self.process = subprocess.Popen(["nginx", "-e", log, "-c", conf], stderr=stderr)
             time.sleep(0.5)
-            # the port may belong to somebody else: then nginx ends
+            # if another process has the port, nginx exits
             if self.process.poll() is None:
                 socket.create_connection(("127.0.0.1", self.port)).close()
                 return
@@ -118,7 +118,7 @@ class Bench:
             self.target = None
         if not self.target:
             self.target = Target(self.store.directory / "target.img", size_bytes)
-        # into the page cache: disks that images are read from are not what is compared
+        # read the image into the page cache, so that the speed of its disk does not matter
         subprocess.run(["cat", self._source(case)], stdout=subprocess.DEVNULL, check=True)
 
     def _source(self, case: Case) -> Path:

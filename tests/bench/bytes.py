@@ -265,7 +265,7 @@ def tftp(bty: str, load: Load, work: Path) -> tuple[str, dict]:
     with contextlib.ExitStack() as stack:
         for name in ("bty", "hpa"):
             stack.enter_context(running(commands[name], None))
-        # dnsmasq serves TFTP at its port only: in a network of its own
+        # dnsmasq serves TFTP only on the standard port, so it gets a network namespace
         subprocess.run(["ip", "netns", "add", "bty-bench"], check=True)
         stack.callback(subprocess.run, ["ip", "netns", "del", "bty-bench"])
         inside = ["ip", "netns", "exec", "bty-bench"]

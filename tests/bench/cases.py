@@ -90,7 +90,7 @@ class Case:
 
 QUICK_KINDS = ["raw", "gz", "xz-multi", "bz2", "zst", "qcow2", "http-qcow2"]
 LARGE_KINDS = ["raw", "gz", "zst", "qcow2", "http-qcow2"]
-# these two are there for the memory they take
+# formats whose decoders need much memory
 MEMORY_KINDS = ["xz-9", "zst-long"]
 
 

@@ -12,7 +12,8 @@ BLOCK = 4096
 SUITE = "bookworm"
 NO_DOCS = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")]
 
-# "large" is unpacked only: nothing in it has to run, and setting up two gigabytes of packages takes its time
+# "large" is only unpacked, because configuring two gigabytes of packages takes long and nothing in it has to
+# run
 ROOTS = {
     "small": ["--variant=essential", *NO_DOCS],
     "medium": [
@@ -48,7 +49,7 @@ IMAGES = {
     )
 }
 
-# form -> (suffix, command that makes {out} from {raw})
+# form -> (suffix, command that creates {out} from {raw})
 FORMS = {
     "raw": ("raw", None),
     "gz": ("gz", "gzip -6 -c {raw} > {out}"),

@@ -11,7 +11,7 @@ import cases
 from cases import Case
 from images import GIB, IMAGES, MIB
 
-# case -> why its aim is missed; "case verify" and "case memory" for the other two tables
+# case -> why it misses its target; "case verify" and "case memory" are for the other two tables
 WHY: dict[str, str] = {
     "bz2": "a block of zeros decodes to 46 MB, so only two blocks are in flight to keep memory below the limit, and the "
     "processors wait for each other. More memory would make it quicker.",
@@ -19,7 +19,7 @@ WHY: dict[str, str] = {
     "tenth-1g/xz-multi": "nearly all of the time is LZMA decoding of the empty part, on all processors in both tools.",
 }
 
-# the hashes that the read-back is compared with are taken while writing, on the same processors
+# the hashes for verification are computed while writing, on the same processors
 HASHES = "not measured apart; most likely the hashes, which are taken while writing and compete with decoding for two processors."
 WHY |= {f"{form} verify": HASHES for form in ("raw", "gz", "xz-multi", "bz2", "zst", "qcow2", "http-qcow2")}
 
@@ -198,7 +198,7 @@ def told(what: str, count: int, missed: list[str]) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    # the first column is a name, the rest are figures
+    # the first column has names, the others have numbers
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 

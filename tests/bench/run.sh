@@ -1,7 +1,7 @@
 #!/bin/sh
-# Times bty beside the tools that people use instead, on real images and a loop device; writes docs/benchmarks.md.
-# Needs root, about an hour, and 20 GiB in build/bench; images are built the first time, which takes half an hour more.
-# The figures are worth most on a machine that does nothing else meanwhile.
+# Compares the speed of bty with that of common alternatives, on real images and a loop device, and writes
+# docs/benchmarks.md. Needs root, about an hour, and 20 GiB in build/bench. The first run also builds the images, which
+# takes half an hour. Run it on an otherwise idle machine.
 #
 # usage: run.sh [--quick] [--rounds N] [--only WORD] [--output FILE] [--render]     see bench.py --help
 #   BTY    the bty command, default: a release build of this tree

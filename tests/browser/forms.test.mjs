@@ -1,4 +1,4 @@
-// Every form of every page: it does what it says, and what is wrong is refused and told.
+// Every form of every page: valid input takes effect, invalid input is refused with a message.
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createHash } from 'node:crypto';
@@ -23,11 +23,11 @@ const deferred = () => {
 
 before(async () => {
   browser = await openBrowser();
-  // nothing outside is asked: a fetch of a release fails at once, and always
+  // no request leaves this machine: fetching a release always fails at once
   const nowhere = { https_proxy: 'http://127.0.0.1:1', HTTPS_PROXY: 'http://127.0.0.1:1' };
   server = await Server.withCache({ env: nowhere });
   files = await origin({ 'small.img': 'x'.repeat(4096), 'other.img': 'y'.repeat(4096) });
-  // images that are not there, and whose server says so at once
+  // images that do not exist on a server that responds at once
   ({ machines } = await fleet(server, files.base));
 });
 
@@ -63,7 +63,7 @@ test('log-in and log-out', async () => {
   await page.context().close();
 });
 
-// Forms that change something, as they are in the pages.
+// The POST forms of a page, with their current values.
 const FORMS = () => [...document.querySelectorAll('form')].filter((form) => form.method === 'post').map((form) => ({
   action: form.getAttribute('action'), type: form.enctype, fields: [...new FormData(form)].filter(([, value]) => typeof value === 'string'),
 }));
@@ -89,7 +89,7 @@ test('a form of another session is refused', async () => {
 });
 
 test('an upload from another site is refused', async () => {
-  // at once, as a refusal does not wait for the file
+  // the server refuses it before it has received the file
   await page.goto('/ui/images');
   const own = await page.locator('form[action="/ui/catalog/upload"] input[name=csrf]').inputValue();
   const part = (head, text) => `--b\r\ncontent-disposition: form-data; ${head}\r\n\r\n${text}\r\n`;
@@ -138,7 +138,7 @@ test('machine: the binding, and its next boots while it is edited', async () => 
   const form = page.locator('#binding');
   await page.goto(machine.path);
   await form.getByLabel('Plan', { exact: true }).selectOption('night');
-  // the form of the plan's parameters, and what is missing
+  // the fields for the parameters of the plan, and the missing values
   await form.getByLabel('rack (required)').waitFor();
   await page.locator('#next').getByText('the plan writes to a disk, and none is named').waitFor();
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
@@ -153,7 +153,7 @@ test('machine: the binding, and its next boots while it is edited', async () => 
   await form.getByText('More', { exact: true }).click();
   await form.getByLabel('Labels').fill('spare, r7');
   await press(form, 'Save');
-  // not at the next boots, but at some later one
+  // the plan writes to the disk, but not at the next boots
   await page.locator('.danger').getByText('This can overwrite a disk').waitFor();
   await page.locator('.danger').getByRole('button').click();
   await told(page, 'the plan is night');
@@ -231,7 +231,7 @@ test('machine: flash again, inventory, delete', async () => {
   await press(page, 'Undo');
   await told(page, 'The change is undone');
   assert.equal((await machine.shown()).known_disks.length, 2);
-  // twice is refused; without scripts, as the page would know
+  // the second deletion is refused; without scripts, because otherwise the page would have updated itself
   const plain = await operator(browser, server, { javaScriptEnabled: false });
   await plain.goto(machine.path);
   await server.api('DELETE', `/machines/${machine.mac}`);
@@ -423,7 +423,7 @@ test('events: search, pivot, acknowledge', async () => {
   await press(page, 'Unacknowledge');
   await told(page, 'no longer acknowledged');
   assert.equal(await badge.count(), 1);
-  // one click from an event to all of its machine
+  // a search for the MAC address shows all events of the machine
   const mac = await rows.first().locator('.mac').innerText();
   await page.getByRole('searchbox', { name: 'Search' }).fill(mac);
   await page.waitForURL('**q=02*');
@@ -517,7 +517,7 @@ test('account: a hash, a token, sessions', async () => {
   await page.reload();
   const own = page.getByRole('row').filter({ hasText: 'this session' });
   assert.equal(await own.getByRole('button', { name: 'End' }).count(), 0);
-  // the newest is the other one's
+  // end all other sessions, including the second one
   const others = page.getByRole('row').filter({ has: page.getByRole('button', { name: 'End', exact: true }) });
   for (let left = await others.count(); left > 0; left -= 1) {
     await press(others.first(), 'End');
@@ -546,7 +546,7 @@ test('cache: fetch, pin, delete, forget', async () => {
   const pinned = page.locator('#objects tr').filter({ hasText: 'other.img' });
   await press(pinned, 'Unpin');
   await told(page, 'no longer pinned');
-  // deleting asks first, if it does anywhere
+  // open the confirmation, if there is one
   const summary = pinned.locator('summary');
   if (await summary.count()) await summary.first().click();
   await press(pinned, 'Delete');

@@ -1,4 +1,4 @@
-// Whatever machines, catalogs and people say is text: it is shown, never run, and breaks no layout.
+// Values from machines, catalogs and people are shown as text: they never run, and never break the layout.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { accessible, each, faultless, fits, picture, valid } from './lib/checks.mjs';
@@ -13,7 +13,7 @@ before(async () => {
   browser = await openBrowser();
   server = await Server.withCache();
   const machines = await hostile(server);
-  // what a cache host was asked for and does not have
+  // a hostile URL in the list of misses of the cache host
   await fetch(`${server.base}/blob?url=${encodeURIComponent(`http://127.0.0.1:1/${encodeURI(MARKUP)}`)}`);
   const q = encodeURIComponent(MARKUP);
   pages = [
@@ -41,7 +41,7 @@ after(async () => {
 
 const hacked = (page) => page.evaluate(() => window.hacked ?? null);
 
-// What is folded is text too.
+// Opens all folded sections, so that their text is checked too.
 const unfold = (page) => page.evaluate(() => document.querySelectorAll('details').forEach((one) => (one.open = true)));
 
 async function look(page, [name, path]) {
@@ -85,16 +85,16 @@ test('values are shown as they are', async () => {
   await page.context().close();
 });
 
-// A text that is written from right to left must not turn what stands beside it in the same line.
+// Finds right-to-left text that changes the direction of other text on the same line.
 const TURNS_OTHERS = () => {
   const walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
-  // blocks are apart from others by themselves; in a line, an element must say that it is
+  // blocks are isolated by default, inline elements only with `unicode-bidi`
   const isApart = (element) => /isolate|plaintext/.test(getComputedStyle(element).unicodeBidi);
   const isAlone = (element, text) => element.textContent.trim() === text.trim();
   const found = [];
   while (walker.nextNode()) {
     const { nodeValue, parentElement } = walker.currentNode;
-    // pictures and code are lines of their own
+    // graphics and code have lines of their own
     const isOther = parentElement.closest('option, textarea, svg, pre, .source, title');
     if (!nodeValue.includes('\u202E') || isOther) continue;
     let around = parentElement;

@@ -1,4 +1,4 @@
-// A newcomer, with the browser alone: from an empty server to a machine that is flashed by a plan of their own, and who did what.
+// A new operator with only a browser: from an empty server to a machine that is flashed by the operator's own plan, and the audit log.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -29,11 +29,11 @@ const go = async (page, name) => {
   await page.getByRole('heading', { level: 1, name }).waitFor();
 };
 
-// A step of the list for newcomers has turned green, by itself.
+// Waits until a step of the list of first steps is marked as done.
 const isDone = (page, what) =>
   page.locator('#first li.well').filter({ hasText: what }).waitFor();
 
-// What a release has, as a build of the live environment puts it there.
+// Uploads the artifacts of a release, as the build of the live environment does.
 async function putRelease(server) {
   const { version } = await server.api('GET', '/version');
   await each(['vmlinuz', 'initrd', 'squashfs'], async (part) => {
@@ -53,7 +53,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   assert.ok(await steps.count() >= 4, 'it says what to do first');
   assert.equal(await page.locator('#first li.well').count(), 0);
 
-  // what machines boot
+  // the live environment
   await putRelease(server);
   await isDone(page, 'Fetch the live environment');
 
@@ -68,7 +68,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await go(page, 'Dashboard');
   await isDone(page, 'Add an image');
 
-  // the DHCP server is told, and the machine is switched on
+  // DHCP, then the machine is switched on
   await page.locator('#first').getByRole('link', { name: 'Set up your DHCP server' }).click();
   await page.locator('#dhcp').getByText('dnsmasq').first().waitFor();
   await go(page, 'Dashboard');
@@ -76,7 +76,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await isDone(page, 'Set up your DHCP server');
   await isDone(page, 'Switch on the first machine');
 
-  // a plan of their own: what is wrong is told at its line, then it is right
+  // a new plan: an error is shown at its line, then it is fixed
   await go(page, 'Plans');
   await page.getByRole('link', { name: 'New plan' }).click();
   await page.getByLabel('Name').fill('my-flash');
@@ -94,7 +94,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await press(page, 'Save');
   await told(page, 'my-flash is saved as revision 2');
 
-  // it is bound
+  // the plan is assigned
   await go(page, 'Machines');
   await page.getByRole('link', { name: machine.mac }).click();
   const form = page.locator('#binding');
@@ -108,7 +108,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await danger.getByRole('button').click();
   await told(page, 'the plan is my-flash');
 
-  // it is switched on again, and flashed
+  // the machine is switched on again, and flashed
   const plan = await machine.boot();
   assert.match(plan, /plan: my-flash/);
   assert.match(plan, /as the rack wants it/);
@@ -121,7 +121,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await go(page, 'Dashboard');
   await page.locator('#first').waitFor({ state: 'detached' });
 
-  // who did what
+  // the audit log
   await go(page, 'Events');
   const event = (kind) => page.locator('#log tbody tr').filter({ hasText: kind });
   await event('plan.created').getByRole('link', { name: 'my-flash' }).first().waitFor();
@@ -139,7 +139,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await page.context().close();
 });
 
-// Machines at work report at their pace, so that the rates in the pictures are of this world.
+// Progress reports are paced, so that the screenshots show realistic rates.
 const REPORTS = 3;
 const PACE_MS = 2500;
 

@@ -1,4 +1,4 @@
-// The main job without a mouse: a machine is bound to be flashed.
+// The most common task without a mouse: assigning a plan that flashes a machine.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { faultless } from './lib/checks.mjs';
@@ -20,10 +20,10 @@ after(async () => {
   await server?.end();
 });
 
-// More stops than this before what is wanted, and nobody gets there.
+// Maximum number of Tab presses to reach an element.
 const STOPS_MAX = 120;
 
-// What has the focus, and whether that can be seen.
+// The focused element, and whether its focus is visible.
 const FOCUS = (selector) => {
   const element = document.activeElement;
   const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(element);
@@ -32,12 +32,12 @@ const FOCUS = (selector) => {
   return { is: element.matches(selector), isSeen: isSeen && width > 0 && height > 0, what: element.outerHTML.slice(0, 120) };
 };
 
-// Goes on by Tab until `selector` has the focus. Every stop must be seen.
+// Presses Tab until `selector` has the focus. The focus must be visible at every stop.
 async function tabTo(page, selector) {
   for (let stop = 0; stop < STOPS_MAX; stop += 1) {
     await page.keyboard.press('Tab');
     const { is, isSeen, what } = await page.evaluate(FOCUS, selector);
-    // between the end of a page and its beginning, the focus is in the browser's own controls; a new page puts it on its content
+    // between the end and the start of a page, the focus is in the browser's own controls; a new page focuses its content
     if (!/^<(body|main)/.test(what)) assert.ok(isSeen, `the focus is seen: ${what}`);
     if (is) return;
   }
@@ -46,7 +46,7 @@ async function tabTo(page, selector) {
 
 const heading = (page, name) => page.getByRole('heading', { level: 1, name }).waitFor();
 
-// Goes on in a list of choices until `text` is chosen.
+// Selects `text` in the focused list with the arrow keys.
 async function choose(page, text) {
   const chosen = () => page.evaluate(() => document.activeElement.selectedOptions[0].textContent);
   const count = await page.evaluate(() => document.activeElement.options.length);
@@ -58,7 +58,7 @@ async function choose(page, text) {
 test('a machine is bound to bty-flash-once by keyboard alone', async () => {
   const page = await operator(browser, server, { logIn: false });
   await page.goto('/ui/login');
-  // the field is focused when the page is drawn, which is after it is loaded
+  // the browser focuses the field when it draws the page, after the load event
   await page.waitForFunction(() => document.activeElement.id === 'password');
   await page.keyboard.type(PASSWORD);
   await page.keyboard.press('Enter');

@@ -1,4 +1,4 @@
-// Pages follow what happens, and take nothing away from who is at work in them.
+// Pages update themselves without disturbing a person who is using them.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { faultless } from './lib/checks.mjs';
@@ -20,13 +20,13 @@ after(async () => {
   await server?.end();
 });
 
-// A page that is loaded again has forgotten this.
+// Marks a page. A reload removes the mark.
 const mark = (page) => page.evaluate(() => (window.isTheSame = true));
 const isTheSame = (page) => page.evaluate(() => window.isTheSame === true);
 
 const row = (page, machine) => page.locator(`#m-${machine.hyphens}`);
 
-// Opens a page by its link, as operators do, and waits until it follows the server.
+// Opens a page through its link in the navigation, like an operator.
 async function open(name, options) {
   const page = await operator(browser, server, options);
   await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name }).click();
@@ -73,11 +73,11 @@ test('a half-typed word stays when machines appear', async () => {
 
 test('scroll and selection stay when a machine appears', async () => {
   const page = await open('Machines', { viewport: { width: 1280, height: 400 } });
-  // there is something to scroll once the page has its style
+  // the page can scroll only after its style sheet is applied
   await page.waitForFunction(() => (scrollTo({ top: 600, behavior: 'instant' }), scrollY > 100));
   const at = await page.evaluate(() => scrollY);
   await row(page, machines[30]).evaluate((row) => getSelection().selectAllChildren(row.querySelector('.mac')));
-  // the last one of the list, so that nothing moves above
+  // the new machine is last in the list, so that no row above it moves
   const machine = new Machine(server, 0xfffffe);
   await machine.contact();
   await row(page, machine).waitFor();
@@ -212,7 +212,7 @@ test('pages that are swapped in behave as pages', async () => {
   await page.getByRole('heading', { level: 1, name: 'Machines' }).waitFor();
   await page.goForward();
   await page.getByRole('heading', { level: 1, name: machines[0].mac }).waitFor();
-  // and it still follows
+  // the page still updates itself
   await machines[0].contact();
   await page.locator('#history').getByText('netboot.pxe.offered').nth(1).waitFor();
   faultless(page, 'swapped in');

@@ -1,4 +1,4 @@
-// Every page: it is valid, accessible and quiet, fits windows of any width in light and dark, and can be read without scripts.
+// Every page: valid HTML, accessible, without console errors, fits windows of any width in light and dark, and is readable without scripts.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { accessible, each, faultless, fits, picture, valid } from './lib/checks.mjs';
@@ -25,7 +25,7 @@ after(async () => {
   await empty?.end();
 });
 
-// Colours are the same at every width; what is side by side is not.
+// Colors do not depend on the width, only the layout does.
 const isForAxe = (width, scheme) => width === 'desk' || (width === 'phone' && scheme === 'light');
 
 async function look(page, [name, path], width, scheme, kind) {
@@ -34,7 +34,7 @@ async function look(page, [name, path], width, scheme, kind) {
   const answer = await page.goto(path);
   assert.equal(answer.status(), 200, what);
   assert.equal(await page.getByRole('heading', { level: 1 }).first().isVisible(), true, what);
-  // its own scripts have run before anything is measured
+  // wait until the scripts of the page have run
   await page.evaluate(() => document.readyState === 'complete' || new Promise((done) => addEventListener('load', done)));
   await fits(page, what);
   if (isForAxe(width, scheme)) await accessible(page, what);
@@ -86,7 +86,7 @@ for (const [kind, pages, server] of [['a fleet', PAGES, () => full], ['nothing y
 test('the HTML is valid: the log-in, an error, the probe', async () => {
   await valid(await (await fetch(`${full.base}/ui/login`)).text(), 'login');
   await valid(await served(full, '/ui/plans/no-such-plan'), 'error');
-  // a part of a page
+  // a fragment of a page
   const probe = await served(full, '/ui/netboot/probe');
   await valid(`<!doctype html><html lang="en"><head><title>x</title></head><body>${probe}</body></html>`, 'probe');
 });

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests of the pages in a browser: all, or those of the files that are named. The server must be built.
+# Tests the pages in a browser: all tests, or those in the given files. The server must be built.
 # usage: run.sh [FILE...] | run.sh --speed   (no test: prints how long pages take)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,7 +12,7 @@ if [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then
     npm ci --no-audit --no-fund
     touch node_modules
 fi
-# a build meanwhile must not change what is tested
+# test a copy, so that a concurrent build cannot replace it
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp "$program" "$copy/bty-web"

@@ -1,4 +1,4 @@
-// The documentation at /docs/: quiet under the content policy, searched without a network, dark on demand, and nothing of it comes from elsewhere.
+// The documentation at /docs/: no violation of the content policy, search without a network, a dark theme, and no request to other hosts.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { faultless } from './lib/checks.mjs';
@@ -20,7 +20,7 @@ after(async () => {
   await server?.end();
 });
 
-// A reader who needs no password.
+// Opens a page without logging in.
 async function reader(options) {
   const page = await operator(browser, server, { logIn: false, ...options });
   page.elsewhere = [];

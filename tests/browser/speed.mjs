@@ -1,5 +1,5 @@
-// How long pages take on the server with 10,000 machines and 1,000,000 events, and what a first visit transfers. Prints a Markdown table.
-// No test: times are those of the machine it runs on. BTY_WEB names the server; a release build is what counts.
+// Measures response times with 10,000 machines and 1,000,000 events, and the bytes of a first visit. Prints a Markdown table.
+// Not a test: times depend on the machine. BTY_WEB is the path of the server, which should be a release build.
 import { execFileSync } from 'node:child_process';
 import { Agent, request } from 'node:http';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ const MACHINES = Number(process.env.MACHINES ?? 10_000);
 const EVENTS = Number(process.env.EVENTS ?? 1_000_000);
 const TIMES = 20;
 
-// Copies what the server has written of forty machines, so that every row is as it writes them.
+// Multiplies the rows that the server has written for forty machines, so that all rows have the server's own format.
 const GROW = `
 import sqlite3, sys
 path, machines, events = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -74,10 +74,10 @@ async function times(server, path) {
   return { median: all[TIMES / 2], worst: all[TIMES - 1] };
 }
 
-// A page that fetches itself again when it is there does so at once.
+// Time for a page to start the requests that it sends after loading.
 const AGAIN_MS = 2000;
 
-// Bytes over the wire, with the headers, of a first visit: the page and all that it needs, and what it fetches by itself then.
+// Bytes transferred by a first visit, including headers: for the page with its resources, and for later requests of its scripts.
 async function bytes(browser, server, path) {
   const context = await browser.newContext({ baseURL: server.base });
   const [name, value] = server.cookie.split(/=(.*)/s);

@@ -39,7 +39,7 @@ fn a_server_that_is_restarted_in_the_middle_hears_of_the_end() {
         !has_changed(&disk, lab.content.len() as u64 - (1 << 20)),
         "it was not the middle any more"
     );
-    // without the server, until all of the image is on the disk
+    // the flash continues without the server, up to the end of the image
     machine.wait(PATIENCE, "the end of the image", |_| {
         has_changed(&disk, lab.content.len() as u64 - (1 << 20))
     });
@@ -81,7 +81,7 @@ fn a_disk_that_fails_is_told_and_does_not_boot() {
 fn a_wrong_serial_writes_nothing() {
     let lab = Lab::new("BIOS, UEFI");
     let disk = lab.disk();
-    // the bundled plan waits a minute
+    // the bundled plan waits a minute for the disk
     let source =
         include_str!("../../bty-web/src/domain/plans/bty-flash-once.rhai").replace(", 60)", ", 2)");
     lab.rack.ns.run(|| {
@@ -144,7 +144,7 @@ fn of_two_cards_the_one_that_has_booted_is_used() {
     let lab = Lab::new("BIOS, UEFI");
     let disk = lab.disk();
     lab.bind("bty-flash-once", SERIAL);
-    // Linux finds the other card first, and it is connected too
+    // Linux finds the other card first, which is connected too
     let hardware = lab.hardware(Firmware::Bios).card("tap1", "52:54:00:aa:bb:02").disk(
         Bus::Virtio,
         &disk,

@@ -29,7 +29,7 @@ fn borrowed(files: &[PathBuf]) -> Vec<&Path> {
     files.iter().map(PathBuf::as_path).collect()
 }
 
-/// Opens a shell of the live environment, whatever it shows.
+/// Opens a shell in the live environment, in any of its states.
 pub(crate) fn open_shell(machine: &mut Machine) {
     machine.type_in("\x1c");
     machine.wait(PATIENCE, "a shell", |said| said.contains("bty# "));
@@ -44,24 +44,24 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Creates a lab with the DHCP lines that the server suggests below the heading that contains
-    /// `what`.
+    /// Creates a lab with the DHCP configuration that the server suggests under the heading that
+    /// contains `what`.
     pub(crate) fn new(what: &str) -> Self {
         Self::of(what, "x86_64")
     }
 
-    /// The same, with another image.
+    /// Like [`new`](Self::new), with another image.
     pub(crate) fn with(what: &str, image: &Path) -> Self {
         Self::in_rack(Rack::new(what, &borrowed(&product("netboot-pc", "x86_64")), &ENV), image)
     }
 
-    /// The same, with the full environment on the server.
+    /// Like [`new`](Self::new), with the full environment on the server.
     pub(crate) fn with_full() -> Self {
         let files = full_product("netboot-pc", "x86_64");
         Self::in_rack(Rack::new("BIOS, UEFI", &borrowed(&files), &ENV), &marker_image())
     }
 
-    /// The same, for another architecture.
+    /// Like [`new`](Self::new), for another architecture.
     pub(crate) fn of(what: &str, arch: &str) -> Self {
         Self::in_rack(
             Rack::new(what, &borrowed(&product("netboot-pc", arch)), &ENV),
@@ -69,8 +69,8 @@ impl Lab {
         )
     }
 
-    /// Creates a lab with DHCP lines derived from everything that the server suggests, and with
-    /// further boot files.
+    /// Creates a lab with DHCP lines derived from all suggestions of the server, and with
+    /// additional boot files.
     pub(crate) fn with_lines(
         lines: impl FnOnce(&str) -> String + Send,
         arch: &str,
@@ -112,7 +112,7 @@ impl Lab {
         self.bind_with(plan, serial, &json!({}));
     }
 
-    /// The same, with parameters of the plan.
+    /// Like [`bind`](Self::bind), with parameters of the plan.
     pub(crate) fn bind_with(&self, plan: &str, serial: &str, parameters: &Value) {
         let binding = json!({
             "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial, "params": parameters,
@@ -156,7 +156,7 @@ impl Lab {
         )
     }
 
-    /// The same, with further parameters on the command line.
+    /// Like [`boot_kernel`](Self::boot_kernel), but with `words` on the command line.
     pub(crate) fn boot_kernel_with(&self, hardware: Hardware, words: &str) -> Machine {
         let files = product("netboot-pc", "x86_64");
         let file = |end: &str| {
@@ -166,7 +166,8 @@ impl Lab {
         self.power_on(hardware.kernel(file("vmlinuz"), file("initrd"), &words))
     }
 
-    /// Waits until the server knows that the disk is flashed, and compares the disk.
+    /// Waits until the server records the flash. Checks that there was only one, and compares the
+    /// disk.
     pub(crate) fn is_flashed_once(&self, machine: &mut Machine, disk: &Path) {
         self.wait_for(machine, "machine.flashed", 1);
         assert!(self.is_flashed(disk), "the disk is the image");

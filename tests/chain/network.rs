@@ -17,7 +17,7 @@ fn uefi_and_virtio() {
     Lab::new("one line").flashes(Firmware::Uefi, Bus::Virtio);
 }
 
-/// This iPXE passes the initramfs to the kernel by its name only.
+/// This version of iPXE passes the initramfs to the kernel only by name.
 #[test]
 #[ignore = "starts machines: make test-chain"]
 fn uefi_and_an_old_ipxe_in_the_rom_of_the_card() {
@@ -36,7 +36,7 @@ fn one_file_by_uefi_http_boot() {
     one_file("x86_64").flashes(Firmware::UefiHttp, Bus::Nvme);
 }
 
-/// Firmware loads the environment as one file by HTTP Boot.
+/// Creates a lab in which firmware loads the live environment as one file by HTTP Boot.
 pub(crate) fn one_file(arch: &str) -> Lab {
     let files = product("ramdisk", arch);
     let efi = files.iter().find(|file| file.extension().is_some_and(|end| end == "efi")).unwrap();

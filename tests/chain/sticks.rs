@@ -22,7 +22,7 @@ pub(crate) fn iso(name: &str, firmware: Firmware) -> PathBuf {
         .unwrap()
 }
 
-/// Flashes by the wizard on the serial line. Returns the directory with the stick and the disk.
+/// Flashes with the wizard on the serial line. Returns the directory with the stick and the disk.
 pub(crate) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -64,7 +64,7 @@ pub(crate) fn offline(firmware: Firmware, bus: Bus) {
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
 }
 
-/// The number in the wizard of the disk with this serial number.
+/// The number of the disk with this serial number in the wizard's list.
 fn number_of(machine: &Machine, serial: &str) -> String {
     let said = machine.said();
     let line = said.lines().rfind(|line| line.contains(serial) && line.contains("/dev/"));
@@ -138,7 +138,7 @@ pub(crate) fn chain(firmware: Firmware, bus: Bus, named: bool) {
     assert!(lab.is_flashed(&disk));
 }
 
-/// Sets the server in the script on the stick, like a person.
+/// Edits the script on the stick to set the server, like a person.
 fn name_server(stick: &Path) {
     let table = std::fs::read(stick).unwrap();
     let start = u32::from_le_bytes(table[470..474].try_into().unwrap()) * 512;

@@ -1,4 +1,4 @@
-//! The command as people and programs use it: help, exit codes, JSON, prompts, messages.
+//! The `bty` command: help, exit codes, JSON, prompts, messages.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,7 +46,7 @@ impl Bench {
         Digest::of(&fs::read(&self.image).unwrap()).to_string()
     }
 
-    /// Replaces what differs from run to run in a text.
+    /// Replaces text that differs between runs.
     fn redact(&self, text: &str) -> String {
         let text = text.replace(self.path(), "DIR").replace(&self.digest(), "DIGEST");
         let is_time = |word: &str| word.contains('.') && word.parse::<f64>().is_ok();
@@ -59,7 +59,7 @@ impl Bench {
             }
             _ => line.to_owned(),
         };
-        // the disks of this machine
+        // remove the list of disks of this machine
         let lines = text.lines().filter(|line| !line.starts_with("  /dev/"));
         lines.map(|line| redact(line).trim_end().to_owned() + "\n").collect()
     }

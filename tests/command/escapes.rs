@@ -213,7 +213,7 @@ fn results_that_cannot_be_written_are_an_error() {
     }
     // the flash itself succeeded
     assert_eq!(fs::metadata(shelf.0.path().join("o.img")).unwrap().len(), 8 << 20);
-    // a failure keeps its exit code
+    // another failure keeps its exit code
     assert_eq!(full(&["image", "--json", "none.img"]).code, 4);
     // a reader that closes the pipe early is not a failure
     let closed =
@@ -261,7 +261,7 @@ fn a_file_whose_name_is_not_utf8_is_listed_flashed_and_compared() {
     let _ = bty_of(dir.path(), &[word("verify"), &image, &disk]).expect(0);
     let _ = bty_of(dir.path(), &[word("verify"), word(source), word(path)]).expect(0);
 
-    // a sidecar goes with it, and what is missing is named
+    // the digest file beside the image is found, and the error names a missing image
     let sidecar = PathBuf::from(name(b"im\xff\xe9 1.img.sha256"));
     fs::write(dir.path().join(sidecar), format!("{}\n", "0".repeat(64))).unwrap();
     let refused = bty_of(dir.path(), &[word("flash"), &image, &disk, word("--yes")]);

@@ -38,13 +38,13 @@ impl Shelf {
         Start::new(&bty_path(), &all).env("BTY_IMAGE_ROOT", &self.path("images"))
     }
 
-    /// The screen, with what differs between runs and machines replaced.
+    /// Replaces text that differs between runs.
     fn redact(&self, screen: &str) -> String {
         screen.replace(self.dir.path().to_str().unwrap(), "DIR")
     }
 }
 
-/// The number in the wizard of the disk at `path`.
+/// The number of the disk at `path` in the wizard's list.
 fn number_of(terminal: &Terminal, path: &str) -> String {
     let screen = terminal.screen();
     let line = screen.lines().rfind(|line| line.split_whitespace().nth(1) == Some(path));
@@ -128,7 +128,7 @@ fn a_refusal_before_the_first_write_leaves_the_disk_as_it_was_and_says_so() {
     let number = number_of(&terminal, disk.path());
     terminal.send(&format!("{number}\r"));
     terminal.wait_for("> Type yes to erase and write:");
-    // the disk gets in use between the plan and the confirmation
+    // the disk comes into use between the plan and the confirmation
     bty_tests::command::tool(&["mkfs.ext4", "-q", disk.path()]);
     let _mount = Mount::device(disk.path());
     terminal.send("yes\r");
@@ -346,7 +346,7 @@ fn an_own_copy_of_the_wizard_runs() {
     let changed =
         fs::read_to_string(&screen).unwrap().replace("\"Pick an image\"", "\"Which one, dear\"");
     fs::write(&screen, changed).unwrap();
-    // what was not changed comes from the box
+    // a missing step is replaced by the bundled one
     fs::remove_file(format!("{dir}/confirm.rhai")).unwrap();
     let arguments = ["run", &format!("{dir}/wizard.rhai")];
     let mut terminal =

@@ -1,5 +1,5 @@
-//! Load for the benchmarks of the bytes: many clients of one file at once. Prints what came of it
-//! as JSON.
+//! Load for the benchmarks of delivery: many clients fetch one file at once. Prints the results as
+//! JSON.
 //!
 //! ```text
 //! load http ADDRESS:PORT PATH CLIENTS ROUNDS
@@ -49,7 +49,8 @@ fn main() {
     );
 }
 
-/// What each client got, and how long that took from the common start.
+/// Runs `one` for each client at once. Returns the bytes that each received, and the time since the
+/// common start.
 fn at_once(clients: usize, one: impl Fn(usize) -> u64 + Sync) -> Vec<(u64, Duration)> {
     let (one, begun) = (&one, Instant::now());
     std::thread::scope(|scope| {
@@ -60,7 +61,7 @@ fn at_once(clients: usize, one: impl Fn(usize) -> u64 + Sync) -> Vec<(u64, Durat
     })
 }
 
-/// Bytes of the body that came; 0 when it was not all.
+/// Fetches `path` and returns the length of the body; 0 if it is incomplete.
 fn fetch(server: SocketAddr, path: &str, request_body: &str) -> u64 {
     let mut stream = TcpStream::connect(server).expect("the server listens");
     let length = match request_body.len() {
@@ -82,7 +83,7 @@ fn fetch(server: SocketAddr, path: &str, request_body: &str) -> u64 {
             head.truncate(end);
             head.make_ascii_lowercase();
             if body == 0 {
-                // nothing of it yet: what comes next is the body
+                // the head is complete; the body follows
                 let len = stream.read(&mut buffer).unwrap_or_default();
                 body = len as u64;
             }

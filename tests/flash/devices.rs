@@ -377,7 +377,7 @@ fn a_kill_at_any_moment_leaves_all_of_the_image_or_nothing_that_boots() {
 #[test]
 fn an_interrupt_ends_it_within_a_second_and_leaves_nothing_that_boots() {
     let Some(disk) = LoopDisk::new(24 << 20, 512) else { return };
-    // all of it would take minutes
+    // the whole image would take minutes
     let server = Nginx::start("limit_rate_after 4m; limit_rate 100k;");
     let url = server.put("a.img", &disk_image(20 * MIB));
     for name in ["-INT", "-TERM", "-HUP"] {

@@ -185,8 +185,7 @@ fn every_failing_write_is_reported_and_leaves_nothing_that_boots() {
             .as_ref()
             .unwrap_or_else(|| panic!("write {n} failed unnoticed"));
         assert_eq!(failure.kind, "target", "{failure:?}");
-        // the very first write is the one that clears the head: when it fails, the old system is
-        // untouched
+        // the first write clears the start of the disk: if it fails, the old system is untouched
         let content = disk.content();
         assert!(n == 0 || !is_bootable(&content) || content[0] != bytes[0], "write {n}");
         assert!(n == 0 || content[..MIB] != bytes[..MIB], "write {n} left a head");
@@ -260,7 +259,7 @@ fn a_lost_write_is_found_as_old_content() {
 
 #[test]
 fn a_disk_of_fake_capacity_is_found_as_such() {
-    // without zeros, which look the same wherever they come from
+    // without zeros, which would hide a wrong offset
     let bytes: Vec<u8> =
         (0u32..3 << 20).flat_map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
     let dir = tempfile::tempdir().unwrap();
@@ -722,8 +721,8 @@ fn a_disk_file_is_free_when_its_flash_has_returned() {
         };
         let result = plan.execute(&image, &host, &observer, &cancel);
         assert_eq!(result.is_ok(), i % 2 == 0, "{result:?}");
-        // not by its lock: a program that another test starts at this moment has all files, until
-        // it is another program
+        // a lock would not show it: a child process that another test starts has copies of all
+        // files until it executes its program
         let files = std::fs::read_dir("/proc/self/fd")
             .unwrap()
             .filter_map(|entry| entry.unwrap().path().read_link().ok());

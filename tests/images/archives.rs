@@ -1,4 +1,4 @@
-//! Images from pipes, and images inside archives made by real programs.
+//! Images from pipes, and images in archives that real programs created.
 
 use std::fs;
 use std::path::Path;

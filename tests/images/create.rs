@@ -64,7 +64,7 @@ fn an_image_of_a_loop_device_is_what_other_programs_read() {
 #[test]
 fn a_shrunken_image_ends_with_its_backup_table_and_boots_from_a_smaller_disk() {
     let bench = Bench::new();
-    // the only partition ends before 6 MiB; what lies behind it is left out
+    // the only partition ends before 6 MiB; the data after it is left out
     let disk = write(bench.dir.path(), "disk", &gpt_image(24 * MIB, 512));
     for name in ["a.img", "a.img.zst", "a.qcow2"] {
         let _ = bty(&["image", "create", disk.to_str().unwrap(), &bench.text(name), "--shrink"])

@@ -195,8 +195,8 @@ fn zstd() {
         |disk| filter(&["zstd", "-q3c", "--long=27"], disk),
         &reference,
     );
-    // frames that tell their size, behind one another, with skippable ones before, between and
-    // after
+    // concatenated frames that contain their size, with skippable frames before, between and after
+    // them
     let frames = |disk: &[u8]| {
         let frames = halves(disk, zstd, &skippable(3, b"between"));
         [skippable(0, b""), frames, skippable(15, &[7; 100_000])].concat()
@@ -211,7 +211,7 @@ fn pzstd() {
         let disk = disk_image(size);
         let input = write(dir.path(), "disk", &disk);
         let output = dir.path().join("a.img.zst");
-        // it makes frames of its own size from files only
+        // pzstd chooses the size of its frames only for files, not for pipes
         tool(&[
             "pzstd",
             "-qf1",
@@ -373,8 +373,7 @@ fn what_is_no_disk_image_is_refused_with_the_way_out() {
         at("disk.img").to_str().unwrap(),
         at("a.qcow2").to_str().unwrap(),
     ]);
-    // it times itself for the key, and gives up when the clock of the process has not moved
-    // meanwhile
+    // qemu-img times the key derivation, and fails if the CPU time of the process has not advanced
     let create = |arguments: &[&str]| {
         let mut command = Command::new("qemu-img");
         command.args(["create", "-q"]).args(arguments).current_dir(here);

@@ -234,7 +234,7 @@ fn partitions_of_the_old_table_do_not_come_back_behind_a_smaller_image() {
     let content = disk.content();
     assert_eq!(content[(41 << 20) + 1080..][..2], [0, 0], "ext4 is still there");
     assert_eq!(content[(74 << 20) - 8192..][..4], [0; 4], "the RAID is still there");
-    // where the kernel looks when the new system makes a partition at that place
+    // the kernel looks here if the new system creates a partition at this offset
     let probed = Command::new("blkid")
         .args(["--probe", "--offset", "42991616", disk.path()])
         .output()
@@ -314,7 +314,7 @@ fn an_image_that_is_written_to_while_it_is_flashed_is_an_error() {
                         .unwrap();
                 }
             };
-            // a file system may count time in ticks
+            // the file system may record times in clock ticks
             std::thread::sleep(std::time::Duration::from_millis(20));
             let error = plan.execute(&image, &host, &change, &CancelToken::new()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Source, "{name}: {error}");
@@ -346,7 +346,7 @@ fn a_file_that_holds_an_image_or_an_archive_is_overwritten_only_on_demand() {
         assert!(fs::read(&file).unwrap() == before, "{holds} was written to");
         let _ = bty(&["flash", text(&image), text(&file), "--yes", "--overwrite"]).expect(0);
         assert!(fs::read(&file).unwrap().starts_with(&bytes));
-        // bty may overwrite what it has written
+        // bty may overwrite a file that it has written
         let _ = bty(&["flash", text(&image), text(&file), "--yes"]).expect(0);
     }
     let made = dir.path().join("made.img");
@@ -434,7 +434,7 @@ fn a_system_that_gives_no_threads_or_no_memory_gets_an_exit_code() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     for image in every_format(dir.path()) {
         let (mut threads, mut memory) = (Vec::new(), Vec::new());
-        // 8 are about what one flash takes at least
+        // a flash needs about 8 threads at least
         for limit in [4, 8, 9, 10, 11, 12, 40] {
             let (code, said) = flash_limited(&image, &format!("-u {limit}"), true);
             assert!(

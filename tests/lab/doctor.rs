@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::fake::{Host, UID};
 
-/// Check and detail of all problems in its JSON.
+/// Check and detail of all problems in the output of `bty-lab doctor --json`.
 fn wrong(run: &Outcome) -> Vec<(String, String)> {
     let all: Vec<Value> = serde_json::from_str(&run.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
@@ -31,7 +31,7 @@ fn has(found: &[(String, String)], check: &str, detail: &str) {
     );
 }
 
-/// Removes the problem that the live environment is missing, which these tests do not install.
+/// Removes the problem that the live environment is missing: these tests do not install it.
 fn without_live(mut found: Vec<(String, String)>) -> Vec<(String, String)> {
     found.retain(|(_, detail)| !detail.contains("netboot-pc"));
     found

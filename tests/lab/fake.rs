@@ -1,4 +1,4 @@
-//! How `bty-lab` calls podman and systemd, and its messages if they fail.
+//! The calls of podman and systemd by `bty-lab`, and its messages if they fail.
 
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -57,7 +57,7 @@ impl Host {
         self.dir.path().join(name)
     }
 
-    /// Installs a fake program, which is found before that of the system.
+    /// Installs a fake program, which takes precedence over that of the system.
     pub(super) fn program(&self, name: &str, script: &str) {
         write_program(&self.path("bin").join(name), &format!("#!/bin/sh\n{script}\n"));
     }
@@ -105,7 +105,7 @@ impl Host {
         self.ns.run(|| self.command(&words).output().unwrap().into())
     }
 
-    /// Replaces what differs from run to run in a text.
+    /// Replaces text that differs between runs.
     fn plain(&self, text: &str) -> String {
         text.replace(self.dir.path().to_str().unwrap(), "DIR")
             .replace(env!("CARGO_PKG_VERSION"), "VERSION")
@@ -207,7 +207,7 @@ fn nothing_that_a_person_has_changed_is_written_over() {
     assert!(read("envvars").contains("8088"));
 }
 
-/// Runs a command that must fail. Checks that it says what to do, and that it leaves no files.
+/// Runs a command that must fail. Checks that it suggests what to do, and that it leaves no files.
 fn refused(host: &Host, arguments: &[&str]) -> String {
     let before = host.path("site").exists();
     let run = host.lab(arguments).expect(1);

@@ -121,7 +121,7 @@ fn version_before(podman: &Podman) -> PathBuf {
     dir.join("bty-lab")
 }
 
-/// Builds a container image that adds a line to ours.
+/// Builds a container image from that of this version, with an additional line.
 fn image_with(podman: &Podman, image: &str, version: &str, line: &str, context: &Path) {
     std::fs::write(
         context.join("Containerfile"),

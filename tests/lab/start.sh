@@ -5,7 +5,7 @@ echo "$site|running|$image" >"$FAKE/containers/$name"
 set -a
 . "$envvars"
 BTY_PATHS_STATE_DIR="$FAKE/state/$name"
-# without bty.toml, from which a container gets its password
+# no password: a container would get it from bty.toml
 BTY_ADMIN_OPEN=1
 set +a
 case "$name" in

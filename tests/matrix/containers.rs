@@ -122,7 +122,7 @@ fn compose_starts_the_same_services() {
     let _ = compose(&["down"]).expect(0);
 }
 
-/// Quadlet from the package of Debian 13, because podman of Debian 12 has none.
+/// Quadlet from the podman package of Debian 13, because that of Debian 12 does not include it.
 fn quadlet() -> PathBuf {
     let script = "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, sys.argv[1] + '/media')\n\
                   from pathlib import Path; from builder.debian import Archive\n\

@@ -34,7 +34,7 @@ fn a_person_gets_the_full_environment_when_it_is_asked_for() {
     let said = machine.said();
     assert!(said.contains("active\ninactive") && said.contains("/dev/nvme0n1"), "{said}");
     assert!(said.contains("listening: 0"), "nobody named a key: {said}");
-    // a person at a console authorizes a key, and only that
+    // at the console, a person can authorize a key; a password is never accepted
     machine
         .type_in("ssh-keygen -q -t ed25519 -N '' -f /tmp/key && bty-ssh-key < /tmp/key.pub; echo key is $((1 + 1))\r");
     machine.wait(PATIENCE, "the key", |said| said.contains("key is 2"));
@@ -66,7 +66,7 @@ fn volumes_of_an_old_system_are_not_assembled_and_are_flashed_over() {
     machine.type_in(COUNT);
     machine.wait(PATIENCE, "a look", |said| said.contains("assembled here: 0"));
     go_on_with_full(&mut machine);
-    // the tools recognize them, so that they could be assembled
+    // the tools recognize the volumes, so they could be assembled
     machine
         .type_in("mdadm --examine /dev/nvme0n1p1; lvs --noheadings old; echo all is $((1 + 1))\r");
     machine.wait(PATIENCE, "tools", |said| said.contains("all is 2"));

@@ -26,7 +26,7 @@ fn installed(firmware: Firmware, after: &str) {
     machine.wait_off(PATIENCE);
     let said = machine.said();
     drop(machine);
-    // what the system itself does not change: the table, the loaders, the ESP
+    // the system does not change this part: the partition table, the boot loaders, the ESP
     let untouched = 9 << 20;
     assert!(std::fs::read(&disk).unwrap()[..untouched] == lab.content[..untouched]);
     assert_eq!(lab.count("machine.flashed"), 1, "{:?}", lab.events());

@@ -43,10 +43,10 @@ fn a_file_on_the_stick_names_a_server() {
     let hardware = Hardware::new(Firmware::Uefi).disk(Bus::Usb, &path, "STICK");
     let hardware = hardware.disk(Bus::Nvme, &disk, SERIAL).card("tap0", MAC);
     let mut machine = lab.power_on(hardware);
-    // by BootNext, which overrides the stick
+    // through BootNext, which overrides the boot order once
     machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
     machine.wait_off(PATIENCE);
-    // at every later start the stick comes first
+    // at later starts, the firmware boots from the stick first
     lab.rack.ns.run(|| machine.power_on_again());
     machine.wait(PATIENCE, "the second start", |said| {
         said.contains("rebooting into the flashed disk")

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs tests of the reference packages against the Python module of this tree, for the modules that both
-# have. Most tests that cannot pass replace a program that bty does not start; docs/reference/python.md counts them.
-# Needs root and losetup for tests that flash.
+# Runs tests of the reference packages against the Python module of this tree, for the modules that both have. Most
+# tests that cannot pass mock a program that bty does not start; docs/reference/python.md has the numbers. Tests
+# that flash need root and losetup.
 #
 # usage: python.sh PYTHON DIR    PYTHON has the module and pytest; the tests are kept in DIR
 set -eu
@@ -28,7 +28,7 @@ run() {
 
 fetch bty-lab bty_lab 0.61.2
 fetch withcache withcache 0.6.2
-# programs of the reference find its OCI module in withcache, and here in bty
+# tests import the OCI module from withcache; this redirects them to bty
 shim=$dir/shim/withcache
 mkdir -p "$shim"
 cp "$here/withcache.py" "$shim/__init__.py"

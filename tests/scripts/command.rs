@@ -89,7 +89,7 @@ fn bad_scripts_end_with_their_place_and_do_nothing() {
         assert_eq!(run.stdout, "", "{what} had an effect");
         let mut text = desk.redact(&run.stderr);
         if let "an endless loop" | "a memory bomb" = what {
-            // somewhere in the loop: where exactly is a matter of time
+            // the exact place in the loop depends on timing
             let (before, place) =
                 text.split_once("script.rhai:").unwrap_or_else(|| panic!("{what}: {text}"));
             assert!(place.contains("loop {"), "{what}: {text}");
@@ -139,7 +139,7 @@ fn a_dry_run_lists_every_effect_and_has_none() {
     let effects: Vec<String> =
         json.json().iter().map(|e| e["effect"].as_str().unwrap().to_owned()).collect();
     assert_eq!(effects, ["create", "flash", "sleep", "log", "post", "power"]);
-    // what is not described does not exist
+    // on a simulated machine, nothing exists but what its description lists
     let run = bty(&["run", &script, "--dry-run", "--world", &world]).expect(4);
     assert!(
         run.stderr.contains("the simulated machine has no answer to POST http://h/x"),
@@ -230,14 +230,14 @@ fn three_times_ctrl_c_ends_what_nothing_else_ends() {
     let desk = Desk::new();
     let pipe = desk.path("pipe");
     tool(&["mkfifo", pipe.to_str().unwrap()]);
-    // nobody waits for the writer of an image
+    // opening an image does not wait for a writer of the pipe
     let script = desk.file("script.rhai", "images::open(ARGS[0])");
     assert!(
         bty(&["run", &script, pipe.to_str().unwrap()]).expect(4).stderr.contains("has no writer")
     );
-    // a script that comes from a pipe is waited for
+    // reading a script does
     let mut child = bty_command(&["run", pipe.to_str().unwrap()]).spawn().unwrap();
-    // can be opened so only while somebody reads
+    // a non-blocking open for writing succeeds only if there is a reader
     let mut options = std::fs::File::options();
     options.write(true).custom_flags(libc::O_NONBLOCK);
     let _writer = eventually(LIMIT, "the script is read", || options.open(&pipe).ok());
@@ -292,7 +292,7 @@ fn the_reference_in_the_docs_is_that_of_the_engine() {
     let fresh = bty(&["docs", "--markdown"]).expect(0).stdout;
     let kept = fs::read_to_string(docs).unwrap();
     assert!(fresh == kept, "run: target/debug/bty docs --markdown > docs/reference/functions.md");
-    // every function and field says what it does
+    // every function and field is documented
     let blocks: Vec<&str> = fresh.split("\n\n").filter(|block| block.starts_with('`')).collect();
     let silent: Vec<&&str> =
         blocks.iter().filter(|block| block.lines().nth(1).is_none_or(str::is_empty)).collect();
@@ -379,7 +379,7 @@ fn a_progress_function_that_throws_stops_the_flash_and_the_disk_does_not_boot() 
     let Some(disk) = LoopDisk::new(64 << 20, 512) else { return };
     let desk = Desk::new();
     let mut content = gpt_image(48 * MIB, 512);
-    // nothing of it is zero, so that writing takes a while
+    // no zeros, so that writing takes a while
     content.iter_mut().skip(MIB).for_each(|byte| *byte |= 1);
     let image = write(desk.0.path(), "a.img", &content);
     let script = desk.file(

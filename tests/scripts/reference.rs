@@ -13,7 +13,7 @@ fn machine(server: &Reference) -> Outcome {
     command.expect("it was built").into()
 }
 
-/// Assigns a plan to the machine, which is known after its first contact.
+/// Assigns a plan to the machine, after a first contact that makes it known.
 fn bind(server: &Reference, fields: &Value) {
     let _ = server.get(&format!("/pxe/{MAC}/plan"));
     let bound = server.send("PUT", &format!("/machines/{MAC}"), fields);
@@ -78,7 +78,7 @@ fn a_flash_that_fails_is_an_event_of_the_server() {
     let has_inventory =
         || server.events(MAC).contains(&"machine.inventory".to_owned()).then_some(());
     eventually(LIMIT, "the inventory arrives", has_inventory);
-    // it waits for the disk, which may still be plugged in
+    // end its wait for the disk, which could still be plugged in
     tool(&["kill", "-INT", &child.id().to_string()]);
     assert_eq!(child.wait().expect("it was started").code(), Some(130));
     assert!(

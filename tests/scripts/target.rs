@@ -95,7 +95,7 @@ fn a_plan_script_is_run_reported_and_only_then_rebooted() {
 fn progress_is_told_with_the_cycle_and_never_after_the_end() {
     let Some(disk) = LoopDisk::new(256 << 20, 512) else { return };
     let mut content = gpt_image(200 * MIB, 512);
-    // nothing of it is zero, so that writing takes a while
+    // no zeros, so that writing takes a while
     content.iter_mut().skip(MIB).step_by(512).for_each(|byte| *byte |= 1);
     let compressed = filter(&["zstd", "-q1c"], &content);
     let server = PlanServer::start(flashing(disk.path()), vec![("a.img.zst", compressed)]);
@@ -126,7 +126,7 @@ fn a_server_that_fails_is_asked_again_and_the_end_is_told_until_it_is_heard() {
     let run = machine(&server).expect(0);
     assert!(disk.content()[..8 * MIB] == content);
     assert_eq!(server.requests("/plan").len(), 4);
-    // the same report again and again, and it is one flash all the same
+    // the report is repeated, but there was only one flash
     let reports = server.reports();
     assert!(
         reports.len() >= 2 && reports.iter().all(|report| *report == reports[0]),
@@ -248,7 +248,7 @@ fn an_older_server_gets_what_it_understands() {
             json!({ "mode": "flash", "image": image, "target_disk_serial": "NO-SUCH-DISK", "name": "a" }),
         )
     };
-    // the disk may still appear, so it is waited for: the wait is cut short
+    // end the wait for the disk, which could still appear
     let server = PlanServer::start(plan, Vec::new());
     let host = server.host();
     let mut child = bty_command(&["--server", &host, "--mac", MAC, "--no-reboot"]).spawn().unwrap();
@@ -266,7 +266,7 @@ fn an_older_server_gets_what_it_understands() {
 #[test]
 fn the_other_modes_of_an_older_server_do_as_they_say() {
     let inventory = PlanServer::start(|_| Plan::Json(json!({ "mode": "inventory" })), Vec::new())
-        // it makes itself known by requesting the plan
+        // the request for the plan makes the machine known
         .inventory_faults(&[Fault::Status(404)]);
     let run = machine(&inventory).expect(0);
     assert!(

@@ -727,7 +727,7 @@ fn a_password_never_goes_where_a_redirection_leads() {
     let served = body.clone();
     let other =
         Server::start(move |request| Reply::file(request, &served, "\"v1\"").close_after(20_000));
-    // to another port of the same host, and to another name of it
+    // to another port of the same host, and to another name of the same host
     for target in [other.url("/x"), other.url("/x").replace("127.0.0.1", "user2:secret2@localhost")]
     {
         let server = Server::start(move |_| Reply::status(302).header("Location", &target));
@@ -740,7 +740,8 @@ fn a_password_never_goes_where_a_redirection_leads() {
             other.requests()
         );
     }
-    // away and back: whoever it was led by decides about the path
+    // a redirect to another host and back: another host chose the path, so the request has no
+    // credentials
     let home = Arc::new(Mutex::new(String::new()));
     let back = Arc::clone(&home);
     let away = Server::start(move |_| Reply::status(302).header("Location", &back.lock().unwrap()));
@@ -792,7 +793,7 @@ fn addresses_that_may_not_be_reached_are_not_asked_also_not_by_a_redirection() {
         assert!(!error.to_string().contains("attempts"), "it is not tried again: {error}");
     }
     assert_eq!(inside.requests().len(), 0);
-    // 127.0.0.2 stands for the address that a redirection leads to
+    // 127.0.0.2 simulates the address that a redirect leads to
     let elsewhere = address.replace("127.0.0.1", "127.0.0.2");
     let outside = Server::start(move |_| Reply::status(302).header("Location", &elsewhere));
     let mut options = self::options();

@@ -479,8 +479,8 @@ fn bounded() -> Client {
     Client::new(options)
 }
 
-/// Returns the error of a client that may not access loopback addresses for an artifact of
-/// `registry`, which redirects it to an internal service.
+/// Opens an artifact of `registry`, which tries to direct the client to the internal service
+/// `secret`. Checks that it was not contacted, and returns the error.
 fn lured(registry: &Server, secret: &Server) -> String {
     let reference = format!("oras://{}/team/images:v1", registry.host());
     let error = bounded().open(&reference, &CancelToken::new()).unwrap_err();

@@ -1,7 +1,7 @@
-//! Disks in memory with faults on request, and a host that has such disks.
+//! Disks in memory with faults on request, and a host with such disks.
 //!
-//! A [`FaultyDisk`] keeps what was flushed apart from what was only written, so that a power cut
-//! can be played at any point.
+//! A [`FaultyDisk`] keeps flushed data apart from data that was only written, to simulate a power
+//! cut at any point.
 
 use std::io;
 use std::path::Path;

@@ -11,7 +11,7 @@ pub fn disk_image(len: usize) -> Vec<u8> {
     let mut image = vec![0; len];
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for (i, chunk) in image.chunks_mut(320 << 10).enumerate() {
-        // one chunk of three is data; the last one always
+        // every third chunk is data, and so is the last one
         if i % 3 == 0 || (i + 1) * (320 << 10) >= len {
             for byte in chunk {
                 state ^= state << 13;
@@ -38,7 +38,7 @@ pub fn gpt_image(len: usize, sector_bytes: u32) -> Vec<u8> {
     image[len - (1 << 20)..].fill(0);
     let path = write(dir.path(), "disk", &image);
     let sector = sector_bytes.to_string();
-    // sfdisk of Debian 12 cannot be told a sector size, fdisk can
+    // sfdisk of Debian 12 has no option for the sector size, fdisk has
     let _ = filter(
         &["fdisk", "--sector-size", &sector, path.to_str().unwrap()],
         b"g\nn\n1\n\n+4M\nw\n",

@@ -75,7 +75,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // both fail only when it is gone already
+        // both fail only if the process has exited
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -90,7 +90,7 @@ pub fn free_port() -> u16 {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 22_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // another test process begins elsewhere
+    // another test process starts at another port
     let start = std::process::id().wrapping_mul(499);
     let ports = std::iter::repeat_with(|| {
         let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;

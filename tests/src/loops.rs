@@ -11,7 +11,7 @@ use crate::command::tool;
 
 /// False if `BTY_TEST_NO_ROOT` is set, which skips tests that need loop devices and mounts.
 ///
-/// Without that variable and without root these tests fail: a test must not be skipped unnoticed.
+/// Without root and without that variable these tests fail: no test is skipped unnoticed.
 #[must_use]
 pub fn has_root() -> bool {
     let is_unwanted = std::env::var_os("BTY_TEST_NO_ROOT").is_some();

@@ -61,7 +61,8 @@ impl Podman {
             at("run")
         );
         std::fs::write(at("storage.conf"), storage).unwrap();
-        // another test that cleans up would have this one's containers forgotten otherwise
+        // with a shared directory, the cleanup of another test would lose the state of these
+        // containers
         let own =
             CONF.replace("[engine]\n", &format!("[engine]\ntmp_dir = \"{}\"\n", at("libpod")));
         std::fs::write(at("containers.conf"), own).unwrap();
@@ -161,7 +162,7 @@ impl Default for Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.run(&["rm", "--all", "--force", "--time=2"]);
-        // its layers are mounted otherwise
+        // unmounts the layers, so that the directory can be deleted
         let _ = self.run(&["unmount", "--all", "--force"]);
         let _ = self.run(&["system", "reset", "--force"]);
     }

@@ -1,4 +1,4 @@
-//! Machines emulated by QEMU without KVM: firmware, disks, and the output of the serial line.
+//! Machines emulated by QEMU without KVM: firmware, disks, and the serial line.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,19 +14,19 @@ use tempfile::TempDir;
 pub enum Firmware {
     /// SeaBIOS, with iPXE in the card's ROM.
     Bios,
-    /// OVMF, with the network stack of its own.
+    /// OVMF, with its own network stack.
     Uefi,
-    /// OVMF, with iPXE in the card's ROM: that of 2019, as many cards have it.
+    /// OVMF, with iPXE in the card's ROM: a version from 2019, like that of many cards.
     UefiRom,
-    /// The same, which knows HTTP Boot only.
+    /// OVMF without PXE: HTTP Boot only.
     UefiHttp,
-    /// OVMF with Secure Boot and the keys that machines are sold with.
+    /// OVMF with Secure Boot and Microsoft's keys, which machines are sold with.
     UefiSecure,
     /// UEFI on arm64.
     Arm,
-    /// The same, which knows HTTP Boot only.
+    /// UEFI on arm64 without PXE: HTTP Boot only.
     ArmHttp,
-    /// The same with Secure Boot and the keys that machines are sold with.
+    /// UEFI on arm64 with Secure Boot and Microsoft's keys.
     ArmSecure,
 }
 
@@ -53,18 +53,18 @@ pub enum Bus {
     Cd,
 }
 
-/// A machine that is being put together. It boots in the order in which things were added.
+/// Configuration of a machine. It boots from cards and disks in the order in which they were added.
 pub struct Hardware {
     firmware: Firmware,
     arguments: Vec<String>,
     next: u32,
     has_usb: bool,
-    /// What is plugged in later, as the monitor is told.
+    /// Devices to plug in later, as arguments of the monitor command `device_add`.
     late: Vec<String>,
     dir: TempDir,
 }
 
-/// A machine that runs; switched off when dropped.
+/// A running machine. Switched off when dropped.
 pub struct Machine {
     child: Child,
     command: Command,
@@ -73,15 +73,15 @@ pub struct Machine {
     dir: TempDir,
 }
 
-/// The serial line of a machine. All that arrives is kept here and not in a log of QEMU's: QEMU
-/// logs a byte once more each time its socket does not take it.
+/// The serial line of a machine. It collects the output itself, because the log of QEMU repeats a
+/// byte each time the socket does not accept it.
 struct SerialLine {
     socket: UnixStream,
     received: Arc<Mutex<Vec<u8>>>,
 }
 
 impl SerialLine {
-    /// QEMU lets the machine start when somebody has connected, so that nothing is missed.
+    /// Connects to QEMU, which starts the machine only then, so that no output is lost.
     fn connect(path: &Path, qemu: &mut Child) -> Self {
         let socket = crate::eventually(crate::LIMIT, "QEMU opens the serial line", || {
             assert!(qemu.try_wait().unwrap().is_none(), "QEMU has ended, see its log");
@@ -106,8 +106,8 @@ impl SerialLine {
     }
 }
 
-/// Boot programs of Debian's trixie, which `media/ipxe.sh` gets: those of older releases fetch no
-/// script by themselves.
+/// Boot programs of Debian trixie, downloaded by `media/ipxe.sh`. Those of older releases do not
+/// fetch a script by themselves.
 #[must_use]
 pub fn ipxe() -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
@@ -124,7 +124,7 @@ pub fn ipxe() -> PathBuf {
 }
 
 impl Hardware {
-    /// A board with its firmware.
+    /// A machine with this firmware, without cards or disks.
     #[must_use]
     pub fn new(firmware: Firmware) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -167,7 +167,7 @@ impl Hardware {
             .expect("the Debian packages ovmf and qemu-efi-aarch64 are installed");
         self.with(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
         self.with(&["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
-        // no waiting for IPv6
+        // firmware would wait for IPv6
         self.with(&["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
         let has_pxe =
             if matches!(self.firmware, Firmware::UefiHttp | Firmware::ArmHttp) { "n" } else { "y" };
@@ -183,7 +183,7 @@ impl Hardware {
         self.next - 1
     }
 
-    /// With a network card that is plugged to `tap`.
+    /// Adds a network card that is connected to `tap`.
     #[must_use]
     pub fn card(mut self, tap: &str, mac: &str) -> Self {
         let id = format!("n{}", self.next);
@@ -204,7 +204,7 @@ impl Hardware {
         self
     }
 
-    /// With a place for a network card, which [`Machine::plug_in`] puts there.
+    /// Adds an empty slot. [`Machine::plug_in`] plugs in a network card that is connected to `tap`.
     #[must_use]
     pub fn late_card(mut self, tap: &str, mac: &str) -> Self {
         self.with(&["-netdev", &format!("tap,id=late,ifname={tap},script=no,downscript=no")]);
@@ -213,7 +213,7 @@ impl Hardware {
         self
     }
 
-    /// With a USB disk that [`Machine::plug_in`] plugs in.
+    /// Adds a USB disk that [`Machine::plug_in`] plugs in.
     #[must_use]
     pub fn late_disk(mut self, path: &Path, serial: &str) -> Self {
         self.with(&[
@@ -225,13 +225,13 @@ impl Hardware {
         self
     }
 
-    /// With a disk whose content is in the file at `path`.
+    /// Adds a disk whose content is the file at `path`.
     #[must_use]
     pub fn disk(self, bus: Bus, path: &Path, serial: &str) -> Self {
         self.disk_of(bus, &file(path), serial)
     }
 
-    /// With a disk that fails to write its sector `sector` (of 512 bytes), once.
+    /// Adds a disk on which writes to `sector` (of 512 bytes) fail.
     #[must_use]
     pub fn failing_disk(self, bus: Bus, path: &Path, serial: &str, sector: u64) -> Self {
         let file = format!(
@@ -241,7 +241,7 @@ impl Hardware {
         self.disk_of(bus, &file, serial)
     }
 
-    /// With a disk that takes no more than this in a second.
+    /// Adds a disk that writes at most `bytes_per_second`.
     #[must_use]
     pub fn slow_disk(mut self, bus: Bus, path: &Path, serial: &str, bytes_per_second: u64) -> Self {
         let limits = format!(r#"{{"bps-write":{bytes_per_second}}}"#);
@@ -285,8 +285,7 @@ impl Hardware {
         self
     }
 
-    /// Starts with this kernel and initramfs, and no boot program. It does so again at each
-    /// restart.
+    /// Boots this kernel and initramfs directly, also after a restart of the machine.
     #[must_use]
     pub fn kernel(mut self, kernel: &Path, initramfs: &Path, command_line: &str) -> Self {
         let (kernel, initramfs) = (kernel.to_str().unwrap(), initramfs.to_str().unwrap());
@@ -294,14 +293,14 @@ impl Hardware {
         self
     }
 
-    /// With a clock that stands at a date, such as `2001-01-01`.
+    /// Sets the clock to a date, such as `2001-01-01`.
     #[must_use]
     pub fn clock(mut self, date: &str) -> Self {
         self.with(&["-rtc", &format!("base={date}")]);
         self
     }
 
-    /// Switches it on.
+    /// Switches the machine on.
     #[must_use]
     pub fn start(self) -> Machine {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
@@ -309,12 +308,12 @@ impl Hardware {
         let is_arm = self.firmware.arch() == "arm64";
         let mut command =
             Command::new(if is_arm { "qemu-system-aarch64" } else { "qemu-system-x86_64" });
-        // /dev/kvm may be there and not work
+        // without KVM: /dev/kvm may exist and not work
         command.args([
             "-accel",
             "tcg,thread=multi",
             "-cpu",
-            // signed pointers are slow to emulate
+            // QEMU emulates the default pointer authentication slowly
             if is_arm { "max,pauth-impdef=on" } else { "max" },
             "-m",
             "1024",
@@ -341,26 +340,26 @@ impl Hardware {
 /// Starts QEMU and connects its serial line.
 fn switch_on(command: &mut Command, dir: &Path) -> (Child, SerialLine) {
     let path = dir.join("serial");
-    // that of an earlier start refuses connections
+    // the socket of an earlier start refuses connections
     let _ = std::fs::remove_file(&path);
     let mut child = command.spawn().expect("the Debian package qemu-system-x86 is installed");
     let line = SerialLine::connect(&path, &mut child);
     (child, line)
 }
 
-/// Where the content of a disk is, for QEMU.
+/// The file with the content of a disk, as a node of QEMU's block layer.
 fn file(path: &Path) -> String {
     format!(r#"{{"driver":"file","filename":"{}"}}"#, path.display())
 }
 
 impl Machine {
-    /// Switches a machine on that has nothing but a network card, plugged to `tap`.
+    /// Switches on a machine that has only a network card, connected to `tap`.
     #[must_use]
     pub fn start(firmware: Firmware, tap: &str, mac: &str) -> Self {
         Hardware::new(firmware).card(tap, mac).start()
     }
 
-    /// What it has said, without what moves the cursor.
+    /// The output of the machine so far, without escape sequences, followed by that of QEMU.
     #[must_use]
     pub fn said(&self) -> String {
         let qemu = std::fs::read(self.dir.path().join("qemu.log")).unwrap_or_default();
@@ -400,7 +399,7 @@ impl Machine {
     ) -> Duration {
         let begun = Instant::now();
         loop {
-            // first, since it may say its last words and end while this looks
+            // checked first: the machine may print its last output and exit in between
             let has_ended = self.child.try_wait().is_ok_and(|status| status.is_some());
             let said = self.said();
             if is(&said) {
@@ -413,8 +412,7 @@ impl Machine {
                 "{what} did not happen in {:.0?}; the machine said:\n{said}",
                 begun.elapsed()
             );
-            // no call for each byte: a line brings them one by one, and this looks at all of the
-            // text
+            // bytes arrive one by one, and each check reads the whole text
             std::thread::sleep(POLL);
         }
     }
@@ -458,7 +456,7 @@ fn plain(text: &str) -> String {
     while let Some(c) = chars.next() {
         if c == '\u{1b}' {
             if chars.next() == Some('[') {
-                // parameters, up to the letter that says what they are for
+                // skip the parameters and the final letter
                 chars.by_ref().find(|c| ('@'..='~').contains(c));
             }
         } else if !c.is_control() || c == '\n' {

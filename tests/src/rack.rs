@@ -51,7 +51,7 @@ impl Rack {
         for arguments in [
             "link add br0 type bridge forward_delay 0",
             "addr add 172.31.77.1/24 dev br0",
-            // iPXE waits for a router of IPv6
+            // iPXE waits for an IPv6 router
             "addr add fd77::1/64 dev br0 nodad",
             "link set br0 up",
             "tuntap add tap0 mode tap",

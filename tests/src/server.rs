@@ -246,7 +246,7 @@ impl Server {
                 let (script, counter) = (Arc::clone(&script), Arc::clone(&counter));
                 let (requests, stopped) = (Arc::clone(&requests), Arc::clone(&stopped));
                 std::thread::spawn(move || {
-                    // a client that goes away is its own business
+                    // ignore clients that close the connection
                     let _ = serve(stream, &stopped, |head, body| {
                         let request =
                             Request::parse(counter.fetch_add(1, Ordering::SeqCst), head, body);
@@ -294,8 +294,8 @@ fn serve(
     stopped: &AtomicBool,
     reply: impl FnOnce(&str, Vec<u8>) -> Reply,
 ) -> std::io::Result<()> {
-    // The last byte of the head stays unread: the kernel answers a close with unread data by a
-    // reset, which std cannot ask for.
+    // The last byte of the head stays unread: on a close with unread data the kernel sends a reset,
+    // which std cannot request.
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r") {
@@ -320,8 +320,8 @@ fn serve(
     stream.write_all(&reply.bytes())?;
     match reply.breaks.0 {
         Break::Reset => {
-            // Gives the client time to read what was sent before the reset. No server can see when
-            // that has happened.
+            // Gives the client time to read the data before the reset. A server cannot see when it
+            // has.
             std::thread::sleep(Duration::from_millis(20));
             return Ok(());
         }

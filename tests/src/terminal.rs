@@ -215,7 +215,7 @@ impl Terminal {
         let status = eventually(LIMIT, "the program ends", || {
             self.child.try_wait().expect("it was started")
         });
-        // the last of its output may not have been read yet
+        // the end of its output may not have been read yet
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }

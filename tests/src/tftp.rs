@@ -40,7 +40,7 @@ impl Line {
         if self.loss == 0.0 {
             return false;
         }
-        // xorshift: any numbers will do that are the same each time
+        // xorshift: the numbers only have to be the same in every run
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
@@ -129,9 +129,9 @@ impl Download<'_> {
                         return Ok(bytes);
                     }
                 }
-                // its acknowledgement was lost
+                // the acknowledgement of this block was lost
                 3 if number == last => line.repeat()?,
-                // one is missing: from there on, once a window
+                // a block is missing: acknowledge the last one before the gap, once per window
                 3 if number.wrapping_sub(last) < 0x8000 => {
                     since = 0;
                     line.say(ack(last))?;

@@ -177,7 +177,7 @@ impl Web {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("BTY_PATHS_STATE_DIR", self.state.path())
-            // not that of a server of this machine
+            // ignore a server that is installed on this machine
             .env("BTY_ENV_FILE", "")
             .env("BTY_SERVER_HOST", "127.0.0.1")
             .env("BTY_SERVER_PORT", self.port.to_string())
@@ -230,11 +230,11 @@ impl Web {
         self.child = Some(child.expect("bty-web was built: cargo build --workspace"));
         eventually(LIMIT, "bty-web listens", || {
             let child = self.child.as_mut().expect("it was just started");
-            // another process may listen on its port
+            // another process may be listening on its port
             assert!(child.try_wait().expect("it was started").is_none(), "bty-web has ended");
             TcpStream::connect(("127.0.0.1", self.port)).ok()
         });
-        // it listens before its state is open, and answers after that
+        // the server listens before it opens its state, but answers only afterwards
         let answer = self.raw(b"GET /healthz HTTP/1.0\r\n\r\n");
         assert!(answer.starts_with(b"HTTP/1."), "bty-web does not answer");
     }
@@ -287,7 +287,7 @@ impl Web {
     pub fn end(&mut self) -> Duration {
         let begun = Instant::now();
         if let Some(mut child) = self.child.take() {
-            // of the shell: the program is not everywhere
+            // the shell's built-in: the program is not installed everywhere
             command::tool(&["sh", "-c", &format!("kill -TERM {}", child.id())]);
             let status = child.wait().expect("it was started");
             assert!(status.success(), "{status}\n{}", self.log());
@@ -311,7 +311,7 @@ impl Web {
     pub fn raw(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
         stream.set_read_timeout(Some(LIMIT)).expect("it is a socket");
-        // it may answer and close before it has read all
+        // the server may answer and close before it has read everything
         let _ = stream.write_all(bytes);
         let mut answer = Vec::new();
         let mut chunk = [0; 65536];
@@ -390,7 +390,7 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // both fail only when it has ended
+        // both fail only if the process has exited
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Access control: passwords, sessions, tokens and scopes.
 
 use bty_tests::web::{Answer, Web};
 use serde_json::json;
@@ -76,7 +76,7 @@ fn another_site_cannot_use_a_session() {
     assert_eq!(put(&[("Sec-Fetch-Site", "same-origin"), ("Origin", "http://evil.example")]), 200);
     assert_eq!(put(&[("Host", "bty.lan"), ("Origin", "http://bty.lan")]), 200);
     assert_eq!(put(&[]), 200, "programs do not say where they are");
-    // also where no password is set
+    // also on a server without a password
     let open = Web::start();
     let answer = open.request("DELETE", "/sessions", &[("Sec-Fetch-Site", "cross-site")], b"");
     assert_eq!(answer.status, 403);
@@ -107,7 +107,7 @@ fn a_server_that_everybody_may_change_must_be_wanted() {
     let (code, said) = start(&[("BTY_SERVER_HOST", "0.0.0.0")]);
     assert!(code == Some(2) && said.contains("set admin.open = 1"), "{said}");
     assert_eq!(start(&[("BTY_SERVER_HOST", "0.0.0.0"), ("BTY_ADMIN_OPEN", "1")]).0, Some(0));
-    // a server refuses to start as well, and says the same
+    // the server refuses to start with the same message
     let mut serve = web.command(&[]);
     let output = serve.env("BTY_SERVER_HOST", "0.0.0.0").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -174,7 +174,7 @@ fn simulations_keep_no_machine_waiting() {
             stream
         })
         .collect();
-    // each loop ends after 250 ms: all of them would take minutes
+    // each loop ends after 250 ms, but all of them together would take minutes
     let begun = std::time::Instant::now();
     assert!(web.get(&format!("/pxe/{MAC}")).expect(200).text().contains("#!ipxe"));
     web.get("/healthz").expect(200);
@@ -348,7 +348,7 @@ fn a_token_for_the_catalog_learns_nothing_of_the_servers_files() {
     );
     let image = r#"{"image_url": "http://127.0.0.1:9/a.img", "sha_url": "/etc/passwd"}"#;
     assert!(ask("/catalog/entries", image).expect(422).text().contains("not a file of the server"));
-    // nor does it look at services of this host by an import
+    // nor does an import access services of this host
     let inside = bty_tests::server::Server::start(|_| bty_tests::server::Reply::whole(b"secret"));
     let refused = ask(&format!("/catalog/import?source={}", inside.url("/c.toml")), "").expect(400);
     assert!(refused.text().contains("may not be reached"), "{}", refused.text());

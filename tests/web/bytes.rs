@@ -1,5 +1,4 @@
-//! Images on their way to machines: through a cache host when there is one, from their origin when
-//! not.
+//! Delivery of images to machines: from a cache host if there is one, else from the origin.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,13 +17,13 @@ use crate::sources::oci::{IMAGE, layer, push};
 
 const MIB: usize = 1 << 20;
 
-/// An image, and what it is once it is on a disk.
+/// A compressed image, and its content.
 fn image() -> (Vec<u8>, Vec<u8>) {
     let content = gpt_image(8 * MIB, 512);
     (filter(&["zstd", "-q3c"], &content), content)
 }
 
-/// A server with the images of a catalog, and directories for disks.
+/// A server with a catalog, and a directory with the disks of machines.
 struct Site {
     web: Web,
     dir: tempfile::TempDir,
@@ -32,7 +31,7 @@ struct Site {
 }
 
 impl Site {
-    /// With one image at `src`.
+    /// A site whose catalog has one image, at `src`.
     fn new(src: &str, sha256: Option<&str>, content: Vec<u8>, env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let all = [("BTY_NETWORK_PLAIN_HTTP", "1")];
@@ -49,7 +48,8 @@ impl Site {
         self.dir.path().join(format!("disk{number}.img"))
     }
 
-    /// Binds machine `number`, and lets it boot; gives the token of its cycle.
+    /// Assigns the image to machine `number` and boots it. Returns its MAC address and the token of
+    /// its boot cycle.
     fn boot(&self, number: usize) -> (String, String) {
         let mac = format!("52:54:00:00:00:{number:02x}");
         write(self.dir.path(), &format!("disk{number}.img"), &vec![0xA5; 16 * MIB]);
@@ -61,7 +61,7 @@ impl Site {
         (mac, token(&script))
     }
 
-    /// The live environment of machine `number`.
+    /// Boots machine `number` and runs `bty` as its live environment does.
     fn flash(&self, number: usize) -> Outcome {
         let (mac, token) = self.boot(number);
         let disk = format!("{}=S1", self.disk(number).display());
@@ -88,7 +88,7 @@ impl Site {
         assert!(disk[..8 * MIB] == self.content, "{}", run.stderr);
     }
 
-    /// What was decided about the bytes of machine `number`, and the address that it was given.
+    /// The server's decision where machine `number` gets its image from, and the URL in its plan.
     fn decision(&self, number: usize) -> (Value, String) {
         let mac = format!("52:54:00:00:00:{number:02x}");
         let listed = self
@@ -182,7 +182,7 @@ fn a_cache_that_has_other_bytes_than_the_plan_says_gives_none() {
     super::cache::wait(&cache, "keeps the object", |state| {
         state["objects"][0]["size_bytes"] == json!(old.len())
     });
-    // the tag of the world has moved: the catalog says so, the cache does not know yet
+    // the origin has a new image: the catalog lists its digest, the cache still has the old one
     let _ = origin.put("debian.img.zst", &packed);
     let site = Site::new(
         &url,
@@ -190,7 +190,7 @@ fn a_cache_that_has_other_bytes_than_the_plan_says_gives_none() {
         content,
         &[("BTY_WITHCACHE_URL", &cache.base())],
     );
-    // so long an origin is not asked again because somebody wants other bytes
+    // the cache queries an origin again for another digest only after this time
     super::cache::age(&mut cache, Duration::from_secs(10));
     site.flash_well(1);
     assert_eq!(site.decision(1).0["served_from"], "withcache");
@@ -230,7 +230,7 @@ fn a_server_with_a_cache_of_its_own_warms_it_and_shows_what_is_there() {
     assert!(site.web.get("/ui/cache").expect(200).text().contains("debian.img.zst"));
     assert!(site.web.get("/metrics").text().contains("bty_cache_answers_total{outcome=\"hit\"}"));
     assert_eq!(site.web.request("POST", "/catalog/warm?src=nothing", &[], b"").status, 404);
-    // without one there is nothing to show
+    // a server without a cache host has no such routes
     let bare = Web::start();
     assert!(bare.get("/cache").expect(404).text().contains("cache.embedded"));
     assert_eq!(bare.get("/blob?url=http://h/x").status, 404);

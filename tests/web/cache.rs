@@ -1,4 +1,4 @@
-//! The cache host: real origins and bad ones, real clients, and faults in between.
+//! The cache host: real and faulty origins, real clients, and faults of the network.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,12 +22,12 @@ use crate::sources::oci::{IMAGE, layer, push};
 const LEN: usize = 300_000;
 const MIB: usize = 1 << 20;
 
-/// The path of an origin's object on a cache host.
+/// The path of the object at URL `origin` on a cache host.
 pub(super) fn path(origin: &str) -> String {
     format!("/b/{}/image", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(origin))
 }
 
-/// What has come of a request, read slowly or not at all.
+/// An open response, which a test can read slowly or not at all.
 struct Open(TcpStream);
 
 impl Open {
@@ -39,7 +39,7 @@ impl Open {
         Self(stream)
     }
 
-    /// The head, and so much of the body.
+    /// Reads the head and at least `len` bytes of the body.
     fn read(&mut self, len: usize) -> (String, Vec<u8>) {
         let mut bytes = Vec::new();
         let mut chunk = [0; 65536];
@@ -57,7 +57,7 @@ impl Open {
         }
     }
 
-    /// All that comes after that, and whether the connection ended well.
+    /// Reads the rest. Returns it, and true unless the connection was reset.
     fn rest(mut self) -> (Vec<u8>, bool) {
         let mut bytes = Vec::new();
         let is_well = self.0.read_to_end(&mut bytes).is_ok();
@@ -65,7 +65,8 @@ impl Open {
     }
 }
 
-/// Waits until `is` is true of the state of the cache. `what` says what the cache does then.
+/// Waits until `is` returns true for the state of the cache, and returns the state. `what` is the
+/// predicate for the message, such as "keeps the object".
 pub(super) fn wait(web: &Web, what: &str, is: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     eventually(LIMIT, &format!("the cache {what}"), || {
@@ -81,12 +82,12 @@ pub(super) fn wait(web: &Web, what: &str, is: impl Fn(&Value) -> bool) -> Value 
     })
 }
 
-/// Waits until nothing is being fetched.
+/// Waits until no fetch is in progress.
 fn wait_idle(web: &Web) -> Value {
     wait(web, "fetches nothing any more", |state| state["fills"].as_array().unwrap().is_empty())
 }
 
-/// Restarts the host with a state in which it has last asked its origins `by` earlier.
+/// Restarts the host, with the time of the last query of each origin moved back by `by`.
 pub(super) fn age(web: &mut Web, by: Duration) {
     web.end();
     let changes = ["cache_objects", "cache_tags"]
@@ -96,19 +97,18 @@ pub(super) fn age(web: &mut Web, by: Duration) {
     web.start_again();
 }
 
-/// Requests for more than the first byte: what a transfer is.
+/// Requests for more than the first byte.
 fn transfers(origin: &Server) -> Vec<Request> {
     origin.requests().into_iter().filter(|request| !request.is_probe()).collect()
 }
 
-/// An origin whose object stops in the middle until it is let go.
+/// An origin that stops in the middle of its object until [`Gate::open`] is called.
 struct Gate {
     origin: Server,
     opened: Arc<(Mutex<bool>, Condvar)>,
 }
 
-/// An origin that sends all of `body` to who asks first, but stops at `at` for as long as the gate
-/// is shut.
+/// While the gate is shut, the first response breaks off at `at`, and requests for the rest wait.
 fn gate(body: Vec<u8>, at: usize) -> Gate {
     let opened: Arc<(Mutex<bool>, Condvar)> = Arc::default();
     let shared = Arc::clone(&opened);
@@ -121,7 +121,7 @@ fn gate(body: Vec<u8>, at: usize) -> Gate {
         }
         match request.range(body.len()) {
             None => reply.close_after(at),
-            // whoever goes on has to wait
+            // a request that resumes has to wait
             Some(_) => {
                 let _ = is_changed.wait_timeout_while(is_open, LIMIT, |is_open| !*is_open).unwrap();
                 reply
@@ -232,7 +232,7 @@ fn conditions_and_ranges_are_those_of_the_standard() {
     let beyond = ask(&[("Range", "bytes=300000-")]).expect(416);
     assert_eq!(beyond.header("content-range"), Some("bytes */300000"));
     assert_eq!(ask(&[("Range", "bytes=0-1,5-6")]).expect(200).body.len(), LEN);
-    // the other spelling of the same, as curl sends it
+    // another spelling of the same URL, as curl sends it
     let url = origin.put("a.img", &body);
     let escaped: String = url::form_urlencoded::byte_serialize(url.as_bytes()).collect();
     assert_eq!(web.get(&format!("/blob?url={escaped}")).expect(200).header("x-cache"), Some("hit"));
@@ -245,7 +245,7 @@ fn conditions_and_ranges_are_those_of_the_standard() {
     ] {
         let _ = web.get(wrong).expect(status);
     }
-    // one connection for objects, pages and objects again
+    // one connection for objects, pages, and objects again
     let mut stream = TcpStream::connect(("127.0.0.1", web.port())).unwrap();
     for (path, wanted) in
         [(path.as_str(), "200 OK"), (&path, "206"), ("/healthz", "200"), (&path, "206")]
@@ -273,7 +273,7 @@ fn conditions_and_ranges_are_those_of_the_standard() {
     }
 }
 
-/// A client's view of a fetch that must not look whole.
+/// True if a client can tell that the response is incomplete.
 fn is_broken(web: &Web, path: &str) -> bool {
     let mut open = Open::get(web, path, "");
     let mut bytes = Vec::new();
@@ -308,7 +308,7 @@ fn wrong_bytes_never_come_to_their_end_and_are_never_kept() {
         events["events"][0]["summary"].as_str().unwrap().contains("it was discarded"),
         "{events:#}"
     );
-    // repaired, it is fetched anew
+    // after the repair, the object is fetched again
     std::fs::write(registry.blob_file(&hex), &disk).unwrap();
     assert_eq!(web.get(&path).expect(200).body, disk);
 }
@@ -333,7 +333,7 @@ fn who_names_a_digest_gets_these_bytes_or_none() {
     let refused = web.get(&of(Digest::of(&other))).expect(502);
     assert!(refused.text().contains("not"), "{}", refused.text());
     assert_eq!(web.get(&path(&url)).expect(200).body, body, "the others still have it");
-    // the origin has changed: who knows that gets the new bytes
+    // the origin has changed: a client that requires the new digest gets the new bytes
     *object.lock().unwrap() = (other.clone(), "\"2\"");
     assert_eq!(web.get(&of(Digest::of(&other))).expect(200).body, other);
     let _ = web.get(&format!("{}?sha256=xyz", path(&url))).expect(400);
@@ -505,7 +505,7 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
             .json()["is_pinned"],
         true
     );
-    // c is being read: it does not fit into the buffers of the socket
+    // c is still being read, because it does not fit into the socket buffers
     let mut reading = Open::get(&web, &c, "");
     let (_, begun) = reading.read(1);
     let full = web.get(&d).expect(507);
@@ -546,8 +546,8 @@ fn a_disk_that_is_full_is_told_and_nothing_half_is_kept() {
     let _ = web.get(&small).expect(200);
     let told = web.get(&large).expect(507).text();
     assert!(told.contains("there is no room for 48.0 MiB: the disk is full"), "{told}");
-    // somebody else takes the disk, so that it is full in the middle of an object whose length
-    // nobody knew
+    // another program fills the disk, so that it gets full in the middle of an object of unknown
+    // length
     let free = 96 * MIB - 24 * MIB;
     std::fs::write(dir.path().join("else"), vec![1; free]).unwrap();
     assert!(is_broken(&web, &path(&chunked.url("/a.img"))));
@@ -629,7 +629,7 @@ fn beside_a_server_only_origins_of_the_catalog_are_asked() {
     assert_eq!(web.get(&path(&stranger.url("/x"))).status, 403);
     assert_eq!(web.request("HEAD", &path(&stranger.url("/x")), &[], b"").status, 403);
     assert_eq!(stranger.requests().len(), 0);
-    // an operator may fetch anything; then it is here for everybody
+    // an operator may fetch any URL; then every client gets the object
     web.send("POST", "/cache/objects", &json!({ "url": stranger.url("/x") })).expect(202);
     assert_eq!(web.get(&path(&stranger.url("/x"))).expect(200).body, b"secret");
 }
@@ -654,7 +654,7 @@ fn a_tag_that_moves_is_noticed_and_a_registry_that_is_away_is_not() {
     age(&mut web, Duration::from_secs(3600));
     let stale = web.get(&tag).expect(200);
     assert_eq!((stale.header("x-cache"), &stale.body), (Some("stale"), &new));
-    // the old bytes by their digest need nobody
+    // the old bytes, requested by their digest, need no registry
     let digest = Digest::of(&old);
     let fixed = web
         .get(&path(&format!("oras://{}/team/images@sha256:{digest}", registry.host())))

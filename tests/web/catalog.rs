@@ -1,4 +1,4 @@
-//! The catalog.
+//! Importing, editing, checking and serving the catalog.
 
 use bty_tests::registry::Registry;
 use bty_tests::server::{Reply, Server};
@@ -131,7 +131,7 @@ fn what_is_deleted_stays_deleted_until_it_is_added_again() {
             .map(|i| i["name"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
-    // both have no digest
+    // neither has a digest
     eventually(LIMIT, "both images are served", || (names(&web) == ["a", "b"]).then_some(()));
     let path = format!("/catalog/entries?src={}", encoded("http://127.0.0.1:9/a.img"));
     web.request("DELETE", &path, &[], b"").expect(204);
@@ -142,7 +142,7 @@ fn what_is_deleted_stays_deleted_until_it_is_added_again() {
         web.request("POST", &format!("/catalog/import?source={file}"), &[], b"").expect(200).json();
     assert_eq!((&imported["imported"], &imported["skipped"]), (&json!(0), &json!(2)), "{imported}");
     assert_eq!(names(&web), ["b"]);
-    // what the catalog says now is what counts
+    // the current content of the catalog counts
     std::fs::write(
         web.state().join("catalog.toml"),
         text.replace("name = \"b\"", "name = \"b\"\nsha256 = \"".to_owned().as_str())

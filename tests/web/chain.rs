@@ -22,7 +22,7 @@ const SERIAL: &str = "FILE-1";
 struct Lab {
     web: Web,
     origin: Server,
-    /// Whoever holds this holds the transfers of the origin back.
+    /// Transfers of the origin wait while a test holds this lock.
     transfers: Arc<Mutex<()>>,
     content: Vec<u8>,
     image_ref: String,
@@ -66,7 +66,7 @@ impl Lab {
         self.web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     }
 
-    /// A network boot: what iPXE is told. The server is killed and started again before and after.
+    /// Boots from the network and returns the iPXE script. Restarts the server before and after.
     fn boot(&mut self) -> String {
         self.boots += 1;
         self.web.restart();
@@ -79,7 +79,7 @@ impl Lab {
         script
     }
 
-    /// The live environment, as far as `bty` is concerned.
+    /// Runs `bty` as the live environment does.
     fn live(&self, token: &str) -> Outcome {
         let disk = format!("{}={SERIAL}", self.disk().display());
         let base = self.web.base();
@@ -97,7 +97,7 @@ impl Lab {
         bty_command(&arguments).output().unwrap().into()
     }
 
-    /// The same, which must go well.
+    /// Like [`live`](Self::live), but must succeed.
     fn live_well(&self, token: &str) {
         let run = self.live(token).expect(0);
         assert!(run.stderr.contains("bty: exiting"), "{}", run.stderr);
@@ -142,7 +142,7 @@ fn flash_once_through_restarts_of_the_server_at_every_step() {
         "netboot.pxe.plan",
         "machine.flashed",
     ];
-    // the inventory and the plan are asked for beside each other
+    // the inventory and the request for the plan are concurrent, so their order varies
     assert!(
         kinds.len() == 5 && wanted.iter().all(|kind| kinds.iter().any(|k| k == kind)),
         "{kinds:?}"
@@ -170,7 +170,7 @@ fn flash_always_alternates_and_a_dead_origin_is_a_failure_that_is_offered_again(
         assert!(lab.is_flashed());
         assert!(lab.boot().contains("sanboot"));
     }
-    // the image is another one than the catalog says: nothing may boot from it
+    // the image does not match the catalog: the disk must not boot
     lab.spoil();
     let text = format!(
         "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"http://{}/debian.img.zst\"\nsha256 = \"{}\"\n",
@@ -276,14 +276,14 @@ fn the_other_bundled_plans_flash_as_they_say() {
         lab.live_well(&token(&script));
         assert!(lab.is_flashed(), "{plan}");
         assert!(lab.boot().contains("sanboot"), "{plan}");
-        // what is flashed already would not be flashed by the first of them again
+        // forget the flash: with `bty-flash-changed`, a flashed machine would not flash again
         lab.web.request("DELETE", &format!("/machines/{MAC}"), &[], b"").expect(204);
     }
     bind(&lab, "bty-flash-by-hardware", json!({ "image": "debian" }), &[]);
     let script = lab.boot();
     lab.live_well(&token(&script));
-    // the inventory and the plan are asked for beside each other: when the plan comes first, it
-    // takes stock, and flashes at the next boot
+    // the inventory and the request for the plan are concurrent: if the request comes first, the
+    // machine only sends its inventory, and flashes at the next boot
     if !lab.is_flashed() {
         let script = lab.boot();
         lab.live_well(&token(&script));
@@ -292,7 +292,7 @@ fn the_other_bundled_plans_flash_as_they_say() {
     assert!(lab.boot().contains("sanboot"));
 }
 
-/// The hour of the server's clock.
+/// The current hour in UTC, the time zone of the server.
 fn hour_of_the_server() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     now.as_secs() / 3600 % 24

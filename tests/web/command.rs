@@ -1,4 +1,4 @@
-//! The command beside `serve`.
+//! The subcommands of `bty-web` other than `serve`.
 
 use std::process::Output;
 
@@ -207,7 +207,7 @@ fn commands_read_the_environment_file_of_the_service() {
         "another server's: {other}"
     );
 
-    // as root, only a directory cannot be read
+    // root can read every file, so a directory stands in for an unreadable one
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
     let (code, warned) = command(&["check-config"], &[("BTY_SERVER_HOST", "127.0.0.1")]);

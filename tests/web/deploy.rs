@@ -1,4 +1,4 @@
-//! What is put before and around the server: the files of `deploy/`.
+//! Reverse proxies, orchestrators and systemd units: the files of `deploy/`.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
 }
 
-/// nginx with the file that we give away, before a server with a password; for people, and for
-/// machines.
+/// nginx with the published configuration in front of a server with a password; one port for
+/// people, one for machines.
 struct Site {
     web: Web,
     nginx: Nginx,
@@ -49,7 +49,7 @@ impl Site {
 
     fn curl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("curl");
-        // the client's address is another one than that of nginx
+        // the client has another address than nginx
         command
             .args(["-sS", "--max-time", "60", "--interface", "127.0.0.2", "--cacert"])
             .arg(self.nginx.ca_file())
@@ -57,7 +57,7 @@ impl Site {
         command
     }
 
-    /// Logs in, and gives the cookie.
+    /// Logs in. Returns the session cookie and the whole response.
     fn log_in(&self) -> (String, String) {
         let origin = format!("Origin: {}", self.url(""));
         let output = self
@@ -104,8 +104,8 @@ fn behind_nginx_people_have_tls_live_pages_and_large_uploads() {
     assert_eq!(text(&site.curl(&upload).output().unwrap()), "200");
     assert_eq!(site.web.state().join("boot").join(&name[6..]).metadata().unwrap().len(), 80 << 20);
 
-    // who did it is known by the address of the client, and machines are sent where the request
-    // came from
+    // events have the address of the client, and scripts send machines to the address that they
+    // requested
     let cookie_header = [("Cookie", cookie.trim_start_matches("Cookie: "))];
     let events = site
         .web
@@ -126,7 +126,7 @@ fn behind_caddy_people_have_tls_live_pages_and_large_uploads() {
     let (dir, tls) = (tempfile::tempdir().unwrap(), free_port());
     let conf = std::fs::read_to_string(file("caddy/Caddyfile")).unwrap();
     assert!(conf.contains("bty.example {") && conf.contains("127.0.0.1:8080"));
-    // an authority of its own, and no port but ours
+    // an internal CA, and no ports besides this one
     let own = "{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}\n";
     let conf = conf
         .replace("bty.example {", &format!("https://localhost:{tls} {{\n\ttls internal"))
@@ -223,7 +223,7 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
     assert_eq!(container["image"], concat!("localhost/bty-web:", env!("CARGO_PKG_VERSION")));
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
-    // the names that are used are there
+    // ports and volumes that are referenced are defined
     let ports: Vec<_> =
         container["ports"].as_array().unwrap().iter().map(|port| &port["name"]).collect();
     for port in service["ports"].as_array().unwrap() {
@@ -235,18 +235,18 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
     for mount in container["volumeMounts"].as_array().unwrap() {
         assert!(volumes.contains(&&mount["name"]), "{mount}");
     }
-    // a password that is in a file of ours would be everybody's
+    // a published file must not contain a password: every site would have the same one
     assert!(
         container["envFrom"][0]["secretRef"]["name"] == "bty-web"
             && !all.to_string().contains("\"Secret\"")
     );
     assert_eq!(server["volumeClaimTemplates"][0]["spec"]["accessModes"][0], "ReadWriteOnce");
-    // and what it is told is understood
+    // the server accepts the configuration
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("bty.toml");
     std::fs::write(&config, find("ConfigMap")["data"]["bty.toml"].as_str().unwrap()).unwrap();
     let mut check = Command::new(web_path());
-    // of the secret
+    // in the cluster, this comes from the secret
     check.env("BTY_ADMIN_PASSWORD", "s3cret");
     check.args(["check-config", "--config"]).arg(&config);
     for variable in
@@ -258,14 +258,14 @@ fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
     assert!(said.contains("the configuration is valid") && !said.contains("unknown key"), "{said}");
 }
 
-/// What happens is heard at once by who listens with `listen`, and not when a buffer is full.
+/// Checks that the command `listen` gets an event at once, and not only when a buffer is full.
 fn hears(web: &Web, mut listen: Command) {
     let mut listening = listen.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(listening.stdout.take().unwrap()).lines();
     let heard = std::thread::spawn(move || {
         lines.find_map(|line| line.ok().filter(|line| line.starts_with("data:")))
     });
-    // the stream tells only what comes after it was opened
+    // the stream has only events after its start, so repeat until one arrives
     eventually(LIMIT, "an event is heard", || {
         if heard.is_finished() {
             return Some(());
@@ -301,8 +301,8 @@ fn behind_nginx_machines_have_plain_http_and_nothing_that_needs_a_password() {
     }
 }
 
-/// The status of a request with a token that may do everything, over plain HTTP at `port`; a body
-/// makes it a JSON request.
+/// The status of a request over plain HTTP at `port`, with an admin token. A body that is not empty
+/// is sent as JSON.
 fn plain_with_token(port: u16, token: &str, method: &str, path: &str, body: &str) -> String {
     let mut command = Command::new("curl");
     command.args([
@@ -325,7 +325,8 @@ fn plain_with_token(port: u16, token: &str, method: &str, path: &str, body: &str
     text(&command.arg(format!("http://127.0.0.1:{port}{path}")).output().unwrap())
 }
 
-/// What a plain port refuses and what it lets through. The token would be accepted over TLS.
+/// Checks which requests a plain HTTP port refuses and which it forwards, with a token that is
+/// valid over TLS.
 fn refuses_writes(web: &Web, port: u16) {
     let name = "/boot/bty-netboot-pc-x86_64-v9.9.9.squashfs";
     let token = web.command(&["token", "create", "ci", "--scope", "admin"]).output().unwrap();
@@ -356,9 +357,9 @@ fn refuses_writes(web: &Web, port: u16) {
     );
     assert_eq!(send("GET", name, ""), "200");
     assert_eq!(send("HEAD", name, ""), "200");
-    // reports of machines get through to the server, which knows no such machine
+    // reports of machines reach the server, which does not know this machine
     assert_eq!(send("POST", "/pxe/525400999999/status", r#"{"status":"done"}"#), "404");
-    // what needs the token is refused, because it is not forwarded
+    // requests that need the token fail, because it is not forwarded
     assert_ne!(send("GET", "/machines", ""), "200", "the token is not forwarded");
 }
 
@@ -406,7 +407,7 @@ fn plain_ports_of_caches_let_nothing_be_written_with_a_token() {
         .stderr(Stdio::null());
     let _varnish = Daemon::start(&mut command, port, "varnish");
     refuses_writes(&web, port);
-    // a connection stays bounded after its first request
+    // the rules also apply to later requests on a connection
     let twice = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nPUT /boot/a.squashfs HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     std::io::Write::write_all(&mut stream, twice.as_bytes()).unwrap();
@@ -436,7 +437,7 @@ fn the_units_are_understood_and_keep_the_server_in_bounds() {
         };
         let (is_understood, said) = analyze(&["verify", "--man=no"]);
         assert!(is_understood && !said.contains(name), "{said}");
-        // of a hundred: what a program in this unit could do to the machine
+        // the exposure of the machine to the unit, from 0 to 100
         let (is_bounded, said) = analyze(&["security", "--offline=yes", "--threshold=25"]);
         assert!(is_bounded, "{said}");
     }

@@ -17,7 +17,7 @@ impl Stream {
         Self::with(web, path, "")
     }
 
-    /// With a line of its own in the head.
+    /// Opens a stream with an additional header line.
     fn with(web: &Web, path: &str, line: &str) -> Self {
         let mut stream = TcpStream::connect(web.base().trim_start_matches("http://")).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -31,7 +31,7 @@ impl Stream {
         Self(lines)
     }
 
-    /// The data of the next event; none at the end.
+    /// Kind and data of the next event; none at the end.
     fn next(&mut self) -> Option<(String, serde_json::Value)> {
         let mut name = String::new();
         loop {
@@ -41,7 +41,7 @@ impl Stream {
                     panic!("it goes on, and tells nothing")
                 }
                 Ok(0) | Err(_) => return None,
-                // the last chunk: the answer ends, and the connection need not
+                // the last chunk ends the response, but not necessarily the connection
                 Ok(_) if line == "0\r\n" => return None,
                 Ok(_) => {}
             }

@@ -30,13 +30,12 @@ fn a_fleet_with_faults_gets_no_wrong_decision() {
 
 #[test]
 fn a_wrong_decision_is_noticed() {
-    // a server with a plan that flashes again and again, under the name of one that does not: what
-    // a defect would look like
+    // simulates a defect: a plan that flashes at every boot, with the name of one that does not
     let web = Web::start();
     add_image(&web);
     let report = fleet(&web, &["--machines", "5", "--boots", "3", "--faults", "0"]);
     assert_eq!(report["violations"], Value::Array(Vec::new()));
-    // saved again behind the back of the simulation, the machine is flashed again
+    // a second simulation saves the assignment again, so the machine rightly flashes again
     let again = fleet(&web, &["--machines", "1", "--boots", "1", "--faults", "0"]);
     assert_eq!(again["violations"], Value::Array(Vec::new()), "a save is an order");
     let script = "fn boot(m) { boot_live() }\nfn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\nfn run(p) { }";

@@ -1,4 +1,4 @@
-//! A server whose disk is full: what it answers, what stays, and how it recovers.
+//! A server whose disk is full: its responses, the state it keeps, and its recovery.
 
 use bty_tests::loops::Mount;
 use bty_tests::web::Web;
@@ -37,7 +37,7 @@ fn a_full_disk_is_told_loses_nothing_and_machines_boot_their_disks() {
     web.request("PUT", "/boot/kernel", &[], b"old").expect(200);
     web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);
 
-    // larger than what is left: told before it is sent
+    // larger than the free space: refused before the body is sent
     let body = vec![1; 20 << 20];
     let head = format!(
         "PUT /boot/kernel HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
@@ -46,7 +46,7 @@ fn a_full_disk_is_told_loses_nothing_and_machines_boot_their_disks() {
     let why = String::from_utf8_lossy(&web.raw(head.as_bytes())).into_owned();
     assert!(why.starts_with("HTTP/1.1 507"), "{why}");
     assert!(why.contains(&format!("no space left in {dir}/boot; delete something there")), "{why}");
-    // the same, when the length comes last
+    // the same without a known length
     let mut chunked =
         b"PUT /boot/kernel HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
             .to_vec();
@@ -66,7 +66,7 @@ fn a_full_disk_is_told_loses_nothing_and_machines_boot_their_disks() {
     let health = web.command(&["health"]).output().unwrap();
     let said = String::from_utf8_lossy(&health.stderr).into_owned();
     assert!(!health.status.success() && said.contains(&dir), "{said}");
-    // until the log of the database needs more room than it has
+    // repeat until the write-ahead log of the database cannot grow
     let large = json!({ "netboot.extra_args": "x".repeat(1000) });
     let refused = eventually(LIMIT, "a change finds no room", || {
         let answer = web.send("PUT", "/settings", &large);

@@ -1,4 +1,4 @@
-//! What is put before the server when one machine is not enough: the files of `deploy/growing`.
+//! Scaling beyond one host: the files of `deploy/growing`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use bty_tests::web::{Web, web_path};
 use bty_tests::{Daemon, LIMIT, eventually, free_port, pattern};
 
 const KERNEL: &str = "bty-netboot-pc-x86_64-v9.9.squashfs";
-/// More than two pieces of what nginx keeps.
+/// More than two slices of the nginx cache.
 const LEN: usize = 20_000_000;
 
 fn file(name: &str) -> PathBuf {
@@ -44,15 +44,15 @@ impl Site {
         Self { web, cache, origin, bytes }
     }
 
-    /// The image's path at a cache host.
+    /// The path of the image on a cache host.
     fn image(&self) -> String {
         use base64::Engine as _;
         let address = format!("http://{}/demo.img", self.origin.host());
         format!("/b/{}/demo.img", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(address))
     }
 
-    /// Two clients at once, one after them, and one that wants a part; of an artifact, and of an
-    /// image.
+    /// Fetches an artifact and an image from `base`: by two clients at once, by one after them, and
+    /// by one that requests a range. Checks that scripts of machines are not cached.
     fn ask(&self, base: &str) {
         for path in [format!("/boot/{KERNEL}"), self.image()] {
             let url = format!("{base}{path}");
@@ -68,7 +68,7 @@ impl Site {
                 "a part of {url}"
             );
         }
-        // what decides about machines is asked each time
+        // scripts of machines always come from the server
         for nonce in ["1", "2"] {
             let script = get(&format!("{base}/pxe/52-54-00-12-34-56?boot={nonce}"), &[]);
             assert!(script.starts_with(b"#!ipxe"));
@@ -93,7 +93,7 @@ fn get(url: &str, options: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// The sum of a metric of `web`, of the lines that have `what` in them.
+/// The sum of the metric `name` over all lines that contain `what`.
 fn counted(web: &Web, name: &str, what: &str) -> u64 {
     let text = web.get("/metrics").expect(200).text();
     let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(what));
@@ -187,14 +187,14 @@ fn a_mirror_of_a_registry_gives_images_that_it_has_fetched_once() {
         assert!(std::fs::read(&target).unwrap()[..disk.len()] == disk);
     };
     flash();
-    // it goes on with what it has begun to fetch
+    // the mirror finishes its download after the client is done
     eventually(LIMIT, "the mirror keeps the blob", || mirror.blob_file(hex).exists().then_some(()));
     let pulls = eventually(LIMIT, "the registry logs the pull", || {
         Some(registry.pulls(hex)).filter(|pulls| *pulls > 0)
     });
     flash();
     assert_eq!(registry.pulls(hex), pulls, "nothing of it is fetched again");
-    // what it has is had without the registry
+    // the mirror serves its copy without the registry
     registry.end();
     flash();
 }
@@ -230,7 +230,7 @@ fn several_front_ends_lead_to_one_server() {
         ]);
         command.args(["--metrics", &format!("127.0.0.1:{metrics}")]).stderr(Stdio::null());
         running.push((Daemon::start(&mut command, metrics, "bty-web"), nginx, kept));
-        // firmware loads iPXE, iPXE its script, and the machine is led through this front end
+        // firmware loads iPXE, iPXE loads its script, and both point to this front end
         let fetched = |name: &str| {
             let out = dir.path().join(format!("{name}-{number}"));
             let port = tftp.port().to_string();

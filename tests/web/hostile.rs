@@ -1,11 +1,12 @@
-//! Whatever is sent to whatever path: never an error of the server's own, never half a row.
+//! Arbitrary input to every route: the server never fails with a 5xx, and never stores half of a
+//! change.
 
 use bty_tests::web::Web;
 use serde_json::{Value, json};
 
 use super::pxe::MAC;
 
-/// Every operation of the API, with its path made concrete.
+/// Method and path template of every operation in the OpenAPI document.
 fn operations(web: &Web) -> Vec<(String, String)> {
     let document = web.get("/openapi.json").json();
     let mut operations = Vec::new();
@@ -130,7 +131,7 @@ fn broken_requests_are_refused_and_break_nothing() {
     let web = Web::start();
     let long = "x".repeat(100_000);
     let requests = [
-        // blank lines alone are the start of a request: the server waits for the rest
+        // blank lines may precede a request: the server waits for the rest
         "\r\n\r\nGET /machines HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
         "GET\r\n\r\n".to_owned(),
         "GET / HTTP/9.9\r\n\r\n".to_owned(),

@@ -1,4 +1,4 @@
-//! Machines, for operators.
+//! The API for machines that operators use.
 
 use bty_tests::web::Web;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn a_binding_that_cannot_work_is_refused_with_all_reasons() {
         "bty-inventory",
         "nothing has changed"
     );
-    // a plan that writes needs something to write, and something to write to
+    // a plan that writes needs an image and a target disk
     let answer = web
         .send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "bty-flash-once" }))
         .expect(422);
@@ -133,7 +133,7 @@ fn lists_are_filtered_and_downloads_are_as_posted() {
         Some("attachment; filename=\"52-54-00-00-00-01-lshw.json\"")
     );
     assert_eq!(web.get("/machines/525400000001/disks.json").expect(200).json(), json!([]));
-    // hardware that is too large is dropped, and the one before is kept
+    // hardware data that is too large is dropped, and the previous data stays
     let large = json!({ "disks": [], "lshw": { "x": "y".repeat(5 << 20) } });
     web.send("POST", "/pxe/525400000001/inventory", &large).expect(204);
     assert_eq!(web.get("/machines/525400000001/lshw.json").json(), lshw);
@@ -154,7 +154,7 @@ fn a_long_list_is_whole_and_a_client_that_goes_keeps_nothing_waiting() {
             b"GET /machines HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         )
         .unwrap();
-        // it goes before anything is sent
+        // the client disconnects without reading the response
     }
     let list = web.get("/machines").expect(200).json();
     let list = list.as_array().expect("the list is whole");

@@ -1,5 +1,5 @@
-//! The Debian package: what is in it, that it installs, runs, and leaves the state when it goes. Of
-//! the programs of the tests; those for everybody are static.
+//! The Debian package: its contents, installation, and removal, which keeps the state. It contains
+//! the programs of the tests; published packages contain static ones.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +19,7 @@ fn the_debian_package_installs_runs_and_leaves_the_state() {
     std::fs::create_dir(at("site")).unwrap();
     std::fs::write(at("site/index.html"), "the documentation").unwrap();
     build.arg(web_path().parent().unwrap()).arg(at("out")).env("SITE", at("site"));
-    // what is published is compressed better, which takes forty seconds
+    // the compression of published packages is better and takes forty seconds
     let built = build
         .envs([("DPKG_DEB_COMPRESSOR_TYPE", "gzip"), ("DPKG_DEB_COMPRESSOR_LEVEL", "1")])
         .status();
@@ -31,13 +31,12 @@ fn the_debian_package_installs_runs_and_leaves_the_state() {
         "{package}"
     );
 
-    // libraries of this system are no dependency of the static programs
     let lintian =
         Command::new("lintian").args(["--allow-root", "--fail-on", "error", package]).output();
     let lintian = lintian.expect("the Debian package lintian is installed");
     assert!(lintian.status.success(), "{}", String::from_utf8_lossy(&lintian.stdout));
 
-    // into a root of its own, with a database of packages of its own
+    // install into another root directory, with its own package database
     let root = at("root");
     for part in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/bty", "etc"] {
         std::fs::create_dir_all(format!("{root}/{part}")).unwrap();
@@ -45,7 +44,7 @@ fn the_debian_package_installs_runs_and_leaves_the_state() {
     std::fs::write(format!("{root}/var/lib/dpkg/status"), "").unwrap();
     std::fs::write(format!("{root}/var/lib/bty/state.db"), "kept").unwrap();
     let dpkg = |arguments: &[&str]| {
-        // its scripts are told by dpkg that this is not the system that runs, and leave that alone
+        // dpkg tells the maintainer scripts about the root, so they do not touch the running system
         let rooted = format!("--root={root}");
         let common =
             ["dpkg", &rooted, "--force-depends", "--force-script-chrootless", "--force-not-root"];
@@ -72,7 +71,7 @@ fn the_debian_package_installs_runs_and_leaves_the_state() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && !said.contains(unit), "{said}");
     }
-    // what an operator has changed stays
+    // an upgrade keeps changes of the operator
     let own = format!("{root}/etc/bty/bty.toml");
     std::fs::write(&own, "[server]\nport = 9000\n").unwrap();
     dpkg(&["-i", package]);

@@ -1,5 +1,4 @@
-//! Pages for operators, as a browser without scripts has them. What needs one is in
-//! `tests/browser`.
+//! Pages for operators, without scripts. `tests/browser` tests them in a browser.
 
 use bty_tests::web::{Answer, Web};
 use bty_tests::{LIMIT, eventually};
@@ -10,7 +9,7 @@ use super::pxe::{MAC, add_image, token};
 
 const PAGE: &str = "/ui/machines/52-54-00-12-34-56";
 
-/// Sends a form, and gives the answer.
+/// Submits a form and returns the response.
 fn post(web: &Web, path: &str, fields: &[(&str, &str)]) -> Answer {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
     web.request(
@@ -21,13 +20,13 @@ fn post(web: &Web, path: &str, fields: &[(&str, &str)]) -> Answer {
     )
 }
 
-/// Sends a form that is taken, and gives the page that it leads to.
+/// Submits a form that must be accepted, and returns the page that it redirects to.
 fn done(web: &Web, path: &str, fields: &[(&str, &str)]) -> String {
     let answer = post(web, path, fields).expect(303);
     web.get(answer.header("location").unwrap()).expect(200).text()
 }
 
-/// Presses the button that undoes what `page` tells of.
+/// Submits the undo form of `page`.
 fn undo(web: &Web, page: &str) -> String {
     done(web, "/ui/undo", &[("id", field(page, "id")), ("back", "/ui/dashboard")])
 }
@@ -38,7 +37,7 @@ fn field<'a>(page: &'a str, name: &str) -> &'a str {
     found.unwrap_or_else(|| panic!("no field {name} in {page}")).split('"').next().unwrap()
 }
 
-/// Every hidden field of the form that asks for a confirmation.
+/// Name and value of each hidden field of the confirmation form.
 fn confirmation(page: &str) -> Vec<(String, String)> {
     let form = page
         .split("<section class=\"card danger\"")
@@ -60,7 +59,7 @@ fn bound(web: &Web) -> serde_json::Value {
     web.get(&format!("/machines/{MAC}")).json()["boot_mode"].clone()
 }
 
-/// A machine with an inventory, and an image.
+/// Starts a server with an image, and a machine that has sent its inventory.
 fn stage() -> (Web, String) {
     let web = Web::start();
     let image = add_image(&web);
@@ -92,7 +91,7 @@ fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
         assert!(asked.contains(shown), "{shown} in {asked}");
     }
     assert_eq!(bound(&web), "bty-inventory", "nothing is saved yet");
-    // what was confirmed is what was shown
+    // a confirmation is valid only for the values that were shown
     let confirmed = field(&asked, "confirmed").to_owned();
     let other = [form[0], form[1], ("target_disk_serial", "S2"), ("confirmed", confirmed.as_str())];
     assert!(post(&web, PAGE, &other).expect(200).text().contains("This overwrites a disk"));
@@ -112,7 +111,7 @@ fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
 #[test]
 fn a_plan_that_may_write_later_is_confirmed_too() {
     let (web, image) = stage();
-    // a window that is not open at the next boots, an hour apart each
+    // the window is closed at the simulated boots, which are an hour apart
     let hour = web.get("/version").header("date").unwrap().split(' ').nth(4).unwrap()[..2]
         .parse::<u32>()
         .unwrap();

@@ -1,4 +1,5 @@
-//! The reference's own client against this server, and its database in it: `make test-reference`.
+//! The client of the reference system with this server, and an import of its database: `make
+//! test-reference`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +18,7 @@ use super::pxe::{MAC, token};
 
 const MIB: usize = 1 << 20;
 
-/// The reference's programs, when somebody asked for these tests.
+/// The virtual environment with the reference system; none unless `make test-reference` runs.
 fn venv() -> Option<PathBuf> {
     let venv = std::env::var_os("BTY_TEST_REFERENCE").map(PathBuf::from);
     if venv.is_none() {
@@ -30,8 +31,8 @@ fn tool(dir: &Path, name: &str, text: &str) {
     write_program(&dir.join(name), text);
 }
 
-/// Tools that give a loop device the serial number of a disk, reboot nothing, and stand for those
-/// of udev, which is not everywhere.
+/// Writes fake tools to `dir`: `lsblk` reports a serial number for the loop device `device`;
+/// `systemctl` and the tools of udev do nothing.
 fn tools(dir: &Path, device: &str) {
     for name in ["systemctl", "partprobe", "udevadm"] {
         tool(dir, name, "#!/bin/sh\nexit 0\n");
@@ -53,8 +54,8 @@ fn clients_of_the_reference_cache_host_are_served_by_this_one() {
     let origin = Server::start(move |request| Reply::file(request, &served, "\"1\""));
     let cache = Web::cache(&[], &[]);
     let origin_url = format!("http://{}/a b.img", origin.host()).replace(' ', "%20");
-    // the library: a miss warms, and then the object is served from the cache, with its digest once
-    // it is whole
+    // the library: a miss starts a fetch; then the cache serves the object, and its digest once the
+    // fetch is complete
     let script = format!(
         "import time\nfrom withcache import client\nimport urllib.request, hashlib\ncache, origin = '{}', '{origin_url}'\n\
          assert client.serve_url(cache, origin) is None\n\
@@ -68,7 +69,7 @@ fn clients_of_the_reference_cache_host_are_served_by_this_one() {
     let python = Command::new(venv.join("bin/python3")).args(["-c", &script]).output().unwrap();
     assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
     assert_eq!(String::from_utf8_lossy(&python.stdout).trim(), content.len().to_string());
-    // the stand-in for curl
+    // the replacement for curl
     let out = tempfile::NamedTempFile::new().unwrap();
     let curl = Command::new(venv.join("bin/curlwithcache"))
         .env("WITHCACHE_SERVER", cache.base())
@@ -102,7 +103,7 @@ fn the_reference_client_is_flashed_by_this_server() {
     let image = web.get("/images").json()[0]["ref"].clone();
     let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "FILE-1" });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
-    // it boots as it always did, and knows nothing of tokens
+    // the client does not use the token of the boot cycle
     assert!(!token(&web.get(&format!("/pxe/{MAC}?boot=1")).text()).is_empty());
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
     let mut client = Command::new(venv.join("bin/bty"))
@@ -115,7 +116,7 @@ fn the_reference_client_is_flashed_by_this_server() {
         .spawn()
         .unwrap();
     let begun = Instant::now();
-    // what it has said is shown below when it has failed
+    // ends at the limit too, because the code below shows the output of a failed client
     eventually(LIMIT, "the machine is flashed", || {
         (web.events(MAC).contains(&"machine.flashed".to_owned()) || begun.elapsed() >= LIMIT)
             .then_some(())
@@ -157,7 +158,7 @@ fn a_reference_server_is_moved_over_in_one_command() {
         json!({ "boot_mode": "bty-flash-always", "bty_image_ref": image, "target_disk_serial": "S2", "sanboot_drive": "0x81" }),
     );
     bind("52:54:00:00:00:03", json!({ "boot_mode": "bty-inventory" }));
-    // the second one is armed and flashed: the disk is due
+    // the second machine has flashed and boots from its disk next
     let _ = reference.get("/boot/none?mac=52:54:00:00:00:02");
     let _ = reference.send("POST", "/pxe/52:54:00:00:00:02/status", &json!({ "status": "done" }));
     let inventory = json!({ "disks": [{ "path": "/dev/sda", "serial": "S3", "size": "20G" }], "lshw": { "product": "Rack 9" } });

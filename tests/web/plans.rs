@@ -1,4 +1,4 @@
-//! Plans: saved, compared, rolled back, simulated.
+//! Plans: saving, comparing, rolling back and simulating them.
 
 use bty_tests::web::Web;
 use serde_json::json;
@@ -171,7 +171,6 @@ fn a_machine_and_the_fleet_are_simulated_and_nothing_changes() {
         (&steps[0]["mode"], &steps[0]["image"], &steps[0]["disk"]),
         (&json!("flash"), &json!("debian"), &json!("S1"))
     );
-    // saved as something else first; a machine that is not known yet
     let once = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1" });
     let steps = web
         .send("POST", "/machines/020000000099/simulate", &json!({ "binding": once }))

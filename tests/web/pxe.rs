@@ -1,17 +1,17 @@
-//! What machines are answered.
+//! The routes that machines use.
 
 use bty_tests::web::Web;
 use serde_json::json;
 
 pub(super) const MAC: &str = "52:54:00:12:34:56";
 
-/// The token in a script for iPXE.
+/// The token of the boot cycle in an iPXE script.
 pub(super) fn token(script: &str) -> String {
     let word = script.split_whitespace().find_map(|word| word.strip_prefix("bty.cycle="));
     word.unwrap_or_else(|| panic!("no live environment:\n{script}")).to_owned()
 }
 
-/// Adds an image that nobody fetches, and gives its reference.
+/// Adds an image that is never fetched, and returns its reference.
 pub(super) fn add_image(web: &Web) -> String {
     let path = web.state().join("test.toml");
     let text = "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"https://images.example/debian.img.zst\"\n";
@@ -239,7 +239,7 @@ fn a_machine_whose_live_environment_never_starts_boots_its_disk_and_is_on_the_da
     assert!(
         web.get(&format!("/ui/machines/{}", MAC.replace(':', "-"))).text().contains("stalled: ")
     );
-    // the operator's save is another try, and the setting is how often
+    // saving the assignment resets the count; the setting is the limit
     web.send("PUT", "/settings", &json!({ "machines.silent_boots": "1" })).expect(200);
     web.send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "bty-inventory" }))
         .expect(200);

@@ -1,4 +1,4 @@
-//! The documentation as a site, served at `/docs/`.
+//! The documentation site at `/docs/`.
 
 use std::fs;
 
@@ -31,7 +31,7 @@ fn the_site_is_served_where_it_is_installed_and_leads_nowhere_else() {
     for outside in ["/docs/link", "/docs/how-to", "/docs/index.html/x", "/docs/..%2fetc"] {
         assert_eq!(web.get(outside).status, 404, "{outside}");
     }
-    // the API stays where it is, and the pages lead to both
+    // the API reference stays at /docs/api, and the pages link to both
     assert!(web.get("/docs/api").text().contains("openapi.json"));
     assert!(web.get("/docs/api").text().contains("href=\"/docs/\""));
 }

@@ -1,4 +1,4 @@
-//! What is looked at before a server begins: its directory, and who else uses it.
+//! Checks before a server starts: its state directory, and other processes that use it.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use bty_tests::command::tool;
 use bty_tests::loops::Mount;
 use bty_tests::web::{Web, web_path};
 
-/// A server of `web`'s configuration, with its state in `dir`.
+/// A server with the configuration of `web`, and with its state in `dir`.
 fn server(web: &Web, dir: &Path) -> Command {
     let mut command = web.command(&[]);
     command.env("BTY_PATHS_STATE_DIR", dir);
@@ -25,7 +25,7 @@ fn names(dir: &Path) -> Vec<String> {
 fn a_state_on_a_file_system_of_the_network_is_refused_unless_an_operator_wants_it() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mounted = to.path().to_str().unwrap();
-    // a real mount with the name of one that has its files from elsewhere
+    // a local mount that claims to be a network file system
     tool(&["bindfs", "-o", "subtype=sshfs", from.path().to_str().unwrap(), mounted]);
     let mut web = Web::idle(None, &[("BTY_PATHS_STATE_DIR", mounted)]);
     let dir = to.path().join("made/for/it");
@@ -52,7 +52,7 @@ fn a_state_on_a_file_system_of_the_network_is_refused_unless_an_operator_wants_i
 #[test]
 fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
     let web = Web::idle(None, &[]);
-    // root, without what lets root write everywhere
+    // run as root, but without the capability to ignore permissions
     let dir = tempfile::tempdir().unwrap();
     let shown = dir.path().to_str().unwrap();
     tool(&["chown", "65534", shown]);
@@ -76,14 +76,14 @@ fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
         "{said}"
     );
     assert_eq!(names(dir.path()), [""; 0]);
-    // a directory that is right, with a database that somebody else has made
+    // a correct directory with a database of another user
     tool(&["chown", "0", shown]);
     std::fs::write(dir.path().join("state.db"), b"").unwrap();
     tool(&["chown", "65534", &format!("{shown}/state.db")]);
     tool(&["chmod", "644", &format!("{shown}/state.db")]);
     let said = web.refuses(&mut ordinary(dir.path(), &[]));
     assert!(said.contains("cannot be written by user 0"), "{said}");
-    // the objects of a cache
+    // the directory of a cache
     tool(&["chown", "65534", shown]);
     let own = tempfile::tempdir().unwrap();
     let mut cache = ordinary(own.path(), &["cache", "--listen", "127.0.0.1:0"]);
@@ -92,7 +92,7 @@ fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
         said.contains("cannot be written by user 0") && said.contains("BTY_CACHE_DIR"),
         "{said}"
     );
-    // a file in its place
+    // a file instead of a directory
     let file = own.path().join("file");
     std::fs::write(&file, b"").unwrap();
     let said = web.refuses(&mut server(&web, &file));

@@ -1,4 +1,4 @@
-//! What is kept: through crashes, upgrades, and moves.
+//! Persistence: crashes, exports and imports, backups, and boot artifacts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,7 +40,7 @@ fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
                 })
             })
             .collect();
-        // in the middle of it, however slow the machine is
+        // kill the server while requests are in progress, however slow this machine is
         let wanted = acknowledged.lock().unwrap().len() + 20;
         eventually(LIMIT, "the server acknowledges contacts", || {
             let is_enough = acknowledged.lock().unwrap().len() >= wanted;
@@ -53,7 +53,7 @@ fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
     }
     let acknowledged = acknowledged.lock().unwrap();
     assert!(acknowledged.len() > 50, "{}", acknowledged.len());
-    // one event a contact, and one for each machine that was new
+    // one event per contact, and one per new machine
     let offered = count(&web, "netboot.pxe.offered");
     assert!(offered >= acknowledged.len(), "{offered} events for {} answers", acknowledged.len());
     assert!(
@@ -134,7 +134,7 @@ fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() 
     assert!(script.contains("on hold until it is saved") && !script.contains("kernel"), "{script}");
     other.send("PUT", &format!("/machines/{MAC}"), &flash).expect(200);
     assert!(other.get(&format!("/pxe/{MAC}?boot=2")).text().contains("kernel"));
-    // over HTTP, into a server that runs; bundles that are none are told, and change nothing
+    // over HTTP, into a running server; invalid bundles are refused and change nothing
     let bundle: Value = web.get("/export").expect(200).json();
     let summary = other.send("POST", "/import?armed=true", &bundle).expect(200).json();
     assert_eq!((&summary["machines"], &summary["held"]), (&json!(2), &json!(0)));
@@ -203,7 +203,7 @@ fn backups_are_made_pruned_and_can_be_imported() {
     assert!(restored.events(MAC).contains(&"machine.created".to_owned()));
     let kinds = web.events(id);
     assert_eq!(kinds, ["backup.create.requested", "backup.create.started", "backup.created"]);
-    // nowhere to write to
+    // a backup that cannot be written
     std::fs::remove_dir_all(web.state().join("backups")).unwrap();
     std::fs::write(web.state().join("backups"), b"").unwrap();
     web.send("POST", "/workers/backups", &json!({})).expect(202);
@@ -218,7 +218,7 @@ fn digest(bytes: &[u8]) -> String {
     bty::Digest::of(bytes).to_string()
 }
 
-/// A place that has the artifacts of a release; its first answer for the squashfs breaks off.
+/// An origin with the artifacts of a release. Its first response for the squashfs breaks off.
 fn releases(sums: &str) -> Server {
     let kernel = vec![1_u8; 100_000];
     let initrd = vec![2_u8; 200_000];
@@ -265,7 +265,7 @@ fn artifacts_are_fetched_checked_and_from_then_on_booted() {
     web.send("PUT", "/settings", &json!({ "upstream.netboot_repo": repo })).expect(422);
     web.kill();
     let mut web = Web::with(&[("BTY_BOOT_RELEASE_REPO", &repo)]);
-    // what an earlier attempt has left is gone on with
+    // the fetch resumes from the partial file of an earlier attempt
     let partial: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
     std::fs::write(
         web.state().join("boot/.bty-netboot-pc-x86_64-v1.2.3.squashfs.partial"),
@@ -323,7 +323,7 @@ fn a_fetch_that_is_cancelled_ends_and_says_so() {
     for tag in ["v1", "v2"] {
         web.send("POST", "/boot/releases", &json!({ "tag": tag })).expect(202);
     }
-    // the second one waits for its turn
+    // the second fetch is still queued
     web.request("DELETE", "/boot/releases/v2", &[], b"").expect(200);
     web.request("DELETE", "/boot/releases/v1", &[], b"").expect(200);
     let mut last = Value::Null;
@@ -390,7 +390,7 @@ fn versions_of_the_live_environment_are_listed_verified_and_pinned_to_machines()
     );
     let verified = web.get(&format!("/boot/releases/{own}/verify")).expect(200).json();
     assert_eq!((&verified["is_right"], &verified["wrong"]), (&json!(true), &json!([])));
-    // another one comes with the program, but not all of it
+    // the program also brings another version, with files missing
     std::fs::write(seed.path().join("bty-netboot-pc-x86_64-v9.9.initrd"), "initrd").unwrap();
     assert_eq!(web.get("/boot/bty-netboot-pc-x86_64-v9.9.initrd").expect(200).text(), "initrd");
     let machine = "/machines/525400123456";
@@ -405,7 +405,7 @@ fn versions_of_the_live_environment_are_listed_verified_and_pinned_to_machines()
         2,
         "no vmlinuz, and no digest: {verified}"
     );
-    // the full environment is fetched only by who wants it
+    // the full environment is optional, so the vmlinuz completes the version
     let _ = put("9.9", "vmlinuz", b"vmlinuz");
     let bound = web
         .send("PUT", machine, &json!({ "boot_mode": "bty-inventory", "netboot_version": "9.9" }))
@@ -418,7 +418,7 @@ fn versions_of_the_live_environment_are_listed_verified_and_pinned_to_machines()
         web.get("/pxe/52-54-00-12-34-57").text().contains(&format!("v{own}.vmlinuz")),
         "others boot the server's"
     );
-    // a file that was damaged, and a version that the server is not
+    // a damaged file, and a version that differs from that of the server
     let _ = put(own, "initrd", b"damaged");
     let verified = web.get(&format!("/boot/releases/{own}/verify")).expect(200).json();
     assert!(

@@ -1,4 +1,4 @@
-//! What strangers may take of a server: connections, memory, rows.
+//! Limits for unauthenticated clients: connections, memory, rows in the database.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -24,7 +24,7 @@ fn connect_from(address: [u8; 4], web: &Web) -> TcpStream {
     socket.into()
 }
 
-/// All that a connection gives until the server ends it.
+/// Reads until the server closes the connection.
 fn to_end(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     match stream.read_to_end(&mut text) {
@@ -48,7 +48,7 @@ fn half_a_head_is_not_kept() {
     let web = Web::with(&[("BTY_LIMITS_HEAD_S", "1")]);
     let mut halves: Vec<_> = (0..20).map(|_| connect(&web, HALF_HEAD)).collect();
     let mut silent = connect(&web, "");
-    // a byte now and then moves no deadline
+    // single bytes do not extend the deadline
     let mut slow = connect(&web, HALF_HEAD);
     let begun = Instant::now();
     while slow.write_all(b"x").is_ok() {
@@ -75,12 +75,12 @@ fn a_cache_host_keeps_no_half_head_either() {
 fn who_takes_too_many_connections_loses_his_own() {
     let web =
         Web::with(&[("BTY_LIMITS_CONNECTIONS", "40"), ("BTY_LIMITS_CONNECTIONS_PER_ADDRESS", "8")]);
-    // half requests from many addresses, until all connections are taken
+    // incomplete requests from many addresses, until all connections are in use
     let mut flood = Vec::new();
     for address in 1..=20_u8 {
         for _ in 0..10 {
             let mut stream = connect_from([127, 0, 1, address], &web);
-            // the server may have ended it already
+            // the server may have closed it already
             let _ = stream.write_all(HALF_HEAD.as_bytes());
             flood.push(stream);
         }
@@ -104,12 +104,12 @@ fn bodies_of_strangers_share_a_limited_memory() {
         )
     };
     let mut halves: Vec<_> = (0..6).map(|_| connect(&web, &(head(4 << 20) + &half))).collect();
-    // one of them was too much
+    // one of them exceeds the limit
     eventually(LIMIT, "one is refused", || (refused(&web, "body_memory") >= 1).then_some(()));
     let answers: Vec<String> = halves
         .iter_mut()
         .map(|half| {
-            // the one that was refused is closed already
+            // fails for the refused one, which is closed already
             let _ = half.shutdown(std::net::Shutdown::Write);
             to_end(half)
         })
@@ -120,7 +120,7 @@ fn bodies_of_strangers_share_a_limited_memory() {
             .any(|answer| answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 5")),
         "{answers:?}"
     );
-    // when they have gone, their memory is free again
+    // closed connections release their memory
     web.send("POST", &format!("/pxe/{MAC}/inventory"), &serde_json::json!({ "disks": [] }))
         .expect(204);
 }
@@ -170,7 +170,6 @@ fn invented_machines_have_an_end_and_an_assigned_one_stays() {
                 == MAC.replace(':', "-"))
     );
     assert_eq!((refused(&web, "new_machines"), refused(&web, "unassigned_machines")), (100, 150));
-    // those that were forgotten have left nothing
     let events = web.get("/events?kind=machine.discovered&limit=500").expect(200).json();
     let events = events["events"].as_array().unwrap().len();
     assert_eq!(events, 50);

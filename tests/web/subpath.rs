@@ -1,4 +1,4 @@
-//! A server below a path of a proxy: `http://h/bty`.
+//! A server behind a proxy at a path: `http://h/bty`.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ fn below(more: &[(&str, &str)]) -> Web {
     Web::at(port, &env)
 }
 
-/// Values of attributes that browsers and htmx ask for.
+/// The URLs on a page that browsers and htmx request.
 fn links(page: &str) -> BTreeSet<String> {
     let names =
         ["href", "action", "formaction", "src", "data-hx-get", "data-hx-post", "data-follow"];
@@ -66,7 +66,7 @@ fn every_link_of_every_page_leads_below_the_path() {
             let is_elsewhere =
                 link.starts_with('#') || link.starts_with('?') || link.contains("://");
             assert!(is_elsewhere || link.starts_with("/bty/"), "{path} has the link {link}");
-            // streams never end, and forms are not asked for
+            // streams never end, and forms are not fetched
             let is_page = link.starts_with("/bty/ui/") || link.starts_with("/bty/static/");
             let to = link.split('#').next().unwrap_or_default().to_owned();
             if is_page
@@ -87,7 +87,7 @@ fn every_link_of_every_page_leads_below_the_path() {
     web.get("/bty/boot//undionly.kpxe").expect(200);
 }
 
-/// Paths that only forms are sent to.
+/// True for paths that accept only forms.
 fn is_form(path: &str) -> bool {
     [
         "/add",

@@ -1,4 +1,4 @@
-//! TFTP: real clients, bad ones, and bad networks.
+//! TFTP: real clients, hostile ones, and networks that lose packets.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -13,10 +13,10 @@ use serde_json::Value;
 
 const LEN: usize = 300_001;
 
-/// So long nothing must come to prove that nothing follows.
+/// If no packet arrives for this long, none is expected to follow.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// A TFTP server on its own.
+/// A running TFTP server.
 struct Tftp {
     child: Child,
     dir: tempfile::TempDir,
@@ -54,7 +54,7 @@ impl Tftp {
         std::fs::write(tftp.dir.path().join("exact.bin"), pattern(1024)).unwrap();
         let client = tftp.client();
         client.socket.set_read_timeout(Some(QUIET)).unwrap();
-        // asks for what is not there: no transfer begins
+        // request a missing file, so that no transfer starts
         eventually(LIMIT, "the TFTP server answers", || {
             client.request("nothing", "");
             client.socket.recv_from(&mut [0; 512]).ok()
@@ -72,7 +72,7 @@ impl Tftp {
         Client { socket, server: self.address, from: self.address }
     }
 
-    /// How many files it has open. Each transfer has a socket.
+    /// Number of its open files, including a socket per transfer.
     fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
@@ -92,11 +92,11 @@ impl Drop for Tftp {
     }
 }
 
-/// A client that does what no good one does.
+/// A client that sends arbitrary packets.
 struct Client {
     socket: UdpSocket,
     server: SocketAddr,
-    /// Who answers: a port of its own for each transfer.
+    /// Source of the last packet. The server uses another port for each transfer.
     from: SocketAddr,
 }
 
@@ -108,7 +108,7 @@ impl Client {
         self.socket.send_to(&request, self.server).unwrap()
     }
 
-    /// The first answer to a request.
+    /// Sends a request and returns the first packet of the response.
     fn ask(&mut self, name: &str, options: &str) -> Vec<u8> {
         self.request(name, options);
         self.receive()
@@ -134,12 +134,12 @@ impl Client {
         self.socket.send_to(&packet, self.from).unwrap();
     }
 
-    /// All that comes without being asked for, until nothing comes for a while.
+    /// Receives packets until none arrives for [`QUIET`].
     fn rest(&mut self) -> Vec<Vec<u8>> {
         std::iter::from_fn(|| self.receive_within(QUIET)).collect()
     }
 
-    /// All that has come.
+    /// The packets that have arrived, without waiting.
     fn received(&mut self) -> Vec<Vec<u8>> {
         self.socket.set_nonblocking(true).unwrap();
         let packets = std::iter::from_fn(|| self.receive_within(QUIET)).collect();
@@ -215,7 +215,7 @@ fn every_client_gets_every_byte() {
     for name in ["curl", "blksize", "plain", "large", "atftp", "window", "window-of-all", "hpa"] {
         assert!(std::fs::read(out(name)).unwrap() == pattern(LEN), "{name}");
     }
-    // a whole number of blocks ends with an empty one, and nothing is one empty block
+    // a file of whole blocks ends with an empty block, and an empty file is one empty block
     tool(&["curl", "-sS", "-o", &out("exact"), &format!("tftp://127.0.0.1:{port}/exact.bin")]);
     assert!(std::fs::read(out("exact")).unwrap() == pattern(1024));
     assert_eq!(tftp.client().ask("empty.bin", ""), [0, 3, 0, 1]);
@@ -266,12 +266,12 @@ fn what_is_not_meant_for_clients_is_refused_once_and_with_less_than_was_asked() 
         assert_eq!(answer[..4], [0, 5, 0, 1], "{name:?}: {answer:?}");
         clients.push((format!("{name:?} is answered again"), client));
     }
-    // a write
+    // a write request
     let mut client = tftp.client();
     client.socket.send_to(b"\x00\x02ipxe.efi\0octet\0", client.server).unwrap();
     assert_eq!(client.receive()[..2], [0, 5]);
     assert!(std::fs::read(tftp.dir.path().join("ipxe.efi")).unwrap() == pattern(LEN));
-    // nonsense is not answered at all
+    // invalid packets get no response
     for nonsense in [
         b"".as_slice(),
         b"\x00",
@@ -335,10 +335,10 @@ fn a_window_whose_first_block_was_lost_comes_again_at_once() {
     client.say(4, 0);
     assert_eq!(window(&mut client), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert!(begun.elapsed() < Duration::from_secs(3), "not only after 4 s");
-    // the middle was lost: it goes on after what has come
+    // blocks in the middle were lost: the server continues after the last acknowledged one
     client.say(4, 4);
     assert_eq!(window(&mut client), [5, 6, 7, 8, 9, 10, 11, 12]);
-    // a client that repeats itself for each packet does not get the window for each packet
+    // repeated acknowledgements do not each trigger a whole window
     for _ in 0..50 {
         client.say(4, 4);
     }
@@ -346,8 +346,8 @@ fn a_window_whose_first_block_was_lost_comes_again_at_once() {
     assert!(more <= 64, "{more} packets");
 }
 
-/// The server ignores a request that is repeated within 200 ms. Nothing shows that this time is
-/// over.
+/// The server ignores requests that are repeated within 200 ms. A client cannot see when that time
+/// is over.
 const REPEATS_AFTER: Duration = Duration::from_millis(220);
 
 #[test]
@@ -356,8 +356,8 @@ fn no_packet_is_too_strange() {
     let mut client = tftp.client_at("127.0.0.2");
     let whole =
         b"\x00\x01ipxe.efi\0octet\0blksize\x001468\0tsize\x000\0windowsize\x004\0timeout\x001\0";
-    // a request with each of its bytes changed, cut off after each of them, and packets of every
-    // kind with nothing right in them
+    // a request truncated after each byte, a request with each byte changed, and garbage with every
+    // opcode
     let mut packets: Vec<Vec<u8>> = (0..whole.len()).map(|end| whole[..end].to_vec()).collect();
     for at in 0..whole.len() {
         for byte in [0, b'9', 0x7f, 0xff] {
@@ -383,12 +383,12 @@ fn no_packet_is_too_strange() {
 fn a_first_packet_that_was_lost_comes_again_when_it_is_asked_for_again() {
     let tftp = Tftp::start(&loopback());
     let mut client = tftp.client();
-    // whatever is asked for, and however often: one answer a request
+    // one response to each request, also to a repeated one
     for _ in 0..3 {
         assert_eq!(client.ask("ipxe.efi", "blksize\x001468\0")[..2], [0, 6]);
         std::thread::sleep(REPEATS_AFTER);
     }
-    // but not without end: who asks may not be whom it says
+    // but a bounded number, because the source address may be spoofed
     let begun = Instant::now();
     for _ in 0..100 {
         client.request("ipxe.efi", "");
@@ -401,7 +401,7 @@ fn a_first_packet_that_was_lost_comes_again_when_it_is_asked_for_again() {
     assert_eq!(client.rest().len(), 0);
     client.say(4, 0);
     assert_eq!(number(&client.receive()), 1);
-    // once it has answered, its request is an old one that comes late
+    // after an acknowledgement, a repeated request is a late duplicate
     client.request("ipxe.efi", "blksize\x001468\0");
     assert_eq!(number(&client.receive()), 1, "the transfer goes on");
 }
@@ -417,7 +417,7 @@ fn a_flood_in_the_name_of_others_gets_a_bounded_answer_and_does_not_keep_others_
     }
     let mut other = tftp.client();
     assert_eq!(other.ask("ipxe.efi", "tsize\x000\0")[..2], [0, 6], "meanwhile");
-    // they never answer: the server gives them up after 5 s
+    // these clients never acknowledge: the server gives up after 5 s
     eventually(LIMIT, "all transfers are given up", || (tftp.open_files() <= before).then_some(()));
     for mut client in clients {
         received += client.received().iter().map(Vec::len).sum::<usize>();
@@ -429,7 +429,7 @@ fn a_flood_in_the_name_of_others_gets_a_bounded_answer_and_does_not_keep_others_
         [0, 6],
         "afterwards"
     );
-    // the threads and files are few also with thousands of requests for what is not there
+    // threads and files stay bounded with thousands of requests for missing files
     for _ in 0..3000 {
         tftp.client().request("x", "");
     }
@@ -457,7 +457,7 @@ fn a_host_with_several_addresses_answers_from_the_one_that_was_asked() {
         for to in ["10.99.0.1", "10.99.0.2", "127.0.0.1"] {
             assert_eq!(from(to), to);
         }
-        // one that comes later
+        // an address that is added later
         ns.ip("addr add 10.99.0.3/24 dev lo");
         assert_eq!(from("10.99.0.3"), "10.99.0.3");
     });
@@ -468,7 +468,7 @@ fn lost_packets_are_survived_and_cost_little() {
     let tftp = Tftp::start(&loopback());
     for window in [1, 4, 16] {
         for seed in 0..3 {
-            // of the packets that come, and of those that go
+            // loss in both directions
             let download = Download {
                 server: tftp.address,
                 name: "ipxe.efi",
@@ -509,7 +509,7 @@ fn the_server_serves_boot_programs_itself_and_shows_that_it_does() {
     assert!(named.contains("http://bty.lan:99/"), "{named}");
     let metrics = web.get("/metrics").text();
     assert!(metrics.contains("bty_tftp_transfers_total{outcome=\"unknown\"}"), "{metrics}");
-    // it is written down beside the transfer
+    // the event is recorded concurrently with the transfer
     let first = || {
         web.get("/events?kind=tftp.client.first&limit=500").json()["events"]
             .as_array()
@@ -521,7 +521,6 @@ fn the_server_serves_boot_programs_itself_and_shows_that_it_does() {
     });
     assert_eq!(first.len(), 1, "a client is new once");
     assert_eq!(first[0]["source_ip"], "127.0.0.1");
-    // somebody else's, and nobody's
     let other = Web::with(&[
         ("BTY_NETBOOT_TFTP_PROBE_HOST", "127.0.0.1"),
         ("BTY_TFTP_LISTEN", "127.0.0.1:1"),

@@ -1,4 +1,4 @@
-//! States of earlier programs under this one, and of this one under earlier ones.
+//! Databases of earlier versions in this version, and of later versions.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use bty_tests::web::Web;
 use serde_json::json;
 
 const MAC: &str = "52:54:00:12:34:56";
-/// A secret that states have the digest of besides their own.
+/// A token whose digest the test adds to each database.
 const TOKEN: &str = "bty_known-in-this-test";
 
 fn schemas() -> Vec<PathBuf> {
@@ -19,7 +19,7 @@ fn schemas() -> Vec<PathBuf> {
     files
 }
 
-/// Number of the schema of this program.
+/// The schema version of this program.
 fn newest() -> String {
     schemas().len().to_string()
 }
@@ -28,7 +28,7 @@ fn sql(web: &Web, sql: &str) {
     tool(&["sqlite3", "-bail", web.state().join("state.db").to_str().unwrap(), sql]);
 }
 
-/// A server that has not been started, with a state of the first schema.
+/// A server that is not started, with a database of schema 1.
 fn first() -> Web {
     Web::idle(Some(&schemas()[0]), &[])
 }
@@ -71,7 +71,7 @@ fn a_state_of_every_schema_is_served_with_all_that_it_holds() {
             (&json!("S1"), &json!("flashed; booting disk"))
         );
         assert_eq!(machine["hardware"]["product"], "Rack");
-        // and what it does next follows from what it has done
+        // the next decision takes earlier flashes into account
         let script = web.get("/pxe/52-54-00-12-34-56?boot=2").expect(200).text();
         assert!(!script.contains("kernel "), "it was flashed once: {script}");
         assert_eq!(
@@ -86,7 +86,7 @@ fn a_state_of_every_schema_is_served_with_all_that_it_holds() {
         assert!(tokens.to_string().contains("\"ci\""), "{tokens}");
         let kinds = web.events(MAC);
         assert_eq!(kinds[..2], ["machine.created", "netboot.pxe.offered"], "{kinds:?}");
-        // an earlier one is kept beside it
+        // an upgrade keeps a copy of the old database
         let is_newest = index + 1 == files.len();
         assert_eq!(web.events("state").contains(&"system.schema.upgraded".to_owned()), !is_newest);
         let kept =
@@ -130,7 +130,7 @@ fn an_upgrade_is_undone_by_putting_the_copy_back() {
     web.send("PUT", "/machines/020000000001", &json!({ "boot_mode": "bty-inventory" })).expect(200);
     web.end();
     let state = web.state().to_owned();
-    // a log beside it would be brought into whatever is put in its place
+    // SQLite would apply a leftover write-ahead log to the restored database
     let log = state.join("state.db-wal").metadata().map_or(0, |meta| meta.len());
     assert_eq!(log, 0, "a server that has ended leaves nothing in a log");
     std::fs::copy(state.join("state.db.schema-1.bak"), state.join("state.db")).unwrap();
@@ -169,7 +169,7 @@ fn a_state_of_a_later_program_is_refused_and_left_as_it_is() {
 
 #[test]
 fn an_upgrade_that_fails_leaves_the_file_as_it_was() {
-    // a step that cannot be made
+    // a migration that fails
     let web = first();
     sql(&web, "CREATE TABLE cache_tags (is_in_the_way)");
     let before = bytes(&web);
@@ -186,7 +186,7 @@ fn an_upgrade_that_fails_leaves_the_file_as_it_was() {
     web.start_again();
     web.get(&format!("/machines/{MAC}")).expect(200);
 
-    // a page that is damaged: found when it is copied, before anything is changed
+    // a damaged page: the copy fails before anything is changed
     let web = first();
     sql(
         &web,

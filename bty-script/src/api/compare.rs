@@ -1,10 +1,10 @@
 //! Comparison operators: exact between sizes, numbers and strings that are sizes, and an error
 //! where rhai alone would silently return `false`.
 //!
-//! A guard such as `if disk.size_bytes > limit { throw … }` must not be skipped because both sides
-//! have different types. So ordering values of different types is an error. Their equality stays
-//! `false`, since scripts do ask `x == ()` and `disk == "auto"`; only a number or a size beside a
-//! string that is a size is converted, or is an error.
+//! A guard such as `if disk.size_bytes > limit { throw … }` must not be skipped because its sides
+//! have different types, so ordering values of different types is an error. Comparing them for
+//! equality returns `false`, because scripts rely on `x == ()` and `disk == "auto"`. The exception
+//! is a number or a size compared with a string that is a size: it is converted, or is an error.
 
 use std::any::TypeId;
 use std::cmp::Ordering;

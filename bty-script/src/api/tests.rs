@@ -164,7 +164,7 @@ fn verify_detects_the_flashed_image() {
 #[test]
 fn http_functions_exchange_json() {
     assert_eq!(run("http::get_json(\"http://h/order\").serial").0.unwrap(), json!("S1"));
-    // no bit is lost on the way in and out
+    // 64-bit numbers are exact in both directions
     assert_eq!(run("http::get_json(\"http://h/order\").large").0.unwrap(), json!(u64::MAX));
     let (result, effects) = run("http::post_json(\"http://h/done\", #{ disk: disks()[0].serial })");
     let error = result.unwrap_err();

@@ -32,7 +32,7 @@ fn a_good_script_has_no_findings() {
         confirm::confirm_flash(#{}, plan);
     "#;
     let found = findings(text, &ImportRoot::Bundled);
-    // what the flow exports is its own matter
+    // the arguments of the bundled script are not the subject of this test
     assert!(found.iter().all(|f| f.contains("confirm::")), "{found:?}");
 }
 

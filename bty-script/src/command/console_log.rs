@@ -1,4 +1,5 @@
-//! Milestones of a boot, for people and programs that read a serial line or the kernel log.
+//! Writes the milestones of a boot for people and programs that read a serial line or the kernel
+//! log.
 
 use std::fs::OpenOptions;
 use std::io::Write;

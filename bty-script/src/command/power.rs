@@ -16,7 +16,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for the process that copies our output to the consoles to show the last lines.
 const CONSOLE_DRAIN: Duration = Duration::from_millis(300);
 
-/// Performs `power`; with `only_say` it only says that it does not.
+/// Performs `power`. With `only_say`, only prints that `--no-reboot` prevents it.
 pub(crate) fn perform(power: PowerAction, only_say: bool, output: &Output) -> Result<()> {
     let (name, verb) = match power {
         PowerAction::PowerOff => ("power off", "poweroff"),
@@ -44,7 +44,8 @@ pub(crate) fn perform(power: PowerAction, only_say: bool, output: &Output) -> Re
     })
 }
 
-/// Asks systemd to do it, if it runs this machine, so that services stop in order.
+/// Runs `systemctl NAME`, so that services stop in order. False if that fails, or if systemd does
+/// not run this machine.
 fn ask_service_manager(name: &str) -> bool {
     let is_systemd = Path::new("/run/systemd/system").is_dir();
     is_systemd && Command::new("systemctl").arg(name).status().is_ok_and(|status| status.success())

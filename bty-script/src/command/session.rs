@@ -1,4 +1,5 @@
-//! What the command's scripts run in: this machine, its terminal, and all capabilities.
+//! The environment of scripts that the command runs: this machine, its terminal, and all
+//! capabilities.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ impl Session {
         Ok(Self { console, progress, client, world, signals })
     }
 
-    /// Replaces the disks of the machine by one.
+    /// Presents `disk` as the only disk of the machine.
     pub(crate) fn use_single_disk(&mut self, disk: SingleDiskHost) {
         let (client, console, progress) =
             (self.client.clone(), self.console.clone(), self.progress.clone());
@@ -77,7 +78,7 @@ impl Drop for Session {
     }
 }
 
-/// What scripts find in the constant `BTY`, besides the version.
+/// Entries of the constant `BTY` besides the version.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ScriptFacts {
     pub(crate) catalog: Option<String>,

@@ -15,7 +15,7 @@ use signal_hook::iterator;
 /// its first MiB is written last.
 const FORCE_EXIT: (usize, Duration) = (3, Duration::from_secs(3));
 
-/// What signals act on. Clones share one state.
+/// Routes signals to what is running. Clones share one state.
 #[derive(Clone, Default)]
 pub(crate) struct Signals(Arc<Mutex<State>>);
 
@@ -26,8 +26,7 @@ struct State {
     script: Option<ScriptContext>,
     console: Option<Arc<Console>>,
     recent: Vec<Instant>,
-    /// True while the person edits a line: nothing runs that could be cancelled, so SIGTERM exits
-    /// at once.
+    /// True while the person edits a line. No operation is running then, so SIGTERM exits at once.
     is_editing: bool,
     /// The open question, which Ctrl-C answers with no.
     question: Option<CancelToken>,
@@ -66,7 +65,7 @@ impl Signals {
         state.console = Some(Arc::clone(console));
     }
 
-    /// Tells whether the person is editing a line.
+    /// Sets whether the person is editing a line.
     pub(crate) fn set_editing(&self, is_editing: bool) {
         let mut state = self.state();
         state.is_editing = is_editing;

@@ -25,7 +25,7 @@ fn compute(limits: Limits, text: &str) -> Result<ScriptOutcome, ScriptError> {
     run_in(ScriptContext::compute_only(), limits, text)
 }
 
-/// This machine, as far as reading and waiting go: nothing that a test runs may write.
+/// This machine, with the capabilities to read and to wait, but not to write.
 fn this_machine() -> ScriptContext {
     this_machine_with(ScriptedTerminal::default())
 }
@@ -365,7 +365,7 @@ fn sizes_compare_with_texts_and_numbers_in_every_operator() {
         ("max(size(\"1G\"), \"2G\") == \"2G\" && min(3, size(5)) == 3", true),
         ("size(1) - size(3) == -2 && size(1) - size(3) < 0", true),
         ("-size(2) == -2 && 5 - size(7) == -2 && size(2) * -3 == -6", true),
-        // the language's own comparisons stay what they are
+        // comparisons of the language itself are unchanged
         (
             "1 < 2 && 1.5 > 1 && \"a\" < \"b\" && 'a' == \"a\" && true != false && [1] == [1] && #{a: 1} == #{a: 1}",
             true,

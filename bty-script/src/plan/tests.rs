@@ -132,7 +132,7 @@ fn a_json_plan_flashes_its_disk_and_reboots() {
         let text = plan.script("52:54:00:12:34:56").unwrap().render().unwrap();
         let outcome = run(&engine, "flash", &text, &CancelToken::new()).unwrap();
         assert_eq!(outcome.power, Some(crate::error::PowerAction::Reboot));
-        // it waited for the disk, which came late
+        // the script waited for the disk, which appeared late
         let flashed = effects.list().into_iter().find_map(|effect| match effect {
             Effect::Flash { targets, sha256, .. } => {
                 Some((targets[0].serial.clone(), sha256.map(|d| d.to_string())))

@@ -159,9 +159,8 @@ impl Platform for SystemWorld {
         Inventory::collect(&*self.disks, &HardwareRoots::default())
     }
 
-    /// The kernel's log is the one that survives: a serial console shows it.
     fn load_kernel(&self, disk: &Path) -> Result<()> {
-        // its partitions have changed since it was flashed
+        // read its partitions again: a flash has replaced them
         let disk = self.disks.probe(disk)?;
         bty::boot::load_kernel(&disk).map(drop)
     }

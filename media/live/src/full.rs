@@ -33,7 +33,7 @@ pub(crate) fn request() -> Result<(), String> {
         .map_err(|e| format!("{REQUEST}: {e}"))
 }
 
-/// Takes a request back; false if there was none.
+/// Removes the request; false if there was none.
 pub(crate) fn take_request() -> bool {
     fs::remove_file(REQUEST).is_ok()
 }

@@ -1,4 +1,4 @@
-// Debian's Chromium, and pages whose faults are kept.
+// Starts Debian's Chromium, and records the errors of pages.
 import { chromium } from 'playwright-core';
 import { PASSWORD } from './server.mjs';
 
@@ -10,14 +10,14 @@ const ARGUMENTS = [
 export const openBrowser = () =>
   chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ARGUMENTS });
 
-// Browsers write every refused request into the console; for a form that is to be refused that is no fault.
+// Browsers log every refused request to the console, which is expected for forms that the server must refuse.
 export const REFUSED = /Failed to load resource: .* status of 4\d\d/;
 export const OFFLINE = /Failed to load resource|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|htmx:sendError/;
 
-// A newer request takes the place of one that is under way: htmx tells so as an error.
+// htmx reports it as an error if a newer request replaces a pending one.
 const REPLACED = /htmx:(sendAbort|afterRequest),/;
 
-// Keeps what goes wrong in a page: errors in its console, scripts that throw, the content policy, dialogs.
+// Records the errors of a page: console errors, uncaught exceptions, policy violations, and dialogs.
 export function watch(page, ...allowed) {
   const faults = [];
   const keep = (text) => [REPLACED, ...allowed].some((pattern) => pattern.test(text)) || faults.push(text);
@@ -30,12 +30,12 @@ export function watch(page, ...allowed) {
   return faults;
 }
 
-// A violation of the content policy that the console would not show.
+// Logs violations of the content policy, not all of which appear on the console.
 const TELL_VIOLATIONS = () =>
   document.addEventListener('securitypolicyviolation', (event) =>
     console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
 
-// A browser of an operator: `logIn: false` for one who is not in yet.
+// Opens a page as an operator, logged in unless `logIn` is false.
 export async function operator(browser, server, { logIn = true, allow = [], ...options } = {}) {
   const context = await browser.newContext({ baseURL: server.base, viewport: { width: 1280, height: 900 }, ...options });
   context.setDefaultTimeout(30_000);

@@ -1,4 +1,4 @@
-// What holds for every page.
+// Checks that apply to every page.
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,20 +7,20 @@ import { HtmlValidate, StaticConfigLoader } from 'html-validate';
 
 export const PICTURES = new URL('../../../target/screenshots', import.meta.url).pathname;
 
-// Tells all that is wrong at once.
+// Runs `check` for each item, and reports all failures at once.
 export async function each(items, check) {
   const wrong = [];
   for (const item of items) await check(item).catch((error) => wrong.push(error.message));
   if (wrong.length) assert.fail(wrong.join('\n\n'));
 }
 
-// Nothing is wider than the window: only tables and code scroll, by themselves.
+// Checks that nothing is wider than the window. Tables and code scroll on their own.
 export async function fits(page, what) {
   const over = await page.evaluate(() => {
     const width = document.documentElement.clientWidth;
     if (document.documentElement.scrollWidth <= width) return null;
     const clips = (element) => getComputedStyle(element).overflowX !== 'visible';
-    // what is placed apart is clipped only by what it is placed in
+    // an absolutely positioned element is clipped only by the element that positions it
     const holder = (element) => (getComputedStyle(element).position === 'absolute' ? element.offsetParent : element.parentElement);
     const isClipped = (element) => {
       let around = holder(element);
@@ -45,7 +45,7 @@ export async function fits(page, what) {
   if (outside.length) assert.fail(`${what} has what reaches out of its card: ${JSON.stringify(outside, null, 1)}`);
 }
 
-// In narrow windows the rows of tables are cards, so that nobody has to scroll sideways.
+// In narrow windows, table rows become cards. Finds those that need horizontal scrolling.
 const WIDE_CARDS = () => {
   const found = [];
   for (const table of document.querySelectorAll('table.cards-when-narrow')) {
@@ -59,7 +59,7 @@ const WIDE_CARDS = () => {
   return found;
 };
 
-// Text and fields that reach into the margin of the card they are in, or beyond.
+// Finds text and fields that extend into the padding of their card, or beyond.
 const OUTSIDE = () => {
   const found = [];
   for (const card of document.querySelectorAll('.card')) {
@@ -76,7 +76,7 @@ export function faultless(page, what) {
   if (page.faults.length) assert.fail(`${what}: ${page.faults.join('\n')}`);
 }
 
-// What axe finds that keeps somebody from using the page.
+// Checks that axe finds no serious or critical violation.
 export async function accessible(page, what) {
   await page.evaluate(`window.axe || (() => { ${axe.source} })()`);
   const found = await page.evaluate(async () => {
@@ -90,7 +90,7 @@ export async function accessible(page, what) {
 
 const validator = new HtmlValidate(new StaticConfigLoader({ extends: ['html-validate:standard'] }));
 
-// The HTML as it is served.
+// Validates HTML as served.
 export async function valid(html, what) {
   const { results } = await validator.validateString(html);
   const wrong = results.flatMap(({ messages }) =>
@@ -98,10 +98,10 @@ export async function valid(html, what) {
   if (wrong.length) assert.fail(`${what}:\n${wrong.join('\n')}`);
 }
 
-// More of a page than this tells nothing new.
+// Maximum height of a screenshot in pixels.
 const HEIGHT_MAX = 4000;
 
-// A picture of the whole page, for people to look at.
+// Takes a screenshot of the whole page, for people to review.
 export async function picture(page, ...name) {
   const { width } = page.viewportSize();
   const path = join(PICTURES, ...name) + '.png';

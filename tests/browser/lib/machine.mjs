@@ -1,11 +1,11 @@
-// A simulated machine: it says over HTTP what a real one says.
+// A simulated machine, which sends the same HTTP requests as a real one.
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { text } from 'node:stream/consumers';
 
 const GIB = 2 ** 30;
 
-// What `lshw -json` says, in short.
+// A short version of the output of `lshw -json`.
 export const hardware = (mac, serial, texts = {}) => ({
   id: 'system', class: 'system', vendor: 'ACME', product: 'Rack 1', ...texts,
   children: [{
@@ -22,7 +22,7 @@ export const hardware = (mac, serial, texts = {}) => ({
   }],
 });
 
-// A request without what browsers add, for which the server refuses them; `fetch` adds it too.
+// Sends a request without the headers of browsers, which `fetch` adds and the server refuses on these routes.
 const ask = (url, { method = 'GET', headers = {}, body } = {}) => new Promise((resolve, reject) => {
   const request = http.request(url, { method, headers }, async (answer) => {
     resolve({ status: answer.statusCode, text: await text(answer) });
@@ -34,7 +34,7 @@ const ask = (url, { method = 'GET', headers = {}, body } = {}) => new Promise((r
 export class Machine {
   constructor(server, number) {
     this.server = server;
-    // locally administered, so no real machine has it
+    // a locally administered address, which no real machine has
     const hex = number.toString(16).padStart(6, '0').match(/../g);
     this.mac = ['02', 'b7', 'f0', ...hex].join(':');
     this.hyphens = this.mac.replaceAll(':', '-');
@@ -59,7 +59,7 @@ export class Machine {
     return this.server.api('GET', `/machines/${this.mac}`);
   }
 
-  // Asks what iPXE does; gives the script, and keeps the token of the boot cycle.
+  // Requests the script like iPXE and returns it. Stores the token of the boot cycle.
   async contact() {
     this.boots += 1;
     const { text: script } = await ask(`${this.server.base}/pxe/${this.hyphens}?boot=b${this.boots}`);
@@ -71,13 +71,13 @@ export class Machine {
     assert.equal(await this.post('inventory', { disks, lshw }), 204, 'the inventory is taken');
   }
 
-  // The plan script, or JSON.
+  // Requests the plan: a plan script, or JSON.
   async plan() {
     const headers = { accept: 'text/rhai, application/json;q=0.5' };
     return (await ask(`${this.server.base}/pxe/${this.mac}/plan?cycle=${this.token}`, { headers })).text;
   }
 
-  // From power-on to the plan.
+  // Does everything from power-on to the request for the plan.
   async boot() {
     const script = await this.contact();
     if (!this.token) return script;

@@ -1,8 +1,8 @@
-// A server of images, as a newcomer would have one.
+// A plain web server with images.
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 
-// Serves `files` (text or bytes by name), and `NAME.sha256` beside each.
+// Serves `files` (text or bytes, by name), and a `NAME.sha256` for each.
 export async function origin(files) {
   const bodies = new Map();
   for (const [name, text] of Object.entries(files)) {

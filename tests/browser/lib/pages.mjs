@@ -1,6 +1,6 @@
-// Every page there is. A new page is added here, and is tested.
+// All pages. Add each new page here, so that it is tested.
 
-// Of a server that has the fleet of `seeds.mjs`.
+// Pages of a server with the fleet of `seeds.mjs`.
 export const PAGES = [
   ['dashboard', '/ui/dashboard'],
   ['machines', '/ui/machines'],
@@ -24,7 +24,7 @@ export const PAGES = [
   ['docs', '/docs/api'],
 ];
 
-// Of a server that has nothing yet: what is different there.
+// Pages that look different on an empty server.
 export const EMPTY_PAGES = [
   ['dashboard', '/ui/dashboard'],
   ['machines', '/ui/machines'],

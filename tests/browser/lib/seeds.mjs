@@ -1,4 +1,4 @@
-// What servers begin with.
+// Initial content of servers.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { hardware, Machine } from './machine.mjs';
@@ -7,7 +7,7 @@ const digest = (n) => n.toString(16).padStart(2, '0').repeat(32);
 
 const NOWHERE = 'https://images.example';
 
-// Imports images that nobody fetches; gives their references by name.
+// Imports images that are never fetched. Returns their references by name.
 export async function images(server, entries, base = NOWHERE) {
   const lines = entries.map(({ name, about = '', src }, i) => [
     '[[images]]', `name = ${JSON.stringify(name)}`, `src = ${JSON.stringify(src ?? `${base}/${name.replaceAll(' ', '-')}.img.zst`)}`,
@@ -48,13 +48,13 @@ fn run(p) {
 }
 `;
 
-// A plan with parameters, in two revisions.
+// Saves two revisions of a plan with parameters.
 export async function plan(server, name = 'night') {
   await server.api('PUT', `/plans/${name}`, { source: PLAN.replace('22', '21'), note: 'first try' });
   await server.api('PUT', `/plans/${name}`, { source: PLAN, note: 'an hour later' });
 }
 
-// Forty machines, eight in each phase.
+// Creates forty machines, eight in each phase.
 export async function fleet(server, base) {
   const entries = [{ name: 'debian 13', about: 'For everything' }, { name: 'ubuntu 24.04' }, { name: 'rescue', about: 'Small' }];
   const refs = await images(server, entries, base);
@@ -73,7 +73,7 @@ async function ordered(machine, image, n) {
   await machine.boot();
 }
 
-// What has befallen a machine, one entry a phase.
+// Brings a machine into each phase.
 const LIVES = [
   async function trouble(machine, image, n) {
     await ordered(machine, image, n);
@@ -95,7 +95,7 @@ const LIVES = [
   },
 ];
 
-// Values that are markup, that are written the other way, that do not end.
+// Hostile values: markup, right-to-left text, and a long text.
 export const MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>\'"><b onmouseover=window.hacked=1>';
 export const TURNED = '\u202Eהפוך\u202E שלום العربية';
 export const LONG = 'x'.repeat(300);
@@ -115,7 +115,7 @@ fn plan(m) { #{ image: m.image(), disk: m.target_disk() } }
 fn run(p) { flash(p.image, disks::wait("serial:" + p.disk.serial, 60), #{}); }
 `;
 
-// A server where everything that can be said is hostile. One machine a value; gives them.
+// Fills a server with hostile values in every field. Returns the machines, one per value.
 export async function hostile(server) {
   const refs = await images(server, EVIL.map((text, i) => ({ name: text, about: text, src: `https://images.example/${i}${encodeURI(text)}.img.zst` })));
   const machines = [];

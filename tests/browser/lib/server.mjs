@@ -1,4 +1,4 @@
-// The real server, with a state of its own.
+// A real server with its own state directory.
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
 import { mkdtempSync, mkdirSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
@@ -22,7 +22,7 @@ export function freePort() {
 }
 
 export class Server {
-  // `password: null` leaves the server open.
+  // With `password: null`, the server needs no password.
   static async start({ password = PASSWORD, env = {} } = {}) {
     const server = new Server();
     server.password = password;
@@ -32,7 +32,7 @@ export class Server {
     server.port = await freePort();
     server.base = `http://127.0.0.1:${server.port}`;
     server.env = env;
-    // a test that dies must leave nothing behind
+    // a crashed test must not leave a server or files behind
     process.on('exit', () => {
       server.child?.kill('SIGKILL');
       rmSync(server.state, { recursive: true, force: true });
@@ -41,7 +41,7 @@ export class Server {
     return server;
   }
 
-  // An own cache host in the same process, which may fetch from this machine.
+  // Starts a server with an embedded cache host that may fetch from loopback addresses.
   static async withCache(options = {}) {
     const listen = `127.0.0.1:${await freePort()}`;
     const cache = { BTY_CACHE_EMBEDDED: '1', BTY_CACHE_LISTEN: listen, BTY_CACHE_REACH: '127.0.0.0/8', BTY_CACHE_ORIGINS: '127.0.0.1' };
@@ -78,7 +78,7 @@ export class Server {
     this.child = null;
   }
 
-  // Ends it for good.
+  // Stops the server and deletes its state.
   async end() {
     await this.stop();
     rmSync(this.state, { recursive: true, force: true });
@@ -94,7 +94,7 @@ export class Server {
     this.cookie = answer.headers.get('set-cookie').split(';')[0];
   }
 
-  // A request as the operator; a body that is no text is sent as JSON.
+  // Sends a request as the operator. A body that is not a string is sent as JSON.
   async request(method, path, body) {
     const headers = this.cookie ? { cookie: this.cookie } : {};
     const isText = typeof body === 'string';
@@ -103,7 +103,7 @@ export class Server {
     return fetch(this.base + path, { method, headers, body: sent, redirect: 'manual' });
   }
 
-  // The same, which must go well; gives what JSON it was answered.
+  // Like `request`, but must succeed. Returns the JSON of the response.
   async api(method, path, body) {
     const answer = await this.request(method, path, body);
     const text = await answer.text();

@@ -1,7 +1,7 @@
-// Waiting for conditions. Nothing here takes a time that has passed as proof of anything.
+// Waits for conditions. Elapsed time is never taken as proof of anything.
 import { setTimeout as pause } from 'node:timers/promises';
 
-// A slow machine is no failure; something that never comes is.
+// Generous, so that a slow machine does not make a test fail.
 const LIMIT_MS = 30_000;
 
 export async function until(what, holds, limit = LIMIT_MS) {

@@ -9,8 +9,8 @@ use bty_script::world::World;
 
 use super::server::Server;
 
-/// Attempts for a server that does not know the machine yet: it learns of it when the machine
-/// requests its plan.
+/// Attempts while the server does not know the machine. It creates the machine on the request for
+/// the plan, which is concurrent.
 const ATTEMPTS: u32 = 5;
 const POLL: Duration = Duration::from_millis(50);
 
@@ -54,7 +54,7 @@ impl InventoryUpload {
         Self { thread: thread.ok(), is_over }
     }
 
-    /// Waits until the server has it, or has rejected it.
+    /// Waits until the server has accepted or rejected the inventory.
     pub(super) fn wait(&self, server: &Server) {
         while self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
             && !server.cancel().is_cancelled()
