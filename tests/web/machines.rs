@@ -50,6 +50,10 @@ fn put_replaces_all_of_it_and_patch_only_what_it_names() {
         .json();
     assert_eq!((&machine["labels"], &machine["sanboot_drive"]), (&json!(["c"]), &Value::Null));
     assert_eq!(machine["target_disk_serial"], "S1");
+    let before = web.events(MAC).len();
+    let same = json!({ "labels": ["c", "c"], "target_disk_serial": " S1 " });
+    web.send("PATCH", &path, &same).expect(200);
+    assert_eq!(web.events(MAC).len(), before, "the same values in another form are no order");
     let machine = web.send("PUT", &path, &json!({})).expect(200).json();
     assert_eq!(
         (&machine["boot_mode"], &machine["bty_image_ref"]),

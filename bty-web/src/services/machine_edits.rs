@@ -117,6 +117,8 @@ pub async fn patch(
         let before = Binding::of(&machine);
         let mut binding = before.clone();
         changes.apply(&mut binding);
+        // labels in another order are no change, and must not become a new order
+        let binding = binding.normalized();
         if binding == before {
             return Ok(Outcome { machine, events: Vec::new(), answer: () });
         }

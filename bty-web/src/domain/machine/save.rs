@@ -82,6 +82,16 @@ impl Binding {
         }
     }
 
+    /// Returns the assignment as it is stored: labels sorted and without duplicates, the serial
+    /// number without surrounding blanks. Two assignments are equal only in this form.
+    #[must_use]
+    pub fn normalized(mut self) -> Self {
+        self.labels.sort();
+        self.labels.dedup();
+        self.target_disk_serial = self.target_disk_serial.map(|serial| serial.trim().to_owned());
+        self
+    }
+
     /// Returns all problems that can be found without the catalog and the plan, each with its
     /// field.
     #[must_use]
@@ -158,15 +168,11 @@ pub fn apply_binding(
 ) -> Outcome<()> {
     let before = machine.map(Binding::of);
     let mut after = machine.cloned().unwrap_or(new);
-    let mut labels = binding.labels.clone();
-    labels.sort();
-    labels.dedup();
-    let binding = Binding { labels, ..binding.clone() };
+    let binding = binding.clone().normalized();
     let changed = before.as_ref().map_or_else(Vec::new, |before| differences(before, &binding));
     after.plan.clone_from(&binding.boot_mode);
     after.image_ref.clone_from(&binding.bty_image_ref);
-    after.target_serial =
-        binding.target_disk_serial.as_deref().map(|serial| serial.trim().to_owned());
+    after.target_serial.clone_from(&binding.target_disk_serial);
     after.sanboot_drive.clone_from(&binding.sanboot_drive);
     after.extra_args.clone_from(&binding.extra_args);
     after.netboot_version.clone_from(&binding.netboot_version);

@@ -252,6 +252,17 @@ fn labels_alone_order_nothing() {
 }
 
 #[test]
+fn blanks_around_the_serial_number_order_nothing() {
+    let mut world = World::bound("bty-flash-once");
+    world.flash("1");
+    let bound = binding("bty-flash-once");
+    let serial = bound.target_disk_serial.as_ref().map(|serial| format!(" {serial} "));
+    assert!(serial.is_some());
+    world.save(&Binding { labels: vec!["lab".into()], target_disk_serial: serial, ..bound });
+    assert!(is_disk(&world.boot("2")));
+}
+
+#[test]
 fn a_crash_is_never_taken_for_done_in_any_cycle() {
     for plan in ["bty-flash-once", "bty-flash-always"] {
         let mut world = World::bound(plan);
