@@ -381,7 +381,7 @@ fn unsupported_variants_are_refused_with_a_reason() {
     refuses(Compression::Lz4, &pack("lz4 -q -l -c", &content), &["legacy format", "lz4 -dc"]);
     let mut randomised = pack("bzip2 -c", &content);
     randomised[14] |= 0x80;
-    refuses(Compression::Bzip2, &randomised, &["randomised", "bzip2 -dc"]);
+    refuses(Compression::Bzip2, &randomised, &["randomized", "bzip2 -dc"]);
     refuses(
         Compression::Lz4,
         &[0x04, 0x22, 0x4d, 0x18, 0x61, 0x40, 1, 0, 0, 0, 0],
