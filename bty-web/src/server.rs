@@ -73,7 +73,7 @@ pub async fn serve_cache(
 /// Starts the first script process, so that neither the first machine nor the first page has to
 /// wait for it.
 fn warm_up_workers(app: &App) {
-    let decide = app.decide();
+    let decide = app.machines.evaluator();
     drop(blocking(move || {
         let plan = bundled::all().first().map(|plan| plan.source.as_str()).unwrap_or_default();
         let question = PlanCall {

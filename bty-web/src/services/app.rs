@@ -10,8 +10,6 @@ use crate::config::Config;
 use crate::config::limits::PerMinute;
 use crate::domain::error::{Error, Result};
 use crate::domain::event::NewEvent;
-use crate::domain::mac::Mac;
-use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::evaluate::PlanEvaluator;
 use crate::domain::time::Time;
 use crate::services::auth::Auth;
@@ -25,7 +23,7 @@ use crate::services::rates::Rates;
 use crate::services::simulations::Simulations;
 pub use crate::services::snapshot::Snapshot;
 use crate::services::snapshot::Snapshots;
-use crate::store::{self, Connection, Database};
+use crate::store::{self, Database};
 use crate::tftp::TftpServer;
 
 /// Maximum number of list responses streamed concurrently.
@@ -131,76 +129,6 @@ impl App {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.current()
-    }
-
-    /// Returns the evaluator for the plans of contacts.
-    #[must_use]
-    pub fn decide(&self) -> Arc<PlanEvaluator<'static>> {
-        self.machines.evaluator()
-    }
-
-    /// See [`Snapshots::refresh`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database cannot
-    /// be read.
-    pub async fn refresh(&self) -> Result<()> {
-        self.snapshots.refresh().await
-    }
-
-    /// See [`Snapshots::refresh_blocking`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database cannot
-    /// be read.
-    pub fn refresh_blocking(&self) -> Result<()> {
-        self.snapshots.refresh_blocking()
-    }
-
-    /// See [`Machines::lock_all`].
-    pub async fn lock_all(&self) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
-        self.machines.lock_all().await
-    }
-
-    /// See [`Machines::update`].
-    ///
-    /// # Errors
-    /// - The errors of `decide` and `also`.
-    /// - [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when the disk has no space.
-    pub async fn update_machine<T: Send + 'static>(
-        &self,
-        mac: &Mac,
-        decide: impl FnOnce(&MachineView<'_>) -> Result<Outcome<T>> + Send + 'static,
-        also: impl FnOnce(&Connection, bool) -> Result<()> + Send + 'static,
-    ) -> Result<(T, Machine)> {
-        self.machines.update(mac, decide, also).await
-    }
-
-    /// See [`Machines::read`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database cannot
-    /// be read.
-    pub async fn read_machine<T: Send + 'static>(
-        &self,
-        mac: &Mac,
-        read: impl FnOnce(&MachineView<'_>) -> T + Send + 'static,
-    ) -> Result<T> {
-        self.machines.read(mac, read).await
-    }
-
-    /// See [`Machines::discover`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled) when too many machines
-    /// have become known in this minute.
-    pub fn discover(
-        &self,
-        view: &MachineView<'_>,
-        mac: &Mac,
-        client: &ClientContext,
-    ) -> Result<(Machine, Option<NewEvent>)> {
-        self.machines.discover(view, mac, client)
     }
 
     /// Writes an event that belongs to no other change, and returns once it is durable.

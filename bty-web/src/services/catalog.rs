@@ -96,7 +96,7 @@ pub async fn add(app: &Arc<App>, caller: &ClientContext, new: NewImage) -> Resul
         Err(error) => Err(error),
     };
     match &result {
-        Ok(_) => app.refresh().await?,
+        Ok(_) => app.snapshots.refresh().await?,
         Err(error) => {
             let shown: String = redact::address(&url).chars().take(512).collect();
             let event = NewEvent::new(
@@ -300,7 +300,7 @@ pub async fn import_catalog(
             Ok(outcome)
         })
         .await?;
-    app.refresh().await?;
+    app.snapshots.refresh().await?;
     Ok(imported)
 }
 
@@ -454,7 +454,7 @@ pub async fn refresh(
             Ok(outcome)
         })
         .await?;
-    app.refresh().await?;
+    app.snapshots.refresh().await?;
     Ok(refreshed)
 }
 
@@ -477,7 +477,7 @@ pub async fn delete(app: &Arc<App>, caller: &ClientContext, src: String) -> Resu
             transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
         })
         .await?;
-    app.refresh().await
+    app.snapshots.refresh().await
 }
 
 /// Parses an uploaded catalog.

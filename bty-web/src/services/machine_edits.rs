@@ -36,7 +36,7 @@ pub async fn save(
         let context = view.context(&binding.boot_mode);
         Ok(apply_binding(view.machine.as_ref(), new, &context, &who, &binding))
     };
-    let ((), machine) = app.update_machine(mac, decide, |_, _| Ok(())).await?;
+    let ((), machine) = app.machines.update(mac, decide, |_, _| Ok(())).await?;
     Ok(machine)
 }
 
@@ -126,7 +126,7 @@ pub async fn patch(
         let context = view.context(&binding.boot_mode);
         Ok(apply_binding(Some(&machine), machine.clone(), &context, &who, &binding))
     };
-    let ((), machine) = app.update_machine(mac, decide, |_, _| Ok(())).await?;
+    let ((), machine) = app.machines.update(mac, decide, |_, _| Ok(())).await?;
     Ok(machine)
 }
 
@@ -136,7 +136,7 @@ pub async fn patch(
 /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown.
 pub async fn delete(app: &App, who: &ClientContext, mac: Mac) -> Result<()> {
     // a contact of the machine that is under way would write it back
-    let _held = app.lock_all().await;
+    let _held = app.machines.lock_all().await;
     let ip = who.ip.clone();
     app.db
         .write(move |transaction| {
@@ -158,7 +158,7 @@ pub async fn delete(app: &App, who: &ClientContext, mac: Mac) -> Result<()> {
 /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems.
 pub async fn check(app: &Arc<App>, mac: &Mac, binding: &Binding) -> Result<()> {
     let binding = binding.clone();
-    app.read_machine(mac, move |view| check_view(view, &binding)).await?
+    app.machines.read(mac, move |view| check_view(view, &binding)).await?
 }
 
 /// Refuses a version of the live environment with missing files, because otherwise the machine

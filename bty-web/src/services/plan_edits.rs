@@ -221,7 +221,7 @@ async fn save(
             Ok(plan)
         })
         .await?;
-    app.refresh().await?;
+    app.snapshots.refresh().await?;
     Ok(saved)
 }
 
@@ -240,7 +240,7 @@ pub async fn delete(app: &App, who: &ClientContext, name: String) -> Result<()> 
         return conflict(format!("{name} is the plan of machines that are not known"));
     }
     // no machine may be assigned to it meanwhile
-    let _held = app.lock_all().await;
+    let _held = app.machines.lock_all().await;
     let (ip, now) = (who.ip.clone(), who.now);
     app.db
         .write(move |transaction| {
@@ -260,5 +260,5 @@ pub async fn delete(app: &App, who: &ClientContext, name: String) -> Result<()> 
             transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
         })
         .await?;
-    app.refresh().await
+    app.snapshots.refresh().await
 }

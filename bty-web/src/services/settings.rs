@@ -70,7 +70,7 @@ pub async fn put(
             Ok(())
         })
         .await?;
-    app.refresh().await?;
+    app.snapshots.refresh().await?;
     Ok(list(app))
 }
 

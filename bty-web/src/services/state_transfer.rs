@@ -28,13 +28,13 @@ pub async fn import(
 ) -> Result<Summary> {
     let now = who.now;
     // no machine may change while the import reads and writes it
-    let held = app.lock_all().await;
+    let held = app.machines.lock_all().await;
     let imported =
         app.db.write(move |transaction| transfer::import(transaction, bundle, is_armed, now)).await;
     drop(held);
     match imported {
         Ok(summary) => {
-            app.refresh().await?;
+            app.snapshots.refresh().await?;
             Ok(summary)
         }
         Err(error) => {

@@ -114,7 +114,7 @@ async fn restore_machine(
         Some((text, at)) => store::machines::put_lshw(conn, &hardware_mac, text, *at),
         None => Ok(()),
     };
-    app.update_machine(&mac, decide, restore_hardware).await.map(drop)
+    app.machines.update(&mac, decide, restore_hardware).await.map(drop)
 }
 
 fn changed(mac: &Mac) -> Error {
@@ -162,5 +162,5 @@ async fn restore_image(app: &Arc<App>, who: &ClientContext, entry: Stored) -> Re
             transaction.record(&event).map(drop)
         })
         .await?;
-    app.refresh().await
+    app.snapshots.refresh().await
 }

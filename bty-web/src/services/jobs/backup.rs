@@ -82,7 +82,7 @@ pub async fn request(
                     shared.db.write_blocking(move |t| {
                         store::settings::put(t, "backup.last_run_at", &now.to_string(), now)
                     })?;
-                    shared.refresh_blocking()?;
+                    shared.snapshots.refresh_blocking()?;
                 }
             }
             Err(error) => {

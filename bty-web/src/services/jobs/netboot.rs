@@ -115,7 +115,7 @@ fn use_version(app: &App, version: &str) -> Result<()> {
     let version = version.to_owned();
     let now = crate::domain::time::Time::now();
     app.db.write_blocking(move |t| store::settings::put(t, "netboot.version", &version, now))?;
-    app.refresh_blocking()
+    app.snapshots.refresh_blocking()
 }
 
 fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
