@@ -265,7 +265,7 @@ def test_program_that_ends_meanwhile(disk, begin):
 
 #: Flashes many times, and prints the growth of memory, open files and threads.
 MANY_FLASHES = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 import bty
 
@@ -282,6 +282,10 @@ def held():
 flash(100)
 before = held()
 flash(400)
+# the kernel lists a thread for a moment after it has been joined
+deadline = time.monotonic() + 60
+while any(now > then for now, then in zip(held()[1:], before[1:])) and time.monotonic() < deadline:
+    time.sleep(0.01)
 print(*(now - then for now, then in zip(held(), before)))
 """
 
@@ -293,7 +297,7 @@ def test_hundreds_of_flashes_leave_nothing_behind(tmp_path):
     env = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     run = [sys.executable, "-c", MANY_FLASHES, image, tmp_path / "disk"]
     memory, files, threads = map(int, subprocess.run(run, check=True, capture_output=True, text=True, env=env).stdout.split())
-    assert (files, threads) == (0, 0)
+    assert files <= 0 and threads <= 0
     # less than a leak of one event per flash
     assert memory < 8 * MIB
 
