@@ -15,4 +15,5 @@ pub mod router;
 pub mod sendfile;
 mod serve_file;
 mod site;
+pub mod state;
 pub mod ui;

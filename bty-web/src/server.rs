@@ -11,19 +11,17 @@ use crate::blocking::blocking;
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Actor, NewEvent};
-use crate::domain::machine::ClientContext;
 use crate::domain::network::listen_error;
 use crate::domain::plan::bundled;
-use crate::domain::time::Time;
 use crate::http::connections::{Connections, Permit};
 use crate::http::router as routes;
 use crate::http::sendfile;
+use crate::http::state::RouterState;
 use crate::services::app::App;
-use crate::services::catalog;
-use crate::services::jobs::backup;
+use crate::services::shutdown::Shutdown;
 use crate::state_dir::{self, StateLock, Use};
+use crate::tftp;
 use crate::tftp::{FirstRequest, TftpOptions, TftpServer};
-use crate::{store, tftp};
 
 /// Time for connections and jobs to end by themselves when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
@@ -60,14 +58,20 @@ pub async fn serve_cache(
     let _lock = claim(&config)?;
     let app = open(config).await?;
     announce(&app, "cache host", listener.local_addr()?).await?;
-    let stopping = Arc::clone(&app);
-    tokio::spawn(async move {
-        stop.await;
-        tracing::info!("stopping");
-        stopping.stop();
-    });
+    tokio::spawn(stop_after(&app, stop));
     serve_objects(&app, listener).await?;
     close(&app).await
+}
+
+/// Waits for `stop`, and then asks all long-running work of the server to end.
+fn stop_after(app: &App, stop: impl Future<Output = ()>) -> impl Future<Output = ()> {
+    let (shutdown, jobs) = (app.shutdown.clone(), app.jobs.clone());
+    async move {
+        stop.await;
+        tracing::info!("stopping");
+        shutdown.stop();
+        jobs.cancel_all();
+    }
 }
 
 /// Starts the first script process, so that neither the first machine nor the first page has to
@@ -91,7 +95,7 @@ fn warm_up_workers(app: &App) {
 }
 
 async fn open(config: Config) -> Result<Arc<App>> {
-    blocking(move || App::open(config)).await?
+    blocking(move || App::open(config).map(Arc::new)).await?
 }
 
 /// Locks the state directory for this process.
@@ -109,9 +113,9 @@ async fn listen_at(address: SocketAddr, variable: &str) -> Result<TcpListener> {
 /// Serves the objects of the cache host, if there is one, until the server stops.
 async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
     let Some(cache) = app.cache.clone() else { return Ok(()) };
-    let (metrics, router) = (Arc::clone(&app.metrics), routes::cache_router(app));
-    let (tending, waiting) = (Arc::clone(app), Arc::clone(app));
-    tokio::spawn(Arc::clone(&cache).save_uses(async move { tending.stopped().await }));
+    let (metrics, router) = (Arc::clone(&app.metrics), routes::cache_router(RouterState::new(app)));
+    let shutdown = app.shutdown.clone();
+    tokio::spawn(Arc::clone(&cache).save_uses(async move { shutdown.stopped().await }));
     let connections = Connections::new(
         app.config.limits.clone(),
         app.config.trusted_proxies.clone(),
@@ -127,8 +131,9 @@ async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
             permit,
         )
     };
-    let serving = connections.serve(listener, async move { waiting.stopped().await }, serve);
-    end_in_time(app, serving).await;
+    let shutdown = app.shutdown.clone();
+    let serving = connections.serve(listener, async move { shutdown.stopped().await }, serve);
+    end_in_time(&app.shutdown, serving).await;
     cache.stop().await;
     Ok(())
 }
@@ -166,8 +171,8 @@ pub async fn serve_tftp(
 
 /// Runs the TFTP server of this process until the server stops. Records an event for the first
 /// request of each client.
-async fn start_tftp(app: &Arc<App>) -> Result<()> {
-    let (shared, runtime) = (Arc::clone(app), tokio::runtime::Handle::current());
+async fn start_tftp(app: &App) -> Result<()> {
+    let (log, runtime) = (app.events.clone(), tokio::runtime::Handle::current());
     let server = TftpServer::new(app.config.tftp(), move |first: FirstRequest| {
         let id = first.mac.clone().unwrap_or_else(|| first.ip.to_string());
         let event = NewEvent::new(
@@ -179,39 +184,38 @@ async fn start_tftp(app: &Arc<App>) -> Result<()> {
         let event = event.with(serde_json::json!({ "mac": first.mac, "name": first.name }));
         let event =
             if first.mac.is_some() { NewEvent { subject_kind: "machine", ..event } } else { event };
-        let app = Arc::clone(&shared);
+        let log = log.clone();
         runtime.spawn(async move {
-            if let Err(error) = app.record(event).await {
+            if let Err(error) = log.record(event).await {
                 tracing::warn!(%error, "cannot record a TFTP client");
             }
         });
     });
     let _ = app.tftp.set(Arc::clone(&server));
-    let waiting = Arc::clone(app);
-    tftp::serve(server, async move { waiting.stopped().await }).await
+    tftp::serve(server, app.shutdown.stopped()).await
 }
 
 /// Logs the start and all warnings about the configuration, and records an event.
-async fn announce(app: &Arc<App>, what: &str, address: SocketAddr) -> Result<()> {
+async fn announce(app: &App, what: &str, address: SocketAddr) -> Result<()> {
     for warning in &app.config.warnings {
         tracing::warn!("{warning}");
     }
-    if app.auth.is_open() {
+    if app.access.auth().is_open() {
         tracing::warn!("no admin password is set: anybody on this network can change everything");
     }
     let version = env!("CARGO_PKG_VERSION");
-    app.record(NewEvent::new(
+    let started = NewEvent::new(
         "system.started",
         "server",
         format!("bty-web {version} started as {what} at {address}"),
-    ))
-    .await?;
+    );
+    app.events.record(started).await?;
     tracing::info!(%address, state = %app.config.state_dir.display(), "{what} started");
     Ok(())
 }
 
 /// Closes the database after all jobs have ended, so that their results are recorded.
-async fn close(app: &Arc<App>) -> Result<()> {
+async fn close(app: &App) -> Result<()> {
     let _ = tokio::time::timeout(GRACE, app.jobs.drain()).await;
     let db = app.db.clone();
     blocking(move || db.close()).await
@@ -247,25 +251,18 @@ pub async fn serve_at(
                 let event =
                     NewEvent::new("tftp.failed", "tftp", format!("cannot serve TFTP: {error}"));
                 // the error is already in the log
-                let _ = shared.record(event.with(error.details())).await;
+                let _ = shared.events.record(event.with(error.details())).await;
             }
         });
     }
-    tokio::spawn(import_file(Arc::clone(&app)));
-    tokio::spawn(backup::schedule(Arc::clone(&app)));
-    tokio::spawn(prune_events(Arc::clone(&app)));
-    let router = routes::router(&app);
-    let shared = Arc::clone(&app);
-    let stopping = async move {
-        stop.await;
-        tracing::info!("stopping");
-        shared.stop();
-    };
+    start_background_work(&app);
+    let router = routes::router(RouterState::new(&app));
+    let stopping = stop_after(&app, stop);
     let limits = app.config.limits.clone();
     let connections =
         Connections::new(limits, app.config.trusted_proxies.clone(), Arc::clone(&app.metrics));
     let serve = |stream, peer, permit: Permit| permit.serve_http(stream, peer, router.clone());
-    end_in_time(&app, connections.serve(listener, stopping, serve)).await;
+    end_in_time(&app.shutdown, connections.serve(listener, stopping, serve)).await;
     // the cache host records the end of its fills before the database closes
     if let Some(objects) = objects {
         objects.await.map_err(Error::internal)??;
@@ -274,62 +271,20 @@ pub async fn serve_at(
 }
 
 /// Waits until `serving` has ended, but at most [`GRACE`] after the server is asked to stop.
-async fn end_in_time(app: &Arc<App>, serving: impl Future<Output = ()>) {
+async fn end_in_time(shutdown: &Shutdown, serving: impl Future<Output = ()>) {
     tokio::select! {
         () = serving => {}
-        () = async { app.stopped().await; tokio::time::sleep(GRACE).await } => {
+        () = async { shutdown.stopped().await; tokio::time::sleep(GRACE).await } => {
             tracing::warn!("connections were still open after {} s; closing them", GRACE.as_secs());
         }
     }
 }
 
-/// Deletes events beyond `limits.event_days` and `limits.events`, every hour.
-async fn prune_events(app: Arc<App>) {
-    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-    let limits = &app.config.limits;
-    let days = Some(i64::from(limits.event_days)).filter(|&days| days > 0);
-    let keep = Some(limits.events).filter(|&events| events > 0);
-    if days.is_none() && keep.is_none() {
-        return;
-    }
-    loop {
-        let before = days.map(|days| Time(Time::now().0 - days * DAY_MS));
-        loop {
-            match app
-                .db
-                .write(move |transaction| store::events::prune(transaction, before, keep))
-                .await
-            {
-                Ok(0) => break,
-                Ok(deleted) => {
-                    tracing::info!(
-                        deleted,
-                        "deleted events beyond limits.event_days or limits.events"
-                    );
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot delete old events");
-                    break;
-                }
-            }
-        }
-        tokio::select! {
-            () = app.stopped() => return,
-            () = tokio::time::sleep(Duration::from_secs(60 * 60)) => {}
-        }
-    }
-}
-
-/// Imports the configured catalog file, if it exists. Does not restore entries that an operator has
-/// deleted.
-async fn import_file(app: Arc<App>) {
-    let path = &app.config.catalog_file;
-    if !path.is_file() {
-        return;
-    }
-    let client = ClientContext { ip: None, now: Time::now(), base: String::new() };
-    let source = path.display().to_string();
-    if let Err(error) = catalog::import(&app, &client, Actor::System, source).await {
-        tracing::warn!(%error, "cannot import the catalog file");
-    }
+/// Starts what the server does by itself, until it stops.
+fn start_background_work(app: &App) {
+    let (catalog, config) = (app.catalog.clone(), Arc::clone(&app.config));
+    tokio::spawn(async move { catalog.import_file(&config.catalog_file).await });
+    tokio::spawn(app.backups.clone().schedule());
+    let limits = app.config.limits.clone();
+    tokio::spawn(app.events.clone().prune_hourly(limits, app.shutdown.clone()));
 }

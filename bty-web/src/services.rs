@@ -25,6 +25,7 @@ pub mod plan_simulation;
 pub mod rates;
 pub mod server_health;
 pub mod settings;
+pub mod shutdown;
 pub mod simulations;
 pub mod snapshot;
 pub mod state_transfer;

@@ -42,20 +42,7 @@ pub(crate) fn show(
 }
 
 pub(crate) fn openapi() -> Result<ExitCode> {
-    let dir = tempdir()?;
-    let env = |name: &str| (name == "BTY_PATHS_STATE_DIR").then(|| dir.display().to_string());
-    let config = Config::load(&bty_web::config::Sources { env: &env, named: &[] })?;
-    let app = bty_web::services::app::App::open(config)?;
-    let document = bty_web::http::router::document(&app);
-    app.db.close();
-    std::fs::remove_dir_all(&dir)?;
+    let document = bty_web::http::router::document();
     out_json!("{}", document.to_pretty_json().map_err(Error::internal)?);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Creates a directory for the server whose routes are documented.
-fn tempdir() -> Result<std::path::PathBuf> {
-    let dir = std::env::temp_dir().join(format!("bty-web-{}", bty_web::random::random_token()));
-    std::fs::create_dir(&dir)?;
-    Ok(dir)
 }

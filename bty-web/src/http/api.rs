@@ -7,7 +7,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;
 mod machine_body;
-mod machine_list;
+pub(crate) mod machine_list;
 pub(crate) mod machines;
 pub(crate) mod plans;
 pub(crate) mod settings;

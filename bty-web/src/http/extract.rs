@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{ConnectInfo, FromRef, FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use bty::CancelToken;
 use serde::de::DeserializeOwned;
 
+use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
@@ -19,16 +20,18 @@ use crate::domain::time::Time;
 use crate::http::bodies::{Refusal, Share};
 use crate::http::client_address::resolve_client;
 use crate::services::access::Principal;
-use crate::services::app::App;
 
 /// A JSON body.
 pub struct Json<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T>
+where
+    Arc<Config>: FromRef<S>,
+{
     type Rejection = Error;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
-        let bytes = body(request, app).await?;
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        let bytes = body(request, &Arc::from_ref(state)).await?;
         parse(&bytes).map(Self)
     }
 }
@@ -36,16 +39,19 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
 /// An optional JSON body; the default value if it is missing.
 pub struct OptionalJson<T>(pub T);
 
-impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for OptionalJson<T> {
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T>
+where
+    Arc<Config>: FromRef<S>,
+{
     type Rejection = Error;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
-        let bytes = body(request, app).await?;
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        let bytes = body(request, &Arc::from_ref(state)).await?;
         if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(Self) }
     }
 }
 
-async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
+async fn body(request: Request, config: &Config) -> Result<Bytes> {
     let is_anonymous = request.extensions().get::<Principal>().is_none();
     // the middleware holds another copy until the response is complete
     let share = request.extensions().get::<Share>().filter(|_| is_anonymous).cloned();
@@ -53,22 +59,22 @@ async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
         Some(share) => request.map(|body| share.count(body)),
         None => request,
     };
-    Bytes::from_request(request, app).await.map_err(|rejection: BytesRejection| {
+    Bytes::from_request(request, &()).await.map_err(|rejection: BytesRejection| {
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 Error::new(ErrorKind::TooLarge, "the body is too large")
             }
-            _ => incomplete_body(app, &rejection),
+            _ => incomplete_body(config.limits.body_rate, &rejection),
         }
     })
 }
 
-/// Returns the error for a body that could not be read completely.
-pub fn incomplete_body(app: &App, error: &(dyn std::error::Error + 'static)) -> Error {
+/// Returns the error for a body that could not be read completely. `rate` is the minimum rate of
+/// bodies in bytes per second.
+pub fn incomplete_body(rate: u64, error: &(dyn std::error::Error + 'static)) -> Error {
     match Refusal::of(error) {
         Some(Refusal::TooSlow) => {
-            let detail =
-                format!("the body came slower than {} bytes/s", app.config.limits.body_rate);
+            let detail = format!("the body came slower than {rate} bytes/s");
             Error::limited(ErrorKind::Slow, Limit::SlowBody, 1, detail)
         }
         Some(Refusal::NoMemory) => {
@@ -92,11 +98,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 /// The query of a URL.
 pub struct Params<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        let query = Query::<T>::from_request_parts(parts, app).await;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
         query
             .map(|Query(value)| Self(value))
             .map_err(|e| Error::invalid(format!("the query: {}", e.body_text())))
@@ -106,11 +112,11 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
 /// The parameter of a path, percent-decoded.
 pub struct PathText(pub String);
 
-impl FromRequestParts<Arc<App>> for PathText {
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        let path = axum::extract::Path::<String>::from_request_parts(parts, app).await;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
         path.map(|axum::extract::Path(text)| Self(text))
             .map_err(|_| Error::new(ErrorKind::Malformed, "the path is not UTF-8"))
     }
@@ -126,13 +132,16 @@ pub fn parse_mac(text: &str) -> Result<Mac> {
 }
 
 /// The address is resolved through trusted proxies; see [`resolve_client`].
-impl FromRequestParts<Arc<App>> for ClientContext {
+impl<S: Send + Sync> FromRequestParts<S> for ClientContext
+where
+    Arc<Config>: FromRef<S>,
+{
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
         let peer = peer.ok_or_else(|| Error::internal("a request without a peer"))?;
-        let config = &app.config;
+        let config = Arc::<Config>::from_ref(state);
         let client = resolve_client(
             peer,
             &parts.headers,
@@ -148,18 +157,18 @@ impl FromRequestParts<Arc<App>> for ClientContext {
 #[derive(Clone, Default)]
 pub struct ClientGone(pub CancelToken);
 
-impl FromRequestParts<Arc<App>> for ClientGone {
+impl<S: Send + Sync> FromRequestParts<S> for ClientGone {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
     }
 }
 
-impl FromRequestParts<Arc<App>> for Principal {
+impl<S: Send + Sync> FromRequestParts<S> for Principal {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         // the guard inserts it, so only guarded routes can use this extractor
         parts
             .extensions

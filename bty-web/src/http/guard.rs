@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, FromRef, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -15,19 +15,32 @@ use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::http::client_address::resolve_client;
 use crate::http::ui::error_page;
-use crate::services::access::{self, Principal};
-use crate::services::app::App;
+use crate::http::ui::frame::Frames;
+use crate::services::access::{Access, Principal};
 use crate::services::auth::Scope;
 
 /// What a group of routes requires.
 #[derive(Clone)]
 pub struct Guard {
     /// Looks up sessions and tokens.
-    pub app: Arc<App>,
+    access: Access,
+    /// For the names of this server.
+    config: Arc<Config>,
     /// The scope that a token needs.
-    pub scope: Scope,
+    scope: Scope,
     /// True for pages: a request without a session is redirected to the login page.
-    pub is_page: bool,
+    is_page: bool,
+}
+
+impl Guard {
+    /// Requires `scope` of tokens. With `is_page`, redirects browsers without a session.
+    pub fn new<S>(state: &S, scope: Scope, is_page: bool) -> Self
+    where
+        Access: FromRef<S>,
+        Arc<Config>: FromRef<S>,
+    {
+        Self { access: FromRef::from_ref(state), config: FromRef::from_ref(state), scope, is_page }
+    }
 }
 
 /// Authenticates a request, and adds its [`Principal`] for the handler.
@@ -59,26 +72,26 @@ pub async fn refuse_browsers(request: Request, next: Next) -> Response {
 }
 
 async fn authenticate(guard: &Guard, headers: &HeaderMap) -> Result<Principal> {
-    if guard.app.auth.is_open() {
-        return check_host(&guard.app, headers);
+    if guard.access.auth().is_open() {
+        return check_host(&guard.config, headers);
     }
     let denied = |detail| Error::new(ErrorKind::LoginRequired, detail);
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let token = token.ok_or_else(|| denied("only bearer tokens are understood"))?;
-        return access::authenticate_token(&guard.app, token.trim(), guard.scope).await;
+        return guard.access.authenticate_token(token.trim(), guard.scope).await;
     }
-    session(&guard.app, headers).await?.ok_or_else(|| denied("login required"))
+    session(&guard.access, headers).await?.ok_or_else(|| denied("login required"))
 }
 
 /// Without a password, accepts only requests whose `Host` is a name of this server. Any web site
 /// can make its own name resolve to this address (DNS rebinding). Its scripts then have the same
 /// origin as this server's pages, and only a password would distinguish it from an operator.
-fn check_host(app: &App, headers: &HeaderMap) -> Result<Principal> {
+fn check_host(config: &Config, headers: &HeaderMap) -> Result<Principal> {
     // every browser sends this header
     let Some(host) = headers.get(header::HOST) else { return Ok(Principal::Everybody) };
     let host = host.to_str().unwrap_or_default();
-    if is_own_host(host, &own_name(), app.config.public_url.as_deref()) {
+    if is_own_host(host, &own_name(), config.public_url.as_deref()) {
         return Ok(Principal::Everybody);
     }
     let shown: String = host.chars().filter(|c| !c.is_control()).take(100).collect();
@@ -115,23 +128,28 @@ fn is_own_host(host: &str, own_name: &str, public_url: Option<&str>) -> bool {
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the database fails.
-pub async fn session(app: &App, headers: &HeaderMap) -> Result<Option<Principal>> {
-    let jar = SignedCookieJar::from_headers(headers, app.auth.key.clone());
-    match jar.get(app.auth.cookie) {
-        Some(cookie) => access::find_session(app, cookie.value()).await,
+pub async fn session(access: &Access, headers: &HeaderMap) -> Result<Option<Principal>> {
+    let jar = SignedCookieJar::from_headers(headers, access.auth().key.clone());
+    match jar.get(access.auth().cookie) {
+        Some(cookie) => access.find_session(cookie.value()).await,
         None => Ok(None),
     }
 }
 
 /// Refuses changes that another site has made a browser send (cross-site request forgery). Browsers
 /// send the origin of a request; other programs have no sessions that could be abused.
-pub async fn same_origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn same_origin(
+    State(config): State<Arc<Config>>,
+    State(frames): State<Frames>,
+    request: Request,
+    next: Next,
+) -> Response {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if is_safe {
         return next.run(request).await;
     }
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let own = own_hosts(&app.config, peer, request.headers());
+    let own = own_hosts(&config, peer, request.headers());
     let Some(origin) = foreign_origin(request.headers(), &own) else {
         return next.run(request).await;
     };
@@ -141,7 +159,7 @@ pub async fn same_origin(State(app): State<Arc<App>>, request: Request, next: Ne
     }
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
     match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
-        true => error_page::public_error_page(&app, error),
+        true => error_page::public_error_page(&frames, error),
         false => error.into_response(),
     }
 }

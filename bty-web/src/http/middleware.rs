@@ -13,7 +13,7 @@ use bty::CancelToken;
 use crate::domain::error::Error;
 use crate::http::bodies::Bodies;
 use crate::http::extract::ClientGone;
-use crate::services::app::App;
+use crate::services::metrics::Metrics;
 
 /// Responds with 500 for a handler that panicked, and logs the message.
 #[allow(clippy::needless_pass_by_value)] // the signature that `CatchPanicLayer` wants
@@ -83,7 +83,11 @@ pub(super) async fn add_headers(request: Request, next: Next) -> Response {
 }
 
 /// Counts and logs each response.
-pub(super) async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn measure(
+    State(metrics): State<Arc<Metrics>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let begun = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -93,9 +97,9 @@ pub(super) async fn measure(State(app): State<Arc<App>>, request: Request, next:
     let response = next.run(request).await;
     let seconds = begun.elapsed().as_secs_f64();
     let status = response.status().as_u16();
-    app.metrics.request(method.as_str(), &route, status, seconds);
+    metrics.request(method.as_str(), &route, status, seconds);
     if let Some(limit) = response.extensions().get::<Error>().and_then(|error| error.limit) {
-        app.metrics.refuse(limit);
+        metrics.refuse(limit);
     }
     tracing::debug!(%method, %path, status, peer = ?peer, ms = seconds * 1e3, "answered");
     response

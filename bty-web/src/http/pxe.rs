@@ -18,8 +18,10 @@ use crate::domain::plan::render;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params, PathText, parse_mac};
 use crate::random::random_token;
-use crate::services::app::App;
-use crate::services::boot_cycles::{self, Inventory, StatusReport};
+use crate::services::boot_cycles::{BootCycles, Inventory, StatusReport};
+use crate::services::image_route::ImageRouter;
+use crate::services::machines::Machines;
+use crate::services::metrics::Metrics;
 use crate::services::orders::{self, MachineOrder, OrderRequest};
 
 /// Maximum size of an inventory in bytes.
@@ -63,7 +65,8 @@ const NONCE_BYTES_MAX: usize = 64;
     responses((status = 200, content_type = "text/plain", body = String)),
 )]
 pub(crate) async fn contact(
-    State(app): State<Arc<App>>,
+    State(metrics): State<Arc<Metrics>>,
+    State(boot_cycles): State<BootCycles>,
     path: Result<PathText>,
     query: Result<Params<ContactQuery>>,
     who: ClientContext,
@@ -72,7 +75,7 @@ pub(crate) async fn contact(
     if method == Method::HEAD {
         return head_refused();
     }
-    match contact_script(&app, path, query, who).await {
+    match contact_script(&boot_cycles, path, query, who).await {
         Ok(text) => script(text),
         Err(error) => {
             // the status is 200, so the middleware neither logs nor counts the error
@@ -80,7 +83,7 @@ pub(crate) async fn contact(
                 tracing::error!(%error, "a contact failed");
             }
             if let Some(limit) = error.limit {
-                app.metrics.refuse(limit);
+                metrics.refuse(limit);
             }
             script(ipxe::failed(&error.detail))
         }
@@ -93,7 +96,7 @@ fn head_refused() -> Response {
 }
 
 async fn contact_script(
-    app: &Arc<App>,
+    boot_cycles: &BootCycles,
     path: Result<PathText>,
     query: Result<Params<ContactQuery>>,
     who: ClientContext,
@@ -101,7 +104,7 @@ async fn contact_script(
     let mac = parse_mac(&path?.0)?;
     let nonce = query.ok().and_then(|Params(query)| query.boot);
     let nonce = nonce.filter(|nonce| !nonce.is_empty() && nonce.len() <= NONCE_BYTES_MAX);
-    boot_cycles::contact(app, who, &mac, nonce).await
+    boot_cycles.contact(who, &mac, nonce).await
 }
 
 #[derive(Deserialize)]
@@ -133,7 +136,8 @@ impl CycleQuery {
     ),
 )]
 pub(crate) async fn plan(
-    State(app): State<Arc<App>>,
+    State(image_router): State<Arc<ImageRouter>>,
+    State(machines): State<Arc<Machines>>,
     PathText(path): PathText,
     Params(query): Params<CycleQuery>,
     headers: HeaderMap,
@@ -146,7 +150,7 @@ pub(crate) async fn plan(
     let base = who.base.clone();
     let request = OrderRequest { mac: parse_mac(&path)?, client: who, token: query.token() };
     let MachineOrder { order, plan, machine } =
-        orders::give(&app.machines, &app.image_router, request).await?;
+        orders::give(&machines, &image_router, request).await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let accepts_script = accept.is_some_and(|accept| accept.contains(RHAI));
     if let Some(plan) = plan.filter(|_| accepts_script)
@@ -169,13 +173,13 @@ pub(crate) async fn plan(
     ),
 )]
 pub(crate) async fn status(
-    State(app): State<Arc<App>>,
+    State(boot_cycles): State<BootCycles>,
     PathText(path): PathText,
     Params(query): Params<CycleQuery>,
     who: ClientContext,
     Json(report): Json<StatusReport>,
 ) -> Result<StatusCode> {
-    boot_cycles::report(&app, who, &parse_mac(&path)?, query.token(), report).await?;
+    boot_cycles.report(who, &parse_mac(&path)?, query.token(), report).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -189,12 +193,12 @@ pub(crate) async fn status(
     ),
 )]
 pub(crate) async fn inventory(
-    State(app): State<Arc<App>>,
+    State(boot_cycles): State<BootCycles>,
     PathText(path): PathText,
     Params(query): Params<CycleQuery>,
     who: ClientContext,
     Json(inventory): Json<Inventory>,
 ) -> Result<StatusCode> {
-    boot_cycles::keep_inventory(&app, who, &parse_mac(&path)?, query.token(), inventory).await?;
+    boot_cycles.keep_inventory(who, &parse_mac(&path)?, query.token(), inventory).await?;
     Ok(StatusCode::NO_CONTENT)
 }

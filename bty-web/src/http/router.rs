@@ -19,7 +19,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -30,6 +30,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind};
 use crate::http::api::{
     access, cache, catalog, events, health, jobs, machines, plans, settings, transfer,
@@ -41,9 +42,9 @@ use crate::http::middleware::{
     add_headers, limit_bodies, measure, panic_response, run_to_completion,
 };
 use crate::http::pxe::{self, boot_files};
+use crate::http::state::RouterState;
 use crate::http::ui::notice::Notices;
 use crate::http::{rewrite, site, ui};
-use crate::services::app::App;
 use crate::services::auth::Scope;
 
 /// Maximum size of request bodies in bytes, except for routes that set their own limit.
@@ -57,43 +58,59 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 struct Document;
 
 /// Returns the router of a server: API, pages, scripts for machines, and the OpenAPI document.
-pub fn router(app: &Arc<App>) -> Router {
-    assemble(app, api(app), pages(app))
+#[must_use]
+pub fn router(state: RouterState) -> Router {
+    let mut api = documented().merge(open_api());
+    for (scope, routes) in scoped_api() {
+        api = api.merge(guarded(&state, scope, routes));
+    }
+    let pages = pages(&state);
+    assemble(state, api, pages)
 }
 
 /// Returns the router of a process that is only a cache host: objects, its state, events and
 /// tokens.
-pub fn cache_router(app: &Arc<App>) -> Router {
+#[must_use]
+pub fn cache_router(state: RouterState) -> Router {
     let read = OpenApiRouter::new()
         .routes(routes!(cache::state))
         .routes(routes!(events::list))
         .routes(routes!(events::stream))
         .routes(routes!(health::metrics));
     let admin = OpenApiRouter::new().routes(routes!(events::acknowledge)).merge(access_api());
-    let api = OpenApiRouter::with_openapi(Document::openapi())
+    let api = documented()
         .merge(objects_api())
         .merge(server_api())
-        .merge(guarded(app, Scope::Read, read))
-        .merge(guarded(app, Scope::Catalog, cache_changes_api()))
-        .merge(guarded(app, Scope::Admin, admin));
-    assemble(app, api, cache_pages(app))
+        .merge(guarded(&state, Scope::Read, read))
+        .merge(guarded(&state, Scope::Catalog, cache_changes_api()))
+        .merge(guarded(&state, Scope::Admin, admin));
+    let pages = cache_pages(&state);
+    assemble(state, api, pages)
 }
 
 /// Returns the OpenAPI document of a server.
 #[must_use]
-pub fn document(app: &Arc<App>) -> utoipa::openapi::OpenApi {
-    api(app).split_for_parts().1
+pub fn document() -> utoipa::openapi::OpenApi {
+    let routes = scoped_api().into_iter().map(|(_, routes)| routes);
+    let api = routes.fold(documented().merge(open_api()), Api::merge);
+    api.split_for_parts().1
 }
 
-type Api = OpenApiRouter<Arc<App>>;
+type Api = OpenApiRouter<RouterState>;
 
-fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
+/// Returns a router without routes, whose document has a title.
+fn documented() -> Api {
+    OpenApiRouter::with_openapi(Document::openapi())
+}
+
+fn assemble(state: RouterState, api: Api, pages: Router<RouterState>) -> Router {
     let (router, mut document) = api.split_for_parts();
-    let root: Arc<str> = app.config.root().into();
+    let config = Arc::<Config>::from_ref(&state);
+    let root: Arc<str> = config.root().into();
     if !root.is_empty() {
         document.servers = Some(vec![utoipa::openapi::Server::new(&*root)]);
     }
-    let bodies = Arc::new(Bodies::new(&app.config.limits));
+    let bodies = Arc::new(Bodies::new(&config.limits));
     let router = router
         .merge(pages)
         .merge(site::router())
@@ -102,13 +119,13 @@ fn assemble(app: &Arc<App>, api: Api, pages: Router<Arc<App>>) -> Router {
         .layer(Extension(Arc::new(document)))
         .layer(Extension(Notices::default()))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(from_fn_with_state(Arc::clone(app), same_origin))
+        .layer(from_fn_with_state(state.clone(), same_origin))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer(from_fn_with_state(bodies, limit_bodies))
         .layer(from_fn(run_to_completion))
         .layer(from_fn(add_headers))
-        .layer(from_fn_with_state(Arc::clone(app), measure))
-        .with_state(Arc::clone(app));
+        .layer(from_fn_with_state(state.clone(), measure))
+        .with_state(state);
     below_root(router, root)
 }
 
@@ -140,19 +157,19 @@ async fn method_not_allowed() -> Response {
 
 // ---- the API, and the requests of machines
 
-fn api(app: &Arc<App>) -> Api {
-    OpenApiRouter::with_openapi(Document::openapi())
-        .merge(open_api())
-        .merge(guarded(app, Scope::Read, read_api()))
-        .merge(guarded(app, Scope::Machines, machine_changes_api()))
-        .merge(guarded(app, Scope::Plans, plan_changes_api()))
-        .merge(guarded(app, Scope::Catalog, catalog_changes_api()))
-        .merge(guarded(app, Scope::Admin, admin_api()))
+/// Returns the routes that need a login or a token, by the scope of the token.
+fn scoped_api() -> [(Scope, Api); 5] {
+    [
+        (Scope::Read, read_api()),
+        (Scope::Machines, machine_changes_api()),
+        (Scope::Plans, plan_changes_api()),
+        (Scope::Catalog, catalog_changes_api()),
+        (Scope::Admin, admin_api()),
+    ]
 }
 
-fn guarded(app: &Arc<App>, scope: Scope, routes: Api) -> Api {
-    let state = Guard { app: Arc::clone(app), scope, is_page: false };
-    routes.route_layer(from_fn_with_state(state, guard))
+fn guarded(state: &RouterState, scope: Scope, routes: Api) -> Api {
+    routes.route_layer(from_fn_with_state(Guard::new(state, scope, false), guard))
 }
 
 /// Routes without authentication: machines, their images, and health.
@@ -280,7 +297,7 @@ fn admin_api() -> Api {
 
 // ---- pages
 
-fn pages(app: &Arc<App>) -> Router<Arc<App>> {
+fn pages(state: &RouterState) -> Router<RouterState> {
     let pages = Router::new()
         .route("/ui/dashboard", get(ui::dashboard::page))
         .route("/ui/machines", get(ui::machines::page))
@@ -303,11 +320,11 @@ fn pages(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/ui/settings", get(ui::settings::page).post(ui::settings::submit))
         .route("/ui/settings/configuration", post(ui::settings::configure))
         .route("/ui/undo", post(ui::undo::undo));
-    cache_pages(app).merge(guarded_pages(app, pages))
+    cache_pages(state).merge(guarded_pages(state, pages))
 }
 
 /// The pages that a cache host also serves.
-fn cache_pages(app: &Arc<App>) -> Router<Arc<App>> {
+fn cache_pages(state: &RouterState) -> Router<RouterState> {
     let pages = Router::new()
         .route("/ui/cache", get(ui::cache::page).post(ui::cache::submit))
         .route("/ui/events", get(ui::events::page).post(ui::events::submit))
@@ -319,16 +336,15 @@ fn cache_pages(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/ui", get(home))
         .route("/ui/login", get(ui::login::page).post(ui::login::log_in))
         .route("/static/{name}", get(ui::assets::get))
-        .merge(guarded_pages(app, pages))
+        .merge(guarded_pages(state, pages))
 }
 
-fn guarded_pages(app: &Arc<App>, pages: Router<Arc<App>>) -> Router<Arc<App>> {
-    let state = Guard { app: Arc::clone(app), scope: Scope::Admin, is_page: true };
+fn guarded_pages(state: &RouterState, pages: Router<RouterState>) -> Router<RouterState> {
     pages
-        .route_layer(from_fn_with_state(Arc::clone(app), ui::error_page::errors_as_pages))
-        .route_layer(from_fn_with_state(state, guard))
+        .route_layer(from_fn_with_state(state.clone(), ui::error_page::errors_as_pages))
+        .route_layer(from_fn_with_state(Guard::new(state, Scope::Admin, true), guard))
 }
 
-async fn home(State(app): State<Arc<App>>) -> Redirect {
-    Redirect::to(app.home())
+async fn home(State(config): State<Arc<Config>>) -> Redirect {
+    Redirect::to(ui::frame::home(&config))
 }

@@ -11,15 +11,16 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 
 use super::serve_file;
+use crate::config::Config;
 use crate::domain::error::{Error, Result};
-use crate::services::app::App;
+use crate::http::state::RouterState;
 
 /// As strict as for the other pages, except that style sheets may embed icons as `data:` URLs.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The routes of the site.
-pub(super) fn router() -> Router<Arc<App>> {
+pub(super) fn router() -> Router<RouterState> {
     Router::new()
         .route("/docs", get(|| async { Redirect::permanent("/docs/") }))
         .route("/docs/", get(home))
@@ -27,24 +28,33 @@ pub(super) fn router() -> Router<Arc<App>> {
 }
 
 /// Redirects to the first page, or to the API viewer if no site is installed.
-async fn home(State(app): State<Arc<App>>, method: Method, headers: HeaderMap) -> Result<Response> {
-    match app.config.has_site() {
-        true => respond(&app, "index.html", &method, &headers).await,
+async fn home(
+    State(config): State<Arc<Config>>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response> {
+    match config.has_site() {
+        true => respond(&config, "index.html", &method, &headers).await,
         false => Ok(Redirect::temporary("/docs/api").into_response()),
     }
 }
 
 async fn file(
-    State(app): State<Arc<App>>,
+    State(config): State<Arc<Config>>,
     Route(path): Route<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response> {
-    respond(&app, &path, &method, &headers).await
+    respond(&config, &path, &method, &headers).await
 }
 
-async fn respond(app: &App, name: &str, method: &Method, headers: &HeaderMap) -> Result<Response> {
-    let path = app.config.site_dir.join(name);
+async fn respond(
+    config: &Config,
+    name: &str,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response> {
+    let path = config.site_dir.join(name);
     let found = tokio::fs::symlink_metadata(&path).await;
     if !is_inside(name) || !found.is_ok_and(|found| found.is_file()) {
         return Err(Error::not_found(format!("the file {name}")));

@@ -1,5 +1,7 @@
 //! Access control: principals, browser sessions, and API tokens of programs.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -8,8 +10,9 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
-use crate::services::app::App;
-use crate::services::auth::{SESSION_MS, Scope, digest, hash_password, secret};
+use crate::services::auth::{Auth, SESSION_MS, Scope, digest, hash_password, secret};
+use crate::services::event_log::EventLog;
+use crate::store::Database;
 use crate::store::access;
 
 pub use crate::store::access::{ApiToken, OpenSession};
@@ -77,26 +80,6 @@ impl Principal {
             _ => Ok(()),
         }
     }
-
-    /// True while the accepted session or token is still valid. Long-lived streams check this
-    /// before each message. The scopes of a token never change.
-    pub async fn is_valid(&self, app: &App) -> bool {
-        let now = Time::now();
-        let found = match self.clone() {
-            Self::Everybody => Ok(true),
-            Self::Session { token_sha256, .. } => {
-                app.db
-                    .read(move |conn| Ok(access::session(conn, &token_sha256, now)?.is_some()))
-                    .await
-            }
-            Self::Token { token_sha256, .. } => {
-                app.db
-                    .read(move |conn| Ok(access::token(conn, &token_sha256, now)?.is_some()))
-                    .await
-            }
-        };
-        found.unwrap_or(false)
-    }
 }
 
 fn lacks(scope: Scope, scopes: &[String]) -> Error {
@@ -107,138 +90,278 @@ fn lacks(scope: Scope, scopes: &[String]) -> Error {
 /// Minimum time between two updates of a token's `last_used_at`, in milliseconds.
 const TOKEN_USE_MS: i64 = 60_000;
 
-/// Returns the program that sends `token`.
-///
-/// # Errors
-/// - [`ErrorKind::LoginRequired`] when the token is unknown, revoked or expired.
-/// - [`ErrorKind::Forbidden`] when it lacks `scope`.
-pub async fn authenticate_token(app: &App, token: &str, scope: Scope) -> Result<Principal> {
-    let (sha256, now) = (digest(token), Time::now());
-    let token_sha256 = sha256.clone();
-    let found = app.db.read(move |conn| access::token(conn, &sha256, now)).await?;
-    let token = found.ok_or_else(|| {
-        Error::new(ErrorKind::LoginRequired, "the token is unknown, revoked or expired")
-    })?;
-    if !scope.is_in(&token.scopes) {
-        return Err(lacks(scope, &token.scopes));
-    }
-    if token.last_used_at.is_none_or(|last| now.ms_since(last) > TOKEN_USE_MS) {
-        let id = token.id;
-        app.db.write(move |transaction| access::use_token(transaction, id, now)).await?;
-    }
-    Ok(Principal::Token { name: token.name, token_sha256, scopes: token.scopes })
+/// Checks who may use the server.
+#[derive(Clone)]
+pub struct Access {
+    db: Database,
+    auth: Arc<Auth>,
+    events: EventLog,
 }
 
-/// Returns the session that `token` belongs to, if it has not expired. Each use extends it.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn find_session(app: &App, token: &str) -> Result<Option<Principal>> {
-    let (token_sha256, now) = (digest(token), Time::now());
-    let sha256 = token_sha256.clone();
-    let Some(session) = app.db.read(move |conn| access::session(conn, &sha256, now)).await? else {
-        return Ok(None);
-    };
-    // one write per day is enough
-    if session.expires_at.ms_since(now) < SESSION_MS - SESSION_MS / 7 {
-        let sha256 = token_sha256.clone();
-        app.db.write(move |t| access::extend_session(t, &sha256, now.plus_ms(SESSION_MS))).await?;
+impl Access {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(db: Database, auth: Arc<Auth>, events: EventLog) -> Self {
+        Self { db, auth, events }
     }
-    Ok(Some(Principal::Session { token_sha256, csrf: session.csrf }))
-}
 
-/// Opens a session if `password` is the admin's, and returns its token; `None` if the password is
-/// wrong.
-///
-/// # Errors
-/// [`ErrorKind::Throttled`] after too many attempts, with the seconds to wait.
-pub async fn log_in(app: &App, who: &ClientContext, password: String) -> Result<Option<String>> {
-    let record = async |kind, summary| {
-        let event = NewEvent::new(kind, "admin", summary);
-        app.record(event.by(Actor::Operator, who.ip.as_deref())).await
-    };
-    match app.auth.check_password(who.address(), password).await {
-        Ok(true) => open_session(app, who.ip.clone(), who.now).await.map(Some),
-        Ok(false) => {
-            record("auth.login.failed", "a log-in failed").await?;
-            Ok(None)
+    /// Returns the admin's password, and the key of session cookies.
+    #[must_use]
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    /// Returns the program that sends `token`.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::LoginRequired`] when the token is unknown, revoked or expired.
+    /// - [`ErrorKind::Forbidden`] when it lacks `scope`.
+    pub async fn authenticate_token(&self, token: &str, scope: Scope) -> Result<Principal> {
+        let (sha256, now) = (digest(token), Time::now());
+        let token_sha256 = sha256.clone();
+        let found = self.db.read(move |conn| access::token(conn, &sha256, now)).await?;
+        let token = found.ok_or_else(|| {
+            Error::new(ErrorKind::LoginRequired, "the token is unknown, revoked or expired")
+        })?;
+        if !scope.is_in(&token.scopes) {
+            return Err(lacks(scope, &token.scopes));
         }
-        Err(error) => {
-            if error.kind == ErrorKind::Throttled {
-                record("auth.login.throttled", "a log-in had to wait").await?;
+        if token.last_used_at.is_none_or(|last| now.ms_since(last) > TOKEN_USE_MS) {
+            let id = token.id;
+            self.db.write(move |transaction| access::use_token(transaction, id, now)).await?;
+        }
+        Ok(Principal::Token { name: token.name, token_sha256, scopes: token.scopes })
+    }
+
+    /// True while the session or token of `principal` is still valid. Long-lived streams check this
+    /// before each message. The scopes of a token never change.
+    pub async fn is_valid(&self, principal: &Principal) -> bool {
+        let now = Time::now();
+        let found = match principal.clone() {
+            Principal::Everybody => Ok(true),
+            Principal::Session { token_sha256, .. } => {
+                self.db
+                    .read(move |conn| Ok(access::session(conn, &token_sha256, now)?.is_some()))
+                    .await
             }
-            Err(error)
+            Principal::Token { token_sha256, .. } => {
+                self.db
+                    .read(move |conn| Ok(access::token(conn, &token_sha256, now)?.is_some()))
+                    .await
+            }
+        };
+        found.unwrap_or(false)
+    }
+
+    /// Returns the session that `token` belongs to, if it has not expired. Each use extends it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn find_session(&self, token: &str) -> Result<Option<Principal>> {
+        let (token_sha256, now) = (digest(token), Time::now());
+        let sha256 = token_sha256.clone();
+        let Some(session) = self.db.read(move |conn| access::session(conn, &sha256, now)).await?
+        else {
+            return Ok(None);
+        };
+        // one write per day is enough
+        if session.expires_at.ms_since(now) < SESSION_MS - SESSION_MS / 7 {
+            let sha256 = token_sha256.clone();
+            self.db
+                .write(move |t| access::extend_session(t, &sha256, now.plus_ms(SESSION_MS)))
+                .await?;
+        }
+        Ok(Some(Principal::Session { token_sha256, csrf: session.csrf }))
+    }
+
+    /// Opens a session if `password` is the admin's, and returns its token; `None` if the password is
+    /// wrong.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`] after too many attempts, with the seconds to wait.
+    pub async fn log_in(&self, who: &ClientContext, password: String) -> Result<Option<String>> {
+        let record = async |kind, summary| {
+            let event = NewEvent::new(kind, "admin", summary);
+            self.events.record(event.by(Actor::Operator, who.ip.as_deref())).await
+        };
+        match self.auth.check_password(who.address(), password).await {
+            Ok(true) => self.open_session(who.ip.clone(), who.now).await.map(Some),
+            Ok(false) => {
+                record("auth.login.failed", "a log-in failed").await?;
+                Ok(None)
+            }
+            Err(error) => {
+                if error.kind == ErrorKind::Throttled {
+                    record("auth.login.throttled", "a log-in had to wait").await?;
+                }
+                Err(error)
+            }
         }
     }
-}
 
-async fn open_session(app: &App, ip: Option<String>, now: Time) -> Result<String> {
-    let token = secret();
-    let sha256 = digest(&token);
-    let session = access::Session { csrf: secret(), expires_at: now.plus_ms(SESSION_MS) };
-    app.db
-        .write(move |transaction| {
-            access::put_session(transaction, &sha256, &session, now, ip.as_deref())?;
-            let event = NewEvent::new("auth.login.succeeded", "admin", "somebody logged in");
-            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
-        })
-        .await?;
-    Ok(token)
-}
+    async fn open_session(&self, ip: Option<String>, now: Time) -> Result<String> {
+        let token = secret();
+        let sha256 = digest(&token);
+        let session = access::Session { csrf: secret(), expires_at: now.plus_ms(SESSION_MS) };
+        self.db
+            .write(move |transaction| {
+                access::put_session(transaction, &sha256, &session, now, ip.as_deref())?;
+                let event = NewEvent::new("auth.login.succeeded", "admin", "somebody logged in");
+                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+            })
+            .await?;
+        Ok(token)
+    }
 
-/// Ends the session whose token has the digest `token_sha256`, on request of its browser.
-///
-/// # Errors
-/// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
-pub async fn log_out(app: &App, who: &ClientContext, token_sha256: String) -> Result<()> {
-    let ip = who.ip.clone();
-    app.db
-        .write(move |transaction| {
-            access::end_sessions(transaction, Some(&token_sha256))?;
-            let event = NewEvent::new("auth.logout", "admin", "somebody logged out");
-            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
-        })
-        .await
-}
+    /// Ends the session whose token has the digest `token_sha256`, on request of its browser.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+    pub async fn log_out(&self, who: &ClientContext, token_sha256: String) -> Result<()> {
+        let ip = who.ip.clone();
+        self.db
+            .write(move |transaction| {
+                access::end_sessions(transaction, Some(&token_sha256))?;
+                let event = NewEvent::new("auth.logout", "admin", "somebody logged out");
+                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+            })
+            .await
+    }
 
-/// Ends all sessions, or the one whose token has the digest `token_sha256`. Returns how many ended.
-///
-/// # Errors
-/// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
-pub async fn end_sessions(
-    app: &App,
-    who: &ClientContext,
-    token_sha256: Option<String>,
-) -> Result<usize> {
-    let ip = who.ip.clone();
-    app.db
-        .write(move |transaction| {
-            let ended = access::end_sessions(transaction, token_sha256.as_deref())?;
-            let event = NewEvent::new(
-                "auth.sessions.revoked",
-                "sessions",
-                format!("{ended} sessions were ended"),
-            );
-            transaction.record(&event.by(Actor::Operator, ip.as_deref()))?;
-            Ok(ended)
-        })
-        .await
-}
+    /// Ends all sessions, or the one whose token has the digest `token_sha256`. Returns how many ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+    pub async fn end_sessions(
+        &self,
+        who: &ClientContext,
+        token_sha256: Option<String>,
+    ) -> Result<usize> {
+        let ip = who.ip.clone();
+        self.db
+            .write(move |transaction| {
+                let ended = access::end_sessions(transaction, token_sha256.as_deref())?;
+                let event = NewEvent::new(
+                    "auth.sessions.revoked",
+                    "sessions",
+                    format!("{ended} sessions were ended"),
+                );
+                transaction.record(&event.by(Actor::Operator, ip.as_deref()))?;
+                Ok(ended)
+            })
+            .await
+    }
 
-/// Returns the open sessions.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn sessions(app: &App, now: Time) -> Result<Vec<OpenSession>> {
-    app.db.read(move |conn| access::sessions(conn, now)).await
-}
+    /// Returns the open sessions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn sessions(&self, now: Time) -> Result<Vec<OpenSession>> {
+        self.db.read(move |conn| access::sessions(conn, now)).await
+    }
 
-/// Returns all tokens, including revoked ones, without their secrets.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn tokens(app: &App) -> Result<Vec<ApiToken>> {
-    app.db.read(access::tokens).await
+    /// Returns all tokens, including revoked ones, without their secrets.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn tokens(&self) -> Result<Vec<ApiToken>> {
+        self.db.read(access::tokens).await
+    }
+
+    /// Creates a token.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the name is empty, too long or has several lines, or if no scope is
+    /// given.
+    pub async fn create_token(&self, who: &ClientContext, new: NewToken) -> Result<CreatedToken> {
+        let name = new.name.trim().to_owned();
+        if name.is_empty()
+            || name.chars().count() > NAME_CHARS_MAX
+            || name.chars().any(char::is_control)
+        {
+            return Err(Error::invalid(format!(
+                "name is one line of 1 to {NAME_CHARS_MAX} characters"
+            )));
+        }
+        if new.scopes.is_empty() {
+            let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+            return Err(Error::invalid(format!("scopes are some of {}", all.join(", "))));
+        }
+        let scopes: Vec<String> =
+            new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
+        let expires_at = new.days.map(|days| who.now.plus_ms(i64::from(days) * DAY_MS));
+        let token = secret();
+        let (sha256, ip, now) = (digest(&token), who.ip.clone(), who.now);
+        let id = self
+            .db
+            .write(move |transaction| {
+                let id = access::put_token(transaction, &name, &sha256, &scopes, now, expires_at)?;
+                let event = NewEvent::new(
+                    "auth.token.created",
+                    id.to_string(),
+                    format!("a token for {name} was made"),
+                );
+                let details = json!({ "name": name, "scopes": scopes, "expires_at": expires_at });
+                transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+                Ok(id)
+            })
+            .await?;
+        Ok(CreatedToken { id, token })
+    }
+
+    /// Revokes the token with the number `id`. Programs that use it are refused from now on.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Malformed`] when `id` is not a number.
+    /// - [`ErrorKind::NotFound`] when there is no such token, or when it is already revoked.
+    pub async fn revoke_token(&self, who: &ClientContext, id: &str) -> Result<()> {
+        let id: i64 = id
+            .parse()
+            .map_err(|_| Error::new(ErrorKind::Malformed, "the id of a token is a number"))?;
+        let (ip, now) = (who.ip.clone(), who.now);
+        self.db
+            .write(move |transaction| {
+                if !access::revoke_token(transaction, id, now)? {
+                    return Err(Error::not_found(format!("token {id}")));
+                }
+                let event = NewEvent::new(
+                    "auth.token.revoked",
+                    id.to_string(),
+                    format!("token {id} was revoked"),
+                );
+                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+            })
+            .await
+    }
+
+    /// Returns the hash of a new password, for `admin.password` of the configuration. The server does
+    /// not change the configuration that its password comes from.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Invalid`] when the new password is too short, its repetition differs, or the
+    ///   current one is wrong.
+    /// - [`ErrorKind::Throttled`] after too many attempts.
+    pub async fn hash_new_password(
+        &self,
+        who: &ClientContext,
+        principal: &Principal,
+        change: PasswordChange,
+    ) -> Result<String> {
+        let PasswordChange { current, new, repeated } = change;
+        if new.chars().count() < PASSWORD_CHARS_MIN {
+            return Err(Error::invalid(format!(
+                "a password has at least {PASSWORD_CHARS_MIN} characters"
+            )));
+        }
+        if new != repeated {
+            return Err(Error::invalid("the two new passwords are not the same"));
+        }
+        let needs_proof = matches!(principal, Principal::Session { .. });
+        if needs_proof && !self.auth.check_password(who.address(), current).await? {
+            return Err(Error::invalid("that is not the current password"));
+        }
+        blocking(move || hash_password(&new)).await?
+    }
 }
 
 /// A token to create.
@@ -264,72 +387,8 @@ pub struct CreatedToken {
 }
 
 const NAME_CHARS_MAX: usize = 128;
+
 const DAY_MS: i64 = 24 * 3600 * 1000;
-
-/// Creates a token.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`] if the name is empty, too long or has several lines, or if no scope is
-/// given.
-pub async fn create_token(app: &App, who: &ClientContext, new: NewToken) -> Result<CreatedToken> {
-    let name = new.name.trim().to_owned();
-    if name.is_empty()
-        || name.chars().count() > NAME_CHARS_MAX
-        || name.chars().any(char::is_control)
-    {
-        return Err(Error::invalid(format!(
-            "name is one line of 1 to {NAME_CHARS_MAX} characters"
-        )));
-    }
-    if new.scopes.is_empty() {
-        let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-        return Err(Error::invalid(format!("scopes are some of {}", all.join(", "))));
-    }
-    let scopes: Vec<String> = new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
-    let expires_at = new.days.map(|days| who.now.plus_ms(i64::from(days) * DAY_MS));
-    let token = secret();
-    let (sha256, ip, now) = (digest(&token), who.ip.clone(), who.now);
-    let id = app
-        .db
-        .write(move |transaction| {
-            let id = access::put_token(transaction, &name, &sha256, &scopes, now, expires_at)?;
-            let event = NewEvent::new(
-                "auth.token.created",
-                id.to_string(),
-                format!("a token for {name} was made"),
-            );
-            let details = json!({ "name": name, "scopes": scopes, "expires_at": expires_at });
-            transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
-            Ok(id)
-        })
-        .await?;
-    Ok(CreatedToken { id, token })
-}
-
-/// Revokes the token with the number `id`. Programs that use it are refused from now on.
-///
-/// # Errors
-/// - [`ErrorKind::Malformed`] when `id` is not a number.
-/// - [`ErrorKind::NotFound`] when there is no such token, or when it is already revoked.
-pub async fn revoke_token(app: &App, who: &ClientContext, id: &str) -> Result<()> {
-    let id: i64 = id
-        .parse()
-        .map_err(|_| Error::new(ErrorKind::Malformed, "the id of a token is a number"))?;
-    let (ip, now) = (who.ip.clone(), who.now);
-    app.db
-        .write(move |transaction| {
-            if !access::revoke_token(transaction, id, now)? {
-                return Err(Error::not_found(format!("token {id}")));
-            }
-            let event = NewEvent::new(
-                "auth.token.revoked",
-                id.to_string(),
-                format!("token {id} was revoked"),
-            );
-            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
-        })
-        .await
-}
 
 const PASSWORD_CHARS_MIN: usize = 8;
 
@@ -341,33 +400,4 @@ pub struct PasswordChange {
     pub new: String,
     /// The new password, repeated.
     pub repeated: String,
-}
-
-/// Returns the hash of a new password, for `admin.password` of the configuration. The server does
-/// not change the configuration that its password comes from.
-///
-/// # Errors
-/// - [`ErrorKind::Invalid`] when the new password is too short, its repetition differs, or the
-///   current one is wrong.
-/// - [`ErrorKind::Throttled`] after too many attempts.
-pub async fn hash_new_password(
-    app: &App,
-    who: &ClientContext,
-    principal: &Principal,
-    change: PasswordChange,
-) -> Result<String> {
-    let PasswordChange { current, new, repeated } = change;
-    if new.chars().count() < PASSWORD_CHARS_MIN {
-        return Err(Error::invalid(format!(
-            "a password has at least {PASSWORD_CHARS_MIN} characters"
-        )));
-    }
-    if new != repeated {
-        return Err(Error::invalid("the two new passwords are not the same"));
-    }
-    let needs_proof = matches!(principal, Principal::Session { .. });
-    if needs_proof && !app.auth.check_password(who.address(), current).await? {
-        return Err(Error::invalid("that is not the current password"));
-    }
-    blocking(move || hash_password(&new)).await?
 }

@@ -1,75 +1,102 @@
-//! All services of the server, assembled.
+//! All services of the server, assembled. Nothing else knows this type: handlers take the services
+//! that they use from the router's state, and services take theirs in their constructors.
 
 use std::sync::{Arc, OnceLock};
 
 use bty_script::worker::Workers;
-use tokio::sync::{Semaphore, watch};
 
 use crate::cache::CacheHost;
 use crate::config::Config;
 use crate::config::limits::PerMinute;
 use crate::domain::error::{Error, Result};
-use crate::domain::event::NewEvent;
-use crate::domain::plan::evaluate::PlanEvaluator;
-use crate::domain::time::Time;
+use crate::services::access::Access;
 use crate::services::auth::Auth;
+use crate::services::boot_cycles::BootCycles;
+use crate::services::cache_control::CacheControl;
+use crate::services::catalog::CatalogEdits;
 use crate::services::event_bus::EventBus;
+use crate::services::event_log::EventLog;
+use crate::services::image_catalog::ImageCatalog;
 use crate::services::image_route::ImageRouter;
+use crate::services::job_control::JobControl;
 use crate::services::jobs::Jobs;
-pub use crate::services::machines::MachineView;
+use crate::services::jobs::backup::BackupJobs;
+use crate::services::jobs::netboot::ReleaseJobs;
+use crate::services::machine_edits::MachineEdits;
+use crate::services::machine_reads::MachineReads;
 use crate::services::machines::Machines;
 use crate::services::metrics::Metrics;
+use crate::services::plan_edits::PlanEdits;
+use crate::services::plan_simulation::PlanSimulator;
 use crate::services::rates::Rates;
+use crate::services::server_health::ServerHealth;
+use crate::services::settings::SettingEdits;
+use crate::services::shutdown::Shutdown;
 use crate::services::simulations::Simulations;
-pub use crate::services::snapshot::Snapshot;
 use crate::services::snapshot::Snapshots;
+use crate::services::state_transfer::StateTransfer;
+use crate::services::undo::UndoService;
 use crate::store::{self, Database};
 use crate::tftp::TftpServer;
 
-/// Maximum number of list responses streamed concurrently.
-const LISTS_MAX: usize = 4;
-
-/// All services of the server. Handlers use the ones that they need.
+/// All services of the server.
 pub struct App {
     /// Configuration, as loaded at startup.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The database.
     pub db: Database,
     /// Subscriptions to events and machines.
     pub bus: EventBus,
-    /// The admin's password, and the key of session cookies.
-    pub auth: Auth,
-    /// The cache host of this process.
-    pub cache: Option<Arc<CacheHost>>,
-    /// Chooses whether machines download an image through a cache host.
-    pub image_router: ImageRouter,
-    /// The TFTP server of this process, once it is running.
-    pub tftp: OnceLock<Arc<TftpServer>>,
-    /// Background jobs, which outlive their requests.
-    pub jobs: Jobs,
-    /// Rates of the flashes in progress.
-    pub rates: Rates,
     /// Counters for Prometheus.
     pub metrics: Arc<Metrics>,
-    /// Reads and changes machines.
-    pub machines: Arc<Machines>,
+    /// The audit log.
+    pub events: EventLog,
+    /// The end of the server.
+    pub shutdown: Shutdown,
     /// Plans, catalog and settings, kept in memory.
     pub snapshots: Arc<Snapshots>,
-    /// Permits for long list responses: slow clients must not use up the threads that contacts
-    /// need.
-    pub lists: Arc<Semaphore>,
-    /// HTTP client for servers that an operator has configured.
-    pub client: bty::Client,
-    /// HTTP client for servers named by catalogs and API clients. It refuses this host, its local
-    /// link and cloud metadata services, unless `cache.reach` allows them.
-    pub guarded: bty::Client,
-    /// When the server started.
-    pub started_at: Time,
-    /// Limits how many machines are discovered per minute.
-    pub new_machines: Arc<PerMinute>,
-    /// Simulations, which have their own workers and take none from contacts.
-    pub simulations: Simulations,
-    stopping: watch::Sender<bool>,
+    /// Logins, sessions and tokens.
+    pub access: Access,
+    /// The cache host of this process.
+    pub cache: Option<Arc<CacheHost>>,
+    /// Controls the cache host.
+    pub cache_control: CacheControl,
+    /// The TFTP server of this process, once it is running.
+    pub tftp: Arc<OnceLock<Arc<TftpServer>>>,
+    /// Health and metrics.
+    pub health: ServerHealth,
+    /// Chooses whether machines download an image through a cache host.
+    pub image_router: Arc<ImageRouter>,
+    /// The catalog for pages and clients.
+    pub images: ImageCatalog,
+    /// Changes to the catalog.
+    pub catalog: CatalogEdits,
+    /// Background jobs, which outlive their requests.
+    pub jobs: Jobs,
+    /// Backups, and their schedule.
+    pub backups: BackupJobs,
+    /// Control of jobs.
+    pub job_control: JobControl,
+    /// Reads and changes machines.
+    pub machines: Arc<Machines>,
+    /// Lists of machines.
+    pub machine_reads: MachineReads,
+    /// Operators' changes to machines.
+    pub machine_edits: MachineEdits,
+    /// Contacts and reports of machines.
+    pub boot_cycles: BootCycles,
+    /// Rates of the flashes in progress.
+    pub rates: Arc<Rates>,
+    /// Plans.
+    pub plans: PlanEdits,
+    /// Simulations of plans.
+    pub simulator: PlanSimulator,
+    /// Settings.
+    pub settings: SettingEdits,
+    /// Export and import.
+    pub transfer: StateTransfer,
+    /// Undo of changes.
+    pub undo: UndoService,
 }
 
 impl App {
@@ -80,93 +107,173 @@ impl App {
     ///   database cannot be opened.
     /// - [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) when another process
     ///   has locked the cache host's objects.
-    pub fn open(config: Config) -> Result<Arc<Self>> {
+    pub fn open(config: Config) -> Result<Self> {
         for dir in [&config.state_dir, &config.boot_dir, &config.backup_dir] {
             std::fs::create_dir_all(dir)
                 .map_err(|e| Error::internal(format!("making {}: {e}", dir.display())))?;
         }
+        let config = Arc::new(config);
         let bus = EventBus::default();
         let db = open_database(&config, &bus)?;
         let cache = open_cache(&config, &db)?;
         let snapshots = Arc::new(Snapshots::open(db.clone(), cache.clone())?);
-        let (metrics, client) = (Arc::<Metrics>::default(), config.network.client());
-        let new_machines = Arc::new(PerMinute::new(config.limits.new_machines_per_minute));
-        let machines = Arc::new(Machines::new(
-            db.clone(),
-            bus.clone(),
-            Arc::clone(&metrics),
-            Arc::clone(&snapshots),
-            evaluator(&config),
-            Arc::clone(&new_machines),
-            config.limits.unassigned_machines,
-        ));
-        let simulating =
-            Workers::new(worker_command, bty_script::Limits::server(), config.limits.simulations);
-        Ok(Arc::new(Self {
-            db,
-            bus,
-            auth: Auth::new(&config)?,
-            image_router: ImageRouter::new(&config, client.clone(), cache.clone()),
-            cache,
-            tftp: OnceLock::new(),
-            jobs: Jobs::new(config.backup_max_parallel),
-            rates: Rates::default(),
+        let auth = Arc::new(Auth::new(&config)?);
+        Ok(Foundation { config, bus, db, cache, snapshots, auth }.build())
+    }
+}
+
+/// What the services are built on: everything whose opening can fail.
+struct Foundation {
+    config: Arc<Config>,
+    bus: EventBus,
+    db: Database,
+    cache: Option<Arc<CacheHost>>,
+    snapshots: Arc<Snapshots>,
+    auth: Arc<Auth>,
+}
+
+impl Foundation {
+    fn build(self) -> App {
+        let db = || self.db.clone();
+        let config = || Arc::clone(&self.config);
+        let snapshots = || Arc::clone(&self.snapshots);
+        let (metrics, rates) = (Arc::<Metrics>::default(), Arc::<Rates>::default());
+        let events = EventLog::new(db(), Arc::clone(&metrics));
+        let client = self.config.network.client();
+        let image_router =
+            Arc::new(ImageRouter::new(&self.config, client.clone(), self.cache.clone()));
+        let new_machines = Arc::new(PerMinute::new(self.config.limits.new_machines_per_minute));
+        let machines = self.machines(&metrics, &new_machines);
+        let catalog = CatalogEdits::new(
+            db(),
+            snapshots(),
+            events.clone(),
+            client.clone(),
+            self.config.guarded_client(),
+        );
+        let plans = PlanEdits::new(db(), snapshots(), Arc::clone(&machines));
+        let settings = SettingEdits::new(db(), snapshots(), config(), events.clone());
+        let machine_reads = MachineReads::new(db());
+        let machine_edits =
+            MachineEdits::new(Arc::clone(&machines), db(), Arc::clone(&metrics), config());
+        let (shutdown, tftp) = (Shutdown::default(), Arc::<OnceLock<_>>::default());
+        let (jobs, backups, job_control) =
+            self.jobs(&events, &shutdown, client.clone(), &image_router);
+        App {
+            access: Access::new(db(), Arc::clone(&self.auth), events.clone()),
+            cache_control: CacheControl::new(self.cache.clone(), db()),
+            health: ServerHealth::new(
+                db(),
+                config(),
+                self.cache.clone(),
+                Arc::clone(&tftp),
+                Arc::clone(&metrics),
+            ),
+            images: ImageCatalog::new(
+                db(),
+                snapshots(),
+                Arc::clone(&image_router),
+                catalog.clone(),
+                client,
+            ),
+            boot_cycles: BootCycles::new(
+                Arc::clone(&machines),
+                snapshots(),
+                config(),
+                Arc::clone(&rates),
+                new_machines,
+                Arc::clone(&metrics),
+                events.clone(),
+            ),
+            simulator: PlanSimulator::new(db(), snapshots(), simulations(&self.config)),
+            transfer: StateTransfer::new(db(), Arc::clone(&machines), snapshots(), events.clone()),
+            undo: UndoService::new(
+                Arc::clone(&machines),
+                machine_reads.clone(),
+                machine_edits.clone(),
+                plans.clone(),
+                settings.clone(),
+                catalog.clone(),
+                events.clone(),
+            ),
+            config: self.config,
+            db: self.db,
+            bus: self.bus,
+            cache: self.cache,
+            snapshots: self.snapshots,
             metrics,
+            events,
+            shutdown,
+            tftp,
+            image_router,
+            catalog,
+            jobs,
+            backups,
+            job_control,
             machines,
-            snapshots,
+            machine_reads,
+            machine_edits,
+            rates,
+            plans,
+            settings,
+        }
+    }
+
+    fn machines(&self, metrics: &Arc<Metrics>, new_machines: &Arc<PerMinute>) -> Arc<Machines> {
+        let workers =
+            Workers::new(worker_command, bty_script::Limits::server(), self.config.script_workers);
+        Arc::new(Machines::new(
+            self.db.clone(),
+            self.bus.clone(),
+            Arc::clone(metrics),
+            Arc::clone(&self.snapshots),
+            Arc::new(move |question: &_| workers.decide(question)),
+            Arc::clone(new_machines),
+            self.config.limits.unassigned_machines,
+        ))
+    }
+
+    fn jobs(
+        &self,
+        events: &EventLog,
+        shutdown: &Shutdown,
+        client: bty::Client,
+        image_router: &Arc<ImageRouter>,
+    ) -> (Jobs, BackupJobs, JobControl) {
+        let jobs = Jobs::new(self.config.backup_max_parallel);
+        let backups = BackupJobs::new(
+            Arc::clone(&self.config),
+            self.db.clone(),
+            jobs.clone(),
+            Arc::clone(&self.snapshots),
+            events.clone(),
+            shutdown.clone(),
+        );
+        let releases = ReleaseJobs::new(
+            Arc::clone(&self.config),
+            self.db.clone(),
+            jobs.clone(),
+            Arc::clone(&self.snapshots),
+            events.clone(),
             client,
-            guarded: config.guarded_client(),
-            lists: Arc::new(Semaphore::new(LISTS_MAX)),
-            started_at: Time::now(),
-            new_machines,
-            simulations: Simulations::new(simulating, config.limits.simulations),
-            stopping: watch::Sender::new(false),
-            config,
-        }))
+        );
+        let control = JobControl::new(
+            Arc::clone(&self.config),
+            jobs.clone(),
+            Arc::clone(&self.snapshots),
+            Arc::clone(image_router),
+            events.clone(),
+            backups.clone(),
+            releases,
+        );
+        (jobs, backups, control)
     }
+}
 
-    /// Returns the current plans, catalog and settings.
-    #[must_use]
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshots.current()
-    }
-
-    /// Writes an event that belongs to no other change, and returns once it is durable.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when there is no space on the
-    /// disk.
-    pub async fn record(&self, event: NewEvent) -> Result<()> {
-        self.metrics.event(event.kind);
-        self.db.write(move |transaction| transaction.record(&event).map(drop)).await
-    }
-
-    /// Returns why the state cannot be changed at present; `None` if it can.
-    #[must_use]
-    pub fn shortage(&self) -> Option<String> {
-        let dir = &self.config.state_dir;
-        let failed = || format!("the last change failed: {}", Error::full("").in_dir(dir).detail);
-        crate::state_dir::shortage(dir).or_else(|| self.db.is_full().then(failed))
-    }
-
-    /// Returns the path of the page that people see after login.
-    #[must_use]
-    pub fn home(&self) -> &'static str {
-        if self.config.is_cache_only { "/ui/cache" } else { "/ui/dashboard" }
-    }
-
-    /// Asks all long-running work to end.
-    pub fn stop(&self) {
-        self.stopping.send_replace(true);
-        self.jobs.cancel_all();
-    }
-
-    /// Waits until the server is asked to stop.
-    pub async fn stopped(&self) {
-        let mut stopping = self.stopping.subscribe();
-        // the sender lives as long as the server
-        let _ = stopping.wait_for(|is| *is).await;
-    }
+fn simulations(config: &Config) -> Arc<Simulations> {
+    let at_a_time = config.limits.simulations;
+    let workers = Workers::new(worker_command, bty_script::Limits::server(), at_a_time);
+    Arc::new(Simulations::new(workers, at_a_time))
 }
 
 /// Opens the database and makes its file private: it contains what machines have posted.
@@ -187,11 +294,6 @@ fn open_cache(config: &Config, db: &Database) -> Result<Option<Arc<CacheHost>>> 
     let Some((_, options)) = &config.cache else { return Ok(None) };
     let has_catalog = !config.is_cache_only;
     CacheHost::open(options.clone(), &config.network.options(), db.clone(), has_catalog).map(Some)
-}
-
-fn evaluator(config: &Config) -> Arc<PlanEvaluator<'static>> {
-    let workers = Workers::new(worker_command, bty_script::Limits::server(), config.script_workers);
-    Arc::new(move |question: &_| workers.decide(question))
 }
 
 /// The command of a worker process that runs scripts: this program, even if an upgrade has replaced

@@ -6,6 +6,8 @@ use bty_script::plan::{FlashedDisk, Progress, Report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::config::Config;
+use crate::config::limits::PerMinute;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::ipxe;
@@ -17,42 +19,214 @@ use crate::domain::machine::report::{
     PostedInventory, Receipt, apply_inventory, apply_report, record_artifact,
 };
 use crate::domain::machine::{ClientContext, Machine, Outcome};
-use crate::services::app::{App, MachineView};
+use crate::services::event_log::EventLog;
+use crate::services::machines::{MachineView, Machines};
+use crate::services::metrics::Metrics;
 use crate::services::netboot::environment_of;
+use crate::services::rates::Rates;
+use crate::services::snapshot::Snapshots;
 use crate::store;
 
-/// Answers a contact of iPXE with the script to run next. A contact with the `nonce` of an earlier
-/// one gets the same answer and changes nothing.
-///
-/// # Errors
-/// [`ErrorKind::Throttled`] when too many machines have become known in this minute.
-pub async fn contact(
-    app: &Arc<App>,
-    who: ClientContext,
-    mac: &Mac,
-    nonce: Option<String>,
-) -> Result<String> {
-    let (client_mac, base, shared) = (mac.clone(), who.base.clone(), Arc::clone(app));
-    let decide = move |view: &MachineView<'_>| {
-        let (machine, discovered) = shared.machines.discover(view, &client_mac, &who)?;
-        let environment =
-            environment_of(&shared.config, view.snapshot.netboot_version_of(&machine));
-        let contact = Contact { nonce, is_tokenless: environment == Environment::Reference };
-        let mut outcome = decide_boot(&machine, &view.context(&machine.plan), &who, &contact);
-        outcome.events.splice(0..0, discovered);
-        Ok(Outcome {
-            machine: outcome.machine,
-            events: outcome.events,
-            answer: (outcome.answer, environment),
-        })
-    };
-    let ((boot, environment), machine): ((Boot, Environment), Machine) =
-        app.machines.update(mac, decide, app.machines.forget_unassigned()).await?;
-    let snapshot = app.snapshot();
-    let extra_args = snapshot.settings.get("netboot.extra_args");
-    let version = snapshot.netboot_version_of(&machine);
-    let site = ipxe::Site { base: &base, version, environment, extra_args };
-    Ok(ipxe::script(&machine, &boot, &site))
+/// Answers machines while they boot.
+#[derive(Clone)]
+pub struct BootCycles {
+    machines: Arc<Machines>,
+    snapshots: Arc<Snapshots>,
+    config: Arc<Config>,
+    rates: Arc<Rates>,
+    new_machines: Arc<PerMinute>,
+    metrics: Arc<Metrics>,
+    events: EventLog,
+}
+
+impl BootCycles {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(
+        machines: Arc<Machines>,
+        snapshots: Arc<Snapshots>,
+        config: Arc<Config>,
+        rates: Arc<Rates>,
+        new_machines: Arc<PerMinute>,
+        metrics: Arc<Metrics>,
+        events: EventLog,
+    ) -> Self {
+        Self { machines, snapshots, config, rates, new_machines, metrics, events }
+    }
+
+    /// Answers a contact of iPXE with the script to run next. A contact with the `nonce` of an earlier
+    /// one gets the same answer and changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`] when too many machines have become known in this minute.
+    pub async fn contact(
+        &self,
+        who: ClientContext,
+        mac: &Mac,
+        nonce: Option<String>,
+    ) -> Result<String> {
+        let (client_mac, base, service) = (mac.clone(), who.base.clone(), self.clone());
+        let decide = move |view: &MachineView<'_>| {
+            let (machine, discovered) = service.machines.discover(view, &client_mac, &who)?;
+            let environment =
+                environment_of(&service.config, view.snapshot.netboot_version_of(&machine));
+            let contact = Contact { nonce, is_tokenless: environment == Environment::Reference };
+            let mut outcome = decide_boot(&machine, &view.context(&machine.plan), &who, &contact);
+            outcome.events.splice(0..0, discovered);
+            Ok(Outcome {
+                machine: outcome.machine,
+                events: outcome.events,
+                answer: (outcome.answer, environment),
+            })
+        };
+        let ((boot, environment), machine): ((Boot, Environment), Machine) =
+            self.machines.update(mac, decide, self.machines.forget_unassigned()).await?;
+        let snapshot = self.snapshots.current();
+        let extra_args = snapshot.settings.get("netboot.extra_args");
+        let version = snapshot.netboot_version_of(&machine);
+        let site = ipxe::Site { base: &base, version, environment, extra_args };
+        Ok(ipxe::script(&machine, &boot, &site))
+    }
+
+    /// Records a report of the live environment for the boot cycle `token`. A token in the report
+    /// itself takes precedence.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Invalid`] when the report is invalid.
+    /// - [`ErrorKind::NotFound`] when the machine is unknown.
+    /// - [`ErrorKind::Conflict`] when the report does not belong to the machine's open boot cycle.
+    pub async fn report(
+        &self,
+        who: ClientContext,
+        mac: &Mac,
+        token: Option<String>,
+        report: StatusReport,
+    ) -> Result<()> {
+        report.check()?;
+        let token = report.cycle.filter(|token| !token.is_empty()).or(token);
+        let progress = report.progress.clone().filter(|_| report.status == "progress");
+        let report = Report {
+            status: report.status,
+            reason: report.reason,
+            cycle: None,
+            progress: report.progress,
+            disks: report.disks,
+        };
+        let (client_mac, client) = (mac.clone(), who.clone());
+        let decide = move |view: &MachineView<'_>| {
+            let machine = known(view, &client_mac)?;
+            Ok(apply_report(
+                machine,
+                &view.context(&machine.plan),
+                &client,
+                token.as_deref(),
+                &report,
+            ))
+        };
+        let changed = self.machines.update(mac, decide, |_, _| Ok(())).await;
+        match self.record_orphan(mac, &who, "status", changed).await? {
+            Receipt::Accepted | Receipt::Repeated => {
+                match progress {
+                    Some(progress) => self.rates.progress(mac, &progress, who.now),
+                    None => self.rates.end(mac),
+                }
+                Ok(())
+            }
+            Receipt::Refused(why) => Err(Error::new(ErrorKind::Conflict, why)),
+        }
+    }
+
+    /// Records that an unknown machine has posted something. Limited to as many events per minute as
+    /// machines may be discovered.
+    async fn record_orphan<T>(
+        &self,
+        mac: &Mac,
+        who: &ClientContext,
+        posted: &str,
+        result: Result<(T, Machine)>,
+    ) -> Result<T> {
+        if let Err(error) = &result
+            && error.kind == ErrorKind::NotFound
+            && self.new_machines.admit()
+        {
+            let event = NewEvent::new(
+                "pxe.client.orphan",
+                mac.as_str(),
+                format!("{mac}: {posted} of a machine that is not known"),
+            );
+            let event = event.by(Actor::PxeClient, who.ip.as_deref());
+            self.events.record(event.with(json!({ "posted": posted }))).await?;
+        }
+        result.map(|(answer, _)| answer)
+    }
+
+    /// Stores the hardware that a live environment posts in the boot cycle `token`.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Invalid`] when it has too many disks, or a field is too long.
+    /// - [`ErrorKind::NotFound`] when the machine is unknown.
+    pub async fn keep_inventory(
+        &self,
+        who: ClientContext,
+        mac: &Mac,
+        token: Option<String>,
+        mut inventory: Inventory,
+    ) -> Result<()> {
+        if inventory.disks.len() > DISKS_MAX {
+            return Err(Error::invalid(format!(
+                "there are {} disks, at most {DISKS_MAX} are kept",
+                inventory.disks.len()
+            )));
+        }
+        inventory.disks.iter_mut().try_for_each(InventoryDisk::normalize)?;
+        let lshw = inventory.lshw.filter(|lshw| !lshw.is_null());
+        let text = lshw.as_ref().map(Value::to_string).filter(|text| text.len() <= LSHW_BYTES_MAX);
+        let posted = PostedInventory {
+            disks: serde_json::to_value(&inventory.disks)?,
+            lshw: lshw.filter(|_| text.is_some()),
+        };
+        let (client_mac, client) = (mac.clone(), who.clone());
+        let decide = move |view: &MachineView<'_>| {
+            let machine = known(view, &client_mac)?;
+            let context = view.context(&machine.plan);
+            Ok(apply_inventory(machine, &context, &client, token.as_deref(), &posted))
+        };
+        let (at, written_mac, service) = (who.now, mac.clone(), self.clone());
+        let keep_lshw = move |conn: &_, _: bool| {
+            let Some(text) = text else { return Ok(()) };
+            let max = service.config.limits.unassigned_bytes;
+            if text.len() > max && store::machines::is_unassigned(conn, &written_mac)? {
+                service.metrics.refuse(Limit::UnassignedBytes);
+                return Ok(());
+            }
+            store::machines::put_lshw(conn, &written_mac, &text, at)
+        };
+        let changed = self.machines.update(mac, decide, keep_lshw).await;
+        self.record_orphan(mac, &who, "inventory", changed).await
+    }
+
+    /// Records that a known machine downloads the file `name` of its live environment in the boot cycle
+    /// `token`. Ignores unknown machines.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+    pub async fn record_fetch(
+        &self,
+        who: ClientContext,
+        mac: &Mac,
+        token: Option<String>,
+        name: String,
+    ) -> Result<()> {
+        let client_mac = mac.clone();
+        let decide = move |view: &MachineView<'_>| {
+            known(view, &client_mac)
+                .map(|machine| record_artifact(machine, &who, token.as_deref(), &name))
+        };
+        match self.machines.update(mac, decide, |_, _| Ok(())).await {
+            Err(error) if error.kind != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A report of progress or of the result.
@@ -78,6 +252,7 @@ pub struct StatusReport {
 }
 
 const REASON_CHARS_MAX: usize = 500;
+
 const DISKS_MAX: usize = 64;
 
 impl StatusReport {
@@ -95,76 +270,6 @@ impl StatusReport {
         }
         Ok(())
     }
-}
-
-/// Records a report of the live environment for the boot cycle `token`. A token in the report
-/// itself takes precedence.
-///
-/// # Errors
-/// - [`ErrorKind::Invalid`] when the report is invalid.
-/// - [`ErrorKind::NotFound`] when the machine is unknown.
-/// - [`ErrorKind::Conflict`] when the report does not belong to the machine's open boot cycle.
-pub async fn report(
-    app: &Arc<App>,
-    who: ClientContext,
-    mac: &Mac,
-    token: Option<String>,
-    report: StatusReport,
-) -> Result<()> {
-    report.check()?;
-    let token = report.cycle.filter(|token| !token.is_empty()).or(token);
-    let progress = report.progress.clone().filter(|_| report.status == "progress");
-    let report = Report {
-        status: report.status,
-        reason: report.reason,
-        cycle: None,
-        progress: report.progress,
-        disks: report.disks,
-    };
-    let (client_mac, client) = (mac.clone(), who.clone());
-    let decide = move |view: &MachineView<'_>| {
-        let machine = known(view, &client_mac)?;
-        Ok(apply_report(machine, &view.context(&machine.plan), &client, token.as_deref(), &report))
-    };
-    let changed = app.machines.update(mac, decide, |_, _| Ok(())).await;
-    match record_orphan(app, mac, &who, "status", changed).await? {
-        Receipt::Accepted | Receipt::Repeated => {
-            match progress {
-                Some(progress) => app.rates.progress(mac, &progress, who.now),
-                None => app.rates.end(mac),
-            }
-            Ok(())
-        }
-        Receipt::Refused(why) => Err(Error::new(ErrorKind::Conflict, why)),
-    }
-}
-
-fn known<'a>(view: &'a MachineView<'_>, mac: &Mac) -> Result<&'a Machine> {
-    view.machine.as_ref().ok_or_else(|| Error::not_found(mac))
-}
-
-/// Records that an unknown machine has posted something. Limited to as many events per minute as
-/// machines may be discovered.
-async fn record_orphan<T>(
-    app: &Arc<App>,
-    mac: &Mac,
-    who: &ClientContext,
-    posted: &str,
-    result: Result<(T, Machine)>,
-) -> Result<T> {
-    if let Err(error) = &result
-        && error.kind == ErrorKind::NotFound
-        && app.new_machines.admit()
-    {
-        let event = NewEvent::new(
-            "pxe.client.orphan",
-            mac.as_str(),
-            format!("{mac}: {posted} of a machine that is not known"),
-        );
-        let event = event.by(Actor::PxeClient, who.ip.as_deref());
-        app.record(event.with(json!({ "posted": posted }))).await?;
-    }
-    result.map(|(answer, _)| answer)
 }
 
 /// Maximum size of a hardware description as JSON; larger ones are dropped.
@@ -210,7 +315,9 @@ pub struct InventoryDisk {
 }
 
 const TEXT_CHARS_MAX: usize = 255;
+
 const SERIAL_CHARS_MAX: usize = 128;
+
 const SIZE_BYTES_MAX: usize = 64;
 
 impl InventoryDisk {
@@ -261,70 +368,6 @@ impl InventoryDisk {
     }
 }
 
-/// Stores the hardware that a live environment posts in the boot cycle `token`.
-///
-/// # Errors
-/// - [`ErrorKind::Invalid`] when it has too many disks, or a field is too long.
-/// - [`ErrorKind::NotFound`] when the machine is unknown.
-pub async fn keep_inventory(
-    app: &Arc<App>,
-    who: ClientContext,
-    mac: &Mac,
-    token: Option<String>,
-    mut inventory: Inventory,
-) -> Result<()> {
-    if inventory.disks.len() > DISKS_MAX {
-        return Err(Error::invalid(format!(
-            "there are {} disks, at most {DISKS_MAX} are kept",
-            inventory.disks.len()
-        )));
-    }
-    inventory.disks.iter_mut().try_for_each(InventoryDisk::normalize)?;
-    let lshw = inventory.lshw.filter(|lshw| !lshw.is_null());
-    let text = lshw.as_ref().map(Value::to_string).filter(|text| text.len() <= LSHW_BYTES_MAX);
-    let posted = PostedInventory {
-        disks: serde_json::to_value(&inventory.disks)?,
-        lshw: lshw.filter(|_| text.is_some()),
-    };
-    let (client_mac, client) = (mac.clone(), who.clone());
-    let decide = move |view: &MachineView<'_>| {
-        let machine = known(view, &client_mac)?;
-        let context = view.context(&machine.plan);
-        Ok(apply_inventory(machine, &context, &client, token.as_deref(), &posted))
-    };
-    let (at, written_mac, shared) = (who.now, mac.clone(), Arc::clone(app));
-    let keep_lshw = move |conn: &_, _: bool| {
-        let Some(text) = text else { return Ok(()) };
-        let max = shared.config.limits.unassigned_bytes;
-        if text.len() > max && store::machines::is_unassigned(conn, &written_mac)? {
-            shared.metrics.refuse(Limit::UnassignedBytes);
-            return Ok(());
-        }
-        store::machines::put_lshw(conn, &written_mac, &text, at)
-    };
-    let changed = app.machines.update(mac, decide, keep_lshw).await;
-    record_orphan(app, mac, &who, "inventory", changed).await
-}
-
-/// Records that a known machine downloads the file `name` of its live environment in the boot cycle
-/// `token`. Ignores unknown machines.
-///
-/// # Errors
-/// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
-pub async fn record_fetch(
-    app: &Arc<App>,
-    who: ClientContext,
-    mac: &Mac,
-    token: Option<String>,
-    name: String,
-) -> Result<()> {
-    let client_mac = mac.clone();
-    let decide = move |view: &MachineView<'_>| {
-        known(view, &client_mac)
-            .map(|machine| record_artifact(machine, &who, token.as_deref(), &name))
-    };
-    match app.machines.update(mac, decide, |_, _| Ok(())).await {
-        Err(error) if error.kind != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+fn known<'a>(view: &'a MachineView<'_>, mac: &Mac) -> Result<&'a Machine> {
+    view.machine.as_ref().ok_or_else(|| Error::not_found(mac))
 }

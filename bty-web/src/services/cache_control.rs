@@ -10,28 +10,127 @@ use crate::cache::fill::Fill;
 use crate::cache::{CacheHost, Lookup};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::time::Time;
-use crate::services::app::App;
+use crate::store::Database;
 use crate::store::cache::{self as rows, CacheMiss, ObjectRecord};
 
-/// Returns the cache host of this process.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when `cache.embedded` is off.
-pub fn cache_host(app: &App) -> Result<&Arc<CacheHost>> {
-    app.cache.as_ref().ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            "this server has no cache of its own: cache.embedded is off",
-        )
-    })
+/// Controls the cache host of this process, if it has one.
+#[derive(Clone)]
+pub struct CacheControl {
+    cache: Option<Arc<CacheHost>>,
+    db: Database,
 }
 
-/// Parses the key of an object.
-///
-/// # Errors
-/// [`ErrorKind::Malformed`] when it is not 64 hexadecimal digits.
-pub fn parse_key(text: &str) -> Result<Digest> {
-    text.parse().map_err(|_| Error::new(ErrorKind::Malformed, "a key has 64 hexadecimal digits"))
+impl CacheControl {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(cache: Option<Arc<CacheHost>>, db: Database) -> Self {
+        Self { cache, db }
+    }
+
+    /// Returns the cache host of this process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when `cache.embedded` is off.
+    pub fn host(&self) -> Result<&Arc<CacheHost>> {
+        self.cache.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                "this server has no cache of its own: cache.embedded is off",
+            )
+        })
+    }
+
+    /// True if this process has a cache host.
+    #[must_use]
+    pub fn has_host(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    /// True if the cache host is fetching an object.
+    #[must_use]
+    pub fn is_fetching(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| !cache.fills().is_empty())
+    }
+
+    /// Returns the contents and counters of the cache host.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when `cache.embedded` is off.
+    pub async fn state(&self) -> Result<CacheState> {
+        let cache = self.host()?;
+        let missed = self.db.read(|conn| rows::misses(conn, MISSES_LISTED)).await?;
+        let stats = cache.stats();
+        Ok(CacheState {
+            used_bytes: stats.used_bytes,
+            max_bytes: cache.options.max_bytes,
+            is_curated: cache.options.is_curated,
+            hits: stats.hits,
+            joined: stats.joined,
+            misses: stats.misses,
+            stale: stats.stale,
+            evictions: stats.evictions,
+            sent_bytes: stats.sent_bytes,
+            fetched_bytes: stats.fetched_bytes,
+            objects: cache.objects().into_iter().map(CachedObject::from).collect(),
+            fills: cache.fills().iter().map(|fill| CacheFill::from(&**fill)).collect(),
+            missed,
+        })
+    }
+
+    /// Fetches an object, even if the cache is curated. Returns without waiting for the fetch.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`] when `cache.embedded` is off.
+    /// - [`ErrorKind::Invalid`] when `sha256` is not a digest.
+    /// - The errors of [`CacheHost::fetch`].
+    pub async fn fetch(&self, new: &NewObject) -> Result<ObjectState> {
+        let cache = self.host()?;
+        let address: Address = new.url.trim().parse()?;
+        let invalid = |e: bty::Error| Error::invalid(format!("sha256: {e}"));
+        let expected = new.sha256.as_deref().map(str::parse).transpose().map_err(invalid)?;
+        Ok(match cache.fetch(&address, expected).await? {
+            Lookup::Whole { object, .. } => {
+                ObjectState { status: "hit", key: object.record.key.to_string() }
+            }
+            Lookup::Filling(fill) => ObjectState { status: "filling", key: fill.key.to_string() },
+        })
+    }
+
+    /// Deletes an object. Clients that are already reading it still receive all of it.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Malformed`] when `key` is not a key.
+    /// - [`ErrorKind::NotFound`] when there is no such object.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        self.host()?.evict(&parse_key(key)?).await
+    }
+
+    /// Pins an object, which protects it from eviction, or unpins it.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Malformed`] when `key` is not a key.
+    /// - [`ErrorKind::NotFound`] when there is no such object.
+    pub async fn set_pinned(&self, key: &str, is_pinned: bool) -> Result<CachedObject> {
+        Ok(self.host()?.pin(&parse_key(key)?, is_pinned).await?.into())
+    }
+
+    /// Cancels a fetch. Clients that are reading the object are disconnected.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Malformed`] when `key` is not a key.
+    /// - [`ErrorKind::NotFound`] when there is no such fetch.
+    pub fn cancel(&self, key: &str) -> Result<()> {
+        self.host()?.cancel(&parse_key(key)?)
+    }
+
+    /// Deletes the list of misses.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when `cache.embedded` is off.
+    pub async fn forget_misses(&self) -> Result<()> {
+        self.host()?;
+        self.db.write(|t| rows::forget_misses(t, None).map(drop)).await
+    }
 }
 
 /// Contents and counters of the cache host. Counters start at zero with the process.
@@ -137,31 +236,6 @@ impl From<&Fill> for CacheFill {
 
 const MISSES_LISTED: i64 = 200;
 
-/// Returns the contents and counters of the cache host.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when `cache.embedded` is off.
-pub async fn state(app: &App) -> Result<CacheState> {
-    let cache = cache_host(app)?;
-    let missed = app.db.read(|conn| rows::misses(conn, MISSES_LISTED)).await?;
-    let stats = cache.stats();
-    Ok(CacheState {
-        used_bytes: stats.used_bytes,
-        max_bytes: cache.options.max_bytes,
-        is_curated: cache.options.is_curated,
-        hits: stats.hits,
-        joined: stats.joined,
-        misses: stats.misses,
-        stale: stats.stale,
-        evictions: stats.evictions,
-        sent_bytes: stats.sent_bytes,
-        fetched_bytes: stats.fetched_bytes,
-        objects: cache.objects().into_iter().map(CachedObject::from).collect(),
-        fills: cache.fills().iter().map(|fill| CacheFill::from(&**fill)).collect(),
-        missed,
-    })
-}
-
 /// An object to fetch.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -190,57 +264,10 @@ impl ObjectState {
     }
 }
 
-/// Fetches an object, even if the cache is curated. Returns without waiting for the fetch.
+/// Parses the key of an object.
 ///
 /// # Errors
-/// - [`ErrorKind::NotFound`] when `cache.embedded` is off.
-/// - [`ErrorKind::Invalid`] when `sha256` is not a digest.
-/// - The errors of [`CacheHost::fetch`].
-pub async fn fetch(app: &App, new: &NewObject) -> Result<ObjectState> {
-    let cache = cache_host(app)?;
-    let address: Address = new.url.trim().parse()?;
-    let invalid = |e: bty::Error| Error::invalid(format!("sha256: {e}"));
-    let expected = new.sha256.as_deref().map(str::parse).transpose().map_err(invalid)?;
-    Ok(match cache.fetch(&address, expected).await? {
-        Lookup::Whole { object, .. } => {
-            ObjectState { status: "hit", key: object.record.key.to_string() }
-        }
-        Lookup::Filling(fill) => ObjectState { status: "filling", key: fill.key.to_string() },
-    })
-}
-
-/// Deletes an object. Clients that are already reading it still receive all of it.
-///
-/// # Errors
-/// - [`ErrorKind::Malformed`] when `key` is not a key.
-/// - [`ErrorKind::NotFound`] when there is no such object.
-pub async fn delete(app: &App, key: &str) -> Result<()> {
-    cache_host(app)?.evict(&parse_key(key)?).await
-}
-
-/// Pins an object, which protects it from eviction, or unpins it.
-///
-/// # Errors
-/// - [`ErrorKind::Malformed`] when `key` is not a key.
-/// - [`ErrorKind::NotFound`] when there is no such object.
-pub async fn set_pinned(app: &App, key: &str, is_pinned: bool) -> Result<CachedObject> {
-    Ok(cache_host(app)?.pin(&parse_key(key)?, is_pinned).await?.into())
-}
-
-/// Cancels a fetch. Clients that are reading the object are disconnected.
-///
-/// # Errors
-/// - [`ErrorKind::Malformed`] when `key` is not a key.
-/// - [`ErrorKind::NotFound`] when there is no such fetch.
-pub fn cancel(app: &App, key: &str) -> Result<()> {
-    cache_host(app)?.cancel(&parse_key(key)?)
-}
-
-/// Deletes the list of misses.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when `cache.embedded` is off.
-pub async fn forget_misses(app: &App) -> Result<()> {
-    cache_host(app)?;
-    app.db.write(|t| rows::forget_misses(t, None).map(drop)).await
+/// [`ErrorKind::Malformed`] when it is not 64 hexadecimal digits.
+pub fn parse_key(text: &str) -> Result<Digest> {
+    text.parse().map_err(|_| Error::new(ErrorKind::Malformed, "a key has 64 hexadecimal digits"))
 }

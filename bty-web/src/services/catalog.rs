@@ -1,5 +1,6 @@
 //! Changes to the server's catalog: adding, importing, refreshing and deleting entries.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bty::catalog::{self, Catalog, Entry, file_name};
@@ -12,7 +13,9 @@ use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
-use crate::services::app::App;
+use crate::services::event_log::EventLog;
+use crate::services::snapshot::Snapshots;
+use crate::store::Database;
 use crate::store::{self, catalog::Stored};
 
 /// Result of an import.
@@ -82,33 +85,369 @@ pub struct NewImage {
     pub description: Option<String>,
 }
 
-/// Adds an image by its URL. Failures are also recorded as events.
-///
-/// # Errors
-/// - [`ErrorKind::Invalid`] for an invalid URL, or when the image has a different reference.
-/// - [`ErrorKind::Malformed`] when the image or the checksum file cannot be read.
-/// - [`ErrorKind::Conflict`] when the catalog already has the image or the name.
-pub async fn add(app: &Arc<App>, caller: &ClientContext, new: NewImage) -> Result<Stored> {
-    let (shared, now, url) = (Arc::clone(app), caller.now, new.image_url.clone());
-    let made = blocking(move || make(&shared, &new, now)).await?;
-    let result = match made {
-        Ok(stored) => insert(app, caller, stored).await,
-        Err(error) => Err(error),
-    };
-    match &result {
-        Ok(_) => app.snapshots.refresh().await?,
-        Err(error) => {
-            let shown: String = redact::address(&url).chars().take(512).collect();
-            let event = NewEvent::new(
-                "catalog.entry.add.failed",
-                shown.clone(),
-                format!("{shown} was not added: {}", error.detail),
-            );
-            app.record(event.by(Actor::Operator, caller.ip.as_deref()).with(error.details()))
-                .await?;
+/// Changes the catalog.
+#[derive(Clone)]
+pub struct CatalogEdits {
+    db: Database,
+    snapshots: Arc<Snapshots>,
+    events: EventLog,
+    /// For servers that an operator has configured.
+    client: Client,
+    /// For servers named by catalogs and API clients.
+    guarded: Client,
+}
+
+impl CatalogEdits {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(
+        db: Database,
+        snapshots: Arc<Snapshots>,
+        events: EventLog,
+        client: Client,
+        guarded: Client,
+    ) -> Self {
+        Self { db, snapshots, events, client, guarded }
+    }
+
+    /// Adds an image by its URL. Failures are also recorded as events.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Invalid`] for an invalid URL, or when the image has a different reference.
+    /// - [`ErrorKind::Malformed`] when the image or the checksum file cannot be read.
+    /// - [`ErrorKind::Conflict`] when the catalog already has the image or the name.
+    pub async fn add(&self, caller: &ClientContext, new: NewImage) -> Result<Stored> {
+        let (service, now, url) = (self.clone(), caller.now, new.image_url.clone());
+        let made = blocking(move || service.make(&new, now)).await?;
+        let result = match made {
+            Ok(stored) => self.insert(caller, stored).await,
+            Err(error) => Err(error),
+        };
+        match &result {
+            Ok(_) => self.snapshots.refresh().await?,
+            Err(error) => {
+                let shown: String = redact::address(&url).chars().take(512).collect();
+                let event = NewEvent::new(
+                    "catalog.entry.add.failed",
+                    shown.clone(),
+                    format!("{shown} was not added: {}", error.detail),
+                );
+                self.events
+                    .record(event.by(Actor::Operator, caller.ip.as_deref()).with(error.details()))
+                    .await?;
+            }
+        }
+        result
+    }
+
+    fn make(&self, new: &NewImage, now: Time) -> Result<Stored> {
+        let src = new.image_url.trim();
+        let image_ref =
+            catalog::image_ref(src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
+        if new.reference.as_ref().is_some_and(|reference| *reference != image_ref.to_string()) {
+            return Err(Error::invalid(format!(
+                "ref: the reference of this address is {image_ref}"
+            )));
+        }
+        if let Some(url) = &new.sha_url {
+            check_foreign("sha_url", url)?;
+        }
+        // refuse an invalid URL before any request
+        Entry::new("unnamed", src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
+        let is_oras = src.to_ascii_lowercase().starts_with("oras://");
+        let file = file_name(src);
+        if !is_oras && file.is_none() {
+            return Err(Error::invalid("image_url: its path has no file name"));
+        }
+        let unreachable = |error: Error| Error { kind: ErrorKind::Malformed, ..error };
+        let resolved = resolve(&self.client, src).map_err(unreachable)?;
+        let name = new
+            .name
+            .clone()
+            .or_else(|| file.filter(|_| !is_oras))
+            .unwrap_or_else(|| resolved.name.clone());
+        let mut entry = Entry::new(name, src).map_err(|e| Error::invalid(e.to_string()))?;
+        let mut sha256 = resolved.sha256;
+        if let Some(url) = &new.sha_url {
+            let image = file_name(src).filter(|_| is_oras).unwrap_or_else(|| src.to_owned());
+            let found = catalog::fetch_checksum(&self.client, url, &image, &CancelToken::new());
+            let found = found.map_err(|e| unreachable(e.into()))?;
+            let lacking = || {
+                Error::invalid("sha_url: the list has only SHA-512 digests; give one with SHA-256")
+            };
+            sha256 = Some(found.sha256.ok_or_else(lacking)?);
+        }
+        entry.sha256 = sha256;
+        entry.size_bytes = resolved.size_bytes;
+        entry.description.clone_from(&new.description);
+        if is_oras && entry.format.is_none() {
+            entry.format = Some("img.gz".into());
+        }
+        Ok(stored(&entry, Some(&resolved), new.sha_url.clone(), now))
+    }
+
+    async fn insert(&self, caller: &ClientContext, stored: Stored) -> Result<Stored> {
+        let ip = caller.ip.clone();
+        self.db
+            .write(move |transaction| {
+                if let Some((other, false)) = store::catalog::by_src(transaction, &stored.src)? {
+                    let detail = format!("{} is in the catalog already, as {}", other.src, other.name);
+                    return Err(Error::new(ErrorKind::Conflict, detail));
+                }
+                if store::catalog::is_name_taken(transaction, &stored.name, &stored.src)? {
+                    let detail = format!("another entry is called {}: give this one a name", stored.name);
+                    return Err(Error::new(ErrorKind::Conflict, detail));
+                }
+                store::catalog::put_new(transaction, &stored)?;
+                let event = NewEvent::new("catalog.entry.added", stored.src.clone(), format!("{} was added", stored.name));
+                let details = json!({ "name": stored.name, "bty_image_ref": stored.bty_image_ref, "disk_image_sha": stored.disk_image_sha });
+                transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+                Ok(stored)
+            })
+            .await
+    }
+
+    /// Imports the catalog at `source`, a URL or a path on the server. Sources that no operator has
+    /// configured must not be on this host, its local link or a cloud metadata service, unless
+    /// `cache.reach` allows them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] when the catalog cannot be read or parsed.
+    pub async fn import(
+        &self,
+        caller: &ClientContext,
+        actor: Actor,
+        source: String,
+    ) -> Result<Imported> {
+        let is_configured = source == self.snapshots.current().settings.get("upstream.catalog_url")
+            || matches!(source.parse(), Ok(Location::File(_)));
+        let client = if is_configured { &self.client } else { &self.guarded };
+        let (loader, from) = (client.clone(), source.clone());
+        let loaded = blocking(move || Catalog::load(&loader, &from, &CancelToken::new()));
+        match loaded.await? {
+            Ok(catalog) => self.import_catalog(client, caller, actor, source, &catalog).await,
+            Err(error) => {
+                // whatever the cause: the caller named the source
+                let error = Error::new(ErrorKind::Malformed, Error::from(error).detail);
+                let event = NewEvent::new(
+                    "catalog.entries.import.failed",
+                    source.clone(),
+                    format!("{source} was not imported: {}", error.detail),
+                );
+                self.events
+                    .record(event.by(actor, caller.ip.as_deref()).with(error.details()))
+                    .await?;
+                Err(error)
+            }
         }
     }
-    result
+
+    /// Imports a catalog that a client has uploaded.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] when the disk has no space.
+    pub async fn import_upload(
+        &self,
+        caller: &ClientContext,
+        source: String,
+        catalog: &Catalog,
+    ) -> Result<Imported> {
+        self.import_catalog(&self.guarded, caller, Actor::Operator, source, catalog).await
+    }
+
+    /// Imports the configured catalog file `path`, if it exists. Does not restore entries that an
+    /// operator has deleted. Logs a failure.
+    pub async fn import_file(&self, path: &Path) {
+        if !path.is_file() {
+            return;
+        }
+        let client = ClientContext { ip: None, now: Time::now(), base: String::new() };
+        let source = path.display().to_string();
+        if let Err(error) = self.import(&client, Actor::System, source).await {
+            tracing::warn!(%error, "cannot import the catalog file");
+        }
+    }
+
+    /// Imports the entries of `catalog`, resolving tags with `client`. Updates entries that differ from
+    /// those in the database; deleted entries stay deleted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] when the disk has no space.
+    async fn import_catalog(
+        &self,
+        client: &Client,
+        caller: &ClientContext,
+        actor: Actor,
+        source: String,
+        catalog: &Catalog,
+    ) -> Result<Imported> {
+        let (client, entries, now) = (client.clone(), catalog.entries().to_vec(), caller.now);
+        let resolved = blocking(move || resolve_all(&client, &entries, now)).await?;
+        let (ip, from) = (caller.ip.clone(), source.clone());
+        let imported = self
+            .db
+            .write(move |transaction| {
+                let mut outcome = Imported { source: from.clone(), ..Imported::default() };
+                for (entry, error) in resolved {
+                    outcome
+                        .errors
+                        .extend(error.map(|error| ImportError { name: entry.name.clone(), error }));
+                    import_one(transaction, entry, &mut outcome)?;
+                }
+                let summary = format!(
+                    "{} images were imported from {from}, {} updated",
+                    outcome.imported, outcome.updated
+                );
+                let event = NewEvent::new("catalog.entries.imported", from, summary);
+                transaction.record(
+                    &event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?),
+                )?;
+                Ok(outcome)
+            })
+            .await?;
+        self.snapshots.refresh().await?;
+        Ok(imported)
+    }
+
+    /// Resolves all tags of the catalog again, or only the one with the URL `src`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when `src` is not in the catalog.
+    pub async fn refresh(
+        &self,
+        caller: &ClientContext,
+        actor: Actor,
+        src: Option<String>,
+    ) -> Result<Refreshed> {
+        let known = self.db.read(store::catalog::all).await?;
+        let entries: Vec<Stored> = match &src {
+            Some(src) => known.into_iter().filter(|entry| entry.src == *src).collect(),
+            None => known.into_iter().filter(|entry| entry.is_tag).collect(),
+        };
+        if let Some(src) = src.filter(|_| entries.is_empty()) {
+            return Err(Error::not_found(format!("the image {src}")));
+        }
+        let (service, now) = (self.clone(), caller.now);
+        let resolved = blocking(move || {
+            let refresh_one = |mut entry: Stored| match resolve(&service.client, &entry.src) {
+                Ok(resolved) => {
+                    let before = entry.disk_image_sha.clone();
+                    entry.resolved_src = Some(resolved.src);
+                    entry.resolved_at = Some(now);
+                    entry.disk_image_sha =
+                        resolved.sha256.map(|digest| digest.to_string()).or(entry.disk_image_sha);
+                    entry.size_bytes = resolved.size_bytes.or(entry.size_bytes);
+                    Ok((before, entry))
+                }
+                Err(error) => Err(ImportError { name: entry.name, error: error.detail }),
+            };
+            entries.into_iter().map(refresh_one).collect::<Vec<_>>()
+        });
+        let resolved = resolved.await.map_err(Error::internal)?;
+        let ip = caller.ip.clone();
+        let refreshed = self
+            .db
+            .write(move |transaction| {
+                let mut outcome = Refreshed { checked: resolved.len(), ..Refreshed::default() };
+                for entry in resolved {
+                    match entry {
+                        Err(error) => outcome.errors.push(error),
+                        Ok((before, entry)) => {
+                            // an operator may have deleted it in the meantime
+                            if !matches!(store::catalog::by_src(transaction, &entry.src)?, Some((_, false))) {
+                                continue;
+                            }
+                            store::catalog::put(transaction, &entry)?;
+                            if before != entry.disk_image_sha {
+                                outcome.moved.push(entry.name.clone());
+                                let event = NewEvent::new(
+                                    "catalog.entry.moved",
+                                    entry.src.clone(),
+                                    format!("{} has moved", entry.name),
+                                );
+                                let details = json!({ "old": before, "new": entry.disk_image_sha, "name": entry.name });
+                                transaction.record(&event.by(actor, ip.as_deref()).with(details))?;
+                            }
+                        }
+                    }
+                }
+                let summary = format!("{} images were looked at, {} have moved", outcome.checked, outcome.moved.len());
+                let event = NewEvent::new("catalog.entries.refreshed", "", summary);
+                transaction.record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
+                Ok(outcome)
+            })
+            .await?;
+        self.snapshots.refresh().await?;
+        Ok(refreshed)
+    }
+
+    /// Deletes an entry. Later imports do not restore it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when it is not in the catalog.
+    pub async fn delete(&self, caller: &ClientContext, src: String) -> Result<()> {
+        let (ip, now) = (caller.ip.clone(), caller.now);
+        self.db
+            .write(move |transaction| {
+                if !store::catalog::delete(transaction, &src, now)? {
+                    return Err(Error::not_found(format!(
+                        "the image {}",
+                        src.chars().take(512).collect::<String>()
+                    )));
+                }
+                let event = NewEvent::new(
+                    "catalog.entry.deleted",
+                    src.clone(),
+                    format!("{src} was deleted"),
+                );
+                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+            })
+            .await?;
+        self.snapshots.refresh().await
+    }
+
+    /// Restores a deleted entry.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when the catalog has the image again, or another one with its name.
+    pub async fn restore(&self, caller: &ClientContext, entry: Stored) -> Result<()> {
+        let ip = caller.ip.clone();
+        self.db
+            .write(move |transaction| {
+                let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
+                if let Some((_, false)) = store::catalog::by_src(transaction, &entry.src)? {
+                    return conflict(format!("{} is in the catalog again already", entry.src));
+                }
+                if store::catalog::is_name_taken(transaction, &entry.name, &entry.src)? {
+                    return conflict(format!("another entry is called {} now", entry.name));
+                }
+                store::catalog::put(transaction, &entry)?;
+                let event = NewEvent::new(
+                    "catalog.entry.added",
+                    entry.src.clone(),
+                    format!("{} was restored", entry.name),
+                );
+                let event =
+                    event.by(Actor::Operator, ip.as_deref()).with(json!({ "is_undo": true }));
+                transaction.record(&event).map(drop)
+            })
+            .await?;
+        self.snapshots.refresh().await
+    }
+}
+
+/// Maximum number of tags resolved concurrently.
+const RESOLVED_AT_A_TIME: usize = 8;
+
+/// Result of a refresh.
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct Refreshed {
+    /// Number of tags that were checked, including those that failed.
+    pub checked: usize,
+    /// Names of images whose tag has moved.
+    pub moved: Vec<String>,
+    /// Images whose tag could not be resolved.
+    pub errors: Vec<ImportError>,
 }
 
 /// Refuses what an API client must not name: files on the server, and URLs with a password, which
@@ -126,49 +465,6 @@ fn check_foreign(what: &str, address: &str) -> Result<()> {
         return Err(Error::invalid(detail));
     }
     Ok(())
-}
-
-fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
-    let src = new.image_url.trim();
-    let image_ref =
-        catalog::image_ref(src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
-    if new.reference.as_ref().is_some_and(|reference| *reference != image_ref.to_string()) {
-        return Err(Error::invalid(format!("ref: the reference of this address is {image_ref}")));
-    }
-    if let Some(url) = &new.sha_url {
-        check_foreign("sha_url", url)?;
-    }
-    // refuse an invalid URL before any request
-    Entry::new("unnamed", src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
-    let is_oras = src.to_ascii_lowercase().starts_with("oras://");
-    let file = file_name(src);
-    if !is_oras && file.is_none() {
-        return Err(Error::invalid("image_url: its path has no file name"));
-    }
-    let unreachable = |error: Error| Error { kind: ErrorKind::Malformed, ..error };
-    let resolved = resolve(&app.client, src).map_err(unreachable)?;
-    let name = new
-        .name
-        .clone()
-        .or_else(|| file.filter(|_| !is_oras))
-        .unwrap_or_else(|| resolved.name.clone());
-    let mut entry = Entry::new(name, src).map_err(|e| Error::invalid(e.to_string()))?;
-    let mut sha256 = resolved.sha256;
-    if let Some(url) = &new.sha_url {
-        let image = file_name(src).filter(|_| is_oras).unwrap_or_else(|| src.to_owned());
-        let found = catalog::fetch_checksum(&app.client, url, &image, &CancelToken::new());
-        let found = found.map_err(|e| unreachable(e.into()))?;
-        let lacking =
-            || Error::invalid("sha_url: the list has only SHA-512 digests; give one with SHA-256");
-        sha256 = Some(found.sha256.ok_or_else(lacking)?);
-    }
-    entry.sha256 = sha256;
-    entry.size_bytes = resolved.size_bytes;
-    entry.description.clone_from(&new.description);
-    if is_oras && entry.format.is_none() {
-        entry.format = Some("img.gz".into());
-    }
-    Ok(stored(&entry, Some(&resolved), new.sha_url.clone(), now))
 }
 
 fn stored(
@@ -194,27 +490,6 @@ fn stored(
     }
 }
 
-async fn insert(app: &Arc<App>, caller: &ClientContext, stored: Stored) -> Result<Stored> {
-    let ip = caller.ip.clone();
-    app.db
-        .write(move |transaction| {
-            if let Some((other, false)) = store::catalog::by_src(transaction, &stored.src)? {
-                let detail = format!("{} is in the catalog already, as {}", other.src, other.name);
-                return Err(Error::new(ErrorKind::Conflict, detail));
-            }
-            if store::catalog::is_name_taken(transaction, &stored.name, &stored.src)? {
-                let detail = format!("another entry is called {}: give this one a name", stored.name);
-                return Err(Error::new(ErrorKind::Conflict, detail));
-            }
-            store::catalog::put_new(transaction, &stored)?;
-            let event = NewEvent::new("catalog.entry.added", stored.src.clone(), format!("{} was added", stored.name));
-            let details = json!({ "name": stored.name, "bty_image_ref": stored.bty_image_ref, "disk_image_sha": stored.disk_image_sha });
-            transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
-            Ok(stored)
-        })
-        .await
-}
-
 /// Refuses a catalog source that an API client must not import. `may_read_files` is true for
 /// admins, who may name files on the server.
 ///
@@ -230,78 +505,6 @@ pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
         }
         _ => check_foreign("source", source),
     }
-}
-
-/// Imports the catalog at `source`, a URL or a path on the server. Sources that no operator has
-/// configured are subject to the restrictions of [`App::guarded`].
-///
-/// # Errors
-/// [`ErrorKind::Malformed`] when the catalog cannot be read or parsed.
-pub async fn import(
-    app: &Arc<App>,
-    caller: &ClientContext,
-    actor: Actor,
-    source: String,
-) -> Result<Imported> {
-    let is_configured = source == app.snapshot().settings.get("upstream.catalog_url")
-        || matches!(source.parse(), Ok(Location::File(_)));
-    let client = if is_configured { &app.client } else { &app.guarded };
-    let (loader, from) = (client.clone(), source.clone());
-    let loaded = blocking(move || Catalog::load(&loader, &from, &CancelToken::new()));
-    match loaded.await? {
-        Ok(catalog) => import_catalog(app, client, caller, actor, source, &catalog).await,
-        Err(error) => {
-            // whatever the cause: the caller named the source
-            let error = Error::new(ErrorKind::Malformed, Error::from(error).detail);
-            let event = NewEvent::new(
-                "catalog.entries.import.failed",
-                source.clone(),
-                format!("{source} was not imported: {}", error.detail),
-            );
-            app.record(event.by(actor, caller.ip.as_deref()).with(error.details())).await?;
-            Err(error)
-        }
-    }
-}
-
-/// Imports the entries of `catalog`, resolving tags with `client`. Updates entries that differ from
-/// those in the database; deleted entries stay deleted.
-///
-/// # Errors
-/// [`ErrorKind::Full`] when the disk has no space.
-pub async fn import_catalog(
-    app: &Arc<App>,
-    client: &Client,
-    caller: &ClientContext,
-    actor: Actor,
-    source: String,
-    catalog: &Catalog,
-) -> Result<Imported> {
-    let (client, entries, now) = (client.clone(), catalog.entries().to_vec(), caller.now);
-    let resolved = blocking(move || resolve_all(&client, &entries, now)).await?;
-    let (ip, from) = (caller.ip.clone(), source.clone());
-    let imported = app
-        .db
-        .write(move |transaction| {
-            let mut outcome = Imported { source: from.clone(), ..Imported::default() };
-            for (entry, error) in resolved {
-                outcome
-                    .errors
-                    .extend(error.map(|error| ImportError { name: entry.name.clone(), error }));
-                import_one(transaction, entry, &mut outcome)?;
-            }
-            let summary = format!(
-                "{} images were imported from {from}, {} updated",
-                outcome.imported, outcome.updated
-            );
-            let event = NewEvent::new("catalog.entries.imported", from, summary);
-            transaction
-                .record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
-            Ok(outcome)
-        })
-        .await?;
-    app.snapshots.refresh().await?;
-    Ok(imported)
 }
 
 fn import_one(conn: &store::Connection, mut entry: Stored, outcome: &mut Imported) -> Result<()> {
@@ -339,9 +542,6 @@ fn import_one(conn: &store::Connection, mut entry: Stored, outcome: &mut Importe
     Ok(())
 }
 
-/// Maximum number of tags resolved concurrently.
-const RESOLVED_AT_A_TIME: usize = 8;
-
 /// Returns the entries for the database, each with the error of resolving its tag, if any.
 fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Option<String>)> {
     let one = |entry: &Entry| {
@@ -373,111 +573,6 @@ fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Op
         });
     }
     done
-}
-
-/// Result of a refresh.
-#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
-pub struct Refreshed {
-    /// Number of tags that were checked, including those that failed.
-    pub checked: usize,
-    /// Names of images whose tag has moved.
-    pub moved: Vec<String>,
-    /// Images whose tag could not be resolved.
-    pub errors: Vec<ImportError>,
-}
-
-/// Resolves all tags of the catalog again, or only the one with the URL `src`.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when `src` is not in the catalog.
-pub async fn refresh(
-    app: &Arc<App>,
-    caller: &ClientContext,
-    actor: Actor,
-    src: Option<String>,
-) -> Result<Refreshed> {
-    let known = app.db.read(store::catalog::all).await?;
-    let entries: Vec<Stored> = match &src {
-        Some(src) => known.into_iter().filter(|entry| entry.src == *src).collect(),
-        None => known.into_iter().filter(|entry| entry.is_tag).collect(),
-    };
-    if let Some(src) = src.filter(|_| entries.is_empty()) {
-        return Err(Error::not_found(format!("the image {src}")));
-    }
-    let (shared, now) = (Arc::clone(app), caller.now);
-    let resolved = blocking(move || {
-        let refresh_one = |mut entry: Stored| match resolve(&shared.client, &entry.src) {
-            Ok(resolved) => {
-                let before = entry.disk_image_sha.clone();
-                entry.resolved_src = Some(resolved.src);
-                entry.resolved_at = Some(now);
-                entry.disk_image_sha =
-                    resolved.sha256.map(|digest| digest.to_string()).or(entry.disk_image_sha);
-                entry.size_bytes = resolved.size_bytes.or(entry.size_bytes);
-                Ok((before, entry))
-            }
-            Err(error) => Err(ImportError { name: entry.name, error: error.detail }),
-        };
-        entries.into_iter().map(refresh_one).collect::<Vec<_>>()
-    });
-    let resolved = resolved.await.map_err(Error::internal)?;
-    let ip = caller.ip.clone();
-    let refreshed = app
-        .db
-        .write(move |transaction| {
-            let mut outcome = Refreshed { checked: resolved.len(), ..Refreshed::default() };
-            for entry in resolved {
-                match entry {
-                    Err(error) => outcome.errors.push(error),
-                    Ok((before, entry)) => {
-                        // an operator may have deleted it in the meantime
-                        if !matches!(store::catalog::by_src(transaction, &entry.src)?, Some((_, false))) {
-                            continue;
-                        }
-                        store::catalog::put(transaction, &entry)?;
-                        if before != entry.disk_image_sha {
-                            outcome.moved.push(entry.name.clone());
-                            let event = NewEvent::new(
-                                "catalog.entry.moved",
-                                entry.src.clone(),
-                                format!("{} has moved", entry.name),
-                            );
-                            let details = json!({ "old": before, "new": entry.disk_image_sha, "name": entry.name });
-                            transaction.record(&event.by(actor, ip.as_deref()).with(details))?;
-                        }
-                    }
-                }
-            }
-            let summary = format!("{} images were looked at, {} have moved", outcome.checked, outcome.moved.len());
-            let event = NewEvent::new("catalog.entries.refreshed", "", summary);
-            transaction.record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
-            Ok(outcome)
-        })
-        .await?;
-    app.snapshots.refresh().await?;
-    Ok(refreshed)
-}
-
-/// Deletes an entry. Later imports do not restore it.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when it is not in the catalog.
-pub async fn delete(app: &Arc<App>, caller: &ClientContext, src: String) -> Result<()> {
-    let (ip, now) = (caller.ip.clone(), caller.now);
-    app.db
-        .write(move |transaction| {
-            if !store::catalog::delete(transaction, &src, now)? {
-                return Err(Error::not_found(format!(
-                    "the image {}",
-                    src.chars().take(512).collect::<String>()
-                )));
-            }
-            let event =
-                NewEvent::new("catalog.entry.deleted", src.clone(), format!("{src} was deleted"));
-            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
-        })
-        .await?;
-    app.snapshots.refresh().await
 }
 
 /// Parses an uploaded catalog.

@@ -1,81 +1,151 @@
 //! The audit log: lists, searches, acknowledgements.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::config::limits::Limits;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Event, KINDS};
+use crate::domain::event::{Event, KINDS, NewEvent};
 use crate::domain::mac::Mac;
-use crate::services::app::App;
+use crate::domain::time::Time;
+use crate::services::metrics::Metrics;
+use crate::services::shutdown::Shutdown;
+use crate::store::Database;
 use crate::store::events::{self, EventRow};
 
 pub use crate::store::events::{Filter, Found, LIMIT_MAX};
 
-/// Returns the events that match `filter`, newest first, and the number of unacknowledged failures
-/// in the whole log.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn list(app: &App, filter: Filter, limit: u32) -> Result<(Vec<Event>, i64)> {
-    let read = move |conn: &_| Ok((events::list(conn, &filter, limit)?, events::tripwire(conn)?));
-    app.db.read(read).await
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Reads, writes and acknowledges events.
+#[derive(Clone)]
+pub struct EventLog {
+    db: Database,
+    metrics: Arc<Metrics>,
 }
 
-/// Returns the number of unacknowledged failures, and the number of the newest event.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn failures_and_newest(app: &App) -> Result<(i64, i64)> {
-    app.db.read(|conn| Ok((events::tripwire(conn)?, events::newest(conn)?))).await
-}
+impl EventLog {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(db: Database, metrics: Arc<Metrics>) -> Self {
+        Self { db, metrics }
+    }
 
-/// Acknowledges an event.
-///
-/// # Errors
-/// - [`ErrorKind::Malformed`] when `id` is not a number.
-/// - [`ErrorKind::NotFound`] when there is no such event.
-pub async fn acknowledge(app: &App, id: &str) -> Result<i64> {
-    let id: i64 = id
-        .parse()
-        .map_err(|_| Error::new(ErrorKind::Malformed, "the id of an event is a number"))?;
-    app.db
-        .write(move |transaction| match events::acknowledge(transaction, id, true)? {
-            true => Ok(id),
-            false => Err(Error::not_found(format!("event {id}"))),
-        })
-        .await
-}
+    /// Writes an event that belongs to no other change, and returns once it is durable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] when there is no space on the disk.
+    pub async fn record(&self, event: NewEvent) -> Result<()> {
+        self.metrics.event(event.kind);
+        self.db.write(move |transaction| transaction.record(&event).map(drop)).await
+    }
 
-/// Acknowledges the events with these numbers, or revokes their acknowledgement.
-///
-/// # Errors
-/// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
-pub async fn set_acknowledged(app: &App, ids: Vec<i64>, acknowledged: bool) -> Result<()> {
-    app.db.write(move |t| events::acknowledge_all(t, &ids, acknowledged).map(drop)).await
-}
+    /// Returns the events that match `filter`, newest first, and the number of unacknowledged failures
+    /// in the whole log.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn list(&self, filter: Filter, limit: u32) -> Result<(Vec<Event>, i64)> {
+        let read =
+            move |conn: &_| Ok((events::list(conn, &filter, limit)?, events::tripwire(conn)?));
+        self.db.read(read).await
+    }
 
-/// Acknowledges all failures. Returns the numbers of those that were not yet acknowledged.
-///
-/// # Errors
-/// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
-pub async fn acknowledge_failures(app: &App) -> Result<Vec<i64>> {
-    app.db.write(|t| events::acknowledge_failures(t)).await
-}
+    /// Returns the number of unacknowledged failures, and the number of the newest event.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn failures_and_newest(&self) -> Result<(i64, i64)> {
+        self.db.read(|conn| Ok((events::tripwire(conn)?, events::newest(conn)?))).await
+    }
 
-/// Returns the events that match `query`, newest first: at most `limit`, and older than the event
-/// `before`. `failed`, `ack:no`, `ack:yes`, `actor:operator`, event kinds, MAC addresses and IP
-/// addresses are filters; all other words are searched for as text.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn search(app: &App, query: &str, before: Option<i64>, limit: usize) -> Result<Found> {
-    let mut search = Search::parse(query);
-    search.filter.before_id = before;
-    let read = move |conn: &_| {
-        events::search(conn, &search.filter, limit, |event| {
-            search.conditions.iter().all(|condition| condition.holds(event))
-        })
-    };
-    app.db.read(read).await
+    /// Acknowledges an event.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Malformed`] when `id` is not a number.
+    /// - [`ErrorKind::NotFound`] when there is no such event.
+    pub async fn acknowledge(&self, id: &str) -> Result<i64> {
+        let id: i64 = id
+            .parse()
+            .map_err(|_| Error::new(ErrorKind::Malformed, "the id of an event is a number"))?;
+        self.db
+            .write(move |transaction| match events::acknowledge(transaction, id, true)? {
+                true => Ok(id),
+                false => Err(Error::not_found(format!("event {id}"))),
+            })
+            .await
+    }
+
+    /// Acknowledges the events with these numbers, or revokes their acknowledgement.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+    pub async fn set_acknowledged(&self, ids: Vec<i64>, acknowledged: bool) -> Result<()> {
+        self.db.write(move |t| events::acknowledge_all(t, &ids, acknowledged).map(drop)).await
+    }
+
+    /// Acknowledges all failures. Returns the numbers of those that were not yet acknowledged.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+    pub async fn acknowledge_failures(&self) -> Result<Vec<i64>> {
+        self.db.write(|t| events::acknowledge_failures(t)).await
+    }
+
+    /// Deletes events beyond `limits.event_days` and `limits.events`, every hour, until the server
+    /// stops.
+    pub async fn prune_hourly(self, limits: Limits, shutdown: Shutdown) {
+        let days = Some(i64::from(limits.event_days)).filter(|&days| days > 0);
+        let keep = Some(limits.events).filter(|&events| events > 0);
+        if days.is_none() && keep.is_none() {
+            return;
+        }
+        loop {
+            let before = days.map(|days| Time::now().plus_ms(-days * DAY_MS));
+            self.prune(before, keep).await;
+            tokio::select! {
+                () = shutdown.stopped() => return,
+                () = tokio::time::sleep(Duration::from_secs(60 * 60)) => {}
+            }
+        }
+    }
+
+    /// Deletes the events older than `before`, and all but the newest `keep`. Logs a failure.
+    async fn prune(&self, before: Option<Time>, keep: Option<u32>) {
+        loop {
+            match self.db.write(move |t| events::prune(t, before, keep)).await {
+                Ok(0) => return,
+                Ok(deleted) => {
+                    tracing::info!(
+                        deleted,
+                        "deleted events beyond limits.event_days or limits.events"
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot delete old events");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Returns the events that match `query`, newest first: at most `limit`, and older than the event
+    /// `before`. `failed`, `ack:no`, `ack:yes`, `actor:operator`, event kinds, MAC addresses and IP
+    /// addresses are filters; all other words are searched for as text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn search(&self, query: &str, before: Option<i64>, limit: usize) -> Result<Found> {
+        let mut search = Search::parse(query);
+        search.filter.before_id = before;
+        let read = move |conn: &_| {
+            events::search(conn, &search.filter, limit, |event| {
+                search.conditions.iter().all(|condition| condition.holds(event))
+            })
+        };
+        self.db.read(read).await
+    }
 }
 
 /// A parsed query: a filter that the database evaluates with its indexes, and conditions that are

@@ -3,7 +3,7 @@
 use crate::domain::error::Result;
 use crate::domain::event::Event;
 use crate::domain::machine::{Machine, Phase};
-use crate::services::app::App;
+use crate::services::machine_reads::MachineReads;
 use crate::store::catalog;
 use crate::store::events::{self, Filter};
 use crate::store::machines::{self, Brief};
@@ -26,28 +26,30 @@ pub struct FleetOverview {
 
 const EVENTS_SHOWN: u32 = 10;
 
-/// Reads the overview, with at most `working_max` working machines.
-///
-/// # Errors
-/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
-pub async fn read(app: &App, working_max: usize) -> Result<FleetOverview> {
-    let read = move |conn: &_| {
-        let briefs = machines::briefs(conn)?;
-        let working = briefs
-            .iter()
-            .filter(|machine| machine.status().phase() == Phase::Working)
-            .take(working_max)
-            .filter_map(|machine| machines::get(conn, &machine.mac.parse().ok()?).transpose())
-            .collect::<Result<_>>()?;
-        Ok(FleetOverview {
-            working,
-            images: catalog::all(conn)?.len(),
-            events: events::list(conn, &Filter::default(), EVENTS_SHOWN)?,
-            has_contact: events::has_kind(conn, "machine.discovered")?
-                || events::has_kind(conn, "netboot.pxe.offered")?,
-            has_flash: events::has_kind(conn, "machine.flashed")?,
-            machines: briefs,
-        })
-    };
-    app.db.read(read).await
+impl MachineReads {
+    /// Reads an overview of the fleet, with at most `working_max` working machines.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
+    pub async fn overview(&self, working_max: usize) -> Result<FleetOverview> {
+        let read = move |conn: &_| {
+            let briefs = machines::briefs(conn)?;
+            let working = briefs
+                .iter()
+                .filter(|machine| machine.status().phase() == Phase::Working)
+                .take(working_max)
+                .filter_map(|machine| machines::get(conn, &machine.mac.parse().ok()?).transpose())
+                .collect::<Result<_>>()?;
+            Ok(FleetOverview {
+                working,
+                images: catalog::all(conn)?.len(),
+                events: events::list(conn, &Filter::default(), EVENTS_SHOWN)?,
+                has_contact: events::has_kind(conn, "machine.discovered")?
+                    || events::has_kind(conn, "netboot.pxe.offered")?,
+                has_flash: events::has_kind(conn, "machine.flashed")?,
+                machines: briefs,
+            })
+        };
+        self.db.read(read).await
+    }
 }

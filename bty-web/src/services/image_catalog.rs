@@ -13,54 +13,192 @@ use crate::domain::event::Actor;
 use crate::domain::image_route::CacheStatus;
 use crate::domain::machine::ClientContext;
 use crate::services::access::Principal;
-use crate::services::app::App;
 use crate::services::auth::Scope;
-use crate::services::catalog::{self, Imported};
-use crate::services::image_route::source;
+use crate::services::catalog::{self, CatalogEdits, Imported};
+use crate::services::image_route::{ImageRouter, source};
+use crate::services::snapshot::Snapshots;
 use crate::store;
+use crate::store::Database;
 
 pub use crate::store::catalog::Stored;
 
-/// Returns all entries, sorted by name.
-///
-/// # Errors
-/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
-pub async fn entries(app: &App) -> Result<Vec<Stored>> {
-    app.db.read(store::catalog::all).await
+/// The catalog for pages and clients.
+#[derive(Clone)]
+pub struct ImageCatalog {
+    db: Database,
+    snapshots: Arc<Snapshots>,
+    image_router: Arc<ImageRouter>,
+    edits: CatalogEdits,
+    client: Client,
+}
+
+impl ImageCatalog {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(
+        db: Database,
+        snapshots: Arc<Snapshots>,
+        image_router: Arc<ImageRouter>,
+        edits: CatalogEdits,
+        client: Client,
+    ) -> Self {
+        Self { db, snapshots, image_router, edits, client }
+    }
+
+    /// Returns all entries, sorted by name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
+    pub async fn entries(&self) -> Result<Vec<Stored>> {
+        self.db.read(store::catalog::all).await
+    }
+
+    /// Returns all entries, or the one with the URL `src`.
+    async fn entries_at(&self, src: Option<String>) -> Result<Vec<Stored>> {
+        let mut entries = self.entries().await?;
+        if let Some(src) = src {
+            entries.retain(|entry| entry.src == src);
+            if entries.is_empty() {
+                let shown: String = src.chars().take(SRC_CHARS_SHOWN).collect();
+                return Err(Error::not_found(format!("the image {shown}")));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Returns the catalog as TOML for clients that reached the server at `base`. URLs point to the
+    /// cache host if there is one and it responds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
+    pub async fn client_toml(&self, base: &str) -> Result<String> {
+        let Some(host) = self.image_router.host(base) else {
+            return Ok(self.snapshots.current().catalog.to_string());
+        };
+        if !self.image_router.is_reachable().await {
+            return Ok(self.snapshots.current().catalog.to_string());
+        }
+        let mut catalog = Catalog::new();
+        for stored in self.entries().await? {
+            catalog.add(through_cache(&host, &stored)?)?;
+        }
+        Ok(catalog.to_toml())
+    }
+
+    /// Returns the status of all images on the cache host, or of the one at `src`. Fetches nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the address
+    /// `src`.
+    pub async fn cache_status(
+        &self,
+        who: &ClientContext,
+        src: Option<String>,
+    ) -> Result<Vec<CachedImage>> {
+        self.ask_cache_host(who, src, false).await
+    }
+
+    /// Makes the cache host fetch all images, or the one at `src`, before machines request them.
+    /// Returns without waiting for the fetches.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the
+    ///   address `src`.
+    /// - The errors of [`CacheHost::fetch`](crate::cache::CacheHost::fetch).
+    pub async fn warm(&self, who: &ClientContext, src: Option<String>) -> Result<Vec<CachedImage>> {
+        self.ask_cache_host(who, src, true).await
+    }
+
+    async fn ask_cache_host(
+        &self,
+        who: &ClientContext,
+        src: Option<String>,
+        is_warming: bool,
+    ) -> Result<Vec<CachedImage>> {
+        let entries = self.entries_at(src).await?;
+        let mut images = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let status = self.image_router.look(&who.base, &entry, is_warming).await?;
+            images.push(CachedImage { name: entry.name, src: entry.src, status });
+        }
+        Ok(images)
+    }
+
+    /// Checks whether all images, or the one at `src`, exist at their URLs with the size and digest in
+    /// the catalog. Downloads no image.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the address
+    /// `src`.
+    pub async fn check(&self, src: Option<String>) -> Result<Vec<EntryCheck>> {
+        let entries = self.entries_at(src).await?;
+        let client = self.client.clone();
+        let checked = blocking(move || {
+            let mut catalog = Catalog::new();
+            for entry in &entries {
+                catalog.add(entry.entry()?)?;
+            }
+            Ok::<_, Error>(bty::catalog::check(&client, &catalog, &bty::CancelToken::new())?)
+        });
+        checked.await?
+    }
+
+    /// Imports the catalog at `source`: a URL, or a path on the server.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when `source` is a path,
+    ///   and the principal lacks the scope `admin`.
+    /// - [`ErrorKind::Malformed`](crate::domain::error::ErrorKind::Malformed) when the catalog cannot
+    ///   be read.
+    pub async fn import(
+        &self,
+        who: &ClientContext,
+        principal: &Principal,
+        source: String,
+    ) -> Result<Imported> {
+        catalog::check_source(&source, principal.require(Scope::Admin).is_ok())?;
+        self.edits.import(who, Actor::Operator, source).await
+    }
+
+    /// Imports a catalog from the uploaded file `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when it is not a catalog.
+    pub async fn import_upload(
+        &self,
+        who: &ClientContext,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<Imported> {
+        let parsed = catalog::parse(bytes)?;
+        let source = format!("upload:{name}");
+        self.edits.import_upload(who, source, &parsed).await
+    }
+
+    /// Deletes the entry at `src` permanently: no import and no restart restores it. Returns the entry,
+    /// so that an undo can restore it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no such entry.
+    pub async fn delete(&self, who: &ClientContext, src: String) -> Result<Option<Stored>> {
+        let wanted = src.clone();
+        let known = self.db.read(move |conn| store::catalog::by_src(conn, &wanted)).await?;
+        self.edits.delete(who, src).await?;
+        Ok(known.map(|(entry, _)| entry))
+    }
 }
 
 const SRC_CHARS_SHOWN: usize = 512;
 
-/// Returns all entries, or the one with the URL `src`.
-async fn entries_at(app: &App, src: Option<String>) -> Result<Vec<Stored>> {
-    let mut entries = entries(app).await?;
-    if let Some(src) = src {
-        entries.retain(|entry| entry.src == src);
-        if entries.is_empty() {
-            let shown: String = src.chars().take(SRC_CHARS_SHOWN).collect();
-            return Err(Error::not_found(format!("the image {shown}")));
-        }
-    }
-    Ok(entries)
-}
-
-/// Returns the catalog as TOML for clients that reached the server at `base`. URLs point to the
-/// cache host if there is one and it responds.
-///
-/// # Errors
-/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
-pub async fn client_toml(app: &App, base: &str) -> Result<String> {
-    let Some(host) = app.image_router.host(base) else {
-        return Ok(app.snapshot().catalog.to_string());
-    };
-    if !app.image_router.is_reachable().await {
-        return Ok(app.snapshot().catalog.to_string());
-    }
-    let mut catalog = Catalog::new();
-    for stored in entries(app).await? {
-        catalog.add(through_cache(&host, &stored)?)?;
-    }
-    Ok(catalog.to_toml())
+/// An image, and its status on the cache host.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct CachedImage {
+    /// Name of the image.
+    pub name: String,
+    /// Its URL.
+    pub src: String,
+    /// Its status on the cache host.
+    pub status: CacheStatus,
 }
 
 /// Returns the entry with a URL on the cache host `host`, if the cache host can fetch it.
@@ -77,121 +215,4 @@ fn through_cache(host: &str, stored: &Stored) -> Result<Entry> {
         (direct.sha256, direct.format, direct.size_bytes);
     (entry.description, entry.arch) = (direct.description, direct.arch);
     Ok(entry)
-}
-
-/// An image, and its status on the cache host.
-#[derive(Serialize, utoipa::ToSchema)]
-pub struct CachedImage {
-    /// Name of the image.
-    pub name: String,
-    /// Its URL.
-    pub src: String,
-    /// Its status on the cache host.
-    pub status: CacheStatus,
-}
-
-/// Returns the status of all images on the cache host, or of the one at `src`. Fetches nothing.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the address
-/// `src`.
-pub async fn cache_status(
-    app: &Arc<App>,
-    who: &ClientContext,
-    src: Option<String>,
-) -> Result<Vec<CachedImage>> {
-    ask_cache_host(app, who, src, false).await
-}
-
-/// Makes the cache host fetch all images, or the one at `src`, before machines request them.
-/// Returns without waiting for the fetches.
-///
-/// # Errors
-/// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the
-///   address `src`.
-/// - The errors of [`CacheHost::fetch`](crate::cache::CacheHost::fetch).
-pub async fn warm(
-    app: &Arc<App>,
-    who: &ClientContext,
-    src: Option<String>,
-) -> Result<Vec<CachedImage>> {
-    ask_cache_host(app, who, src, true).await
-}
-
-async fn ask_cache_host(
-    app: &Arc<App>,
-    who: &ClientContext,
-    src: Option<String>,
-    is_warming: bool,
-) -> Result<Vec<CachedImage>> {
-    let entries = entries_at(app, src).await?;
-    let mut images = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let status = app.image_router.look(&who.base, &entry, is_warming).await?;
-        images.push(CachedImage { name: entry.name, src: entry.src, status });
-    }
-    Ok(images)
-}
-
-/// Checks whether all images, or the one at `src`, exist at their URLs with the size and digest in
-/// the catalog. Downloads no image.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the address
-/// `src`.
-pub async fn check(app: &Arc<App>, src: Option<String>) -> Result<Vec<EntryCheck>> {
-    let entries = entries_at(app, src).await?;
-    let client = app.client.clone();
-    let checked = blocking(move || {
-        let mut catalog = Catalog::new();
-        for entry in &entries {
-            catalog.add(entry.entry()?)?;
-        }
-        Ok::<_, Error>(bty::catalog::check(&client, &catalog, &bty::CancelToken::new())?)
-    });
-    checked.await?
-}
-
-/// Imports the catalog at `source`: a URL, or a path on the server.
-///
-/// # Errors
-/// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when `source` is a path,
-///   and the principal lacks the scope `admin`.
-/// - [`ErrorKind::Malformed`](crate::domain::error::ErrorKind::Malformed) when the catalog cannot
-///   be read.
-pub async fn import(
-    app: &Arc<App>,
-    who: &ClientContext,
-    principal: &Principal,
-    source: String,
-) -> Result<Imported> {
-    catalog::check_source(&source, principal.require(Scope::Admin).is_ok())?;
-    catalog::import(app, who, Actor::Operator, source).await
-}
-
-/// Imports a catalog from the uploaded file `name`.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when it is not a catalog.
-pub async fn import_upload(
-    app: &Arc<App>,
-    who: &ClientContext,
-    name: &str,
-    bytes: &[u8],
-) -> Result<Imported> {
-    let parsed = catalog::parse(bytes)?;
-    let source = format!("upload:{name}");
-    catalog::import_catalog(app, &app.guarded, who, Actor::Operator, source, &parsed).await
-}
-
-/// Deletes the entry at `src` permanently: no import and no restart restores it. Returns the entry,
-/// so that an undo can restore it.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no such entry.
-pub async fn delete(app: &Arc<App>, who: &ClientContext, src: String) -> Result<Option<Stored>> {
-    let wanted = src.clone();
-    let known = app.db.read(move |conn| store::catalog::by_src(conn, &wanted)).await?;
-    catalog::delete(app, who, src).await?;
-    Ok(known.map(|(entry, _)| entry))
 }

@@ -7,13 +7,18 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::blocking::blocking;
+use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::settings::is_tag;
-use crate::services::app::App;
-use crate::services::jobs::{Job, Kind, backup, netboot as fetches};
+use crate::services::event_log::EventLog;
+use crate::services::image_route::ImageRouter;
+use crate::services::jobs::backup::{self, BackupJobs};
+use crate::services::jobs::netboot::ReleaseJobs;
+use crate::services::jobs::{Job, Jobs, Kind};
 use crate::services::netboot::{self, Artifact, Release};
+use crate::services::snapshot::Snapshots;
 use crate::tftp::probe::{TftpProbe, probe};
 
 /// The installed versions of the live environment, and downloads of others.
@@ -46,25 +51,174 @@ pub struct Program {
     pub size_bytes: u64,
 }
 
-/// Returns the installed versions of the live environment, and downloads of others.
-#[must_use]
-pub fn releases(app: &App) -> Releases {
-    let version = app.snapshot().netboot_version().to_owned();
-    Releases {
-        boot_root: app.config.boot_dir.display().to_string(),
-        max_parallel: 1,
-        fetches: app.jobs.list(Some(Kind::Release)),
-        mismatch: netboot::mismatch(&app.config, &version),
-        artifacts: Release::of(&app.config, &version).files,
-        versions: netboot::releases(&app.config),
-        programs: programs(app),
-        version,
-    }
+/// Starts, lists and cancels jobs, and manages their files.
+#[derive(Clone)]
+pub struct JobControl {
+    config: Arc<Config>,
+    jobs: Jobs,
+    snapshots: Arc<Snapshots>,
+    image_router: Arc<ImageRouter>,
+    events: EventLog,
+    backup_jobs: BackupJobs,
+    release_jobs: ReleaseJobs,
 }
 
-fn programs(app: &App) -> Vec<Program> {
-    let program = |(name, size_bytes): (String, u64)| Program { name, size_bytes };
-    netboot::programs(&app.config).into_iter().map(program).collect()
+impl JobControl {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(
+        config: Arc<Config>,
+        jobs: Jobs,
+        snapshots: Arc<Snapshots>,
+        image_router: Arc<ImageRouter>,
+        events: EventLog,
+        backup_jobs: BackupJobs,
+        release_jobs: ReleaseJobs,
+    ) -> Self {
+        Self { config, jobs, snapshots, image_router, events, backup_jobs, release_jobs }
+    }
+
+    /// Returns the installed versions of the live environment, and downloads of others.
+    #[must_use]
+    pub fn releases(&self) -> Releases {
+        let version = self.snapshots.current().netboot_version().to_owned();
+        Releases {
+            boot_root: self.config.boot_dir.display().to_string(),
+            max_parallel: 1,
+            fetches: self.jobs.list(Some(Kind::Release)),
+            mismatch: netboot::mismatch(&self.config, &version),
+            artifacts: Release::of(&self.config, &version).files,
+            versions: netboot::releases(&self.config),
+            programs: self.programs(),
+            version,
+        }
+    }
+
+    fn programs(&self) -> Vec<Program> {
+        let program = |(name, size_bytes): (String, u64)| Program { name, size_bytes };
+        netboot::programs(&self.config).into_iter().map(program).collect()
+    }
+
+    /// Compares the files of a version with their digests. Reads all of them, which takes seconds.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Malformed`] when `version` is not a version.
+    /// - [`ErrorKind::NotFound`] when none of its files is present.
+    pub async fn verify_release(&self, version: String) -> Result<ReleaseCheck> {
+        if !is_tag(&version) {
+            return Err(Error::new(ErrorKind::Malformed, "that is no version"));
+        }
+        let release = Release::of(&self.config, &version);
+        if release.files.iter().all(|file| !file.is_present) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("none of the files of version {version} are here"),
+            ));
+        }
+        let wrong = blocking(move || release.verify()).await??;
+        Ok(ReleaseCheck { version, is_right: wrong.is_empty(), wrong })
+    }
+
+    /// Checks whether machines can boot from this server. Takes up to the TFTP timeout.
+    pub async fn netboot_health(&self, who: &ClientContext) -> NetbootHealth {
+        let (host, port) = self.config.tftp_probe();
+        let version = self.snapshots.current().netboot_version().to_owned();
+        let cache_is_reachable = match self.image_router.host(&who.base) {
+            Some(_) => Some(self.image_router.is_reachable().await),
+            None => None,
+        };
+        NetbootHealth {
+            tftp: probe(&host, port).await,
+            mismatch: netboot::mismatch(&self.config, &version),
+            programs: self.programs(),
+            cache_is_reachable,
+        }
+    }
+
+    /// Downloads the files of the release `tag`, or of the release in the settings, in the background.
+    /// Resumes a download that failed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when `tag` is not a tag.
+    pub async fn fetch_release(&self, who: &ClientContext, tag: Option<String>) -> Result<Job> {
+        let default = || self.snapshots.current().settings.get("upstream.netboot_tag").to_owned();
+        let tag = tag.unwrap_or_else(default);
+        check_tag(&tag)?;
+        self.release_jobs.request(who, tag).await
+    }
+
+    /// Cancels a download.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Invalid`] when `tag` is not a tag.
+    /// - [`ErrorKind::NotFound`] when there is no such fetch.
+    pub fn cancel_release(&self, tag: &str) -> Result<Job> {
+        check_tag(tag)?;
+        self.jobs.cancel(Kind::Release, tag)
+    }
+
+    /// Returns the completed backups, and the jobs that create backups.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the listing panics.
+    pub async fn backups(&self) -> Result<Backups> {
+        let jobs = self.backup_jobs.clone();
+        let on_disk = blocking(move || jobs.list()).await?;
+        Ok(Backups {
+            backups_root: self.config.backup_dir.display().to_string(),
+            max_parallel: self.config.backup_max_parallel,
+            backups: self.jobs.list(Some(Kind::Backup)),
+            on_disk,
+        })
+    }
+
+    /// Backs up everything but the audit log, in the background. `trigger` is `manual` (default) or
+    /// `scheduled`; the schedule counts only the latter.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for any other trigger.
+    pub async fn create_backup(&self, who: &ClientContext, trigger: Option<&str>) -> Result<Job> {
+        let trigger = match trigger {
+            None | Some("manual") => "manual",
+            Some("scheduled") => "scheduled",
+            Some(_) => return Err(Error::invalid("trigger is manual or scheduled")),
+        };
+        self.backup_jobs.request(Actor::Operator, who.ip.clone(), trigger).await
+    }
+
+    /// Cancels a backup in progress.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is no such job.
+    pub fn cancel_backup(&self, id: &str) -> Result<Job> {
+        self.jobs.cancel(Kind::Backup, id)
+    }
+
+    /// Returns the path of the export in the backup `id`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is no such backup.
+    pub fn backup_file(&self, id: &str) -> Result<PathBuf> {
+        let file = self.config.backup_dir.join(id).join(backup::FILE);
+        if backup::is_id(id) && file.is_file() {
+            Ok(file)
+        } else {
+            Err(Error::not_found(format!("the backup {id}")))
+        }
+    }
+
+    /// Deletes the backup `id`: the export, and the copy of the database.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is no such backup.
+    pub async fn delete_backup(&self, who: &ClientContext, id: String) -> Result<()> {
+        let file = self.backup_file(&id)?;
+        let dir = file.parent().map(std::path::Path::to_owned).unwrap_or_default();
+        blocking(move || std::fs::remove_dir_all(dir)).await??;
+        let event =
+            NewEvent::new("backup.pruned", id.clone(), format!("the backup {id} was deleted"));
+        self.events.record(event.by(Actor::Operator, who.ip.as_deref())).await
+    }
 }
 
 /// The result of verifying the files of a version.
@@ -76,26 +230,6 @@ pub struct ReleaseCheck {
     pub is_right: bool,
     /// What is wrong, one sentence per file.
     pub wrong: Vec<String>,
-}
-
-/// Compares the files of a version with their digests. Reads all of them, which takes seconds.
-///
-/// # Errors
-/// - [`ErrorKind::Malformed`] when `version` is not a version.
-/// - [`ErrorKind::NotFound`] when none of its files is present.
-pub async fn verify_release(app: &App, version: String) -> Result<ReleaseCheck> {
-    if !is_tag(&version) {
-        return Err(Error::new(ErrorKind::Malformed, "that is no version"));
-    }
-    let release = Release::of(&app.config, &version);
-    if release.files.iter().all(|file| !file.is_present) {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("none of the files of version {version} are here"),
-        ));
-    }
-    let wrong = blocking(move || release.verify()).await??;
-    Ok(ReleaseCheck { version, is_right: wrong.is_empty(), wrong })
 }
 
 /// Whether machines can boot from this server.
@@ -111,52 +245,6 @@ pub struct NetbootHealth {
     pub cache_is_reachable: Option<bool>,
 }
 
-/// Checks whether machines can boot from this server. Takes up to the TFTP timeout.
-pub async fn netboot_health(app: &App, who: &ClientContext) -> NetbootHealth {
-    let (host, port) = app.config.tftp_probe();
-    let version = app.snapshot().netboot_version().to_owned();
-    let cache_is_reachable = match app.image_router.host(&who.base) {
-        Some(_) => Some(app.image_router.is_reachable().await),
-        None => None,
-    };
-    NetbootHealth {
-        tftp: probe(&host, port).await,
-        mismatch: netboot::mismatch(&app.config, &version),
-        programs: programs(app),
-        cache_is_reachable,
-    }
-}
-
-fn check_tag(tag: &str) -> Result<()> {
-    if is_tag(tag) { Ok(()) } else { Err(Error::invalid("a tag has letters, digits, ., _ and -")) }
-}
-
-/// Downloads the files of the release `tag`, or of the release in the settings, in the background.
-/// Resumes a download that failed.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`] when `tag` is not a tag.
-pub async fn fetch_release(
-    app: &Arc<App>,
-    who: &ClientContext,
-    tag: Option<String>,
-) -> Result<Job> {
-    let default = || app.snapshot().settings.get("upstream.netboot_tag").to_owned();
-    let tag = tag.unwrap_or_else(default);
-    check_tag(&tag)?;
-    fetches::request(app, who, tag).await
-}
-
-/// Cancels a download.
-///
-/// # Errors
-/// - [`ErrorKind::Invalid`] when `tag` is not a tag.
-/// - [`ErrorKind::NotFound`] when there is no such fetch.
-pub fn cancel_release(app: &App, tag: &str) -> Result<Job> {
-    check_tag(tag)?;
-    app.jobs.cancel(Kind::Release, tag)
-}
-
 /// Backups, and the jobs that create them.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct Backups {
@@ -170,68 +258,6 @@ pub struct Backups {
     pub on_disk: Vec<backup::OnDisk>,
 }
 
-/// Returns the completed backups, and the jobs that create backups.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the listing panics.
-pub async fn backups(app: &Arc<App>) -> Result<Backups> {
-    let shared = Arc::clone(app);
-    let on_disk = blocking(move || backup::list(&shared)).await?;
-    Ok(Backups {
-        backups_root: app.config.backup_dir.display().to_string(),
-        max_parallel: app.config.backup_max_parallel,
-        backups: app.jobs.list(Some(Kind::Backup)),
-        on_disk,
-    })
-}
-
-/// Backs up everything but the audit log, in the background. `trigger` is `manual` (default) or
-/// `scheduled`; the schedule counts only the latter.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`] for any other trigger.
-pub async fn create_backup(
-    app: &Arc<App>,
-    who: &ClientContext,
-    trigger: Option<&str>,
-) -> Result<Job> {
-    let trigger = match trigger {
-        None | Some("manual") => "manual",
-        Some("scheduled") => "scheduled",
-        Some(_) => return Err(Error::invalid("trigger is manual or scheduled")),
-    };
-    backup::request(app, Actor::Operator, who.ip.clone(), trigger).await
-}
-
-/// Cancels a backup in progress.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when there is no such job.
-pub fn cancel_backup(app: &App, id: &str) -> Result<Job> {
-    app.jobs.cancel(Kind::Backup, id)
-}
-
-/// Returns the path of the export in the backup `id`.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when there is no such backup.
-pub fn backup_file(app: &App, id: &str) -> Result<PathBuf> {
-    let file = app.config.backup_dir.join(id).join(backup::FILE);
-    if backup::is_id(id) && file.is_file() {
-        Ok(file)
-    } else {
-        Err(Error::not_found(format!("the backup {id}")))
-    }
-}
-
-/// Deletes the backup `id`: the export, and the copy of the database.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when there is no such backup.
-pub async fn delete_backup(app: &App, who: &ClientContext, id: String) -> Result<()> {
-    let file = backup_file(app, &id)?;
-    let dir = file.parent().map(std::path::Path::to_owned).unwrap_or_default();
-    blocking(move || std::fs::remove_dir_all(dir)).await??;
-    let event = NewEvent::new("backup.pruned", id.clone(), format!("the backup {id} was deleted"));
-    app.record(event.by(Actor::Operator, who.ip.as_deref())).await
+fn check_tag(tag: &str) -> Result<()> {
+    if is_tag(tag) { Ok(()) } else { Err(Error::invalid("a tag has letters, digits, ., _ and -")) }
 }

@@ -5,39 +5,135 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::config::Config;
 use crate::domain::error::{Error, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::mac::Mac;
 use crate::domain::machine::save::{Binding, apply_binding};
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::params::Need;
-use crate::services::app::{App, MachineView};
+use crate::services::machines::{MachineView, Machines};
+use crate::services::metrics::Metrics;
 use crate::services::netboot::Release;
 use crate::store;
+use crate::store::Database;
 
-/// Assigns plan, image, disk and parameters to a machine. Omitted fields get their defaults. Adds
-/// an unknown machine. Saving gives a new order even if nothing has changed, but not if only
-/// labels, drive, kernel arguments or the version of the live environment have changed.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
-/// assignment cannot work.
-pub async fn save(
-    app: &Arc<App>,
-    who: ClientContext,
-    mac: &Mac,
-    binding: Binding,
-) -> Result<Machine> {
-    check_netboot_version(app, &binding.netboot_version)?;
-    let new_mac = mac.clone();
-    let decide = move |view: &MachineView<'_>| {
-        let new = Machine::new(new_mac, &binding.boot_mode, who.now);
-        check_view(view, &binding)?;
-        let context = view.context(&binding.boot_mode);
-        Ok(apply_binding(view.machine.as_ref(), new, &context, &who, &binding))
-    };
-    let ((), machine) = app.machines.update(mac, decide, |_, _| Ok(())).await?;
-    Ok(machine)
+/// Operators' changes to machines.
+#[derive(Clone)]
+pub struct MachineEdits {
+    machines: Arc<Machines>,
+    db: Database,
+    metrics: Arc<Metrics>,
+    config: Arc<Config>,
+}
+
+impl MachineEdits {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(
+        machines: Arc<Machines>,
+        db: Database,
+        metrics: Arc<Metrics>,
+        config: Arc<Config>,
+    ) -> Self {
+        Self { machines, db, metrics, config }
+    }
+
+    /// Assigns plan, image, disk and parameters to a machine. Omitted fields get their defaults. Adds
+    /// an unknown machine. Saving gives a new order even if nothing has changed, but not if only
+    /// labels, drive, kernel arguments or the version of the live environment have changed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
+    /// assignment cannot work.
+    pub async fn save(&self, who: ClientContext, mac: &Mac, binding: Binding) -> Result<Machine> {
+        self.check_netboot_version(&binding.netboot_version)?;
+        let new_mac = mac.clone();
+        let decide = move |view: &MachineView<'_>| {
+            let new = Machine::new(new_mac, &binding.boot_mode, who.now);
+            check_view(view, &binding)?;
+            let context = view.context(&binding.boot_mode);
+            Ok(apply_binding(view.machine.as_ref(), new, &context, &who, &binding))
+        };
+        let ((), machine) = self.machines.update(mac, decide, |_, _| Ok(())).await?;
+        Ok(machine)
+    }
+
+    /// Changes a known machine. A request without changes gives no new order.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is
+    ///   unknown.
+    /// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
+    ///   changed assignment cannot work.
+    pub async fn patch(
+        &self,
+        who: ClientContext,
+        mac: &Mac,
+        changes: MachineChanges,
+    ) -> Result<Machine> {
+        self.check_netboot_version(changes.netboot_version.as_deref().unwrap_or_default())?;
+        let wanted_mac = mac.clone();
+        let decide = move |view: &MachineView<'_>| {
+            let machine = view.machine.clone().ok_or_else(|| Error::not_found(wanted_mac))?;
+            let before = Binding::of(&machine);
+            let mut binding = before.clone();
+            changes.apply(&mut binding);
+            // labels in another order are no change, and must not become a new order
+            let binding = binding.normalized();
+            if binding == before {
+                return Ok(Outcome { machine, events: Vec::new(), answer: () });
+            }
+            check_view(view, &binding)?;
+            let context = view.context(&binding.boot_mode);
+            Ok(apply_binding(Some(&machine), machine.clone(), &context, &who, &binding))
+        };
+        let ((), machine) = self.machines.update(mac, decide, |_, _| Ok(())).await?;
+        Ok(machine)
+    }
+
+    /// Deletes a machine. If it boots from the network again, the server treats it as a new machine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown.
+    pub async fn delete(&self, who: &ClientContext, mac: Mac) -> Result<()> {
+        // a contact of the machine that is under way would write it back
+        let _held = self.machines.lock_all().await;
+        let ip = who.ip.clone();
+        self.db
+            .write(move |transaction| {
+                if !store::machines::delete(transaction, &mac)? {
+                    return Err(Error::not_found(mac));
+                }
+                let event =
+                    NewEvent::new("machine.deleted", mac.as_str(), format!("{mac} was deleted"));
+                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+            })
+            .await?;
+        self.metrics.event("machine.deleted");
+        Ok(())
+    }
+
+    /// Checks an assignment for a machine without saving it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems.
+    pub async fn check(&self, mac: &Mac, binding: &Binding) -> Result<()> {
+        let binding = binding.clone();
+        self.machines.read(mac, move |view| check_view(view, &binding)).await?
+    }
+
+    /// Refuses a version of the live environment with missing files, because otherwise the machine
+    /// would fail only when it boots.
+    fn check_netboot_version(&self, version: &str) -> Result<()> {
+        if version.is_empty() || Release::of(&self.config, version).is_complete() {
+            return Ok(());
+        }
+        let detail = format!(
+            "netboot_version: the files of {version:?} are not all there; GET /boot/releases lists what is"
+        );
+        Err(Error::invalid(detail))
+    }
 }
 
 /// Changes to a machine. Omitted fields keep their values.
@@ -59,13 +155,6 @@ pub struct MachineChanges {
     params: Option<Map<String, Value>>,
     extra_args: Option<String>,
     netboot_version: Option<String>,
-}
-
-/// Distinguishes `null`, which clears a field, from an omitted field.
-fn nullable<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 impl MachineChanges {
@@ -97,80 +186,11 @@ impl MachineChanges {
     }
 }
 
-/// Changes a known machine. A request without changes gives no new order.
-///
-/// # Errors
-/// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is
-///   unknown.
-/// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
-///   changed assignment cannot work.
-pub async fn patch(
-    app: &Arc<App>,
-    who: ClientContext,
-    mac: &Mac,
-    changes: MachineChanges,
-) -> Result<Machine> {
-    check_netboot_version(app, changes.netboot_version.as_deref().unwrap_or_default())?;
-    let wanted_mac = mac.clone();
-    let decide = move |view: &MachineView<'_>| {
-        let machine = view.machine.clone().ok_or_else(|| Error::not_found(wanted_mac))?;
-        let before = Binding::of(&machine);
-        let mut binding = before.clone();
-        changes.apply(&mut binding);
-        // labels in another order are no change, and must not become a new order
-        let binding = binding.normalized();
-        if binding == before {
-            return Ok(Outcome { machine, events: Vec::new(), answer: () });
-        }
-        check_view(view, &binding)?;
-        let context = view.context(&binding.boot_mode);
-        Ok(apply_binding(Some(&machine), machine.clone(), &context, &who, &binding))
-    };
-    let ((), machine) = app.machines.update(mac, decide, |_, _| Ok(())).await?;
-    Ok(machine)
-}
-
-/// Deletes a machine. If it boots from the network again, the server treats it as a new machine.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown.
-pub async fn delete(app: &App, who: &ClientContext, mac: Mac) -> Result<()> {
-    // a contact of the machine that is under way would write it back
-    let _held = app.machines.lock_all().await;
-    let ip = who.ip.clone();
-    app.db
-        .write(move |transaction| {
-            if !store::machines::delete(transaction, &mac)? {
-                return Err(Error::not_found(mac));
-            }
-            let event =
-                NewEvent::new("machine.deleted", mac.as_str(), format!("{mac} was deleted"));
-            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
-        })
-        .await?;
-    app.metrics.event("machine.deleted");
-    Ok(())
-}
-
-/// Checks an assignment for a machine without saving it.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems.
-pub async fn check(app: &Arc<App>, mac: &Mac, binding: &Binding) -> Result<()> {
-    let binding = binding.clone();
-    app.machines.read(mac, move |view| check_view(view, &binding)).await?
-}
-
-/// Refuses a version of the live environment with missing files, because otherwise the machine
-/// would fail only when it boots.
-fn check_netboot_version(app: &App, version: &str) -> Result<()> {
-    if version.is_empty() || Release::of(&app.config, version).is_complete() {
-        return Ok(());
-    }
-    let detail = format!(
-        "netboot_version: the files of {version:?} are not all there; GET /boot/releases lists what is"
-    );
-    Err(Error::invalid(detail))
+/// Distinguishes `null`, which clears a field, from an omitted field.
+fn nullable<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 fn check_view(view: &MachineView<'_>, binding: &Binding) -> Result<()> {

@@ -7,85 +7,108 @@ use crate::domain::event::Event;
 use crate::domain::mac::Mac;
 use crate::domain::machine::Machine;
 use crate::domain::time::Time;
-use crate::services::app::App;
+use crate::store::Database;
 use crate::store::catalog::Stored;
 use crate::store::events::Filter;
 use crate::store::{catalog, events, machines};
 
 pub use crate::store::machines::Brief;
 
-/// Returns the machine with this address; `None` if it is unknown.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn find(app: &App, mac: &Mac) -> Result<Option<Machine>> {
-    let mac = mac.clone();
-    app.db.read(move |conn| machines::get(conn, &mac)).await
+/// Reads machines.
+#[derive(Clone)]
+pub struct MachineReads {
+    pub(super) db: Database,
 }
 
-/// Returns the machine with this address.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when it is unknown.
-pub async fn get(app: &App, mac: &Mac) -> Result<Machine> {
-    find(app, mac).await?.ok_or_else(|| Error::not_found(mac))
-}
+impl MachineReads {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(db: Database) -> Self {
+        Self { db }
+    }
 
-/// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and holds a
-/// snapshot of the database from the first call on, so `visit` must not wait for long.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails; otherwise the error of `visit`.
-pub fn visit_blocking(app: &App, visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
-    app.db.read_blocking(|conn| machines::each(conn, visit))
-}
+    /// Returns the machine with this address; `None` if it is unknown.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn find(&self, mac: &Mac) -> Result<Option<Machine>> {
+        let mac = mac.clone();
+        self.db.read(move |conn| machines::get(conn, &mac)).await
+    }
 
-/// Returns the few columns that long lists show, for all machines, sorted by address.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn summaries(app: &App) -> Result<Vec<Brief>> {
-    app.db.read(machines::briefs).await
-}
+    /// Returns the machine with this address.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when it is unknown.
+    pub async fn get(&self, mac: &Mac) -> Result<Machine> {
+        self.find(mac).await?.ok_or_else(|| Error::not_found(mac))
+    }
 
-/// Returns the number of machines assigned to the plan `name`.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn count_with_plan(app: &App, name: &str) -> Result<i64> {
-    let counts = app.db.read(machines::count_by_plan).await?;
-    Ok(counts.into_iter().find(|(plan, _)| plan == name).map_or(0, |(_, machines)| machines))
-}
+    /// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and holds a
+    /// snapshot of the database from the first call on, so `visit` must not wait for long.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails; otherwise the error of `visit`.
+    pub fn visit_blocking(&self, visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
+        self.db.read_blocking(|conn| machines::each(conn, visit))
+    }
 
-/// Returns the number of machines assigned to each image, by its reference.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn counts_by_image(app: &App) -> Result<HashMap<String, i64>> {
-    Ok(app.db.read(machines::count_by_image).await?.into_iter().collect())
-}
+    /// Returns the few columns that long lists show, for all machines, sorted by address.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn summaries(&self) -> Result<Vec<Brief>> {
+        self.db.read(machines::briefs).await
+    }
 
-/// Returns the hardware of a machine as `lshw -json` printed it, and when it was posted.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when the machine is unknown, or has posted no inventory.
-pub async fn lshw(app: &App, mac: &Mac) -> Result<(String, Time)> {
-    let wanted = mac.clone();
-    let found = app.db.read(move |conn| machines::lshw(conn, &wanted)).await?;
-    found.ok_or_else(|| no_inventory(mac))
-}
+    /// Returns the number of machines assigned to each image, by its reference.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn counts_by_image(&self) -> Result<HashMap<String, i64>> {
+        Ok(self.db.read(machines::count_by_image).await?.into_iter().collect())
+    }
 
-/// Returns the disks of a machine as posted.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when the machine is unknown, or has posted no inventory.
-pub async fn disks(app: &App, mac: &Mac) -> Result<serde_json::Value> {
-    let machine = find(app, mac).await?;
-    machine.and_then(|machine| machine.disks).ok_or_else(|| no_inventory(mac))
-}
+    /// Returns the hardware of a machine as `lshw -json` printed it, and when it was posted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when the machine is unknown, or has posted no inventory.
+    pub async fn lshw(&self, mac: &Mac) -> Result<(String, Time)> {
+        let wanted = mac.clone();
+        let found = self.db.read(move |conn| machines::lshw(conn, &wanted)).await?;
+        found.ok_or_else(|| no_inventory(mac))
+    }
 
-fn no_inventory(mac: &Mac) -> Error {
-    Error::new(ErrorKind::NotFound, format!("{mac} is not known, or has posted no inventory"))
+    /// Returns the disks of a machine as posted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when the machine is unknown, or has posted no inventory.
+    pub async fn disks(&self, mac: &Mac) -> Result<serde_json::Value> {
+        let machine = self.find(mac).await?;
+        machine.and_then(|machine| machine.disks).ok_or_else(|| no_inventory(mac))
+    }
+
+    /// Returns everything that the page of a machine shows, from one snapshot of the database.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn details(&self, mac: &Mac) -> Result<MachineDetails> {
+        let mac = mac.clone();
+        let filter = Filter {
+            subject_kind: Some("machine".into()),
+            subject_id: Some(mac.to_string()),
+            ..Filter::default()
+        };
+        let read = self.db.read(move |conn| {
+            Ok(MachineDetails {
+                machine: machines::get(conn, &mac)?,
+                lshw: machines::lshw(conn, &mac)?,
+                images: catalog::all(conn)?,
+                events: events::list(conn, &filter, EVENTS_SHOWN)?,
+            })
+        });
+        read.await
+    }
 }
 
 /// A machine, and the other data on its page.
@@ -102,24 +125,6 @@ pub struct MachineDetails {
 
 const EVENTS_SHOWN: u32 = 30;
 
-/// Returns everything that the page of a machine shows, from one snapshot of the database.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn details(app: &App, mac: &Mac) -> Result<MachineDetails> {
-    let mac = mac.clone();
-    let filter = Filter {
-        subject_kind: Some("machine".into()),
-        subject_id: Some(mac.to_string()),
-        ..Filter::default()
-    };
-    let read = app.db.read(move |conn| {
-        Ok(MachineDetails {
-            machine: machines::get(conn, &mac)?,
-            lshw: machines::lshw(conn, &mac)?,
-            images: catalog::all(conn)?,
-            events: events::list(conn, &filter, EVENTS_SHOWN)?,
-        })
-    });
-    read.await
+fn no_inventory(mac: &Mac) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{mac} is not known, or has posted no inventory"))
 }

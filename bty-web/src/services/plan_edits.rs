@@ -11,75 +11,236 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::plan::{self, Plan, Summary, bundled, examine};
 use crate::services::access::Principal;
-use crate::services::app::App;
+use crate::services::machines::Machines;
+use crate::services::snapshot::Snapshots;
 use crate::store;
+use crate::store::Database;
 
 pub use crate::store::plans::Revision;
 
-/// Returns all plans: bundled ones first, then those of operators, by name.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the database fails.
-pub async fn list(app: &App) -> Result<Vec<Summary>> {
-    let counts = app.db.read(store::machines::count_by_plan).await?;
-    let snapshot = app.snapshot();
-    let mut own: Vec<&Plan> = snapshot.plans.values().map(Arc::as_ref).collect();
-    own.sort_by(|a, b| a.name.cmp(&b.name));
-    let all = bundled::all().iter().chain(own).map(|plan| Summary {
-        name: plan.name.clone(),
-        title: plan.title().to_owned(),
-        revision: plan.revision,
-        is_bundled: plan.is_bundled,
-        machines: counts.iter().find(|(name, _)| *name == plan.name).map_or(0, |(_, n)| *n),
-    });
-    Ok(all.collect())
+/// Reads and changes plans.
+#[derive(Clone)]
+pub struct PlanEdits {
+    db: Database,
+    snapshots: Arc<Snapshots>,
+    machines: Arc<Machines>,
 }
 
-/// Returns the plan `name` at `revision`, or at the newest one. Bundled plans have revision 0.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when there is no such plan or revision.
-pub async fn get(app: &App, name: &str, revision: Option<i64>) -> Result<Plan> {
-    let found = match revision {
-        None => app.snapshot().plan(name).cloned(),
-        Some(0) => bundled::find(name).cloned(),
-        Some(revision) => {
-            let name = name.to_owned();
-            app.db.read(move |conn| store::plans::revision(conn, &name, revision)).await?
+impl PlanEdits {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(db: Database, snapshots: Arc<Snapshots>, machines: Arc<Machines>) -> Self {
+        Self { db, snapshots, machines }
+    }
+
+    /// Returns all plans: bundled ones first, then those of operators, by name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn list(&self) -> Result<Vec<Summary>> {
+        let counts = self.db.read(store::machines::count_by_plan).await?;
+        let snapshot = self.snapshots.current();
+        let mut own: Vec<&Plan> = snapshot.plans.values().map(Arc::as_ref).collect();
+        own.sort_by(|a, b| a.name.cmp(&b.name));
+        let all = bundled::all().iter().chain(own).map(|plan| Summary {
+            name: plan.name.clone(),
+            title: plan.title().to_owned(),
+            revision: plan.revision,
+            is_bundled: plan.is_bundled,
+            machines: counts.iter().find(|(name, _)| *name == plan.name).map_or(0, |(_, n)| *n),
+        });
+        Ok(all.collect())
+    }
+
+    /// Returns the plan `name` at `revision`, or at the newest one. Bundled plans have revision 0.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is no such plan or revision.
+    pub async fn get(&self, name: &str, revision: Option<i64>) -> Result<Plan> {
+        let found = match revision {
+            None => self.snapshots.current().plan(name).cloned(),
+            Some(0) => bundled::find(name).cloned(),
+            Some(revision) => {
+                let name = name.to_owned();
+                self.db.read(move |conn| store::plans::revision(conn, &name, revision)).await?
+            }
+        };
+        found.ok_or_else(|| unknown_plan(name))
+    }
+
+    /// Returns the number of machines assigned to the plan `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn count_machines(&self, name: &str) -> Result<i64> {
+        let counts = self.db.read(store::machines::count_by_plan).await?;
+        Ok(counts.into_iter().find(|(plan, _)| plan == name).map_or(0, |(_, machines)| machines))
+    }
+
+    /// Returns the revisions of a plan, newest first. Deleted plans keep theirs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there has never been such a plan.
+    pub async fn revisions(&self, name: &str) -> Result<Vec<Revision>> {
+        let wanted = name.to_owned();
+        let found = self.db.read(move |conn| store::plans::revisions(conn, &wanted)).await?;
+        if found.is_empty() && bundled::find(name).is_none() {
+            return Err(unknown_plan(name));
         }
-    };
-    found.ok_or_else(|| unknown_plan(name))
+        Ok(found)
+    }
+
+    /// Returns the differences between two revisions as a unified diff.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when one of the revisions does not exist.
+    pub async fn diff(&self, name: &str, from: i64, to: i64) -> Result<String> {
+        let before = self.get(name, Some(from)).await?;
+        let after = self.get(name, Some(to)).await?;
+        Ok(plan::diff::lines(&before.source, &after.source))
+    }
+
+    /// Saves a script as the newest revision of the plan `name`.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Invalid`] when the name, the note or the script is invalid.
+    /// - [`ErrorKind::Conflict`] when the plan is bundled, or was saved since `base_revision`.
+    pub async fn put(
+        &self,
+        who: &ClientContext,
+        principal: &Principal,
+        name: &str,
+        script: PlanScript,
+    ) -> Result<Plan> {
+        self.save(who, principal, name, script, "plan.saved").await
+    }
+
+    /// Saves an earlier revision as the newest one.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`] when there is no such revision.
+    /// - The errors of [`put`].
+    pub async fn roll_back(
+        &self,
+        who: &ClientContext,
+        principal: &Principal,
+        name: &str,
+        revision: i64,
+    ) -> Result<Plan> {
+        let earlier = self.get(name, Some(revision)).await?;
+        let note = format!("as revision {revision}");
+        let script = PlanScript { source: earlier.source, note, base_revision: None };
+        self.save(who, principal, name, script, "plan.rolled_back").await
+    }
+
+    async fn save(
+        &self,
+        who: &ClientContext,
+        principal: &Principal,
+        name: &str,
+        script: PlanScript,
+        event_kind: &'static str,
+    ) -> Result<Plan> {
+        plan::check_name(name).map_err(Error::invalid)?;
+        if bundled::find(name).is_some() {
+            let detail =
+                format!("{name} is bundled, and cannot be changed: save it under another name");
+            return Err(Error::new(ErrorKind::Conflict, detail));
+        }
+        if script.note.chars().count() > NOTE_CHARS_MAX || script.note.chars().any(char::is_control)
+        {
+            return Err(Error::invalid(format!(
+                "note is one line of at most {NOTE_CHARS_MAX} characters"
+            )));
+        }
+        let (file, source) = (name.to_owned(), script.source.clone());
+        let examined = blocking(move || examine(&file, &source)).await?;
+        let found = problems(&examined);
+        if !found.is_empty() {
+            return Err(Error::invalid("the plan is not saved: something is wrong with it")
+                .with_problems(found));
+        }
+        let (name, author) = (name.to_owned(), principal.name());
+        let (ip, now) = (who.ip.clone(), who.now);
+        let saved = self
+            .db
+            .write(move |transaction| {
+                let newest = store::plans::newest(transaction, &name)?;
+                let current = newest
+                    .filter(|(_, is_deleted)| !is_deleted)
+                    .map_or(0, |(revision, _)| revision);
+                if script.base_revision.is_some_and(|base| base != current) {
+                    let detail =
+                        format!("{name} has been saved meanwhile: it is at revision {current}");
+                    return Err(Error::new(ErrorKind::Conflict, detail));
+                }
+                let plan = Plan {
+                    revision: newest.map_or(0, |(revision, _)| revision) + 1,
+                    source: script.source,
+                    declared: examined.declared,
+                    is_bundled: false,
+                    saved_at: Some(now),
+                    note: script.note,
+                    name,
+                };
+                store::plans::put(transaction, &plan, &author, now)?;
+                let kind = if plan.revision == 1 { "plan.created" } else { event_kind };
+                let event = NewEvent::new(
+                    kind,
+                    plan.name.clone(),
+                    format!("{} is at revision {}", plan.name, plan.revision),
+                );
+                let details =
+                    json!({ "revision": plan.revision, "note": plan.note, "saved_by": author });
+                transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+                Ok(plan)
+            })
+            .await?;
+        self.snapshots.refresh().await?;
+        Ok(saved)
+    }
+
+    /// Deletes a plan that is assigned to no machine. Its revisions remain.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`] when there is no such plan.
+    /// - [`ErrorKind::Conflict`] when it is bundled, is the plan for unknown machines, or is assigned
+    ///   to a machine.
+    pub async fn delete(&self, who: &ClientContext, name: String) -> Result<()> {
+        let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
+        if bundled::find(&name).is_some() {
+            return conflict(format!("{name} is bundled, and cannot be deleted"));
+        }
+        if self.snapshots.current().settings.get("plans.default") == name {
+            return conflict(format!("{name} is the plan of machines that are not known"));
+        }
+        // no machine may be assigned to it meanwhile
+        let _held = self.machines.lock_all().await;
+        let (ip, now) = (who.ip.clone(), who.now);
+        self.db
+            .write(move |transaction| {
+                let bound = store::machines::count_by_plan(transaction)?
+                    .into_iter()
+                    .find(|(plan, _)| *plan == name);
+                if let Some((_, machines)) = bound {
+                    let detail = format!(
+                        "{machines} machines are bound to {name}: bind them to another plan first"
+                    );
+                    return Err(Error::new(ErrorKind::Conflict, detail));
+                }
+                if !store::plans::delete(transaction, &name, now)? {
+                    return Err(unknown_plan(&name));
+                }
+                let event =
+                    NewEvent::new("plan.deleted", name.clone(), format!("{name} was deleted"));
+                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+            })
+            .await?;
+        self.snapshots.refresh().await
+    }
 }
 
 const NAME_CHARS_SHOWN: usize = 64;
-
-fn unknown_plan(name: &str) -> Error {
-    let shown: String = name.chars().take(NAME_CHARS_SHOWN).collect();
-    Error::not_found(format!("the plan {shown}"))
-}
-
-/// Returns the revisions of a plan, newest first. Deleted plans keep theirs.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when there has never been such a plan.
-pub async fn revisions(app: &App, name: &str) -> Result<Vec<Revision>> {
-    let wanted = name.to_owned();
-    let found = app.db.read(move |conn| store::plans::revisions(conn, &wanted)).await?;
-    if found.is_empty() && bundled::find(name).is_none() {
-        return Err(unknown_plan(name));
-    }
-    Ok(found)
-}
-
-/// Returns the differences between two revisions as a unified diff.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when one of the revisions does not exist.
-pub async fn diff(app: &App, name: &str, from: i64, to: i64) -> Result<String> {
-    let before = get(app, name, Some(from)).await?;
-    let after = get(app, name, Some(to)).await?;
-    Ok(plan::diff::lines(&before.source, &after.source))
-}
 
 /// A script to check or to save as a plan.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -104,6 +265,13 @@ pub struct PlanCheck {
     pub declared: plan::Declared,
 }
 
+const NOTE_CHARS_MAX: usize = 500;
+
+fn unknown_plan(name: &str) -> Error {
+    let shown: String = name.chars().take(NAME_CHARS_SHOWN).collect();
+    Error::not_found(format!("the plan {shown}"))
+}
+
 /// Checks a script without saving it.
 ///
 /// # Errors
@@ -123,142 +291,4 @@ pub(super) fn problems(examined: &plan::Examined) -> Vec<Problem> {
         Problem { at, message: finding.message.clone(), hint: finding.hint.clone() }
     };
     examined.findings.iter().map(problem).collect()
-}
-
-/// Saves a script as the newest revision of the plan `name`.
-///
-/// # Errors
-/// - [`ErrorKind::Invalid`] when the name, the note or the script is invalid.
-/// - [`ErrorKind::Conflict`] when the plan is bundled, or was saved since `base_revision`.
-pub async fn put(
-    app: &App,
-    who: &ClientContext,
-    principal: &Principal,
-    name: &str,
-    script: PlanScript,
-) -> Result<Plan> {
-    save(app, who, principal, name, script, "plan.saved").await
-}
-
-/// Saves an earlier revision as the newest one.
-///
-/// # Errors
-/// - [`ErrorKind::NotFound`] when there is no such revision.
-/// - The errors of [`put`].
-pub async fn roll_back(
-    app: &App,
-    who: &ClientContext,
-    principal: &Principal,
-    name: &str,
-    revision: i64,
-) -> Result<Plan> {
-    let earlier = get(app, name, Some(revision)).await?;
-    let note = format!("as revision {revision}");
-    let script = PlanScript { source: earlier.source, note, base_revision: None };
-    save(app, who, principal, name, script, "plan.rolled_back").await
-}
-
-const NOTE_CHARS_MAX: usize = 500;
-
-async fn save(
-    app: &App,
-    who: &ClientContext,
-    principal: &Principal,
-    name: &str,
-    script: PlanScript,
-    event_kind: &'static str,
-) -> Result<Plan> {
-    plan::check_name(name).map_err(Error::invalid)?;
-    if bundled::find(name).is_some() {
-        let detail =
-            format!("{name} is bundled, and cannot be changed: save it under another name");
-        return Err(Error::new(ErrorKind::Conflict, detail));
-    }
-    if script.note.chars().count() > NOTE_CHARS_MAX || script.note.chars().any(char::is_control) {
-        return Err(Error::invalid(format!(
-            "note is one line of at most {NOTE_CHARS_MAX} characters"
-        )));
-    }
-    let (file, source) = (name.to_owned(), script.source.clone());
-    let examined = blocking(move || examine(&file, &source)).await?;
-    let found = problems(&examined);
-    if !found.is_empty() {
-        return Err(Error::invalid("the plan is not saved: something is wrong with it")
-            .with_problems(found));
-    }
-    let (name, author) = (name.to_owned(), principal.name());
-    let (ip, now) = (who.ip.clone(), who.now);
-    let saved = app
-        .db
-        .write(move |transaction| {
-            let newest = store::plans::newest(transaction, &name)?;
-            let current =
-                newest.filter(|(_, is_deleted)| !is_deleted).map_or(0, |(revision, _)| revision);
-            if script.base_revision.is_some_and(|base| base != current) {
-                let detail =
-                    format!("{name} has been saved meanwhile: it is at revision {current}");
-                return Err(Error::new(ErrorKind::Conflict, detail));
-            }
-            let plan = Plan {
-                revision: newest.map_or(0, |(revision, _)| revision) + 1,
-                source: script.source,
-                declared: examined.declared,
-                is_bundled: false,
-                saved_at: Some(now),
-                note: script.note,
-                name,
-            };
-            store::plans::put(transaction, &plan, &author, now)?;
-            let kind = if plan.revision == 1 { "plan.created" } else { event_kind };
-            let event = NewEvent::new(
-                kind,
-                plan.name.clone(),
-                format!("{} is at revision {}", plan.name, plan.revision),
-            );
-            let details =
-                json!({ "revision": plan.revision, "note": plan.note, "saved_by": author });
-            transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
-            Ok(plan)
-        })
-        .await?;
-    app.snapshots.refresh().await?;
-    Ok(saved)
-}
-
-/// Deletes a plan that is assigned to no machine. Its revisions remain.
-///
-/// # Errors
-/// - [`ErrorKind::NotFound`] when there is no such plan.
-/// - [`ErrorKind::Conflict`] when it is bundled, is the plan for unknown machines, or is assigned
-///   to a machine.
-pub async fn delete(app: &App, who: &ClientContext, name: String) -> Result<()> {
-    let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
-    if bundled::find(&name).is_some() {
-        return conflict(format!("{name} is bundled, and cannot be deleted"));
-    }
-    if app.snapshot().settings.get("plans.default") == name {
-        return conflict(format!("{name} is the plan of machines that are not known"));
-    }
-    // no machine may be assigned to it meanwhile
-    let _held = app.machines.lock_all().await;
-    let (ip, now) = (who.ip.clone(), who.now);
-    app.db
-        .write(move |transaction| {
-            let bound = store::machines::count_by_plan(transaction)?
-                .into_iter()
-                .find(|(plan, _)| *plan == name);
-            if let Some((_, machines)) = bound {
-                let detail = format!(
-                    "{machines} machines are bound to {name}: bind them to another plan first"
-                );
-                return Err(Error::new(ErrorKind::Conflict, detail));
-            }
-            if !store::plans::delete(transaction, &name, now)? {
-                return Err(unknown_plan(&name));
-            }
-            let event = NewEvent::new("plan.deleted", name.clone(), format!("{name} was deleted"));
-            transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
-        })
-        .await?;
-    app.snapshots.refresh().await
 }

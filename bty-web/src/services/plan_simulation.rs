@@ -14,10 +14,12 @@ use crate::domain::plan::evaluate::PlanEvaluator;
 use crate::domain::plan::simulate::{BOOTS_MAX, Step, simulate};
 use crate::domain::plan::{Plan, examine};
 use crate::services::access::Principal;
-use crate::services::app::{App, Snapshot};
 use crate::services::auth::Scope;
 use crate::services::plan_edits::problems;
+use crate::services::simulations::Simulations;
+use crate::services::snapshot::{Snapshot, Snapshots};
 use crate::store;
+use crate::store::Database;
 
 /// The assumptions of a simulation. Omitted fields keep the current state.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
@@ -118,40 +120,104 @@ impl SimulationRequest {
     }
 }
 
-/// Simulates the next network boots of a machine, assuming that all of them succeed.
-///
-/// # Errors
-/// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown
-///   and the scenario has no assignment.
-/// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when the scenario has a
-///   script and the principal lacks the scope `plans`.
-/// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when the script or the
-///   catalog is invalid, or the simulation takes too long.
-/// - [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled) when too many simulations
-///   are running.
-pub async fn simulate_machine(
-    app: &Arc<App>,
-    mac: Mac,
-    request: SimulationRequest,
-    scenario: Scenario,
-) -> Result<Vec<Step>> {
-    request.check(&scenario)?;
-    let (shared, who) = (Arc::clone(app), request.who);
-    let work = move |decide: &PlanEvaluator<'_>| {
-        let known = shared.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
-        let snapshot = scenario.apply(&shared.snapshot())?;
-        let machine = match (&scenario.binding, known) {
-            (None, known) => known.ok_or_else(|| Error::not_found(&mac))?,
-            (Some(binding), known) => {
-                let plan = scenario.plan(&snapshot, &binding.boot_mode);
-                let new = Machine::new(mac, &binding.boot_mode, who.now);
-                let context = snapshot.context(plan, decide);
-                apply_binding(known.as_ref(), new, &context, &who, binding).machine
-            }
+/// Simulates plans for machines of the fleet.
+#[derive(Clone)]
+pub struct PlanSimulator {
+    db: Database,
+    snapshots: Arc<Snapshots>,
+    simulations: Arc<Simulations>,
+}
+
+impl PlanSimulator {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(db: Database, snapshots: Arc<Snapshots>, simulations: Arc<Simulations>) -> Self {
+        Self { db, snapshots, simulations }
+    }
+
+    /// Simulates the next network boots of a machine, assuming that all of them succeed.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown
+    ///   and the scenario has no assignment.
+    /// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when the scenario has a
+    ///   script and the principal lacks the scope `plans`.
+    /// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when the script or the
+    ///   catalog is invalid, or the simulation takes too long.
+    /// - [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled) when too many simulations
+    ///   are running.
+    pub async fn simulate_machine(
+        &self,
+        mac: Mac,
+        request: SimulationRequest,
+        scenario: Scenario,
+    ) -> Result<Vec<Step>> {
+        request.check(&scenario)?;
+        let (service, who) = (self.clone(), request.who);
+        let work = move |decide: &PlanEvaluator<'_>| {
+            let known = service.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
+            let snapshot = scenario.apply(&service.snapshots.current())?;
+            let machine = match (&scenario.binding, known) {
+                (None, known) => known.ok_or_else(|| Error::not_found(&mac))?,
+                (Some(binding), known) => {
+                    let plan = scenario.plan(&snapshot, &binding.boot_mode);
+                    let new = Machine::new(mac, &binding.boot_mode, who.now);
+                    let context = snapshot.context(plan, decide);
+                    apply_binding(known.as_ref(), new, &context, &who, binding).machine
+                }
+            };
+            Ok(scenario.steps(&snapshot, decide, &machine, &who))
         };
-        Ok(scenario.steps(&snapshot, decide, &machine, &who))
-    };
-    app.simulations.run(request.principal.key(), request.gone, work).await
+        self.simulations.run(request.principal.key(), request.gone, work).await
+    }
+
+    /// Compares the next boots of every machine in the current state and in the scenario.
+    ///
+    /// # Errors
+    /// The errors of [`simulate_machine`].
+    pub async fn simulate_fleet(
+        &self,
+        request: SimulationRequest,
+        scenario: Scenario,
+    ) -> Result<FleetReport> {
+        request.check(&scenario)?;
+        let (service, who) = (self.clone(), request.who);
+        let work = move |decide: &PlanEvaluator<'_>| service.compare(decide, &who, &scenario);
+        self.simulations.run(request.principal.key(), request.gone, work).await
+    }
+
+    /// Simulates every machine in the current state and in the scenario.
+    fn compare(
+        &self,
+        decide: &PlanEvaluator<'_>,
+        who: &ClientContext,
+        scenario: &Scenario,
+    ) -> Result<FleetReport> {
+        let machines = self.db.read_blocking(store::machines::all)?;
+        let now = self.snapshots.current();
+        let then = scenario.apply(&now)?;
+        let mut report =
+            FleetReport { machines: machines.len(), unchanged: 0, changed: Vec::new() };
+        let as_is = Scenario { boots: scenario.boots, ..Scenario::default() };
+        for machine in machines {
+            let is_affected = scenario.catalog.is_some()
+                || scenario.plan.as_ref().is_none_or(|plan| machine.plan == *plan);
+            if !is_affected {
+                report.unchanged += 1;
+                continue;
+            }
+            let before = as_is.steps(&now, decide, &machine, who);
+            let after = scenario.steps(&then, decide, &machine, who);
+            if before == after {
+                report.unchanged += 1;
+                continue;
+            }
+            let summary = summary(&before, &after);
+            let (mac, plan) = (machine.mac.to_string(), machine.plan);
+            report.changed.push(MachineComparison { mac, plan, summary, now: before, then: after });
+        }
+        Ok(report)
+    }
 }
 
 /// Effects of a scenario on the fleet.
@@ -178,53 +244,6 @@ pub struct MachineComparison {
     pub now: Vec<Step>,
     /// Its next boots in the scenario.
     pub then: Vec<Step>,
-}
-
-/// Compares the next boots of every machine in the current state and in the scenario.
-///
-/// # Errors
-/// The errors of [`simulate_machine`].
-pub async fn simulate_fleet(
-    app: &Arc<App>,
-    request: SimulationRequest,
-    scenario: Scenario,
-) -> Result<FleetReport> {
-    request.check(&scenario)?;
-    let (shared, who) = (Arc::clone(app), request.who);
-    let work = move |decide: &PlanEvaluator<'_>| compare(&shared, decide, &who, &scenario);
-    app.simulations.run(request.principal.key(), request.gone, work).await
-}
-
-/// Simulates every machine in the current state and in the scenario.
-fn compare(
-    app: &App,
-    decide: &PlanEvaluator<'_>,
-    who: &ClientContext,
-    scenario: &Scenario,
-) -> Result<FleetReport> {
-    let machines = app.db.read_blocking(store::machines::all)?;
-    let now = app.snapshot();
-    let then = scenario.apply(&now)?;
-    let mut report = FleetReport { machines: machines.len(), unchanged: 0, changed: Vec::new() };
-    let as_is = Scenario { boots: scenario.boots, ..Scenario::default() };
-    for machine in machines {
-        let is_affected = scenario.catalog.is_some()
-            || scenario.plan.as_ref().is_none_or(|plan| machine.plan == *plan);
-        if !is_affected {
-            report.unchanged += 1;
-            continue;
-        }
-        let before = as_is.steps(&now, decide, &machine, who);
-        let after = scenario.steps(&then, decide, &machine, who);
-        if before == after {
-            report.unchanged += 1;
-            continue;
-        }
-        let summary = summary(&before, &after);
-        let (mac, plan) = (machine.mac.to_string(), machine.plan);
-        report.changed.push(MachineComparison { mac, plan, summary, now: before, then: after });
-    }
-    Ok(report)
 }
 
 fn summary(before: &[Step], after: &[Step]) -> String {

@@ -1,35 +1,80 @@
 //! The server's health and metrics.
 
-use crate::domain::error::Result;
-use crate::services::app::App;
-use crate::store::{events, machines};
+use std::sync::{Arc, OnceLock};
 
-/// Returns why the server cannot change its state; `None` if it can.
-///
-/// # Errors
-/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when it cannot read its state
-/// either.
-pub async fn shortage(app: &App) -> Result<Option<String>> {
-    app.db.read(machines::count).await?;
-    if app.db.is_full() {
-        // an operator may have freed space since the last change failed
-        let _ = app.db.try_write().await;
-    }
-    Ok(app.shortage())
+use crate::cache::CacheHost;
+use crate::config::Config;
+use crate::domain::error::{Error, Result};
+use crate::services::metrics::Metrics;
+use crate::store::Database;
+use crate::store::{events, machines};
+use crate::tftp::TftpServer;
+
+/// Reports whether the server works, and its metrics.
+#[derive(Clone)]
+pub struct ServerHealth {
+    db: Database,
+    config: Arc<Config>,
+    cache: Option<Arc<CacheHost>>,
+    tftp: Arc<OnceLock<Arc<TftpServer>>>,
+    metrics: Arc<Metrics>,
 }
 
-/// Renders all metrics in the OpenMetrics text format.
-///
-/// # Errors
-/// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
-pub async fn metrics(app: &App) -> Result<String> {
-    let read = app.db.read(|conn| Ok((machines::count(conn)?, events::tripwire(conn)?)));
-    let (machines, failures) = read.await?;
-    if let Some(cache) = &app.cache {
-        app.metrics.cache(cache);
+impl ServerHealth {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(
+        db: Database,
+        config: Arc<Config>,
+        cache: Option<Arc<CacheHost>>,
+        tftp: Arc<OnceLock<Arc<TftpServer>>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { db, config, cache, tftp, metrics }
     }
-    if let Some(tftp) = app.tftp.get() {
-        app.metrics.tftp(&tftp.counters);
+
+    /// Returns why the server cannot change its state, after trying to; `None` if it can.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when it cannot read its state
+    /// either.
+    pub async fn check_state(&self) -> Result<Option<String>> {
+        self.db.read(machines::count).await?;
+        if self.db.is_full() {
+            // an operator may have freed space since the last change failed
+            let _ = self.db.try_write().await;
+        }
+        Ok(self.shortage())
     }
-    Ok(app.metrics.render(machines, failures))
+
+    /// Returns why the last change of the state failed for lack of space, or why the next one would;
+    /// `None` if the state can be changed.
+    #[must_use]
+    pub fn shortage(&self) -> Option<String> {
+        let dir = &self.config.state_dir;
+        let failed = || format!("the last change failed: {}", Error::full("").in_dir(dir).detail);
+        crate::state_dir::shortage(dir).or_else(|| self.db.is_full().then(failed))
+    }
+
+    /// True if this process serves TFTP.
+    #[must_use]
+    pub fn serves_tftp(&self) -> bool {
+        self.tftp.get().is_some()
+    }
+
+    /// Renders all metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
+    pub async fn metrics(&self) -> Result<String> {
+        let read = self.db.read(|conn| Ok((machines::count(conn)?, events::tripwire(conn)?)));
+        let (machines, failures) = read.await?;
+        if let Some(cache) = &self.cache {
+            self.metrics.cache(cache);
+        }
+        if let Some(tftp) = self.tftp.get() {
+            self.metrics.tftp(&tftp.counters);
+        }
+        Ok(self.metrics.render(machines, failures))
+    }
 }

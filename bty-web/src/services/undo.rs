@@ -10,8 +10,13 @@ use crate::domain::mac::Mac;
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::time::Time;
 use crate::services::access::Principal;
-use crate::services::app::{App, MachineView};
-use crate::services::{event_log, machine_edits, machine_reads, plan_edits, settings};
+use crate::services::catalog::CatalogEdits;
+use crate::services::event_log::EventLog;
+use crate::services::machine_edits::MachineEdits;
+use crate::services::machine_reads::MachineReads;
+use crate::services::machines::{MachineView, Machines};
+use crate::services::plan_edits::PlanEdits;
+use crate::services::settings::SettingEdits;
 use crate::store::{self, catalog::Stored};
 
 /// The inverse of a change.
@@ -48,73 +53,104 @@ pub enum Undo {
     },
 }
 
-/// Undoes a change.
-///
-/// # Errors
-/// - [`ErrorKind::Conflict`] when something has happened since that depends on the change.
-/// - The errors of the change that restores the earlier state.
-pub async fn undo(
-    app: &Arc<App>,
-    who: &ClientContext,
-    principal: &Principal,
-    undo: Undo,
-) -> Result<()> {
-    match undo {
-        Undo::Machine { mac, before: Some(before), lshw, after } => {
-            restore_machine(app, who, mac, *before, lshw, after.map(|machine| *machine)).await
-        }
-        Undo::Machine { mac, before: None, after, .. } => {
-            let after = after.ok_or_else(|| Error::internal("an undo without a machine"))?;
-            delete_unchanged(app, who, mac, &after).await
-        }
-        Undo::Image(entry) => restore_image(app, who, *entry).await,
-        Undo::Settings(values) => {
-            let values = values.into_iter().map(|(key, value)| (key, value.into())).collect();
-            settings::put(app, who, values).await.map(drop)
-        }
-        Undo::Plan { name, revision: 0 } => plan_edits::delete(app, who, name).await,
-        Undo::Plan { name, revision } => {
-            plan_edits::roll_back(app, who, principal, &name, revision).await.map(drop)
-        }
-        Undo::Acknowledged { ids, acknowledged } => {
-            event_log::set_acknowledged(app, ids, acknowledged).await
-        }
-    }
+/// Undoes changes of operators.
+#[derive(Clone)]
+pub struct UndoService {
+    machines: Arc<Machines>,
+    reads: MachineReads,
+    machine_edits: MachineEdits,
+    plans: PlanEdits,
+    settings: SettingEdits,
+    catalog: CatalogEdits,
+    events: EventLog,
 }
 
-/// Restores a machine, unless it has changed: if it has booted since, it has already acted on the
-/// change.
-async fn restore_machine(
-    app: &Arc<App>,
-    who: &ClientContext,
-    mac: Mac,
-    before: Machine,
-    lshw: Option<(String, Time)>,
-    after: Option<Machine>,
-) -> Result<()> {
-    let (ip, restored_mac) = (who.ip.clone(), mac.clone());
-    let decide = move |view: &MachineView<'_>| {
-        if !is_same(view.machine.as_ref(), after.as_ref()) {
-            return Err(changed(&restored_mac));
+impl UndoService {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(
+        machines: Arc<Machines>,
+        reads: MachineReads,
+        machine_edits: MachineEdits,
+        plans: PlanEdits,
+        settings: SettingEdits,
+        catalog: CatalogEdits,
+        events: EventLog,
+    ) -> Self {
+        Self { machines, reads, machine_edits, plans, settings, catalog, events }
+    }
+
+    /// Undoes a change.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Conflict`] when something has happened since that depends on the change.
+    /// - The errors of the change that restores the earlier state.
+    pub async fn undo(&self, who: &ClientContext, principal: &Principal, undo: Undo) -> Result<()> {
+        match undo {
+            Undo::Machine { mac, before: Some(before), lshw, after } => {
+                self.restore_machine(who, mac, *before, lshw, after.map(|machine| *machine)).await
+            }
+            Undo::Machine { mac, before: None, after, .. } => {
+                let after = after.ok_or_else(|| Error::internal("an undo without a machine"))?;
+                self.delete_unchanged(who, mac, &after).await
+            }
+            Undo::Image(entry) => self.catalog.restore(who, *entry).await,
+            Undo::Settings(values) => {
+                let values = values.into_iter().map(|(key, value)| (key, value.into())).collect();
+                self.settings.put(who, values).await.map(drop)
+            }
+            Undo::Plan { name, revision: 0 } => self.plans.delete(who, name).await,
+            Undo::Plan { name, revision } => {
+                self.plans.roll_back(who, principal, &name, revision).await.map(drop)
+            }
+            Undo::Acknowledged { ids, acknowledged } => {
+                self.events.set_acknowledged(ids, acknowledged).await
+            }
         }
-        let event = NewEvent::new(
-            "machine.upserted",
-            restored_mac.as_str(),
-            format!("{restored_mac}: the last change was undone"),
-        );
-        let details = json!({
-            "boot_mode": before.plan, "bty_image_ref": before.image_ref,
-            "target_disk_serial": before.target_serial, "is_undo": true,
-        });
-        let events = vec![event.by(Actor::Operator, ip.as_deref()).with(details)];
-        Ok(Outcome { machine: before, events, answer: () })
-    };
-    let hardware_mac = mac.clone();
-    let restore_hardware = move |conn: &_, _: bool| match &lshw {
-        Some((text, at)) => store::machines::put_lshw(conn, &hardware_mac, text, *at),
-        None => Ok(()),
-    };
-    app.machines.update(&mac, decide, restore_hardware).await.map(drop)
+    }
+
+    /// Restores a machine, unless it has changed: if it has booted since, it has already acted on the
+    /// change.
+    async fn restore_machine(
+        &self,
+        who: &ClientContext,
+        mac: Mac,
+        before: Machine,
+        lshw: Option<(String, Time)>,
+        after: Option<Machine>,
+    ) -> Result<()> {
+        let (ip, restored_mac) = (who.ip.clone(), mac.clone());
+        let decide = move |view: &MachineView<'_>| {
+            if !is_same(view.machine.as_ref(), after.as_ref()) {
+                return Err(changed(&restored_mac));
+            }
+            let event = NewEvent::new(
+                "machine.upserted",
+                restored_mac.as_str(),
+                format!("{restored_mac}: the last change was undone"),
+            );
+            let details = json!({
+                "boot_mode": before.plan, "bty_image_ref": before.image_ref,
+                "target_disk_serial": before.target_serial, "is_undo": true,
+            });
+            let events = vec![event.by(Actor::Operator, ip.as_deref()).with(details)];
+            Ok(Outcome { machine: before, events, answer: () })
+        };
+        let hardware_mac = mac.clone();
+        let restore_hardware = move |conn: &_, _: bool| match &lshw {
+            Some((text, at)) => store::machines::put_lshw(conn, &hardware_mac, text, *at),
+            None => Ok(()),
+        };
+        self.machines.update(&mac, decide, restore_hardware).await.map(drop)
+    }
+
+    async fn delete_unchanged(&self, who: &ClientContext, mac: Mac, after: &Machine) -> Result<()> {
+        let now = self.reads.find(&mac).await?;
+        if !is_same(now.as_ref(), Some(after)) {
+            return Err(changed(&mac));
+        }
+        self.machine_edits.delete(who, mac).await
+    }
 }
 
 fn changed(mac: &Mac) -> Error {
@@ -126,41 +162,4 @@ fn is_same(now: Option<&Machine>, then: Option<&Machine>) -> bool {
     let without_contact =
         |machine: &Machine| Machine { last_seen_at: None, last_seen_ip: None, ..machine.clone() };
     now.map(without_contact) == then.map(without_contact)
-}
-
-async fn delete_unchanged(
-    app: &Arc<App>,
-    who: &ClientContext,
-    mac: Mac,
-    after: &Machine,
-) -> Result<()> {
-    let now = machine_reads::find(app, &mac).await?;
-    if !is_same(now.as_ref(), Some(after)) {
-        return Err(changed(&mac));
-    }
-    machine_edits::delete(app, who, mac).await
-}
-
-async fn restore_image(app: &Arc<App>, who: &ClientContext, entry: Stored) -> Result<()> {
-    let ip = who.ip.clone();
-    app.db
-        .write(move |transaction| {
-            let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
-            if let Some((_, false)) = store::catalog::by_src(transaction, &entry.src)? {
-                return conflict(format!("{} is in the catalog again already", entry.src));
-            }
-            if store::catalog::is_name_taken(transaction, &entry.name, &entry.src)? {
-                return conflict(format!("another entry is called {} now", entry.name));
-            }
-            store::catalog::put(transaction, &entry)?;
-            let event = NewEvent::new(
-                "catalog.entry.added",
-                entry.src.clone(),
-                format!("{} was restored", entry.name),
-            );
-            let event = event.by(Actor::Operator, ip.as_deref()).with(json!({ "is_undo": true }));
-            transaction.record(&event).map(drop)
-        })
-        .await?;
-    app.snapshots.refresh().await
 }

@@ -1,7 +1,5 @@
 //! Tokens of programs, and browser sessions.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -10,8 +8,7 @@ use crate::domain::error::Result;
 use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, PathText};
-use crate::services::access::{self, ApiToken, CreatedToken, NewToken};
-use crate::services::app::App;
+use crate::services::access::{Access, ApiToken, CreatedToken, NewToken};
 
 /// Lists all tokens, including revoked ones, without their secrets.
 #[utoipa::path(
@@ -20,8 +17,8 @@ use crate::services::app::App;
         (status = 200, body = Vec<ApiToken>), (status = 401, body = ErrorBody),
     ),
 )]
-pub(crate) async fn tokens(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<ApiToken>>> {
-    access::tokens(&app).await.map(axum::Json)
+pub(crate) async fn tokens(State(access): State<Access>) -> Result<axum::Json<Vec<ApiToken>>> {
+    access.tokens().await.map(axum::Json)
 }
 
 /// Creates a token.
@@ -36,11 +33,11 @@ pub(crate) async fn tokens(State(app): State<Arc<App>>) -> Result<axum::Json<Vec
     ),
 )]
 pub(crate) async fn create(
-    State(app): State<Arc<App>>,
+    State(access): State<Access>,
     who: ClientContext,
     Json(new): Json<NewToken>,
 ) -> Result<(StatusCode, axum::Json<CreatedToken>)> {
-    let created = access::create_token(&app, &who, new).await?;
+    let created = access.create_token(&who, new).await?;
     Ok((StatusCode::CREATED, axum::Json(created)))
 }
 
@@ -53,11 +50,11 @@ pub(crate) async fn create(
     ),
 )]
 pub(crate) async fn revoke(
-    State(app): State<Arc<App>>,
+    State(access): State<Access>,
     PathText(id): PathText,
     who: ClientContext,
 ) -> Result<StatusCode> {
-    access::revoke_token(&app, &who, &id).await?;
+    access.revoke_token(&who, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -75,9 +72,9 @@ pub(crate) struct EndedSessions {
     ),
 )]
 pub(crate) async fn end_sessions(
-    State(app): State<Arc<App>>,
+    State(access): State<Access>,
     who: ClientContext,
 ) -> Result<axum::Json<EndedSessions>> {
-    let ended = access::end_sessions(&app, &who, None).await?;
+    let ended = access.end_sessions(&who, None).await?;
     Ok(axum::Json(EndedSessions { ended }))
 }

@@ -16,9 +16,8 @@ use crate::conditional::Conditions;
 use crate::domain::error::{Error, Result};
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, PathText};
-use crate::services::app::App;
 use crate::services::cache_control::{
-    self, CacheState, CachedObject, NewObject, ObjectState, cache_host,
+    self, CacheControl, CacheState, CachedObject, NewObject, ObjectState,
 };
 
 /// Number of bytes read at once for a client that the router serves.
@@ -44,8 +43,11 @@ const CHUNK_BYTES: u64 = 256 << 10;
         (status = 507, body = ErrorBody),
     ),
 )]
-pub(crate) async fn object(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
-    serve(cache_host(&app)?, request).await
+pub(crate) async fn object(
+    State(cache): State<CacheControl>,
+    request: Request,
+) -> Result<Response> {
+    serve(cache.host()?, request).await
 }
 
 /// Returns an object of an origin, whose URL is in the query.
@@ -62,8 +64,8 @@ pub(crate) async fn object(State(app): State<Arc<App>>, request: Request) -> Res
         (status = 507, body = ErrorBody),
     ),
 )]
-pub(crate) async fn blob(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
-    serve(cache_host(&app)?, request).await
+pub(crate) async fn blob(State(cache): State<CacheControl>, request: Request) -> Result<Response> {
+    serve(cache.host()?, request).await
 }
 
 async fn serve(cache: &Arc<CacheHost>, request: Request) -> Result<Response> {
@@ -121,8 +123,8 @@ fn response(cache: &Arc<CacheHost>, answer: BlobResponse) -> Result<Response> {
         (status = 404, body = ErrorBody),
     ),
 )]
-pub(crate) async fn state(State(app): State<Arc<App>>) -> Result<axum::Json<CacheState>> {
-    cache_control::state(&app).await.map(axum::Json)
+pub(crate) async fn state(State(cache): State<CacheControl>) -> Result<axum::Json<CacheState>> {
+    cache.state().await.map(axum::Json)
 }
 
 /// Fetches an object into the cache, even if the cache is curated.
@@ -139,10 +141,10 @@ pub(crate) async fn state(State(app): State<Arc<App>>) -> Result<axum::Json<Cach
     ),
 )]
 pub(crate) async fn fetch(
-    State(app): State<Arc<App>>,
+    State(cache): State<CacheControl>,
     Json(new): Json<NewObject>,
 ) -> Result<Response> {
-    let state = cache_control::fetch(&app, &new).await?;
+    let state = cache.fetch(&new).await?;
     let status = if state.is_whole() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, axum::Json(state)).into_response())
 }
@@ -158,10 +160,10 @@ pub(crate) async fn fetch(
     ),
 )]
 pub(crate) async fn delete(
-    State(app): State<Arc<App>>,
+    State(cache): State<CacheControl>,
     PathText(key): PathText,
 ) -> Result<StatusCode> {
-    cache_control::delete(&app, &key).await?;
+    cache.delete(&key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -174,10 +176,10 @@ pub(crate) async fn delete(
     ),
 )]
 pub(crate) async fn pin(
-    State(app): State<Arc<App>>,
+    State(cache): State<CacheControl>,
     PathText(key): PathText,
 ) -> Result<axum::Json<CachedObject>> {
-    cache_control::set_pinned(&app, &key, true).await.map(axum::Json)
+    cache.set_pinned(&key, true).await.map(axum::Json)
 }
 
 /// Unpins an object, so that it can be evicted again.
@@ -189,10 +191,10 @@ pub(crate) async fn pin(
     ),
 )]
 pub(crate) async fn unpin(
-    State(app): State<Arc<App>>,
+    State(cache): State<CacheControl>,
     PathText(key): PathText,
 ) -> Result<axum::Json<CachedObject>> {
-    cache_control::set_pinned(&app, &key, false).await.map(axum::Json)
+    cache.set_pinned(&key, false).await.map(axum::Json)
 }
 
 /// Cancels a fetch.
@@ -206,10 +208,10 @@ pub(crate) async fn unpin(
     ),
 )]
 pub(crate) async fn cancel(
-    State(app): State<Arc<App>>,
+    State(cache): State<CacheControl>,
     PathText(key): PathText,
 ) -> Result<StatusCode> {
-    cache_control::cancel(&app, &key)?;
+    cache.cancel(&key)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -220,7 +222,7 @@ pub(crate) async fn cancel(
         (status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
     ),
 )]
-pub(crate) async fn forget(State(app): State<Arc<App>>) -> Result<StatusCode> {
-    cache_control::forget_misses(&app).await?;
+pub(crate) async fn forget(State(cache): State<CacheControl>) -> Result<StatusCode> {
+    cache.forget_misses().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,9 +13,9 @@ use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params};
 use crate::services::access::Principal;
-use crate::services::app::App;
-use crate::services::catalog::{self, Imported, NewImage, Refreshed};
-use crate::services::image_catalog::{self, CachedImage, Stored};
+use crate::services::catalog::{CatalogEdits, Imported, NewImage, Refreshed};
+use crate::services::image_catalog::{CachedImage, ImageCatalog, Stored};
+use crate::services::image_route::ImageRouter;
 
 /// An image of the catalog.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -43,10 +43,13 @@ pub(crate) struct Image {
 #[utoipa::path(
     get, path = "/images", tag = "catalog", responses((status = 200, body = Vec<Image>)),
 )]
-pub(crate) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Image>>> {
-    let entries = image_catalog::entries(&app).await?;
+pub(crate) async fn images(
+    State(images): State<ImageCatalog>,
+    State(image_router): State<Arc<ImageRouter>>,
+) -> Result<axum::Json<Vec<Image>>> {
+    let entries = images.entries().await?;
     let image = |entry: Stored| Image {
-        cached: app.image_router.is_cached(&entry),
+        cached: image_router.is_cached(&entry),
         sha_short: entry.disk_image_sha.as_deref().map(|sha| sha.chars().take(12).collect()),
         name: entry.name,
         format: entry.format,
@@ -66,8 +69,11 @@ pub(crate) async fn images(State(app): State<Arc<App>>) -> Result<axum::Json<Vec
     get, path = "/catalog.toml", tag = "catalog",
     responses((status = 200, content_type = "application/toml", body = String)),
 )]
-pub(crate) async fn toml(State(app): State<Arc<App>>, who: ClientContext) -> Result<Response> {
-    let text = image_catalog::client_toml(&app, &who.base).await?;
+pub(crate) async fn toml(
+    State(images): State<ImageCatalog>,
+    who: ClientContext,
+) -> Result<Response> {
+    let text = images.client_toml(&who.base).await?;
     Ok(([(header::CONTENT_TYPE, "application/toml")], text).into_response())
 }
 
@@ -88,11 +94,11 @@ pub(crate) struct EntrySelection {
     ),
 )]
 pub(crate) async fn cached(
-    State(app): State<Arc<App>>,
+    State(images): State<ImageCatalog>,
     Params(selection): Params<EntrySelection>,
     who: ClientContext,
 ) -> Result<axum::Json<Vec<CachedImage>>> {
-    image_catalog::cache_status(&app, &who, selection.src).await.map(axum::Json)
+    images.cache_status(&who, selection.src).await.map(axum::Json)
 }
 
 /// Makes the cache host fetch all images, or one, before machines request them.
@@ -107,11 +113,11 @@ pub(crate) async fn cached(
     ),
 )]
 pub(crate) async fn warm(
-    State(app): State<Arc<App>>,
+    State(images): State<ImageCatalog>,
     Params(selection): Params<EntrySelection>,
     who: ClientContext,
 ) -> Result<axum::Json<Vec<CachedImage>>> {
-    image_catalog::warm(&app, &who, selection.src).await.map(axum::Json)
+    images.warm(&who, selection.src).await.map(axum::Json)
 }
 
 /// Lists the catalog entries with all stored fields.
@@ -119,8 +125,8 @@ pub(crate) async fn warm(
     get, path = "/catalog/entries", tag = "catalog",
     responses((status = 200, body = Vec<Stored>), (status = 401, body = ErrorBody)),
 )]
-pub(crate) async fn entries(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Stored>>> {
-    image_catalog::entries(&app).await.map(axum::Json)
+pub(crate) async fn entries(State(images): State<ImageCatalog>) -> Result<axum::Json<Vec<Stored>>> {
+    images.entries().await.map(axum::Json)
 }
 
 /// An image to add.
@@ -155,13 +161,13 @@ pub(crate) struct NewEntry {
     ),
 )]
 pub(crate) async fn add(
-    State(app): State<Arc<App>>,
+    State(catalog): State<CatalogEdits>,
     who: ClientContext,
     Json(new): Json<NewEntry>,
 ) -> Result<(StatusCode, axum::Json<Stored>)> {
     let NewEntry { image_url, sha_url, reference, name, description } = new;
     let new = NewImage { image_url, sha_url, reference, name, description };
-    let entry = catalog::add(&app, &who, new).await?;
+    let entry = catalog.add(&who, new).await?;
     Ok((StatusCode::CREATED, axum::Json(entry)))
 }
 
@@ -181,11 +187,11 @@ pub(crate) struct EntryAddress {
     ),
 )]
 pub(crate) async fn delete(
-    State(app): State<Arc<App>>,
+    State(images): State<ImageCatalog>,
     Params(address): Params<EntryAddress>,
     who: ClientContext,
 ) -> Result<StatusCode> {
-    image_catalog::delete(&app, &who, address.src).await?;
+    images.delete(&who, address.src).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -207,12 +213,12 @@ pub(crate) struct CatalogSource {
     ),
 )]
 pub(crate) async fn import(
-    State(app): State<Arc<App>>,
+    State(images): State<ImageCatalog>,
     Params(catalog): Params<CatalogSource>,
     who: ClientContext,
     principal: Principal,
 ) -> Result<axum::Json<Imported>> {
-    image_catalog::import(&app, &who, &principal, catalog.source).await.map(axum::Json)
+    images.import(&who, &principal, catalog.source).await.map(axum::Json)
 }
 
 /// Resolves the tags of all entries, or of one, and updates entries whose tag has moved.
@@ -224,11 +230,11 @@ pub(crate) async fn import(
     ),
 )]
 pub(crate) async fn refresh(
-    State(app): State<Arc<App>>,
+    State(catalog): State<CatalogEdits>,
     Params(selection): Params<EntrySelection>,
     who: ClientContext,
 ) -> Result<axum::Json<Refreshed>> {
-    catalog::refresh(&app, &who, Actor::Operator, selection.src).await.map(axum::Json)
+    catalog.refresh(&who, Actor::Operator, selection.src).await.map(axum::Json)
 }
 
 /// Checks whether all images, or one, exist at their URLs with the size and digest in the catalog.
@@ -242,8 +248,8 @@ pub(crate) async fn refresh(
     ),
 )]
 pub(crate) async fn check(
-    State(app): State<Arc<App>>,
+    State(images): State<ImageCatalog>,
     Params(selection): Params<EntrySelection>,
 ) -> Result<axum::Json<Vec<bty::catalog::EntryCheck>>> {
-    image_catalog::check(&app, selection.src).await.map(axum::Json)
+    images.check(selection.src).await.map(axum::Json)
 }

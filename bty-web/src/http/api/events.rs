@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -17,10 +16,13 @@ use crate::domain::mac::Mac;
 use crate::http::api::machine_body::MachineBody;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Params, PathText};
-use crate::services::access::Principal;
-use crate::services::app::App;
-use crate::services::event_log::{self, Filter, LIMIT_MAX};
-use crate::services::machine_reads;
+use crate::http::state::service_group;
+use crate::services::access::{Access, Principal};
+use crate::services::event_bus::EventBus;
+use crate::services::event_log::{EventLog, Filter, LIMIT_MAX};
+use crate::services::jobs::Jobs;
+use crate::services::machine_reads::MachineReads;
+use crate::services::shutdown::Shutdown;
 
 #[derive(Deserialize)]
 pub(crate) struct EventQuery {
@@ -65,7 +67,7 @@ const LIMIT_DEFAULT: i64 = 50;
     ),
 )]
 pub(crate) async fn list(
-    State(app): State<Arc<App>>,
+    State(events): State<EventLog>,
     Params(query): Params<EventQuery>,
 ) -> Result<axum::Json<EventList>> {
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX.into());
@@ -81,7 +83,7 @@ pub(crate) async fn list(
         text: query.q,
     };
     let limit = u32::try_from(limit).unwrap_or(1);
-    let (events, unacknowledged_failures) = event_log::list(&app, filter, limit).await?;
+    let (events, unacknowledged_failures) = events.list(filter, limit).await?;
     Ok(axum::Json(EventList { events, unacknowledged_failures }))
 }
 
@@ -110,10 +112,10 @@ pub(crate) struct Acknowledged {
     ),
 )]
 pub(crate) async fn acknowledge(
-    State(app): State<Arc<App>>,
+    State(events): State<EventLog>,
     PathText(id): PathText,
 ) -> Result<axum::Json<Acknowledged>> {
-    let id = event_log::acknowledge(&app, &id).await?;
+    let id = events.acknowledge(&id).await?;
     Ok(axum::Json(Acknowledged { id, acknowledged: true }))
 }
 
@@ -130,9 +132,12 @@ type SseResponse = axum::response::sse::Sse<KeepAliveStream<SseStream>>;
         (status = 401, body = ErrorBody),
     ),
 )]
-pub(crate) async fn stream(State(app): State<Arc<App>>, principal: Principal) -> SseResponse {
-    let events = app.bus.listen();
-    follow(app, principal, events, |_, event| Box::pin(async move { json("event", &event) }))
+pub(crate) async fn stream(
+    State(bus): State<EventBus>,
+    State(follower): State<Follower>,
+    principal: Principal,
+) -> SseResponse {
+    follower.follow(principal, bus.listen(), |event| Box::pin(async move { json("event", &event) }))
 }
 
 /// Streams every change of a machine.
@@ -146,17 +151,23 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, principal: Principal) ->
         (status = 401, body = ErrorBody),
     ),
 )]
-pub(crate) async fn machines(State(app): State<Arc<App>>, principal: Principal) -> SseResponse {
-    let events = app.bus.listen();
-    follow(app, principal, events, |app, event| Box::pin(machine_update(app, event)))
+pub(crate) async fn machines(
+    State(bus): State<EventBus>,
+    State(machines): State<MachineReads>,
+    State(follower): State<Follower>,
+    principal: Principal,
+) -> SseResponse {
+    follower.follow(principal, bus.listen(), move |event| {
+        Box::pin(machine_update(machines.clone(), event))
+    })
 }
 
-async fn machine_update(app: Arc<App>, event: Event) -> Option<Sse> {
+async fn machine_update(machines: MachineReads, event: Event) -> Option<Sse> {
     if event.subject_kind != "machine" {
         return None;
     }
     let mac: Mac = event.subject_id.parse().ok()?;
-    match machine_reads::find(&app, &mac).await.ok()? {
+    match machines.find(&mac).await.ok()? {
         Some(machine) => json("machines-update", &MachineBody::from(&machine)),
         None => json("machines-update", &serde_json::json!({ "mac": mac, "deleted": true })),
     }
@@ -172,9 +183,12 @@ async fn machine_update(app: Arc<App>, event: Event) -> Option<Sse> {
         (status = 401, body = ErrorBody),
     ),
 )]
-pub(crate) async fn workers(State(app): State<Arc<App>>, principal: Principal) -> SseResponse {
-    let jobs = app.jobs.listen();
-    follow(app, principal, jobs, |_, change| {
+pub(crate) async fn workers(
+    State(jobs): State<Jobs>,
+    State(follower): State<Follower>,
+    principal: Principal,
+) -> SseResponse {
+    follower.follow(principal, jobs.listen(), |change| {
         Box::pin(async move { json("worker-state-changed", &change) })
     })
 }
@@ -187,35 +201,46 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 type FormattedEvent = Pin<Box<dyn Future<Output = Option<Sse>> + Send>>;
 
-/// Streams the messages of `receiver`, formatted by `format`, until the server stops, the client
-/// disconnects, or its session or token expires. A client that is too slow misses messages.
-fn follow<T: Clone + Send + 'static>(
-    app: Arc<App>,
-    principal: Principal,
-    receiver: broadcast::Receiver<T>,
-    format: impl Fn(Arc<App>, T) -> FormattedEvent + Send + Sync + 'static,
-) -> SseResponse {
-    let stream = futures_util::stream::unfold(
-        (app, principal, receiver, format),
-        |(app, principal, mut receiver, format)| async move {
-            loop {
-                let next = tokio::select! {
-                    () = app.stopped() => return None,
-                    next = receiver.recv() => next,
-                };
-                match next {
-                    Ok(_) if !principal.is_valid(&app).await => return None,
-                    Ok(next) => {
-                        if let Some(sse) = format(Arc::clone(&app), next).await {
-                            return Some((Ok(sse), (app, principal, receiver, format)));
+/// Ends streams with the server, and with the sessions and tokens of their clients.
+pub(crate) struct Follower {
+    access: Access,
+    shutdown: Shutdown,
+}
+
+service_group!(Follower { access, shutdown });
+
+impl Follower {
+    /// Streams the messages of `receiver`, formatted by `format`, until the server stops, the
+    /// client disconnects, or its session or token expires. A client that is too slow misses
+    /// messages.
+    fn follow<T: Clone + Send + 'static>(
+        self,
+        principal: Principal,
+        receiver: broadcast::Receiver<T>,
+        format: impl Fn(T) -> FormattedEvent + Send + Sync + 'static,
+    ) -> SseResponse {
+        let stream = futures_util::stream::unfold(
+            (self, principal, receiver, format),
+            |(follower, principal, mut receiver, format)| async move {
+                loop {
+                    let next = tokio::select! {
+                        () = follower.shutdown.stopped() => return None,
+                        next = receiver.recv() => next,
+                    };
+                    match next {
+                        Ok(_) if !follower.access.is_valid(&principal).await => return None,
+                        Ok(next) => {
+                            if let Some(sse) = format(next).await {
+                                return Some((Ok(sse), (follower, principal, receiver, format)));
+                            }
                         }
+                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => return None,
                     }
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return None,
                 }
-            }
-        },
-    );
-    let stream: SseStream = Box::pin(stream);
-    axum::response::sse::Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+            },
+        );
+        let stream: SseStream = Box::pin(stream);
+        axum::response::sse::Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    }
 }

@@ -10,8 +10,7 @@ use serde::Serialize;
 
 use crate::domain::error::Result;
 use crate::http::error::ErrorBody;
-use crate::services::app::App;
-use crate::services::server_health;
+use crate::services::server_health::ServerHealth;
 
 /// The health of the server.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -29,9 +28,9 @@ pub(crate) struct Health {
     responses((status = 200, body = Health), (status = 503, body = Health)),
 )]
 pub(crate) async fn healthz(
-    State(app): State<Arc<App>>,
+    State(health): State<ServerHealth>,
 ) -> Result<(StatusCode, axum::Json<Health>)> {
-    Ok(match server_health::shortage(&app).await? {
+    Ok(match health.shortage().await? {
         None => (StatusCode::OK, axum::Json(Health { status: "ok", detail: None })),
         detail => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(Health { status: "full", detail })),
     })
@@ -56,8 +55,8 @@ pub(crate) async fn version() -> axum::Json<Version> {
         (status = 401, body = ErrorBody),
     ),
 )]
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
-    let text = server_health::metrics(&app).await?;
+pub(crate) async fn metrics(State(health): State<ServerHealth>) -> Result<Response> {
+    let text = health.metrics().await?;
     Ok((
         [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
         text,

@@ -1,7 +1,5 @@
 //! Jobs: downloads of the live environment, and backups.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,9 +9,8 @@ use crate::domain::error::Result;
 use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{OptionalJson, PathText};
-use crate::services::app::App;
-use crate::services::job_control::{self, Backups, NetbootHealth, ReleaseCheck, Releases};
-use crate::services::jobs::Job;
+use crate::services::job_control::{Backups, JobControl, NetbootHealth, ReleaseCheck, Releases};
+use crate::services::jobs::{Job, Jobs};
 use crate::services::netboot::dhcp::text as dhcp_text;
 
 /// Lists all jobs, newest first.
@@ -21,8 +18,8 @@ use crate::services::netboot::dhcp::text as dhcp_text;
     get, path = "/workers", tag = "jobs",
     responses((status = 200, body = Vec<Job>), (status = 401, body = ErrorBody)),
 )]
-pub(crate) async fn jobs(State(app): State<Arc<App>>) -> axum::Json<Vec<Job>> {
-    axum::Json(app.jobs.list(None))
+pub(crate) async fn jobs(State(jobs): State<Jobs>) -> axum::Json<Vec<Job>> {
+    axum::Json(jobs.list(None))
 }
 
 /// Lists the installed versions of the live environment, and downloads of others.
@@ -30,8 +27,8 @@ pub(crate) async fn jobs(State(app): State<Arc<App>>) -> axum::Json<Vec<Job>> {
     get, path = "/boot/releases", tag = "jobs",
     responses((status = 200, body = Releases), (status = 401, body = ErrorBody)),
 )]
-pub(crate) async fn releases(State(app): State<Arc<App>>) -> axum::Json<Releases> {
-    axum::Json(job_control::releases(&app))
+pub(crate) async fn releases(State(jobs): State<JobControl>) -> axum::Json<Releases> {
+    axum::Json(jobs.releases())
 }
 
 /// Compares the files of a version with their digests.
@@ -46,10 +43,10 @@ pub(crate) async fn releases(State(app): State<Arc<App>>) -> axum::Json<Releases
     ),
 )]
 pub(crate) async fn verify(
-    State(app): State<Arc<App>>,
+    State(jobs): State<JobControl>,
     PathText(version): PathText,
 ) -> Result<axum::Json<ReleaseCheck>> {
-    job_control::verify_release(&app, version).await.map(axum::Json)
+    jobs.verify_release(version).await.map(axum::Json)
 }
 
 /// Returns the DHCP options that make machines boot from this server.
@@ -76,10 +73,10 @@ pub(crate) async fn dhcp(who: ClientContext) -> Response {
     ),
 )]
 pub(crate) async fn health(
-    State(app): State<Arc<App>>,
+    State(jobs): State<JobControl>,
     who: ClientContext,
 ) -> axum::Json<NetbootHealth> {
-    axum::Json(job_control::netboot_health(&app, &who).await)
+    axum::Json(jobs.netboot_health(&who).await)
 }
 
 /// The release to download.
@@ -104,11 +101,11 @@ pub(crate) struct ReleaseTag {
     ),
 )]
 pub(crate) async fn fetch_release(
-    State(app): State<Arc<App>>,
+    State(jobs): State<JobControl>,
     who: ClientContext,
     OptionalJson(body): OptionalJson<ReleaseTag>,
 ) -> Result<(StatusCode, axum::Json<Job>)> {
-    let job = job_control::fetch_release(&app, &who, body.tag).await?;
+    let job = jobs.fetch_release(&who, body.tag).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(job)))
 }
 
@@ -121,10 +118,10 @@ pub(crate) async fn fetch_release(
     ),
 )]
 pub(crate) async fn cancel_release(
-    State(app): State<Arc<App>>,
+    State(jobs): State<JobControl>,
     PathText(tag): PathText,
 ) -> Result<axum::Json<Job>> {
-    job_control::cancel_release(&app, &tag).map(axum::Json)
+    jobs.cancel_release(&tag).map(axum::Json)
 }
 
 /// Lists the completed backups, and the jobs that create backups.
@@ -132,8 +129,8 @@ pub(crate) async fn cancel_release(
     get, path = "/workers/backups", tag = "jobs",
     responses((status = 200, body = Backups), (status = 401, body = ErrorBody)),
 )]
-pub(crate) async fn backups(State(app): State<Arc<App>>) -> Result<axum::Json<Backups>> {
-    job_control::backups(&app).await.map(axum::Json)
+pub(crate) async fn backups(State(jobs): State<JobControl>) -> Result<axum::Json<Backups>> {
+    jobs.backups().await.map(axum::Json)
 }
 
 /// The cause of a backup.
@@ -155,11 +152,11 @@ pub(crate) struct BackupTrigger {
     ),
 )]
 pub(crate) async fn create_backup(
-    State(app): State<Arc<App>>,
+    State(jobs): State<JobControl>,
     who: ClientContext,
     OptionalJson(body): OptionalJson<BackupTrigger>,
 ) -> Result<(StatusCode, axum::Json<Job>)> {
-    let job = job_control::create_backup(&app, &who, body.trigger.as_deref()).await?;
+    let job = jobs.create_backup(&who, body.trigger.as_deref()).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(job)))
 }
 
@@ -172,8 +169,8 @@ pub(crate) async fn create_backup(
     ),
 )]
 pub(crate) async fn cancel_backup(
-    State(app): State<Arc<App>>,
+    State(jobs): State<JobControl>,
     PathText(id): PathText,
 ) -> Result<axum::Json<Job>> {
-    job_control::cancel_backup(&app, &id).map(axum::Json)
+    jobs.cancel_backup(&id).map(axum::Json)
 }

@@ -8,14 +8,27 @@ use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::machine_body::MachineBody;
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::machine::Machine;
-use crate::services::app::App;
-use crate::services::machine_reads;
+use crate::services::machine_reads::MachineReads;
+
+/// Maximum number of lists streamed concurrently.
+const LISTS_MAX: usize = 4;
+
+/// Permits for lists: slow clients must not use up the threads that contacts need. Clones share
+/// them.
+#[derive(Clone)]
+pub struct ListPermits(Arc<Semaphore>);
+
+impl Default for ListPermits {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LISTS_MAX)))
+    }
+}
 
 /// Selects machines; all by default.
 #[derive(Debug, Default, Deserialize)]
@@ -58,16 +71,20 @@ const CHUNKS_WAITING: usize = 2;
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Streams the machines that match `query` as a JSON array sorted by MAC address.
-pub(super) async fn stream(app: Arc<App>, query: MachineQuery) -> Response {
+pub(super) async fn stream(
+    machines: MachineReads,
+    lists: ListPermits,
+    query: MachineQuery,
+) -> Response {
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     let is_complete = Arc::new(AtomicBool::new(false));
     let written = Arc::clone(&is_complete);
     // a slow client occupies a thread, so the number of concurrent lists is limited; the semaphore
     // is never closed
-    let permit = app.lists.clone().acquire_owned().await.ok();
+    let permit = lists.0.acquire_owned().await.ok();
     drop(blocking(move || {
         let _permit = permit;
-        match write_list(&app, &query, &sender) {
+        match write_list(&machines, &query, &sender) {
             Ok(()) => written.store(true, Ordering::Release),
             Err(error) => tracing::warn!(%error, "a list of machines ended early"),
         }
@@ -88,10 +105,14 @@ pub(super) async fn stream(app: Arc<App>, query: MachineQuery) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(chunks)).into_response()
 }
 
-fn write_list(app: &App, query: &MachineQuery, sender: &mpsc::Sender<Bytes>) -> Result<()> {
+fn write_list(
+    machines: &MachineReads,
+    query: &MachineQuery,
+    sender: &mpsc::Sender<Bytes>,
+) -> Result<()> {
     let mut chunk = vec![b'['];
     let mut is_first = true;
-    machine_reads::visit_blocking(app, |machine| {
+    machines.visit_blocking(|machine| {
         if !query.matches(&machine) {
             return Ok(true);
         }

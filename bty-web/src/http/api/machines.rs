@@ -1,21 +1,18 @@
 //! Machines: list, read, assign, delete.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::machine_body::MachineBody;
-use super::machine_list::{self, MachineQuery};
+use super::machine_list::{self, ListPermits, MachineQuery};
 use crate::domain::error::Result;
 use crate::domain::machine::ClientContext;
 use crate::domain::machine::save::Binding;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params, PathText, parse_mac};
-use crate::services::app::App;
-use crate::services::machine_edits::{self, MachineChanges};
-use crate::services::machine_reads;
+use crate::services::machine_edits::{MachineChanges, MachineEdits};
+use crate::services::machine_reads::MachineReads;
 
 /// Lists machines, sorted by MAC address.
 #[utoipa::path(
@@ -32,10 +29,11 @@ use crate::services::machine_reads;
     ),
 )]
 pub(crate) async fn list(
-    State(app): State<Arc<App>>,
+    State(machines): State<MachineReads>,
+    State(lists): State<ListPermits>,
     Params(query): Params<MachineQuery>,
 ) -> Response {
-    machine_list::stream(app, query).await
+    machine_list::stream(machines, lists, query).await
 }
 
 /// Returns a machine.
@@ -47,10 +45,10 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn get(
-    State(app): State<Arc<App>>,
+    State(reads): State<MachineReads>,
     PathText(path): PathText,
 ) -> Result<axum::Json<MachineBody>> {
-    let machine = machine_reads::get(&app, &parse_mac(&path)?).await?;
+    let machine = reads.get(&parse_mac(&path)?).await?;
     Ok(axum::Json(MachineBody::from(&machine)))
 }
 
@@ -69,12 +67,12 @@ pub(crate) async fn get(
     ),
 )]
 pub(crate) async fn put(
-    State(app): State<Arc<App>>,
+    State(edits): State<MachineEdits>,
     PathText(path): PathText,
     who: ClientContext,
     Json(binding): Json<Binding>,
 ) -> Result<axum::Json<MachineBody>> {
-    let machine = machine_edits::save(&app, who, &parse_mac(&path)?, binding).await?;
+    let machine = edits.save(who, &parse_mac(&path)?, binding).await?;
     Ok(axum::Json(MachineBody::from(&machine)))
 }
 
@@ -91,12 +89,12 @@ pub(crate) async fn put(
     ),
 )]
 pub(crate) async fn patch(
-    State(app): State<Arc<App>>,
+    State(edits): State<MachineEdits>,
     PathText(path): PathText,
     who: ClientContext,
     Json(changes): Json<MachineChanges>,
 ) -> Result<axum::Json<MachineBody>> {
-    let machine = machine_edits::patch(&app, who, &parse_mac(&path)?, changes).await?;
+    let machine = edits.patch(who, &parse_mac(&path)?, changes).await?;
     Ok(axum::Json(MachineBody::from(&machine)))
 }
 
@@ -111,11 +109,11 @@ pub(crate) async fn patch(
     ),
 )]
 pub(crate) async fn delete(
-    State(app): State<Arc<App>>,
+    State(edits): State<MachineEdits>,
     PathText(path): PathText,
     who: ClientContext,
 ) -> Result<StatusCode> {
-    machine_edits::delete(&app, &who, parse_mac(&path)?).await?;
+    edits.delete(&who, parse_mac(&path)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -128,11 +126,11 @@ pub(crate) async fn delete(
     ),
 )]
 pub(crate) async fn lshw(
-    State(app): State<Arc<App>>,
+    State(reads): State<MachineReads>,
     PathText(path): PathText,
 ) -> Result<Response> {
     let mac = parse_mac(&path)?;
-    let (lshw, _) = machine_reads::lshw(&app, &mac).await?;
+    let (lshw, _) = reads.lshw(&mac).await?;
     Ok(attachment(&format!("{}-lshw.json", mac.hyphens()), lshw))
 }
 
@@ -145,11 +143,11 @@ pub(crate) async fn lshw(
     ),
 )]
 pub(crate) async fn disks(
-    State(app): State<Arc<App>>,
+    State(reads): State<MachineReads>,
     PathText(path): PathText,
 ) -> Result<Response> {
     let mac = parse_mac(&path)?;
-    let disks = machine_reads::disks(&app, &mac).await?;
+    let disks = reads.disks(&mac).await?;
     Ok(attachment(&format!("{}-disks.json", mac.hyphens()), disks.to_string()))
 }
 

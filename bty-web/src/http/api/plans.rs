@@ -1,7 +1,5 @@
 //! Plans: list, read, check, save, roll back, delete, simulate.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
@@ -13,17 +11,16 @@ use crate::domain::plan::{Plan, Summary};
 use crate::http::error::ErrorBody;
 use crate::http::extract::{ClientGone, Json, Params, PathText, parse_mac};
 use crate::services::access::Principal;
-use crate::services::app::App;
-use crate::services::plan_edits::{self, PlanCheck, PlanScript, Revision};
-use crate::services::plan_simulation::{self, FleetReport, Scenario, SimulationRequest};
+use crate::services::plan_edits::{self, PlanCheck, PlanEdits, PlanScript, Revision};
+use crate::services::plan_simulation::{FleetReport, PlanSimulator, Scenario, SimulationRequest};
 
 /// Lists all plans, bundled ones first.
 #[utoipa::path(
     get, path = "/plans", tag = "plans",
     responses((status = 200, body = Vec<Summary>), (status = 401, body = ErrorBody)),
 )]
-pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<axum::Json<Vec<Summary>>> {
-    plan_edits::list(&app).await.map(axum::Json)
+pub(crate) async fn list(State(plans): State<PlanEdits>) -> Result<axum::Json<Vec<Summary>>> {
+    plans.list().await.map(axum::Json)
 }
 
 #[derive(Deserialize)]
@@ -41,11 +38,11 @@ pub(crate) struct RevisionQuery {
     ),
 )]
 pub(crate) async fn get(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
     PathText(name): PathText,
     Params(query): Params<RevisionQuery>,
 ) -> Result<axum::Json<Plan>> {
-    plan_edits::get(&app, &name, query.revision).await.map(axum::Json)
+    plans.get(&name, query.revision).await.map(axum::Json)
 }
 
 /// Lists the revisions of a plan, newest first.
@@ -59,10 +56,10 @@ pub(crate) async fn get(
     ),
 )]
 pub(crate) async fn revisions(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
     PathText(name): PathText,
 ) -> Result<axum::Json<Vec<Revision>>> {
-    plan_edits::revisions(&app, &name).await.map(axum::Json)
+    plans.revisions(&name).await.map(axum::Json)
 }
 
 #[derive(Deserialize)]
@@ -82,11 +79,11 @@ pub(crate) struct DiffQuery {
     ),
 )]
 pub(crate) async fn diff(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
     PathText(name): PathText,
     Params(query): Params<DiffQuery>,
 ) -> Result<String> {
-    plan_edits::diff(&app, &name, query.from, query.to).await
+    plans.diff(&name, query.from, query.to).await
 }
 
 /// Checks a script without saving it.
@@ -115,13 +112,13 @@ pub(crate) async fn check(Json(script): Json<PlanScript>) -> Result<axum::Json<P
     ),
 )]
 pub(crate) async fn put(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
     PathText(name): PathText,
     who: ClientContext,
     principal: Principal,
     Json(script): Json<PlanScript>,
 ) -> Result<axum::Json<Plan>> {
-    plan_edits::put(&app, &who, &principal, &name, script).await.map(axum::Json)
+    plans.put(&who, &principal, &name, script).await.map(axum::Json)
 }
 
 /// The revision to restore.
@@ -143,13 +140,13 @@ pub(crate) struct RollBack {
     ),
 )]
 pub(crate) async fn roll_back(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
     PathText(name): PathText,
     who: ClientContext,
     principal: Principal,
     Json(body): Json<RollBack>,
 ) -> Result<axum::Json<Plan>> {
-    plan_edits::roll_back(&app, &who, &principal, &name, body.revision).await.map(axum::Json)
+    plans.roll_back(&who, &principal, &name, body.revision).await.map(axum::Json)
 }
 
 /// Deletes a plan that is assigned to no machine.
@@ -163,11 +160,11 @@ pub(crate) async fn roll_back(
     ),
 )]
 pub(crate) async fn delete(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
     PathText(name): PathText,
     who: ClientContext,
 ) -> Result<StatusCode> {
-    plan_edits::delete(&app, &who, name).await?;
+    plans.delete(&who, name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -185,7 +182,7 @@ pub(crate) async fn delete(
     ),
 )]
 pub(crate) async fn simulate_machine(
-    State(app): State<Arc<App>>,
+    State(simulator): State<PlanSimulator>,
     PathText(path): PathText,
     who: ClientContext,
     principal: Principal,
@@ -193,7 +190,7 @@ pub(crate) async fn simulate_machine(
     Json(scenario): Json<Scenario>,
 ) -> Result<axum::Json<Vec<Step>>> {
     let request = SimulationRequest { who, principal, gone };
-    let steps = plan_simulation::simulate_machine(&app, parse_mac(&path)?, request, scenario);
+    let steps = simulator.simulate_machine(parse_mac(&path)?, request, scenario);
     steps.await.map(axum::Json)
 }
 
@@ -210,12 +207,12 @@ pub(crate) async fn simulate_machine(
     ),
 )]
 pub(crate) async fn simulate_fleet(
-    State(app): State<Arc<App>>,
+    State(simulator): State<PlanSimulator>,
     who: ClientContext,
     principal: Principal,
     ClientGone(gone): ClientGone,
     Json(scenario): Json<Scenario>,
 ) -> Result<axum::Json<FleetReport>> {
     let request = SimulationRequest { who, principal, gone };
-    plan_simulation::simulate_fleet(&app, request, scenario).await.map(axum::Json)
+    simulator.simulate_fleet(request, scenario).await.map(axum::Json)
 }

@@ -1,7 +1,5 @@
 //! Settings.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use serde_json::{Map, Value};
 
@@ -9,16 +7,15 @@ use crate::domain::error::Result;
 use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
 use crate::http::extract::Json;
-use crate::services::app::App;
-use crate::services::settings::{self, Setting};
+use crate::services::settings::{Setting, SettingEdits};
 
 /// Lists all settings with their values and defaults.
 #[utoipa::path(
     get, path = "/settings", tag = "settings",
     responses((status = 200, body = Vec<Setting>), (status = 401, body = ErrorBody)),
 )]
-pub(crate) async fn get(State(app): State<Arc<App>>) -> axum::Json<Vec<Setting>> {
-    axum::Json(settings::list(&app))
+pub(crate) async fn get(State(settings): State<SettingEdits>) -> axum::Json<Vec<Setting>> {
+    axum::Json(settings.list())
 }
 
 /// Changes the given settings: all of them, or none if any is invalid.
@@ -31,9 +28,9 @@ pub(crate) async fn get(State(app): State<Arc<App>>) -> axum::Json<Vec<Setting>>
     ),
 )]
 pub(crate) async fn put(
-    State(app): State<Arc<App>>,
+    State(settings): State<SettingEdits>,
     who: ClientContext,
     Json(changes): Json<Map<String, Value>>,
 ) -> Result<axum::Json<Vec<Setting>>> {
-    settings::put(&app, &who, changes).await.map(axum::Json)
+    settings.put(&who, changes).await.map(axum::Json)
 }

@@ -1,7 +1,5 @@
 //! Export and import of the whole state.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use serde::Deserialize;
 
@@ -9,8 +7,7 @@ use crate::domain::error::Result;
 use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params};
-use crate::services::app::App;
-use crate::services::state_transfer;
+use crate::services::state_transfer::StateTransfer;
 use crate::services::transfer::{Bundle, Summary};
 
 /// Maximum size of an imported export in bytes.
@@ -21,8 +18,8 @@ pub(crate) const BUNDLE_BYTES_MAX: usize = 1 << 30;
     get, path = "/export", tag = "transfer",
     responses((status = 200, body = Bundle), (status = 401, body = ErrorBody)),
 )]
-pub(crate) async fn export(State(app): State<Arc<App>>) -> Result<axum::Json<Bundle>> {
-    state_transfer::export(&app).await.map(axum::Json)
+pub(crate) async fn export(State(transfer): State<StateTransfer>) -> Result<axum::Json<Bundle>> {
+    transfer.export().await.map(axum::Json)
 }
 
 #[derive(Deserialize)]
@@ -45,10 +42,10 @@ pub(crate) struct ImportQuery {
     ),
 )]
 pub(crate) async fn import(
-    State(app): State<Arc<App>>,
+    State(transfer): State<StateTransfer>,
     Params(query): Params<ImportQuery>,
     who: ClientContext,
     Json(bundle): Json<serde_json::Value>,
 ) -> Result<axum::Json<Summary>> {
-    state_transfer::import(&app, &who, bundle, query.armed).await.map(axum::Json)
+    transfer.import(&who, bundle, query.armed).await.map(axum::Json)
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::StreamReader;
 
+use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::ipxe;
@@ -19,7 +20,9 @@ use crate::http::error::ErrorBody;
 use crate::http::extract::{Params, PathText, incomplete_body};
 use crate::http::serve_file;
 use crate::random::random_token;
-use crate::services::app::App;
+use crate::services::boot_cycles::BootCycles;
+use crate::services::event_log::EventLog;
+use crate::services::metrics::Metrics;
 use crate::services::{boot_cycles, netboot};
 use crate::tftp::AUTOEXEC;
 
@@ -66,7 +69,9 @@ pub(crate) struct BootQuery {
     ),
 )]
 pub(crate) async fn get(
-    State(app): State<Arc<App>>,
+    State(config): State<Arc<Config>>,
+    State(metrics): State<Arc<Metrics>>,
+    State(boot_cycles): State<BootCycles>,
     PathText(name): PathText,
     Params(query): Params<BootQuery>,
     who: ClientContext,
@@ -78,10 +83,10 @@ pub(crate) async fn get(
             ([(header::CONTENT_TYPE, ipxe::MEDIA_TYPE)], ipxe::autoexec(&who.base)).into_response()
         );
     }
-    let path = netboot::find(&app.config, name)
-        .ok_or_else(|| Error::not_found(format!("the file {name}")))?;
+    let path =
+        netboot::find(&config, name).ok_or_else(|| Error::not_found(format!("the file {name}")))?;
     if *request.method() == axum::http::Method::GET {
-        record_fetch(&app, query, who, name).await?;
+        record_fetch(&boot_cycles, query, who, name).await?;
     }
     let is_head = *request.method() == axum::http::Method::HEAD;
     let response =
@@ -89,18 +94,18 @@ pub(crate) async fn get(
             .await?;
     let headers = response.headers();
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-    app.metrics.sent(length.unwrap_or_default());
+    metrics.sent(length.unwrap_or_default());
     Ok(response)
 }
 
 async fn record_fetch(
-    app: &Arc<App>,
+    boot_cycles: &BootCycles,
     query: BootQuery,
     who: ClientContext,
     name: &str,
 ) -> Result<()> {
     match query.mac.as_deref().and_then(|mac| mac.parse().ok()) {
-        Some(mac) => boot_cycles::record_fetch(app, who, &mac, query.cycle, name.to_owned()).await,
+        Some(mac) => boot_cycles.record_fetch(who, &mac, query.cycle, name.to_owned()).await,
         None => Ok(()),
     }
 }
@@ -125,31 +130,32 @@ pub(crate) struct Uploaded {
     ),
 )]
 pub(crate) async fn put(
-    State(app): State<Arc<App>>,
+    State(events): State<EventLog>,
+    State(config): State<Arc<Config>>,
     PathText(name): PathText,
     who: ClientContext,
     request: Request,
 ) -> Result<axum::Json<Uploaded>> {
     let name = file_name(&name)?.to_owned();
-    let path = app.config.boot_dir.join(&name);
-    let partial = Partial(app.config.boot_dir.join(format!(".{name}.{}.partial", random_token())));
-    let size_bytes = receive(&app, &partial.0, request).await?;
-    tokio::fs::rename(&partial.0, &path)
-        .await
-        .map_err(|e| Error::writing(&app.config.boot_dir, &e))?;
+    let path = config.boot_dir.join(&name);
+    let partial = Partial(config.boot_dir.join(format!(".{name}.{}.partial", random_token())));
+    let size_bytes = receive(&config, &partial.0, request).await?;
+    tokio::fs::rename(&partial.0, &path).await.map_err(|e| Error::writing(&config.boot_dir, &e))?;
     let event = NewEvent::new(
         "netboot.artifact.uploaded",
         name.clone(),
         format!("{name} was uploaded, {}", bty::size::human(size_bytes)),
     );
     let event = event.by(Actor::Operator, who.ip.as_deref());
-    app.record(event.with(serde_json::json!({ "name": name, "size_bytes": size_bytes }))).await?;
+    events
+        .record(event.with(serde_json::json!({ "name": name, "size_bytes": size_bytes })))
+        .await?;
     Ok(axum::Json(Uploaded { path: format!("/boot/{name}"), name, size_bytes }))
 }
 
-async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<u64> {
+async fn receive(config: &Config, path: &std::path::Path, request: Request) -> Result<u64> {
     use futures_util::TryStreamExt as _;
-    let limit = app.config.max_upload_bytes;
+    let limit = config.max_upload_bytes;
     let too_large = || {
         Error::new(ErrorKind::TooLarge, format!("uploads have at most {}", bty::size::human(limit)))
     };
@@ -162,7 +168,7 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
     }
     let stream = request.into_body().into_data_stream().map_err(std::io::Error::other);
     let mut body = StreamReader::new(stream);
-    let dir = &app.config.boot_dir;
+    let dir = &config.boot_dir;
     if let (Some(declared), Some(free)) = (declared, crate::state_dir::free_bytes(dir))
         && declared > free
     {
@@ -181,7 +187,7 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
             drain(&mut body).await;
             return Err(unwritten(e));
         }
-        Err(e) => return Err(incomplete_body(app, &e)),
+        Err(e) => return Err(incomplete_body(config.limits.body_rate, &e)),
     };
     if bytes > limit {
         return Err(too_large());

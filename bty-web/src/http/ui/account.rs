@@ -10,10 +10,10 @@ use super::form::Fields;
 use super::frame::Frame;
 use super::notice::{Notice, Notices};
 use super::render::render;
+use crate::config::Config;
 use crate::domain::error::{Error, Result};
 use crate::domain::machine::ClientContext;
-use crate::services::access::{self, ApiToken, NewToken, OpenSession, PasswordChange, Principal};
-use crate::services::app::App;
+use crate::services::access::{Access, ApiToken, NewToken, OpenSession, PasswordChange, Principal};
 use crate::services::auth::Scope;
 
 #[derive(Template)]
@@ -31,7 +31,8 @@ struct Account {
 
 /// Shows the account page.
 pub async fn page(
-    State(app): State<Arc<App>>,
+    State(access): State<Access>,
+    State(config): State<Arc<Config>>,
     principal: Principal,
     frame: Frame,
 ) -> Result<Response> {
@@ -40,9 +41,9 @@ pub async fn page(
         _ => String::new(),
     };
     render(&Account {
-        sessions: access::sessions(&app, frame.now).await?,
-        tokens: access::tokens(&app).await?,
-        password_origin: app.config.values["admin.password"].1.to_string(),
+        sessions: access.sessions(frame.now).await?,
+        tokens: access.tokens().await?,
+        password_origin: config.values["admin.password"].1.to_string(),
         own_token_sha256,
         scopes: Scope::ALL,
         frame,
@@ -51,56 +52,56 @@ pub async fn page(
 
 /// Handles the forms of the page.
 pub async fn submit(
-    State(app): State<Arc<App>>,
+    State(access): State<Access>,
     who: ClientContext,
     principal: Principal,
     notices: Notices,
     fields: Fields,
 ) -> Response {
     if fields.text("act") == "end-all" {
-        return match access::end_sessions(&app, &who, None).await {
+        return match access.end_sessions(&who, None).await {
             Ok(_) => Redirect::to("/ui/login").into_response(),
             Err(error) => notices.redirect("/ui/account", error),
         };
     }
-    notices.redirect("/ui/account", handle(&app, &who, &principal, &fields).await)
+    notices.redirect("/ui/account", handle(&access, &who, &principal, &fields).await)
 }
 
 async fn handle(
-    app: &App,
+    access: &Access,
     who: &ClientContext,
     principal: &Principal,
     fields: &Fields,
 ) -> Result<Notice> {
     match fields.text("act") {
-        "token" => create_token(app, who, fields).await,
+        "token" => create_token(access, who, fields).await,
         "revoke" => {
-            access::revoke_token(app, who, fields.text("key")).await?;
+            access.revoke_token(who, fields.text("key")).await?;
             let text = "The token is revoked: programs that use it are refused from now on.";
             Ok(Notice::success(text))
         }
         "end" => {
-            let ended = access::end_sessions(app, who, Some(fields.text("key").to_owned())).await?;
+            let ended = access.end_sessions(who, Some(fields.text("key").to_owned())).await?;
             Ok(Notice::success(format!("{ended} sessions were ended.")))
         }
-        "hash" => hash_password(app, who, principal, fields).await,
+        "hash" => hash_password(access, who, principal, fields).await,
         _ => Err(Error::invalid("there is no such act")),
     }
 }
 
-async fn create_token(app: &App, who: &ClientContext, fields: &Fields) -> Result<Notice> {
+async fn create_token(access: &Access, who: &ClientContext, fields: &Fields) -> Result<Notice> {
     let is_checked = |scope: &Scope| fields.all("scope").any(|name| name == scope.as_str());
     let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(is_checked).collect();
     let days = fields.optional("days").map(|days| days.parse()).transpose();
     let days = days.map_err(|_| Error::invalid("days is a whole number"))?;
     let name = fields.text("name").to_owned();
     let text = format!("The token for {name} is created.");
-    let created = access::create_token(app, who, NewToken { name, scopes, days }).await?;
+    let created = access.create_token(who, NewToken { name, scopes, days }).await?;
     Ok(Notice { secret: Some(created.token), ..Notice::success(text) })
 }
 
 async fn hash_password(
-    app: &App,
+    access: &Access,
     who: &ClientContext,
     principal: &Principal,
     fields: &Fields,
@@ -110,7 +111,7 @@ async fn hash_password(
         new: fields.raw("new").to_owned(),
         repeated: fields.raw("again").to_owned(),
     };
-    let hash = access::hash_new_password(app, who, principal, change).await?;
+    let hash = access.hash_new_password(who, principal, change).await?;
     let text = "Put this into admin.password of the configuration, or into BTY_ADMIN_PASSWORD, and start the server again:";
     Ok(Notice { secret: Some(hash), ..Notice::success(text) })
 }

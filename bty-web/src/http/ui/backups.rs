@@ -16,10 +16,11 @@ use crate::domain::error::{Error, Result};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
 use crate::http::serve_file;
-use crate::services::app::App;
-use crate::services::job_control::{self, Backups};
+use crate::services::job_control::{Backups, JobControl};
 use crate::services::jobs::Status;
 use crate::services::jobs::backup::OnDisk;
+use crate::services::settings::SettingEdits;
+use crate::services::snapshot::Snapshots;
 
 #[derive(Template)]
 #[template(path = "backups.html")]
@@ -33,9 +34,13 @@ struct Page {
 }
 
 /// Shows backups and their schedule.
-pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response> {
-    let state = job_control::backups(&app).await?;
-    let settings = &app.snapshot().settings;
+pub async fn page(
+    State(jobs): State<JobControl>,
+    State(snapshots): State<Arc<Snapshots>>,
+    frame: Frame,
+) -> Result<Response> {
+    let state = jobs.backups().await?;
+    let settings = &snapshots.current().settings;
     render(&Page {
         is_enabled: settings.get("backup.enabled") == "1",
         cadence: settings.get("backup.cadence").to_owned(),
@@ -48,39 +53,45 @@ pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response>
 
 /// Downloads the export of a backup.
 pub async fn download(
-    State(app): State<Arc<App>>,
+    State(jobs): State<JobControl>,
     Path(id): Path<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let file = job_control::backup_file(&app, &id)?;
+    let file = jobs.backup_file(&id)?;
     let name = format!("bty-{id}.json");
     serve_file::respond(&file, &name, "application/json", method == Method::HEAD, &headers).await
 }
 
 /// Handles the forms of the page.
 pub async fn submit(
-    State(app): State<Arc<App>>,
+    State(jobs): State<JobControl>,
+    State(settings): State<SettingEdits>,
     who: ClientContext,
     notices: Notices,
     fields: Fields,
 ) -> Response {
-    notices.redirect("/ui/backups", handle(&app, &who, &fields).await)
+    notices.redirect("/ui/backups", handle(&jobs, &settings, &who, &fields).await)
 }
 
-async fn handle(app: &Arc<App>, who: &ClientContext, fields: &Fields) -> Result<Notice> {
+async fn handle(
+    jobs: &JobControl,
+    settings: &SettingEdits,
+    who: &ClientContext,
+    fields: &Fields,
+) -> Result<Notice> {
     let key = fields.text("key");
     match fields.text("act") {
         "create" => {
-            let job = job_control::create_backup(app, who, None).await?;
+            let job = jobs.create_backup(who, None).await?;
             Ok(Notice::success(format!("The backup {} is being made.", job.key)))
         }
         "cancel" => {
-            job_control::cancel_backup(app, key)?;
+            jobs.cancel_backup(key)?;
             Ok(Notice::success("The backup is cancelled."))
         }
         "delete" => {
-            job_control::delete_backup(app, who, key.to_owned()).await?;
+            jobs.delete_backup(who, key.to_owned()).await?;
             Ok(Notice::success(format!("The backup {key} is deleted.")))
         }
         "schedule" => {
@@ -92,7 +103,7 @@ async fn handle(app: &Arc<App>, who: &ClientContext, fields: &Fields) -> Result<
             ];
             let values = values.map(|(key, value)| (key.to_owned(), value.into()));
             let values = values.into_iter().collect();
-            save_settings(app, who, values, "The schedule is saved.").await
+            save_settings(settings, who, values, "The schedule is saved.").await
         }
         _ => Err(Error::invalid("there is no such act")),
     }

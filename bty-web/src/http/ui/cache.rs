@@ -1,7 +1,5 @@
 //! The cache host: its objects, fetches and misses.
 
-use std::sync::Arc;
-
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -11,8 +9,7 @@ use super::frame::Frame;
 use super::notice::{Notice, Notices};
 use super::render::render;
 use crate::domain::error::{Error, Result};
-use crate::services::app::App;
-use crate::services::cache_control::{self, CacheFill, CachedObject, NewObject};
+use crate::services::cache_control::{CacheControl, CacheFill, CachedObject, NewObject};
 
 const OBJECTS_SHOWN: usize = 500;
 const MISSES_SHOWN: usize = 100;
@@ -83,8 +80,8 @@ struct MissRow {
 }
 
 /// Shows the contents of the cache host.
-pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response> {
-    let state = cache_control::state(&app).await?;
+pub async fn page(State(cache): State<CacheControl>, frame: Frame) -> Result<Response> {
+    let state = cache.state().await?;
     let total = state.objects.len();
     let objects = state.objects.into_iter().take(OBJECTS_SHOWN);
     let misses = state.missed.into_iter().take(MISSES_SHOWN).map(|miss| MissRow {
@@ -105,37 +102,40 @@ pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response>
 }
 
 /// Handles the forms of the page.
-pub async fn submit(State(app): State<Arc<App>>, notices: Notices, fields: Fields) -> Response {
-    notices.redirect("/ui/cache", handle(&app, &fields).await.map(Notice::success))
+pub async fn submit(
+    State(cache): State<CacheControl>,
+    notices: Notices,
+    fields: Fields,
+) -> Response {
+    notices.redirect("/ui/cache", handle(&cache, &fields).await.map(Notice::success))
 }
 
-async fn handle(app: &App, fields: &Fields) -> Result<&'static str> {
+async fn handle(cache: &CacheControl, fields: &Fields) -> Result<&'static str> {
     let key = fields.text("key");
     match fields.text("act") {
         "fetch" => {
             let url = fields.text("url").to_owned();
-            cache_control::fetch(app, &NewObject { url, sha256: fields.optional("sha256") })
-                .await?;
+            cache.fetch(&NewObject { url, sha256: fields.optional("sha256") }).await?;
             Ok("The object is being fetched.")
         }
         "delete" => {
-            cache_control::delete(app, key).await?;
+            cache.delete(key).await?;
             Ok("The object is deleted. The next request for it fetches it again.")
         }
         "pin" => {
-            cache_control::set_pinned(app, key, true).await?;
+            cache.set_pinned(key, true).await?;
             Ok("The object is pinned: it is not evicted.")
         }
         "unpin" => {
-            cache_control::set_pinned(app, key, false).await?;
+            cache.set_pinned(key, false).await?;
             Ok("The object is no longer pinned.")
         }
         "cancel" => {
-            cache_control::cancel(app, key)?;
+            cache.cancel(key)?;
             Ok("The fetch is cancelled. Its first part is kept.")
         }
         "forget" => {
-            cache_control::forget_misses(app).await?;
+            cache.forget_misses().await?;
             Ok("The misses are forgotten.")
         }
         _ => Err(Error::invalid("there is no such act")),

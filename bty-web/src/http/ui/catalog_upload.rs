@@ -1,7 +1,5 @@
 //! Uploads of catalogs, by a form or by a program.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::extract::multipart::{Multipart, MultipartError, MultipartRejection};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -15,9 +13,8 @@ use crate::domain::machine::ClientContext;
 use crate::domain::secret::is_same;
 use crate::http::error::ErrorBody;
 use crate::services::access::Principal;
-use crate::services::app::App;
 use crate::services::catalog::Imported;
-use crate::services::image_catalog;
+use crate::services::image_catalog::ImageCatalog;
 
 /// Imports a catalog uploaded in the field `file`.
 ///
@@ -32,14 +29,14 @@ use crate::services::image_catalog;
     ),
 )]
 pub(crate) async fn upload(
-    State(app): State<Arc<App>>,
+    State(images): State<ImageCatalog>,
     who: ClientContext,
     principal: Principal,
     notices: Notices,
     headers: HeaderMap,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response> {
-    let imported = import_form(&app, &who, &principal, form).await;
+    let imported = import_form(&images, &who, &principal, form).await;
     let accept =
         headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/html") {
@@ -52,7 +49,7 @@ pub(crate) async fn upload(
 const FILE_NAME_CHARS_MAX: usize = 255;
 
 async fn import_form(
-    app: &Arc<App>,
+    images: &ImageCatalog,
     who: &ClientContext,
     principal: &Principal,
     form: Result<Multipart, MultipartRejection>,
@@ -74,7 +71,7 @@ async fn import_form(
         let name = field.file_name().unwrap_or("catalog.toml");
         let name: String = name.chars().take(FILE_NAME_CHARS_MAX).collect();
         let bytes = field.bytes().await.map_err(field_error)?;
-        return image_catalog::import_upload(app, who, &name, &bytes).await;
+        return images.import_upload(who, &name, &bytes).await;
     }
     Err(Error::invalid("the form has no file"))
 }

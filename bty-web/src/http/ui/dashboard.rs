@@ -12,13 +12,19 @@ use super::pictures;
 use super::progress::{Progress, progress};
 use super::render::render;
 use super::state_label::{phase_label, state_label};
+use crate::config::Config;
 use crate::domain::error::Result;
 use crate::domain::event::Event;
 use crate::domain::machine::{ClientContext, Machine, Phase};
 use crate::domain::time::Time;
-use crate::services::app::App;
-use crate::services::fleet_overview::{self, FleetOverview};
+use crate::http::state::service_group;
+use crate::services::fleet_overview::FleetOverview;
+use crate::services::image_route::ImageRouter;
+use crate::services::machine_reads::MachineReads;
 use crate::services::netboot;
+use crate::services::rates::Rates;
+use crate::services::server_health::ServerHealth;
+use crate::services::snapshot::Snapshots;
 
 #[derive(Template)]
 #[template(path = "dashboard.html")]
@@ -74,13 +80,25 @@ struct Check {
 
 const BUSY_MAX: usize = 12;
 
+/// The services of the page.
+pub struct DashboardServices {
+    config: Arc<Config>,
+    machines: MachineReads,
+    rates: Arc<Rates>,
+    snapshots: Arc<Snapshots>,
+    image_router: Arc<ImageRouter>,
+    health: ServerHealth,
+}
+
+service_group!(DashboardServices { config, machines, rates, snapshots, image_router, health });
+
 /// Shows the dashboard.
 pub async fn page(
-    State(app): State<Arc<App>>,
+    State(services): State<DashboardServices>,
     who: ClientContext,
     frame: Frame,
 ) -> Result<Response> {
-    let overview = fleet_overview::read(&app, BUSY_MAX).await?;
+    let overview = services.machines.overview(BUSY_MAX).await?;
     let machines = &overview.machines;
     let count =
         |phase: Phase| machines.iter().filter(|machine| machine.status().phase() == phase).count();
@@ -90,7 +108,7 @@ pub async fn page(
         hyphens: machine.mac.hyphens(),
         labels: machine.labels.clone(),
         state: state_label(&machine.status()),
-        progress: progress(&app, machine),
+        progress: progress(&services.rates, machine),
     };
     let page = Dashboard {
         total: machines.len(),
@@ -98,24 +116,28 @@ pub async fn page(
         last_seen: machines.iter().filter_map(|machine| machine.seen_at).max(),
         last_flashed: machines.iter().filter_map(|machine| machine.flashed_at).max(),
         fleet: pictures::fleet(machines, &frame.root),
-        curve: pictures::curve(&app.rates.curve(frame.now)),
+        curve: pictures::curve(&services.rates.curve(frame.now)),
         busy: overview.working.iter().map(busy).collect(),
         busy_total: count(Phase::Working),
         images: overview.images,
-        first_steps: if overview.has_flash { Vec::new() } else { first_steps(&app, &overview) },
-        health: health(&app, &who, &frame, overview.images),
+        first_steps: if overview.has_flash {
+            Vec::new()
+        } else {
+            first_steps(&services, &overview)
+        },
+        health: health(&services, &who, &frame, overview.images),
         events: overview.events,
         frame,
     };
     render(&page)
 }
 
-fn first_steps(app: &App, overview: &FleetOverview) -> Vec<FirstStep> {
-    let version = app.snapshot().netboot_version().to_owned();
+fn first_steps(services: &DashboardServices, overview: &FleetOverview) -> Vec<FirstStep> {
+    let version = services.snapshots.current().netboot_version().to_owned();
     let step = |is_done, what, how, path| FirstStep { is_done, what, how, path };
     vec![
         step(
-            netboot::Release::of(&app.config, &version).is_complete(),
+            netboot::Release::of(&services.config, &version).is_complete(),
             "Fetch the live environment",
             "The files that machines boot: fetched once, then served from here.",
             "/ui/netboot",
@@ -147,11 +169,16 @@ fn first_steps(app: &App, overview: &FleetOverview) -> Vec<FirstStep> {
     ]
 }
 
-fn health(app: &App, who: &ClientContext, frame: &Frame, images: usize) -> Vec<Check> {
-    let snapshot = app.snapshot();
+fn health(
+    services: &DashboardServices,
+    who: &ClientContext,
+    frame: &Frame,
+    images: usize,
+) -> Vec<Check> {
+    let snapshot = services.snapshots.current();
     let check = |is_well, what, detail: String, path| Check { is_well, what, detail, path };
-    let mismatch = netboot::mismatch(&app.config, snapshot.netboot_version());
-    let serves = app.tftp.get().is_some();
+    let mismatch = netboot::mismatch(&services.config, snapshot.netboot_version());
+    let serves = services.health.serves_tftp();
     let failures = match frame.failures {
         0 => "none unacknowledged".to_owned(),
         n => format!("{n} unacknowledged"),
@@ -159,7 +186,7 @@ fn health(app: &App, who: &ClientContext, frame: &Frame, images: usize) -> Vec<C
     let last = Time::parse(snapshot.settings.get("backup.last_run_at"));
     let is_scheduled = snapshot.settings.get("backup.enabled") == "1"
         && snapshot.settings.get("backup.cadence") != "manual";
-    let cache = app.image_router.host(&who.base);
+    let cache = services.image_router.host(&who.base);
     vec![
         check(Some(frame.failures == 0), "Failures", failures, "/ui/events?q=failed+ack:no"),
         check(
@@ -199,7 +226,7 @@ fn health(app: &App, who: &ClientContext, frame: &Frame, images: usize) -> Vec<C
         check(
             None,
             "State",
-            if is_apart(&app.config.state_dir) {
+            if is_apart(&services.config.state_dir) {
                 "on a file system of its own".into()
             } else {
                 "on the root file system: when that is full, both stop".into()
@@ -207,9 +234,9 @@ fn health(app: &App, who: &ClientContext, frame: &Frame, images: usize) -> Vec<C
             "/ui/settings",
         ),
         check(
-            Some(!app.auth.is_open()),
+            Some(!frame.is_open),
             "Password",
-            if app.auth.is_open() { "not set".into() } else { "set".into() },
+            if frame.is_open { "not set".into() } else { "set".into() },
             "/ui/account",
         ),
     ]

@@ -8,10 +8,9 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::Value;
 
-use super::frame::Frame;
+use super::frame::{Frame, Frames};
 use super::render::render;
 use crate::domain::error::{Error, Result};
-use crate::services::app::App;
 
 #[derive(Template)]
 #[template(path = "docs.html")]
@@ -44,12 +43,12 @@ struct Parameter {
     responses((status = 200, content_type = "text/html", body = String)),
 )]
 pub(crate) async fn docs(
-    State(app): State<Arc<App>>,
+    State(frames): State<Frames>,
     Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>,
 ) -> Result<Response> {
     let document = serde_json::to_value(&*document).map_err(Error::internal)?;
     render(&Docs {
-        frame: Frame::public(&app, "/docs/api"),
+        frame: frames.public("/docs/api"),
         operations: operations(&document),
         schemas: schemas(&document),
     })

@@ -1,17 +1,14 @@
 //! Errors as pages.
 
-use std::sync::Arc;
-
 use askama::Template;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 
-use super::frame::Frame;
+use super::frame::{Frame, Frames};
 use crate::domain::error::Error;
 use crate::services::access::Principal;
-use crate::services::app::App;
 
 #[derive(Template)]
 #[template(path = "error.html")]
@@ -23,7 +20,7 @@ struct ErrorPage {
 
 /// Replaces the JSON body of an error with a page.
 pub async fn errors_as_pages(
-    State(app): State<Arc<App>>,
+    State(frames): State<Frames>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -32,7 +29,7 @@ pub async fn errors_as_pages(
     let mut response = next.run(request).await;
     let Some(error) = response.extensions_mut().remove::<Error>() else { return response };
     let title = response.status().canonical_reason().unwrap_or("Error");
-    let frame = Frame::new(&app, principal.as_ref(), &path, None).await;
+    let frame = frames.page(principal.as_ref(), &path, None).await;
     let Ok(frame) = frame else { return response };
     let Ok(page) = (ErrorPage { frame, title, error }).render() else { return response };
     response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -44,10 +41,10 @@ pub async fn errors_as_pages(
 }
 
 /// Shows an error page to a browser without a session. The page reveals nothing of the state.
-pub fn public_error_page(app: &App, error: Error) -> Response {
+pub fn public_error_page(frames: &Frames, error: Error) -> Response {
     let status = error.kind.status();
     let title = status.canonical_reason().unwrap_or("Error");
-    match (ErrorPage { frame: Frame::outside(app), title, error: error.clone() }).render() {
+    match (ErrorPage { frame: frames.outside(), title, error: error.clone() }).render() {
         Ok(page) => (status, Html(page)).into_response(),
         Err(_) => error.into_response(),
     }

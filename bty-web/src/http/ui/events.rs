@@ -1,7 +1,5 @@
 //! The audit log: a search box, and links that narrow the search.
 
-use std::sync::Arc;
-
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -16,8 +14,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::event::Event;
 use crate::domain::time::Time;
 use crate::http::extract::Params;
-use crate::services::app::App;
-use crate::services::event_log::{self, Found};
+use crate::services::event_log::{EventLog, Found};
 use crate::services::undo::Undo;
 
 const EVENTS_PER_PAGE: usize = 50;
@@ -62,11 +59,11 @@ struct Events {
 
 /// Shows events, newest first.
 pub async fn page(
-    State(app): State<Arc<App>>,
+    State(events): State<EventLog>,
     frame: Frame,
     Params(filter): Params<EventFilter>,
 ) -> Result<Response> {
-    let found = event_log::search(&app, &filter.q, filter.before, EVENTS_PER_PAGE).await?;
+    let found = events.search(&filter.q, filter.before, EVENTS_PER_PAGE).await?;
     let Found { events, next, searched_to } = found;
     let is_short = events.len() < EVENTS_PER_PAGE;
     render(&Events {
@@ -80,19 +77,19 @@ pub async fn page(
 }
 
 /// Acknowledges events, or revokes their acknowledgement.
-pub async fn submit(State(app): State<Arc<App>>, notices: Notices, fields: Fields) -> Response {
+pub async fn submit(State(events): State<EventLog>, notices: Notices, fields: Fields) -> Response {
     let back = fields.back("/ui/events").to_owned();
-    notices.redirect(&back, acknowledge(&app, &fields).await)
+    notices.redirect(&back, acknowledge(&events, &fields).await)
 }
 
-async fn acknowledge(app: &App, fields: &Fields) -> Result<Notice> {
+async fn acknowledge(events: &EventLog, fields: &Fields) -> Result<Notice> {
     let ids: Vec<i64> = fields.all("id").filter_map(|id| id.parse().ok()).take(IDS_MAX).collect();
     let (ids, acknowledged) = match fields.text("act") {
-        "all" => (event_log::acknowledge_failures(app).await?, true),
+        "all" => (events.acknowledge_failures().await?, true),
         "ack" | "unack" if ids.is_empty() => return Err(Error::invalid("no event is ticked")),
         act @ ("ack" | "unack") => {
             let acknowledged = act == "ack";
-            event_log::set_acknowledged(app, ids.clone(), acknowledged).await?;
+            events.set_acknowledged(ids.clone(), acknowledged).await?;
             (ids, acknowledged)
         }
         _ => return Err(Error::invalid("there is no such act")),

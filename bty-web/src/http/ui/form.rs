@@ -1,7 +1,5 @@
 //! Form fields.
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use url::form_urlencoded;
@@ -9,7 +7,6 @@ use url::form_urlencoded;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::secret::is_same;
 use crate::services::access::Principal;
-use crate::services::app::App;
 
 /// The error for a form without the CSRF token of the session.
 pub const CSRF_MISMATCH: &str = "the form is not from this session: load the page again";
@@ -63,12 +60,12 @@ impl Fields {
     }
 }
 
-impl FromRequest<Arc<App>> for Fields {
+impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = Error;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
         let principal = request.extensions().get::<Principal>().cloned();
-        let bytes = Bytes::from_request(request, app).await.map_err(|e| match e.status() {
+        let bytes = Bytes::from_request(request, state).await.map_err(|e| match e.status() {
             axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
                 Error::new(ErrorKind::TooLarge, "the form is too large")
             }

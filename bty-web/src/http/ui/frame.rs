@@ -3,16 +3,21 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 use jiff::tz::TimeZone;
 
 use super::notice::{Notice, Notices};
+use crate::config::Config;
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
-use crate::services::access::Principal;
-use crate::services::app::App;
-use crate::services::event_log;
+use crate::http::state::service_group;
+use crate::services::access::{Access, Principal};
+use crate::services::cache_control::CacheControl;
+use crate::services::event_log::EventLog;
+use crate::services::jobs::Jobs;
+use crate::services::server_health::ServerHealth;
+use crate::services::snapshot::Snapshots;
 
 /// The common parts of a page, around its content. Handlers of guarded pages extract it from the
 /// request.
@@ -49,43 +54,57 @@ pub struct Frame {
     zone: TimeZone,
 }
 
-impl Frame {
+/// Creates the frames of pages.
+#[derive(Clone)]
+pub struct Frames {
+    config: Arc<Config>,
+    access: Access,
+    snapshots: Arc<Snapshots>,
+    events: EventLog,
+    health: ServerHealth,
+    jobs: Jobs,
+    cache: CacheControl,
+}
+
+service_group!(Frames { config, access, snapshots, events, health, jobs, cache });
+
+impl Frames {
     /// Creates the frame of the page at `path`.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
-    pub async fn new(
-        app: &App,
+    pub async fn page(
+        &self,
         principal: Option<&Principal>,
         path: &str,
         notice: Option<(String, Arc<Notice>)>,
-    ) -> Result<Self> {
-        let (failures, newest) = event_log::failures_and_newest(app).await?;
-        Ok(Self {
+    ) -> Result<Frame> {
+        let (failures, newest) = self.events.failures_and_newest().await?;
+        Ok(Frame {
             csrf: principal.map(Principal::csrf).unwrap_or_default().to_owned(),
             is_inside: principal.is_some(),
-            nav: nav(app),
+            nav: self.nav(),
             path: path.to_owned(),
             notice,
             failures,
-            shortage: app.shortage(),
+            shortage: self.health.shortage(),
             newest,
-            jobs: app.jobs.list(None).iter().filter(|job| !job.status.is_over()).count(),
+            jobs: self.jobs.list(None).iter().filter(|job| !job.status.is_over()).count(),
             principal: principal.cloned(),
-            ..Self::outside(app)
+            ..self.outside()
         })
     }
 
     /// Creates the frame for a browser without a session. It reveals nothing of the state.
     #[must_use]
-    pub fn outside(app: &App) -> Self {
-        Self {
+    pub fn outside(&self) -> Frame {
+        Frame {
             principal: None,
             csrf: String::new(),
-            is_open: app.auth.is_open(),
+            is_open: self.access.auth().is_open(),
             is_inside: false,
-            root: app.config.root(),
-            home: app.home(),
+            root: self.config.root(),
+            home: home(&self.config),
             nav: Vec::new(),
             path: String::new(),
             notice: None,
@@ -94,16 +113,43 @@ impl Frame {
             newest: 0,
             jobs: 0,
             now: Time::now(),
-            zone: app.snapshot().zone.clone(),
+            zone: self.snapshots.current().zone.clone(),
         }
     }
 
     /// Creates the frame, with navigation, of a page that needs no login.
     #[must_use]
-    pub fn public(app: &App, path: &str) -> Self {
-        Self { nav: nav(app), path: path.to_owned(), is_open: false, ..Self::outside(app) }
+    pub fn public(&self, path: &str) -> Frame {
+        Frame { nav: self.nav(), path: path.to_owned(), is_open: false, ..self.outside() }
     }
 
+    fn nav(&self) -> Vec<(&'static str, &'static str)> {
+        let is_server = !self.config.is_cache_only;
+        let pages = [
+            (is_server, ("Dashboard", "/ui/dashboard")),
+            (is_server, ("Machines", "/ui/machines")),
+            (is_server, ("Plans", "/ui/plans")),
+            (is_server, ("Images", "/ui/images")),
+            (is_server, ("Netboot", "/ui/netboot")),
+            (self.cache.has_host(), ("Cache", "/ui/cache")),
+            (true, ("Events", "/ui/events")),
+            (is_server, ("Backups", "/ui/backups")),
+            (is_server, ("Settings", "/ui/settings")),
+            (true, ("Account", "/ui/account")),
+            (self.config.has_site(), ("Documentation", "/docs/")),
+            (true, ("API", "/docs/api")),
+        ];
+        pages.into_iter().filter(|(is_there, _)| *is_there).map(|(_, page)| page).collect()
+    }
+}
+
+/// Returns the path of the page that people see after login.
+#[must_use]
+pub fn home(config: &Config) -> &'static str {
+    if config.is_cache_only { "/ui/cache" } else { "/ui/dashboard" }
+}
+
+impl Frame {
     /// Returns the version of the program.
     #[must_use]
     pub fn version(&self) -> &'static str {
@@ -173,32 +219,16 @@ impl<T: OptionalTime + Copy> OptionalTime for &T {
     }
 }
 
-fn nav(app: &App) -> Vec<(&'static str, &'static str)> {
-    let is_server = !app.config.is_cache_only;
-    let pages = [
-        (is_server, ("Dashboard", "/ui/dashboard")),
-        (is_server, ("Machines", "/ui/machines")),
-        (is_server, ("Plans", "/ui/plans")),
-        (is_server, ("Images", "/ui/images")),
-        (is_server, ("Netboot", "/ui/netboot")),
-        (app.cache.is_some(), ("Cache", "/ui/cache")),
-        (true, ("Events", "/ui/events")),
-        (is_server, ("Backups", "/ui/backups")),
-        (is_server, ("Settings", "/ui/settings")),
-        (true, ("Account", "/ui/account")),
-        (app.config.has_site(), ("Documentation", "/docs/")),
-        (true, ("API", "/docs/api")),
-    ];
-    pages.into_iter().filter(|(is_there, _)| *is_there).map(|(_, page)| page).collect()
-}
-
-impl FromRequestParts<Arc<App>> for Frame {
+impl<S: Send + Sync> FromRequestParts<S> for Frame
+where
+    Frames: FromRef<S>,
+{
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        let notices = Notices::from_request_parts(parts, app).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let notices = Notices::from_request_parts(parts, state).await?;
         let notice = notices.of_query(parts.uri.query().unwrap_or_default());
         let principal = parts.extensions.get::<Principal>();
-        Self::new(app, principal, parts.uri.path(), notice).await
+        Frames::from_ref(state).page(principal, parts.uri.path(), notice).await
     }
 }

@@ -18,10 +18,11 @@ use crate::domain::event::Actor;
 use crate::domain::machine::ClientContext;
 use crate::http::extract::Params;
 use crate::services::access::Principal;
-use crate::services::app::App;
-use crate::services::catalog::{self, Imported, NewImage, Refreshed};
-use crate::services::image_catalog::{self, Stored};
-use crate::services::machine_reads;
+use crate::services::catalog::{CatalogEdits, Imported, NewImage, Refreshed};
+use crate::services::image_catalog::{ImageCatalog, Stored};
+use crate::services::image_route::ImageRouter;
+use crate::services::machine_reads::MachineReads;
+use crate::services::snapshot::Snapshots;
 use crate::services::undo::Undo;
 
 /// The query of the page.
@@ -91,18 +92,21 @@ struct Row {
 
 /// Shows the images.
 pub async fn page(
-    State(app): State<Arc<App>>,
+    State(images): State<ImageCatalog>,
+    State(reads): State<MachineReads>,
+    State(snapshots): State<Arc<Snapshots>>,
+    State(image_router): State<Arc<ImageRouter>>,
     who: ClientContext,
     frame: Frame,
     Params(filter): Params<ImageFilter>,
 ) -> Result<Response> {
-    let entries = image_catalog::entries(&app).await?;
-    let machines = machine_reads::counts_by_image(&app).await?;
+    let entries = images.entries().await?;
+    let machines = reads.counts_by_image().await?;
     let total = entries.len();
     let needle = filter.q.trim().to_lowercase();
     let row = |image: Stored| Row {
         size: image.size_bytes.map_or_else(String::new, bty::size::human),
-        is_cached: app.image_router.is_cached(&image),
+        is_cached: image_router.is_cached(&image),
         machines: machines.get(&image.bty_image_ref).copied().unwrap_or_default(),
         image,
     };
@@ -112,8 +116,8 @@ pub async fn page(
     render(&Images {
         columns: columns(&HEADS, &filter.sort, |sort| filter.path(sort)),
         rows,
-        catalog_url: app.snapshot().settings.get("upstream.catalog_url").to_owned(),
-        has_cache: app.image_router.host(&who.base).is_some(),
+        catalog_url: snapshots.current().settings.get("upstream.catalog_url").to_owned(),
+        has_cache: image_router.host(&who.base).is_some(),
         total,
         filter,
         frame,
@@ -135,17 +139,19 @@ fn has(image: &Stored, needle: &str) -> bool {
 
 /// Handles the forms of the page.
 pub async fn submit(
-    State(app): State<Arc<App>>,
+    State(catalog): State<CatalogEdits>,
+    State(images): State<ImageCatalog>,
     who: ClientContext,
     principal: Principal,
     notices: Notices,
     fields: Fields,
 ) -> Response {
-    notices.redirect("/ui/images", handle(&app, &who, &principal, &fields).await)
+    notices.redirect("/ui/images", handle(&catalog, &images, &who, &principal, &fields).await)
 }
 
 async fn handle(
-    app: &Arc<App>,
+    catalog: &CatalogEdits,
+    images: &ImageCatalog,
     who: &ClientContext,
     principal: &Principal,
     fields: &Fields,
@@ -160,31 +166,31 @@ async fn handle(
                 name: fields.optional("name"),
                 description: fields.optional("description"),
             };
-            let entry = catalog::add(app, who, new).await?;
+            let entry = catalog.add(who, new).await?;
             Ok(Notice::success(format!("{} is in the catalog.", entry.name)))
         }
         "import" => {
             let source = fields.text("source").to_owned();
-            let imported = image_catalog::import(app, who, principal, source).await?;
+            let imported = images.import(who, principal, source).await?;
             Ok(import_notice(&imported))
         }
-        "check" => Ok(check_notice(&image_catalog::check(app, src).await?)),
+        "check" => Ok(check_notice(&images.check(src).await?)),
         "refresh" => {
-            let refreshed = catalog::refresh(app, who, Actor::Operator, src).await?;
+            let refreshed = catalog.refresh(who, Actor::Operator, src).await?;
             Ok(refresh_notice(refreshed))
         }
         "warm" => {
-            let images = image_catalog::warm(app, who, src).await?;
+            let images = images.warm(who, src).await?;
             let text = format!("The cache host was told to fetch {} images.", images.len());
             Ok(Notice::success(text))
         }
-        "delete" => delete(app, who, fields.text("key")).await,
+        "delete" => delete(images, who, fields.text("key")).await,
         _ => Err(Error::invalid("there is no such act")),
     }
 }
 
-async fn delete(app: &Arc<App>, who: &ClientContext, src: &str) -> Result<Notice> {
-    let deleted = image_catalog::delete(app, who, src.to_owned()).await?;
+async fn delete(images: &ImageCatalog, who: &ClientContext, src: &str) -> Result<Notice> {
+    let deleted = images.delete(who, src.to_owned()).await?;
     let notice = Notice::success(format!("{src} is deleted. No import brings it back."));
     Ok(match deleted {
         Some(entry) => notice.with_undo(Undo::Image(Box::new(entry))),

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -14,10 +13,13 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::domain::event::Event;
 use crate::domain::mac::Mac;
-use crate::services::access::Principal;
-use crate::services::app::App;
-use crate::services::event_log;
-use crate::services::jobs::Change;
+use crate::http::state::service_group;
+use crate::services::access::{Access, Principal};
+use crate::services::cache_control::CacheControl;
+use crate::services::event_bus::EventBus;
+use crate::services::event_log::EventLog;
+use crate::services::jobs::{Change, Jobs};
+use crate::services::shutdown::Shutdown;
 
 /// Time during which changes are collected into one message.
 const GATHER: Duration = Duration::from_millis(400);
@@ -33,14 +35,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Streams the topics that have changed: `event: changed`, with their names, separated by spaces,
 /// in the data. The first message is `event: hello` with the version and the number of the newest
 /// event. The stream ends when its session ends.
-pub async fn stream(State(app): State<Arc<App>>, principal: Principal) -> Response {
+pub async fn stream(State(services): State<LiveServices>, principal: Principal) -> Response {
     let listener = Listener {
-        events: app.bus.listen(),
-        machines: app.bus.machines(),
-        jobs: app.jobs.listen(),
+        events: services.bus.listen(),
+        machines: services.bus.machines(),
+        jobs: services.jobs.listen(),
         topics: BTreeSet::new(),
         principal,
-        app,
+        services,
         is_first: true,
     };
     // an event, not a comment: scripts do not see comments, and could not distinguish an idle
@@ -54,8 +56,20 @@ pub async fn stream(State(app): State<Arc<App>>, principal: Principal) -> Respon
     Answer::new(stream).keep_alive(still).into_response()
 }
 
+/// The services of the stream.
+pub struct LiveServices {
+    bus: EventBus,
+    jobs: Jobs,
+    log: EventLog,
+    access: Access,
+    cache: CacheControl,
+    shutdown: Shutdown,
+}
+
+service_group!(LiveServices { bus, jobs, log, access, cache, shutdown });
+
 struct Listener {
-    app: Arc<App>,
+    services: LiveServices,
     events: Receiver<Event>,
     machines: Receiver<Mac>,
     jobs: Receiver<Change>,
@@ -73,7 +87,7 @@ impl Listener {
         }
         let mut until: Option<Instant> = None;
         // progress of the cache host's fetches is not recorded as events
-        if self.app.cache.as_ref().is_some_and(|cache| !cache.fills().is_empty()) {
+        if self.services.cache.is_fetching() {
             self.add("cache");
             until = Some(Instant::now() + FILLS);
         }
@@ -85,7 +99,7 @@ impl Listener {
                 }
             };
             tokio::select! {
-                () = self.app.stopped() => return None,
+                () = self.services.shutdown.stopped() => return None,
                 () = is_due => break,
                 event = self.events.recv() => match event {
                     Ok(event) => self.add_event(&event),
@@ -105,7 +119,7 @@ impl Listener {
             }
             until.get_or_insert(Instant::now() + GATHER);
         }
-        if !self.principal.is_valid(&self.app).await {
+        if !self.services.access.is_valid(&self.principal).await {
             return None;
         }
         let topics: Vec<String> = std::mem::take(&mut self.topics).into_iter().collect();
@@ -115,7 +129,7 @@ impl Listener {
     /// Returns the message from which a page learns whether it has missed changes since it was
     /// loaded.
     async fn hello(&self) -> Sse {
-        let newest = event_log::failures_and_newest(&self.app).await;
+        let newest = self.services.log.failures_and_newest().await;
         let newest = newest.map_or(0, |(_, newest)| newest);
         Sse::default().event("hello").data(format!("{} {newest}", env!("CARGO_PKG_VERSION")))
     }

@@ -24,11 +24,13 @@ use crate::domain::plan::params::{Kind, Need};
 use crate::domain::plan::simulate::Step;
 use crate::domain::plan::{Plan, bundled};
 use crate::http::extract::parse_mac;
+use crate::http::state::service_group;
 use crate::services::access::Principal;
-use crate::services::app::App;
-use crate::services::machine_edits;
-use crate::services::machine_reads::{self, MachineDetails};
-use crate::services::plan_simulation::{Scenario, SimulationRequest, simulate_machine};
+use crate::services::machine_edits::MachineEdits;
+use crate::services::machine_reads::{MachineDetails, MachineReads};
+use crate::services::plan_simulation::{PlanSimulator, Scenario, SimulationRequest};
+use crate::services::rates::Rates;
+use crate::services::snapshot::Snapshots;
 use crate::services::undo::Undo;
 
 mod confirmation;
@@ -83,33 +85,43 @@ struct Draft {
     confirmation: Option<Confirmation>,
 }
 
+/// The services of the page.
+pub struct MachinePages {
+    reads: MachineReads,
+    edits: MachineEdits,
+    snapshots: Arc<Snapshots>,
+    simulator: PlanSimulator,
+    rates: Arc<Rates>,
+}
+
+service_group!(MachinePages { reads, edits, snapshots, simulator, rates });
+
 /// Shows the machine.
 pub async fn page(
-    State(app): State<Arc<App>>,
+    State(pages): State<MachinePages>,
     Path(path): Path<String>,
     who: ClientContext,
     frame: Frame,
 ) -> Result<Response> {
-    show(&app, frame, &who, parse_mac(&path)?, Draft::default()).await
+    show(&pages, frame, &who, parse_mac(&path)?, Draft::default()).await
 }
 
 async fn show(
-    app: &Arc<App>,
+    pages: &MachinePages,
     frame: Frame,
     who: &ClientContext,
     mac: Mac,
     draft: Draft,
 ) -> Result<Response> {
-    let MachineDetails { machine, lshw, images, events } =
-        machine_reads::details(app, &mac).await?;
-    let snapshot = app.snapshot();
+    let MachineDetails { machine, lshw, images, events } = pages.reads.details(&mac).await?;
+    let snapshot = pages.snapshots.current();
     let is_new = machine.is_none();
     let machine = machine.unwrap_or_else(|| Machine::new(mac.clone(), bundled::IPXE_EXIT, who.now));
     let binding = draft.binding.clone().unwrap_or_else(|| Binding::of(&machine));
     // simulate a known machine without a draft as it is: a save could change its next boots
     let supposed = draft.binding.or(is_new.then(|| binding.clone()));
     let (steps, problem) = match draft.problem {
-        None => split(simulate(app, who, &frame, &mac, supposed).await),
+        None => split(simulate(pages, who, &frame, &mac, supposed).await),
         Some(problem) => (Vec::new(), Some(problem)),
     };
     let hardware = Hardware::read(lshw.as_ref().map(|(text, _)| text.as_str()), &mac);
@@ -121,7 +133,7 @@ async fn show(
         phase: machine_status.phase(),
         state: state_label(&machine_status),
         image: image_name(&snapshot.names, machine.image_ref.as_deref()),
-        progress: progress(app, &machine),
+        progress: progress(&pages.rates, &machine),
         form: form(&snapshot, binding, images, &disks),
         can_flash: form::needs(&snapshot, &machine.plan).contains(&Need::Disk) && !is_new,
         mac,
@@ -159,7 +171,7 @@ fn image_name(names: &HashMap<String, String>, image: Option<&str>) -> String {
 }
 
 async fn simulate(
-    app: &Arc<App>,
+    pages: &MachinePages,
     who: &ClientContext,
     frame: &Frame,
     mac: &Mac,
@@ -168,13 +180,13 @@ async fn simulate(
     let principal = frame.principal.clone().unwrap_or(Principal::Everybody);
     let request = SimulationRequest { who: who.clone(), principal, gone: CancelToken::new() };
     let scenario = Scenario { binding, ..Scenario::default() };
-    simulate_machine(app, mac.clone(), request, scenario).await
+    pages.simulator.simulate_machine(mac.clone(), request, scenario).await
 }
 
 /// Renders the parameters and the next boots of a form that is being edited. Without scripts,
 /// renders the whole page.
 pub async fn preview(
-    State(app): State<Arc<App>>,
+    State(pages): State<MachinePages>,
     Path(path): Path<String>,
     who: ClientContext,
     frame: Frame,
@@ -182,20 +194,20 @@ pub async fn preview(
     fields: Fields,
 ) -> Result<Response> {
     let mac = parse_mac(&path)?;
-    let snapshot = app.snapshot();
+    let snapshot = pages.snapshots.current();
     let binding = form::binding(&snapshot, &fields);
     if !headers.contains_key("hx-request") || headers.contains_key("hx-boosted") {
         let draft = Draft { binding: Some(binding), ..Draft::default() };
-        return show(&app, frame, &who, mac, draft).await;
+        return show(&pages, frame, &who, mac, draft).await;
     }
-    let MachineDetails { machine, lshw, images, .. } = machine_reads::details(&app, &mac).await?;
+    let MachineDetails { machine, lshw, images, .. } = pages.reads.details(&mac).await?;
     let hardware = Hardware::read(lshw.as_ref().map(|(text, _)| text.as_str()), &mac);
     let disks = machine
         .as_ref()
         .map(|machine| disks(machine, &hardware, &snapshot.names))
         .unwrap_or_default();
-    let simulated = match machine_edits::check(&app, &mac, &binding).await {
-        Ok(()) => simulate(&app, &who, &frame, &mac, Some(binding.clone())).await,
+    let simulated = match pages.edits.check(&mac, &binding).await {
+        Ok(()) => simulate(&pages, &who, &frame, &mac, Some(binding.clone())).await,
         Err(error) => Err(error),
     };
     let (steps, problem) = split(simulated);
@@ -205,7 +217,7 @@ pub async fn preview(
 /// Saves an assignment. If it leads to a write, or if its plan may write at some later time,
 /// requires a confirmation first.
 pub async fn save(
-    State(app): State<Arc<App>>,
+    State(pages): State<MachinePages>,
     Path(path): Path<String>,
     who: ClientContext,
     notices: Notices,
@@ -214,28 +226,28 @@ pub async fn save(
 ) -> Result<Response> {
     let mac = parse_mac(&path)?;
     let binding = match (fields.has("again"), fields.has("inventory")) {
-        (_, true) => inventory_binding(&app, &mac).await?,
-        (true, _) => Binding::of(&machine_reads::get(&app, &mac).await?),
-        _ => form::binding(&app.snapshot(), &fields),
+        (_, true) => inventory_binding(&pages, &mac).await?,
+        (true, _) => Binding::of(&pages.reads.get(&mac).await?),
+        _ => form::binding(&pages.snapshots.current(), &fields),
     };
     let rejected = |problem| Draft {
         binding: Some(binding.clone()),
         problem: Some(problem),
         ..Draft::default()
     };
-    if let Err(problem) = machine_edits::check(&app, &mac, &binding).await {
-        return show(&app, frame, &who, mac, rejected(problem)).await;
+    if let Err(problem) = pages.edits.check(&mac, &binding).await {
+        return show(&pages, frame, &who, mac, rejected(problem)).await;
     }
-    let steps = simulate(&app, &who, &frame, &mac, Some(binding.clone())).await?;
-    let may_write = app.snapshot().plan(&binding.boot_mode).is_some_and(Plan::may_write)
+    let steps = simulate(&pages, &who, &frame, &mac, Some(binding.clone())).await?;
+    let may_write = pages.snapshots.current().plan(&binding.boot_mode).is_some_and(Plan::may_write)
         || steps.iter().any(Step::writes);
     if may_write && fields.text("confirmed") != confirmation::digest(&binding) {
-        let confirmation = Some(Confirmation::new(&app, &mac, &binding, &steps).await?);
+        let confirmation = Some(Confirmation::new(&pages.reads, &mac, &binding, &steps).await?);
         let draft = Draft { binding: Some(binding), problem: None, confirmation };
-        return show(&app, frame, &who, mac, draft).await;
+        return show(&pages, frame, &who, mac, draft).await;
     }
-    let before = machine_reads::find(&app, &mac).await?.map(Box::new);
-    match machine_edits::save(&app, who.clone(), &mac, binding.clone()).await {
+    let before = pages.reads.find(&mac).await?.map(Box::new);
+    match pages.edits.save(who.clone(), &mac, binding.clone()).await {
         Ok(after) => {
             let after = Some(Box::new(after));
             let undo = Undo::Machine { mac: mac.clone(), before, lshw: None, after };
@@ -243,13 +255,13 @@ pub async fn save(
             let to = format!("/ui/machines/{}", mac.hyphens());
             Ok(notices.redirect(&to, Notice::success(text).with_undo(undo)))
         }
-        Err(problem) => show(&app, frame, &who, mac, rejected(problem)).await,
+        Err(problem) => show(&pages, frame, &who, mac, rejected(problem)).await,
     }
 }
 
 /// Returns the assignment of the machine, changed to the plan that only takes the inventory.
-async fn inventory_binding(app: &App, mac: &Mac) -> Result<Binding> {
-    let mut binding = Binding::of(&machine_reads::get(app, mac).await?);
+async fn inventory_binding(pages: &MachinePages, mac: &Mac) -> Result<Binding> {
+    let mut binding = Binding::of(&pages.reads.get(mac).await?);
     binding.boot_mode = bundled::INVENTORY.to_owned();
     binding.params.clear();
     Ok(binding)
@@ -257,16 +269,16 @@ async fn inventory_binding(app: &App, mac: &Mac) -> Result<Binding> {
 
 /// Deletes the machine.
 pub async fn delete(
-    State(app): State<Arc<App>>,
+    State(pages): State<MachinePages>,
     Path(path): Path<String>,
     who: ClientContext,
     notices: Notices,
     _fields: Fields,
 ) -> Result<Response> {
     let mac = parse_mac(&path)?;
-    let MachineDetails { machine, lshw, .. } = machine_reads::details(&app, &mac).await?;
+    let MachineDetails { machine, lshw, .. } = pages.reads.details(&mac).await?;
     let before = Some(Box::new(machine.ok_or_else(|| Error::not_found(&mac))?));
-    let deleted = machine_edits::delete(&app, &who, mac.clone()).await;
+    let deleted = pages.edits.delete(&who, mac.clone()).await;
     let notice = deleted.map(|()| {
         let text = format!("{mac} is deleted.");
         Notice::success(text).with_undo(Undo::Machine { mac, before, lshw, after: None })

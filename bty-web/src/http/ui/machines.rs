@@ -18,8 +18,8 @@ use super::state_label::{phase_label, state_label};
 use crate::domain::error::Result;
 use crate::domain::machine::Phase;
 use crate::http::extract::{Params, parse_mac};
-use crate::services::app::App;
-use crate::services::machine_reads::{self, Brief};
+use crate::services::machine_reads::{Brief, MachineReads};
+use crate::services::snapshot::Snapshots;
 
 /// Choices for the number of machines per page.
 const PER_PAGE: [usize; 3] = [25, 50, 100];
@@ -155,12 +155,13 @@ struct Row {
 
 /// Shows the list.
 pub async fn page(
-    State(app): State<Arc<App>>,
+    State(reads): State<MachineReads>,
+    State(snapshots): State<Arc<Snapshots>>,
     frame: Frame,
     Params(filter): Params<MachineFilter>,
 ) -> Result<Response> {
-    let mut machines = machine_reads::summaries(&app).await?;
-    let snapshot = app.snapshot();
+    let mut machines = reads.summaries().await?;
+    let snapshot = snapshots.current();
     let total = machines.len();
     let needle = filter.q.trim().to_lowercase();
     let mut plans: Vec<String> = machines.iter().map(|machine| machine.plan.clone()).collect();

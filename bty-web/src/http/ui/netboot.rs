@@ -16,15 +16,17 @@ use super::frame::Frame;
 use super::notice::{Notice, Notices};
 use super::render::{percent, render};
 use super::settings::save_settings;
+use crate::config::Config;
 use crate::domain::error::{Error, Problem, Result};
 use crate::domain::machine::ClientContext;
 use crate::http::extract::Params;
-use crate::services::app::App;
-use crate::services::job_control::{self, NetbootHealth, ReleaseCheck, Releases};
+use crate::services::job_control::{JobControl, NetbootHealth, ReleaseCheck, Releases};
 use crate::services::jobs::Job;
 use crate::services::netboot::Release;
 use crate::services::netboot::dhcp::{Snippet, Value, snippets, values};
 use crate::services::netboot::programs;
+use crate::services::settings::SettingEdits;
+use crate::services::snapshot::Snapshots;
 
 /// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -82,13 +84,15 @@ impl Fetch {
 
 /// Shows the files, the probes and the DHCP options.
 pub async fn page(
-    State(app): State<Arc<App>>,
+    State(jobs): State<JobControl>,
+    State(snapshots): State<Arc<Snapshots>>,
+    State(config): State<Arc<Config>>,
     who: ClientContext,
     frame: Frame,
     Params(query): Params<NetbootQuery>,
 ) -> Result<Response> {
-    let mut releases = job_control::releases(&app);
-    let bases = bases(&app, &who);
+    let mut releases = jobs.releases();
+    let bases = bases(&config, &who);
     let base = bases
         .iter()
         .map(|(_, base)| base)
@@ -101,7 +105,7 @@ pub async fn page(
             .take(5)
             .map(Fetch::new)
             .collect(),
-        tag: app.snapshot().settings.get("upstream.netboot_tag").to_owned(),
+        tag: snapshots.current().settings.get("upstream.netboot_tag").to_owned(),
         is_loopback: base.contains("://127.")
             || base.contains("://localhost")
             || base.contains("://[::1]"),
@@ -124,11 +128,10 @@ pub async fn page(
 }
 
 /// Returns the base URLs of the server: that of this request, and those of its interfaces.
-fn bases(app: &App, who: &ClientContext) -> Vec<(String, String)> {
+fn bases(config: &Config, who: &ClientContext) -> Vec<(String, String)> {
     let mut bases = vec![("as in your browser".to_owned(), who.base.clone())];
-    bases.extend(
-        interfaces(app.config.listen.port()).into_iter().filter(|(_, base)| *base != who.base),
-    );
+    bases
+        .extend(interfaces(config.listen.port()).into_iter().filter(|(_, base)| *base != who.base));
     bases
 }
 
@@ -183,50 +186,59 @@ impl HttpProbe {
     }
 
     /// Probes every address of this host that other hosts may reach.
-    async fn all(app: &App) -> Vec<Self> {
-        let program = programs(&app.config).into_iter().find(|(name, _)| name.ends_with(".efi"));
+    async fn all(config: &Config) -> Vec<Self> {
+        let program = programs(config).into_iter().find(|(name, _)| name.ends_with(".efi"));
         let Some((name, _)) = program else { return Vec::new() };
         // there is no proxy between this host and itself
         let client = Client::default();
-        let bases = interfaces(app.config.listen.port()).into_iter().take(ADDRESSES_MAX);
+        let bases = interfaces(config.listen.port()).into_iter().take(ADDRESSES_MAX);
         let probes = bases.map(|(_, base)| Self::run(&client, format!("{base}/boot/{name}")));
         futures_util::future::join_all(probes).await
     }
 }
 
 /// Probes whether machines can boot from this server.
-pub async fn probe(State(app): State<Arc<App>>, who: ClientContext) -> Result<Response> {
-    let (health, http) =
-        tokio::join!(job_control::netboot_health(&app, &who), HttpProbe::all(&app));
-    render(&Probes { root: app.config.root(), health, http })
+pub async fn probe(
+    State(jobs): State<JobControl>,
+    State(config): State<Arc<Config>>,
+    who: ClientContext,
+) -> Result<Response> {
+    let (health, http) = tokio::join!(jobs.netboot_health(&who), HttpProbe::all(&config));
+    render(&Probes { root: config.root(), health, http })
 }
 
 /// Handles the forms of the page.
 pub async fn submit(
-    State(app): State<Arc<App>>,
+    State(jobs): State<JobControl>,
+    State(settings): State<SettingEdits>,
     who: ClientContext,
     notices: Notices,
     fields: Fields,
 ) -> Response {
-    notices.redirect("/ui/netboot", handle(&app, &who, &fields).await)
+    notices.redirect("/ui/netboot", handle(&jobs, &settings, &who, &fields).await)
 }
 
-async fn handle(app: &Arc<App>, who: &ClientContext, fields: &Fields) -> Result<Notice> {
+async fn handle(
+    jobs: &JobControl,
+    settings: &SettingEdits,
+    who: &ClientContext,
+    fields: &Fields,
+) -> Result<Notice> {
     let key = fields.text("key").to_owned();
     match fields.text("act") {
         "fetch" => {
-            let job = job_control::fetch_release(app, who, fields.optional("tag")).await?;
+            let job = jobs.fetch_release(who, fields.optional("tag")).await?;
             Ok(Notice::success(format!("The release {} is being fetched.", job.key)))
         }
         "cancel" => {
-            job_control::cancel_release(app, &key)?;
+            jobs.cancel_release(&key)?;
             Ok(Notice::success("The fetch is cancelled. A new fetch continues where it ended."))
         }
-        "verify" => Ok(verify_notice(job_control::verify_release(app, key).await?)),
+        "verify" => Ok(verify_notice(jobs.verify_release(key).await?)),
         "boot" => {
             let text = format!("Machines boot version {key} from now on.");
             let values = [("netboot.version".to_owned(), key.into())].into_iter().collect();
-            save_settings(app, who, values, &text).await
+            save_settings(settings, who, values, &text).await
         }
         _ => Err(Error::invalid("there is no such act")),
     }

@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use crate::domain::error::{Error, Problem, Result};
 use crate::random::random_token;
-use crate::services::app::App;
 use crate::services::undo::Undo;
 
 /// Maximum number of notices kept. A further one replaces the oldest.
@@ -122,10 +121,10 @@ impl Notices {
     }
 }
 
-impl FromRequestParts<Arc<App>> for Notices {
+impl<S: Send + Sync> FromRequestParts<S> for Notices {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let notices = parts.extensions.get::<Self>().cloned();
         notices.ok_or_else(|| Error::internal("the router has no notices"))
     }

@@ -17,9 +17,8 @@ use crate::domain::machine::ClientContext;
 use crate::domain::plan::Plan;
 use crate::http::extract::Params;
 use crate::services::access::Principal;
-use crate::services::app::App;
-use crate::services::machine_reads;
-use crate::services::plan_edits::{self, Revision};
+use crate::services::plan_edits::{PlanEdits, Revision};
+use crate::services::snapshot::Snapshots;
 use crate::services::undo::Undo;
 
 /// The query of the page.
@@ -53,16 +52,16 @@ struct DiffLine {
 
 /// Shows the plan.
 pub async fn page(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
     Path(name): Path<String>,
     frame: Frame,
     Params(query): Params<PlanQuery>,
 ) -> Result<Response> {
-    let plan = plan_edits::get(&app, &name, query.revision).await?;
-    let revisions = plan_edits::revisions(&app, &name).await?;
+    let plan = plans.get(&name, query.revision).await?;
+    let revisions = plans.revisions(&name).await?;
     let diff = match query.since {
         Some(from) => {
-            let text = plan_edits::diff(&app, &name, from, plan.revision).await?;
+            let text = plans.diff(&name, from, plan.revision).await?;
             Some((from, text.lines().map(diff_line).collect()))
         }
         None => None,
@@ -70,7 +69,7 @@ pub async fn page(
     render(&Page {
         lines: highlight::lines(plan.source.trim_end_matches('\n')),
         is_newest: revisions.first().is_none_or(|newest| newest.revision == plan.revision),
-        machines: machine_reads::count_with_plan(&app, &name).await?,
+        machines: plans.count_machines(&name).await?,
         plan,
         revisions,
         diff,
@@ -90,7 +89,8 @@ fn diff_line(line: &str) -> DiffLine {
 
 /// Saves an earlier revision as the newest one.
 pub async fn roll_back(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
+    State(snapshots): State<Arc<Snapshots>>,
     Path(name): Path<String>,
     who: ClientContext,
     principal: Principal,
@@ -99,8 +99,8 @@ pub async fn roll_back(
 ) -> Result<Response> {
     let revision =
         fields.text("key").parse().map_err(|_| Error::invalid("a revision is a number"))?;
-    let before = current_revision(&app, &name);
-    let saved = plan_edits::roll_back(&app, &who, &principal, &name, revision).await;
+    let before = current_revision(&snapshots, &name);
+    let saved = plans.roll_back(&who, &principal, &name, revision).await;
     let notice = saved.map(|plan| {
         let text = format!(
             "{name} is as revision {revision} again, which is now revision {}.",
@@ -113,14 +113,15 @@ pub async fn roll_back(
 
 /// Deletes a plan that is assigned to no machine.
 pub async fn delete(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
+    State(snapshots): State<Arc<Snapshots>>,
     Path(name): Path<String>,
     who: ClientContext,
     notices: Notices,
     _fields: Fields,
 ) -> Response {
-    let before = current_revision(&app, &name);
-    match plan_edits::delete(&app, &who, name.clone()).await {
+    let before = current_revision(&snapshots, &name);
+    match plans.delete(&who, name.clone()).await {
         Ok(()) => {
             let notice = Notice::success(format!("{name} is deleted. Its revisions are kept."));
             notices.redirect("/ui/plans", notice.with_undo(Undo::Plan { name, revision: before }))
@@ -129,6 +130,6 @@ pub async fn delete(
     }
 }
 
-fn current_revision(app: &App, name: &str) -> i64 {
-    app.snapshot().plan(name).map_or(0, |plan| plan.revision)
+fn current_revision(snapshots: &Snapshots, name: &str) -> i64 {
+    snapshots.current().plan(name).map_or(0, |plan| plan.revision)
 }

@@ -1,8 +1,6 @@
 //! The plan editor. It checks the script during editing, and shows what it would change for the
 //! fleet before it is saved.
 
-use std::sync::Arc;
-
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -19,10 +17,8 @@ use crate::domain::machine::ClientContext;
 use crate::domain::plan::{Declared, Plan};
 use crate::http::extract::Params;
 use crate::services::access::Principal;
-use crate::services::app::App;
-use crate::services::machine_reads;
-use crate::services::plan_edits::{self, PlanScript};
-use crate::services::plan_simulation::{self, FleetReport, Scenario, SimulationRequest};
+use crate::services::plan_edits::{self, PlanEdits, PlanScript};
+use crate::services::plan_simulation::{FleetReport, PlanSimulator, Scenario, SimulationRequest};
 use crate::services::undo::Undo;
 
 #[derive(Template)]
@@ -137,12 +133,12 @@ pub struct NewQuery {
 
 /// Shows the editor with a new plan, which starts as a copy of another one.
 pub async fn new(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
     frame: Frame,
     Params(query): Params<NewQuery>,
 ) -> Result<Response> {
     let from = query.from.as_deref().unwrap_or("bty-flash-once");
-    let source = plan_edits::get(&app, from, None).await?.source;
+    let source = plans.get(from, None).await?.source;
     let (name, note) = (String::new(), String::new());
     let draft = Draft { name, is_new: true, source, note, base_revision: 0 };
     render(&Editor::new(frame, draft).await?)
@@ -150,11 +146,11 @@ pub async fn new(
 
 /// Shows the editor with a saved plan. A bundled plan is copied into a new one.
 pub async fn edit(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
     Path(name): Path<String>,
     frame: Frame,
 ) -> Result<Response> {
-    let plan = plan_edits::get(&app, &name, None).await?;
+    let plan = plans.get(&name, None).await?;
     if plan.is_bundled {
         return Ok(Redirect::to(&format!("/ui/plans/new?from={name}")).into_response());
     }
@@ -171,7 +167,8 @@ pub async fn check(fields: Fields) -> Result<Response> {
 /// Saves the script, or shows what it would change for the fleet. If machines are assigned to the
 /// plan, requires a confirmation first.
 pub async fn save(
-    State(app): State<Arc<App>>,
+    State(plans): State<PlanEdits>,
+    State(simulator): State<PlanSimulator>,
     who: ClientContext,
     principal: Principal,
     notices: Notices,
@@ -179,18 +176,18 @@ pub async fn save(
     fields: Fields,
 ) -> Result<Response> {
     let draft = Draft::of_fields(&fields);
-    let machines = machine_reads::count_with_plan(&app, &draft.name).await?;
+    let machines = plans.count_machines(&draft.name).await?;
     let digest = Digest::of(draft.source.as_bytes()).to_string();
     let needs_confirmation = machines > 0 && fields.text("confirmed") != digest;
     let (mut report, mut error) = (None, None);
     if fields.has("simulate") || needs_confirmation {
         let request = SimulationRequest { who, principal, gone: CancelToken::new() };
-        match simulate(&app, request, &draft).await {
+        match simulate(&simulator, request, &draft).await {
             Ok(simulated) => report = Some(simulated),
             Err(failed) => error = Some(failed),
         }
     } else {
-        match plan_edits::put(&app, &who, &principal, &draft.name, draft.script()).await {
+        match plans.put(&who, &principal, &draft.name, draft.script()).await {
             Ok(plan) => return Ok(saved(&notices, &plan, draft.base_revision)),
             Err(failed) => error = Some(failed),
         }
@@ -210,7 +207,7 @@ pub async fn save(
 }
 
 async fn simulate(
-    app: &Arc<App>,
+    simulator: &PlanSimulator,
     request: SimulationRequest,
     draft: &Draft,
 ) -> Result<FleetReport> {
@@ -219,7 +216,7 @@ async fn simulate(
         source: Some(draft.source.clone()),
         ..Scenario::default()
     };
-    plan_simulation::simulate_fleet(app, request, scenario).await
+    simulator.simulate_fleet(request, scenario).await
 }
 
 fn saved(notices: &Notices, plan: &Plan, base_revision: i64) -> Response {

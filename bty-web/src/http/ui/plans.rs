@@ -10,8 +10,8 @@ use super::frame::Frame;
 use super::render::render;
 use crate::domain::error::Result;
 use crate::domain::plan::Summary;
-use crate::services::app::App;
-use crate::services::plan_edits;
+use crate::services::plan_edits::PlanEdits;
+use crate::services::snapshot::Snapshots;
 
 #[derive(Template)]
 #[template(path = "plans.html")]
@@ -23,8 +23,12 @@ struct Plans {
 }
 
 /// Shows the list.
-pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response> {
-    let plans = plan_edits::list(&app).await?;
-    let default = app.snapshot().settings.get("plans.default").to_owned();
+pub async fn page(
+    State(plans): State<PlanEdits>,
+    State(snapshots): State<Arc<Snapshots>>,
+    frame: Frame,
+) -> Result<Response> {
+    let plans = plans.list().await?;
+    let default = snapshots.current().settings.get("plans.default").to_owned();
     render(&Plans { frame, plans, default })
 }

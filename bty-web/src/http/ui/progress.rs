@@ -2,8 +2,7 @@
 
 use super::render::percent;
 use crate::domain::machine::Machine;
-use crate::services::app::App;
-use crate::services::rates::Rate;
+use crate::services::rates::{Rate, Rates};
 
 /// Progress of a flash, formatted for people.
 pub(super) struct Progress {
@@ -18,7 +17,7 @@ pub(super) struct Progress {
 }
 
 /// Returns the progress of the open boot cycle of `machine`, if it has reported any.
-pub(super) fn progress(app: &App, machine: &Machine) -> Option<Progress> {
+pub(super) fn progress(rates: &Rates, machine: &Machine) -> Option<Progress> {
     let cycle = machine.open_cycle()?;
     let report: bty_script::plan::Progress =
         serde_json::from_value(cycle.progress.clone()?).ok()?;
@@ -29,7 +28,7 @@ pub(super) fn progress(app: &App, machine: &Machine) -> Option<Progress> {
         _ => report.source_bytes,
     };
     let human = bty::size::human;
-    let Rate { read, written, verified } = app.rates.of(&machine.mac).unwrap_or_default();
+    let Rate { read, written, verified } = rates.of(&machine.mac).unwrap_or_default();
     let rates = format!(
         "read {}/s, written {}/s, read back {}/s",
         human(read),

@@ -12,12 +12,12 @@ use super::form::Fields;
 use super::frame::Frame;
 use super::notice::{Notice, Notices};
 use super::render::render;
-use crate::config::{self, Origin, SECRETS};
+use crate::config::{self, Config, Origin, SECRETS};
 use crate::domain::error::{Error, Result};
 use crate::domain::machine::ClientContext;
 use crate::domain::plan::bundled;
-use crate::services::app::App;
-use crate::services::settings::{self, Setting};
+use crate::services::settings::{Setting, SettingEdits};
+use crate::services::snapshot::Snapshots;
 use crate::services::undo::Undo;
 
 #[derive(Template)]
@@ -65,25 +65,30 @@ const GROUPS: [(&str, &str); 6] = [
 const LAST_BACKUP: &str = "backup.last_run_at";
 
 /// Shows the settings and the configuration.
-pub async fn page(State(app): State<Arc<App>>, frame: Frame) -> Result<Response> {
-    let snapshot = app.snapshot();
+pub async fn page(
+    State(snapshots): State<Arc<Snapshots>>,
+    State(config): State<Arc<Config>>,
+    State(settings): State<SettingEdits>,
+    frame: Frame,
+) -> Result<Response> {
+    let snapshot = snapshots.current();
     let mut plans: Vec<String> = bundled::all().iter().map(|plan| plan.name.clone()).collect();
     plans.extend(snapshot.plans.keys().cloned());
     plans.sort();
-    let rows = config::KEYS.iter().map(|(key, _, variable)| config_row(&app, key, variable));
+    let rows = config::KEYS.iter().map(|(key, _, variable)| config_row(&config, key, variable));
     render(&Settings {
-        groups: groups(&app),
+        groups: groups(&settings),
         config: rows.collect(),
-        files: app.config.files.iter().map(|file| file.display().to_string()).collect(),
-        warnings: app.config.warnings.clone(),
+        files: config.files.iter().map(|file| file.display().to_string()).collect(),
+        warnings: config.warnings.clone(),
         plans,
         frame,
     })
 }
 
-fn groups(app: &App) -> Vec<Group> {
+fn groups(settings: &SettingEdits) -> Vec<Group> {
     let mut groups = GROUPS.map(|(_, name)| Group { name, settings: Vec::new() });
-    for setting in settings::list(app).into_iter().filter(|setting| setting.key != LAST_BACKUP) {
+    for setting in settings.list().into_iter().filter(|setting| setting.key != LAST_BACKUP) {
         let prefix = setting.key.split('.').next();
         let group = GROUPS.iter().position(|(name, _)| Some(*name) == prefix);
         if let Some(group) = group {
@@ -112,8 +117,8 @@ fn label(key: &str) -> &'static str {
     }
 }
 
-fn config_row(app: &App, key: &'static str, variable: &'static str) -> ConfigRow {
-    let (value, origin) = &app.config.values[key];
+fn config_row(config: &Config, key: &'static str, variable: &'static str) -> ConfigRow {
+    let (value, origin) = &config.values[key];
     let is_secret = SECRETS.contains(&key);
     let source = match origin {
         Origin::Default => "default",
@@ -121,8 +126,8 @@ fn config_row(app: &App, key: &'static str, variable: &'static str) -> ConfigRow
         Origin::Env(_) => "environment",
     };
     let pending =
-        config::edit::pending(&app.config, key).filter(|pending| pending != value && !is_secret);
-    let is_open = config::edit::obstacle(&app.config, key).is_none();
+        config::edit::pending(&config, key).filter(|pending| pending != value && !is_secret);
+    let is_open = config::edit::obstacle(&config, key).is_none();
     let value = match is_secret && !value.is_empty() {
         true => "(set, not shown)".into(),
         false => value.clone(),
@@ -132,7 +137,8 @@ fn config_row(app: &App, key: &'static str, variable: &'static str) -> ConfigRow
 
 /// Saves the settings in the fields `setting.KEY`.
 pub async fn submit(
-    State(app): State<Arc<App>>,
+    State(snapshots): State<Arc<Snapshots>>,
+    State(settings): State<SettingEdits>,
     who: ClientContext,
     notices: Notices,
     fields: Fields,
@@ -141,17 +147,17 @@ pub async fn submit(
         Some((name.strip_prefix("setting.")?.to_owned(), value.trim().into()))
     };
     let values: Map<String, Value> = fields.iter().filter_map(value).collect();
-    let result = match unconfirmed_plan(&app, &values).filter(|_| !fields.has("may_write")) {
+    let result = match unconfirmed_plan(&snapshots, &values).filter(|_| !fields.has("may_write")) {
         Some(error) => Err(error),
-        None => save_settings(&app, &who, values, "The settings are saved.").await,
+        None => save_settings(&settings, &who, values, "The settings are saved.").await,
     };
     notices.redirect("/ui/settings", result)
 }
 
 /// Returns the error for a new default plan that is not confirmed: it may write to disks of
 /// machines that no operator has seen.
-fn unconfirmed_plan(app: &App, values: &Map<String, Value>) -> Option<Error> {
-    let (key, snapshot) = ("plans.default", app.snapshot());
+fn unconfirmed_plan(snapshots: &Snapshots, values: &Map<String, Value>) -> Option<Error> {
+    let (key, snapshot) = ("plans.default", snapshots.current());
     let name = values.get(key)?.as_str().filter(|name| *name != snapshot.settings.get(key))?;
     snapshot.plan(name).filter(|plan| plan.may_write())?;
     let detail = format!(
@@ -163,31 +169,27 @@ fn unconfirmed_plan(app: &App, values: &Map<String, Value>) -> Option<Error> {
 /// Saves the settings in `values` that differ from the current ones. The notice contains `text`,
 /// and can undo the change.
 pub(super) async fn save_settings(
-    app: &App,
+    settings: &SettingEdits,
     who: &ClientContext,
-    mut values: Map<String, Value>,
+    values: Map<String, Value>,
     text: &str,
 ) -> Result<Notice> {
-    let snapshot = app.snapshot();
-    values.retain(|key, value| value.as_str() != Some(snapshot.settings.get(key)));
-    if values.is_empty() {
+    let before = settings.put_changed(who, values).await?;
+    if before.is_empty() {
         return Ok(Notice::success("Nothing was different."));
     }
-    let before =
-        values.keys().map(|key| (key.clone(), snapshot.settings.get(key).to_owned())).collect();
-    settings::put(app, who, values).await?;
     Ok(Notice::success(text).with_undo(Undo::Settings(before)))
 }
 
 /// Sets a key of the configuration for the next start.
 pub async fn configure(
-    State(app): State<Arc<App>>,
+    State(settings): State<SettingEdits>,
     who: ClientContext,
     notices: Notices,
     fields: Fields,
 ) -> Response {
     let (key, value) = (fields.text("key").to_owned(), fields.text("value").to_owned());
     let text = format!("{key} is saved. It counts when the server is started again.");
-    let configured = settings::configure(&app, &who, key, value).await;
+    let configured = settings.configure(&who, key, value).await;
     notices.redirect("/ui/settings#configuration", configured.map(|()| Notice::success(text)))
 }

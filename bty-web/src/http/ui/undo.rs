@@ -1,7 +1,5 @@
 //! The button that undoes a change.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::response::Response;
 
@@ -10,12 +8,11 @@ use super::notice::{Notice, Notices};
 use crate::domain::error::{Error, ErrorKind};
 use crate::domain::machine::ClientContext;
 use crate::services::access::Principal;
-use crate::services::app::App;
-use crate::services::undo;
+use crate::services::undo::UndoService;
 
 /// Undoes the change of a notice, and returns to the page.
 pub async fn undo(
-    State(app): State<Arc<App>>,
+    State(undo): State<UndoService>,
     who: ClientContext,
     principal: Principal,
     notices: Notices,
@@ -27,6 +24,6 @@ pub async fn undo(
         let detail = "this can no longer be undone: it was long ago, or is undone";
         return notices.redirect(&back, Error::new(ErrorKind::Conflict, detail));
     };
-    let undone = undo::undo(&app, &who, &principal, change).await;
+    let undone = undo.undo(&who, &principal, change).await;
     notices.redirect(&back, undone.map(|()| Notice::success("The change is undone.")))
 }

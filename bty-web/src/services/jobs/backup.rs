@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Handle, Job, Kind, start};
+use super::{Handle, Job, Jobs, Kind, start};
+use crate::config::Config;
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::time::Time;
 use crate::durable::{PRIVATE_FILE, write_durably};
-use crate::services::app::App;
+use crate::services::event_log::EventLog;
+use crate::services::shutdown::Shutdown;
+use crate::services::snapshot::Snapshots;
 use crate::services::transfer;
 use crate::store;
+use crate::store::Database;
 
 /// Name of the export in the directory of a backup.
 pub const FILE: &str = "inventory.json";
@@ -38,107 +42,192 @@ pub struct OnDisk {
     pub size_bytes: u64,
 }
 
-/// Starts a backup job. The event records `trigger` as its cause.
-///
-/// # Errors
-/// `ErrorKind::Full` when the event cannot be written.
-pub async fn request(
-    app: &Arc<App>,
-    actor: Actor,
-    ip: Option<String>,
-    trigger: &'static str,
-) -> Result<Job> {
-    let now = Time::now();
-    let id = free_id(app, now);
-    let event = NewEvent::new(
-        "backup.create.requested",
-        id.clone(),
-        format!("the backup {id} was asked for"),
-    );
-    app.record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger }))).await?;
-    let (shared, key) = (Arc::clone(app), id.clone());
-    Ok(start(&app.jobs, Kind::Backup, id, move |handle| {
-        let record =
-            |event: NewEvent| shared.db.write_blocking(move |t| t.record(&event).map(drop));
-        record(
-            NewEvent::new(
-                "backup.create.started",
-                key.clone(),
-                format!("the backup {key} is being made"),
-            )
-            .by(actor, ip.as_deref()),
-        )?;
-        let result =
-            make(&shared, &key, handle).map_err(|error| error.in_dir(&shared.config.backup_dir));
-        match &result {
-            Ok(details) => {
-                let event = NewEvent::new(
-                    "backup.created",
+/// Makes, lists and prunes backups.
+#[derive(Clone)]
+pub struct BackupJobs {
+    config: Arc<Config>,
+    db: Database,
+    jobs: Jobs,
+    snapshots: Arc<Snapshots>,
+    events: EventLog,
+    shutdown: Shutdown,
+}
+
+impl BackupJobs {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(
+        config: Arc<Config>,
+        db: Database,
+        jobs: Jobs,
+        snapshots: Arc<Snapshots>,
+        events: EventLog,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { config, db, jobs, snapshots, events, shutdown }
+    }
+
+    /// Starts a backup job. The event records `trigger` as its cause.
+    ///
+    /// # Errors
+    /// `ErrorKind::Full` when the event cannot be written.
+    pub async fn request(
+        &self,
+        actor: Actor,
+        ip: Option<String>,
+        trigger: &'static str,
+    ) -> Result<Job> {
+        let now = Time::now();
+        let id = self.free_id(now);
+        let event = NewEvent::new(
+            "backup.create.requested",
+            id.clone(),
+            format!("the backup {id} was asked for"),
+        );
+        self.events
+            .record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger })))
+            .await?;
+        let (service, key) = (self.clone(), id.clone());
+        Ok(start(&self.jobs, Kind::Backup, id, move |handle| {
+            let record =
+                |event: NewEvent| service.db.write_blocking(move |t| t.record(&event).map(drop));
+            record(
+                NewEvent::new(
+                    "backup.create.started",
                     key.clone(),
-                    format!("the backup {key} was made"),
-                );
-                record(event.by(actor, ip.as_deref()).with(details.clone()))?;
-                if trigger == "scheduled" {
-                    shared.db.write_blocking(move |t| {
-                        store::settings::put(t, "backup.last_run_at", &now.to_string(), now)
-                    })?;
-                    shared.snapshots.refresh_blocking()?;
+                    format!("the backup {key} is being made"),
+                )
+                .by(actor, ip.as_deref()),
+            )?;
+            let result = service
+                .make(&key, handle)
+                .map_err(|error| error.in_dir(&service.config.backup_dir));
+            match &result {
+                Ok(details) => {
+                    let event = NewEvent::new(
+                        "backup.created",
+                        key.clone(),
+                        format!("the backup {key} was made"),
+                    );
+                    record(event.by(actor, ip.as_deref()).with(details.clone()))?;
+                    if trigger == "scheduled" {
+                        service.db.write_blocking(move |t| {
+                            store::settings::put(t, "backup.last_run_at", &now.to_string(), now)
+                        })?;
+                        service.snapshots.refresh_blocking()?;
+                    }
+                }
+                Err(error) => {
+                    let _ = std::fs::remove_dir_all(service.config.backup_dir.join(&key));
+                    let (kind, what) = match handle.cancel.is_cancelled() {
+                        true => ("backup.create.cancelled", "was cancelled"),
+                        false => ("backup.failed", "failed"),
+                    };
+                    let event =
+                        NewEvent::new(kind, key.clone(), format!("the backup {key} {what}"));
+                    // the disk may have no space for the event either; the job has the error
+                    if let Err(unrecorded) =
+                        record(event.by(actor, ip.as_deref()).with(error.details()))
+                    {
+                        tracing::error!(%error, %unrecorded, "a backup failed");
+                    }
                 }
             }
-            Err(error) => {
-                let _ = std::fs::remove_dir_all(shared.config.backup_dir.join(&key));
-                let (kind, what) = match handle.cancel.is_cancelled() {
-                    true => ("backup.create.cancelled", "was cancelled"),
-                    false => ("backup.failed", "failed"),
-                };
-                let event = NewEvent::new(kind, key.clone(), format!("the backup {key} {what}"));
-                // the disk may have no space for the event either; the job has the error
-                if let Err(unrecorded) =
-                    record(event.by(actor, ip.as_deref()).with(error.details()))
-                {
-                    tracing::error!(%error, %unrecorded, "a backup failed");
-                }
+            result
+        }))
+    }
+
+    fn free_id(&self, now: Time) -> String {
+        let base = now.timestamp().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
+        let is_free = |id: &str| {
+            !self.config.backup_dir.join(id).exists()
+                && !self.jobs.list(Some(Kind::Backup)).iter().any(|job| job.key == id)
+        };
+        std::iter::once(base.clone())
+            .chain((1..).map(|n| format!("{base}-{n}")))
+            .find(|id| is_free(id))
+            .unwrap_or(base)
+    }
+
+    fn make(&self, id: &str, handle: &Handle) -> Result<serde_json::Value> {
+        let dir = self.config.backup_dir.join(id);
+        let at = |e: std::io::Error| Error::writing(&dir, &e);
+        handle.cancel.check().map_err(Error::from)?;
+        make_dir(&self.config.backup_dir, id).map_err(at)?;
+        let bundle = self.db.read_blocking(transfer::export)?;
+        handle.cancel.check().map_err(Error::from)?;
+        let bytes = serde_json::to_vec_pretty(&bundle)?;
+        let path = dir.join(FILE);
+        write_durably(&path, &bytes, PRIVATE_FILE).map_err(at)?;
+        handle.cancel.check().map_err(Error::from)?;
+        let copy = dir.join(COPY);
+        // SQLite would create the file readable for everybody
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(PRIVATE_FILE)
+            .open(&copy)
+            .map_err(at)?;
+        self.db.back_up(&copy)?;
+        std::fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(at)?;
+        let pruned = self.prune()?;
+        Ok(
+            json!({ "machines": bundle.machines.len(), "size_bytes": bytes.len(), "pruned": pruned }),
+        )
+    }
+
+    /// Returns the completed backups, newest first. Ignores other directories; a backup directory that
+    /// cannot be read counts as empty.
+    #[must_use]
+    pub fn list(&self) -> Vec<OnDisk> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.config.backup_dir).into_iter().flatten().flatten() {
+            let Ok(id) = entry.file_name().into_string() else { continue };
+            let Ok(meta) = entry.path().join(FILE).metadata() else { continue };
+            if is_id(&id) {
+                found.push(OnDisk { id, size_bytes: meta.len() });
             }
         }
-        result
-    }))
-}
+        // names sort by time; within one second, the shorter name is older
+        found.sort_by(|a, b| b.id.cmp(&a.id));
+        found
+    }
 
-fn free_id(app: &App, now: Time) -> String {
-    let base = now.timestamp().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
-    let is_free = |id: &str| {
-        !app.config.backup_dir.join(id).exists()
-            && !app.jobs.list(Some(Kind::Backup)).iter().any(|job| job.key == id)
-    };
-    std::iter::once(base.clone())
-        .chain((1..).map(|n| format!("{base}-{n}")))
-        .find(|id| is_free(id))
-        .unwrap_or(base)
-}
+    fn prune(&self) -> Result<Vec<String>> {
+        let keep =
+            usize::try_from(self.snapshots.current().settings.number("backup.retention_count"))
+                .unwrap_or(1)
+                .max(1);
+        let mut pruned = Vec::new();
+        for old in self.list().into_iter().skip(keep) {
+            std::fs::remove_dir_all(self.config.backup_dir.join(&old.id))?;
+            let event = NewEvent::new(
+                "backup.pruned",
+                old.id.clone(),
+                format!("the backup {} was one too many", old.id),
+            );
+            self.db.write_blocking(move |t| t.record(&event).map(drop))?;
+            pruned.push(old.id);
+        }
+        Ok(pruned)
+    }
 
-fn make(app: &App, id: &str, handle: &Handle) -> Result<serde_json::Value> {
-    let dir = app.config.backup_dir.join(id);
-    let at = |e: std::io::Error| Error::writing(&dir, &e);
-    handle.cancel.check().map_err(Error::from)?;
-    make_dir(&app.config.backup_dir, id).map_err(at)?;
-    let bundle = app.db.read_blocking(transfer::export)?;
-    handle.cancel.check().map_err(Error::from)?;
-    let bytes = serde_json::to_vec_pretty(&bundle)?;
-    let path = dir.join(FILE);
-    write_durably(&path, &bytes, PRIVATE_FILE).map_err(at)?;
-    handle.cancel.check().map_err(Error::from)?;
-    let copy = dir.join(COPY);
-    // SQLite would create the file readable for everybody
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(PRIVATE_FILE)
-        .open(&copy)
-        .map_err(at)?;
-    app.db.back_up(&copy)?;
-    std::fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(at)?;
-    let pruned = prune(app)?;
-    Ok(json!({ "machines": bundle.machines.len(), "size_bytes": bytes.len(), "pruned": pruned }))
+    /// Requests backups according to the schedule in the settings, until the server stops.
+    pub async fn schedule(self) {
+        loop {
+            tokio::select! {
+                () = self.shutdown.stopped() => return,
+                () = tokio::time::sleep(TICK) => {}
+            }
+            let snapshot = self.snapshots.current();
+            if is_due(&snapshot.settings, Time::now())
+                && !self.jobs.list(Some(Kind::Backup)).iter().any(|job| !job.status.is_over())
+                && let Err(error) = self.request(Actor::System, None, "scheduled").await
+            {
+                tracing::warn!(%error, "a scheduled backup could not be asked for");
+            }
+        }
+    }
 }
 
 /// Creates the directory of a backup. Earlier versions made backups readable for everybody, so this
@@ -162,23 +251,6 @@ fn make_dir(base: &Path, id: &str) -> std::io::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Returns the completed backups, newest first. Ignores other directories; a backup directory that
-/// cannot be read counts as empty.
-#[must_use]
-pub fn list(app: &App) -> Vec<OnDisk> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(&app.config.backup_dir).into_iter().flatten().flatten() {
-        let Ok(id) = entry.file_name().into_string() else { continue };
-        let Ok(meta) = entry.path().join(FILE).metadata() else { continue };
-        if is_id(&id) {
-            found.push(OnDisk { id, size_bytes: meta.len() });
-        }
-    }
-    // names sort by time; within one second, the shorter name is older
-    found.sort_by(|a, b| b.id.cmp(&a.id));
-    found
-}
-
 /// True if `id` has the form of a backup's name.
 #[must_use]
 pub fn is_id(id: &str) -> bool {
@@ -193,41 +265,6 @@ pub fn is_id(id: &str) -> bool {
         || rest
             .strip_prefix('-')
             .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())))
-}
-
-fn prune(app: &App) -> Result<Vec<String>> {
-    let keep = usize::try_from(app.snapshot().settings.number("backup.retention_count"))
-        .unwrap_or(1)
-        .max(1);
-    let mut pruned = Vec::new();
-    for old in list(app).into_iter().skip(keep) {
-        std::fs::remove_dir_all(app.config.backup_dir.join(&old.id))?;
-        let event = NewEvent::new(
-            "backup.pruned",
-            old.id.clone(),
-            format!("the backup {} was one too many", old.id),
-        );
-        app.db.write_blocking(move |t| t.record(&event).map(drop))?;
-        pruned.push(old.id);
-    }
-    Ok(pruned)
-}
-
-/// Requests backups according to the schedule in the settings, until the server stops.
-pub async fn schedule(app: Arc<App>) {
-    loop {
-        tokio::select! {
-            () = app.stopped() => return,
-            () = tokio::time::sleep(TICK) => {}
-        }
-        let snapshot = app.snapshot();
-        if is_due(&snapshot.settings, Time::now())
-            && !app.jobs.list(Some(Kind::Backup)).iter().any(|job| !job.status.is_over())
-            && let Err(error) = request(&app, Actor::System, None, "scheduled").await
-        {
-            tracing::warn!(%error, "a scheduled backup could not be asked for");
-        }
-    }
 }
 
 fn is_due(settings: &crate::domain::settings::Settings, now: Time) -> bool {

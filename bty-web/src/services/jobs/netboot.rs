@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bty::digest::Hasher;
-use bty::{Digest, Source};
+use bty::{Client, Digest, Source};
 use serde_json::{Value, json};
 
-use super::{Handle, Job, Kind, start};
+use super::{Handle, Job, Jobs, Kind, start};
+use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
-use crate::services::app::App;
+use crate::services::event_log::EventLog;
 use crate::services::netboot::{PARTS, PARTS_LIST, SUMS_BYTES_MAX, file_name};
+use crate::services::snapshot::Snapshots;
 use crate::store;
+use crate::store::Database;
 
 const CHUNK: usize = 1 << 20;
 
@@ -54,117 +57,146 @@ impl Release {
     }
 }
 
-/// Starts the job that downloads a release, even if its files already exist.
-///
-/// # Errors
-/// `ErrorKind::Full` when the event cannot be written.
-pub async fn request(app: &Arc<App>, client: &ClientContext, tag: String) -> Result<Job> {
-    let repo = app.snapshot().settings.get("upstream.netboot_repo").to_owned();
-    let repo =
-        std::env::var("BTY_BOOT_RELEASE_REPO").ok().filter(|repo| !repo.is_empty()).unwrap_or(repo);
-    let release = Release::new(&repo, &tag);
-    let event = NewEvent::new(
-        "netboot.artifacts.fetch.requested",
-        tag.clone(),
-        format!("the artifacts of {tag} were asked for"),
-    );
-    let details = json!({ "tag": tag, "from": release.base, "version": release.version });
-    app.record(event.by(Actor::Operator, client.ip.as_deref()).with(details)).await?;
-    let (shared, ip, key) = (Arc::clone(app), client.ip.clone(), tag.clone());
-    Ok(start(&app.jobs, Kind::Release, tag, move |handle| {
-        let record = |kind, summary: String, details: Value| {
-            let event = NewEvent::new(kind, key.clone(), summary)
-                .by(Actor::Operator, ip.as_deref())
-                .with(details);
-            shared.db.write_blocking(move |t| t.record(&event).map(drop))
-        };
-        record(
-            "netboot.artifacts.fetch.started",
-            format!("the artifacts of {key} are being fetched"),
-            json!({ "from": release.base }),
-        )?;
-        let result = fetch(&shared, &release, handle);
-        match &result {
-            Ok(details) => {
-                use_version(&shared, &release.version)?;
-                record(
-                    "netboot.artifacts.fetched",
-                    format!("the artifacts of {key} are here"),
-                    details.clone(),
-                )?;
-            }
-            Err(error) if handle.cancel.is_cancelled() => {
-                record(
-                    "netboot.artifacts.fetch.cancelled",
-                    format!("fetching {key} was cancelled"),
-                    error.details(),
-                )?;
-            }
-            Err(error) => {
-                let summary =
-                    format!("the artifacts of {key} could not be fetched: {}", error.detail);
-                record("netboot.artifacts.fetch.failed", summary, error.details())?;
-            }
-        }
-        result
-    }))
+/// Downloads releases of the live environment.
+#[derive(Clone)]
+pub struct ReleaseJobs {
+    config: Arc<Config>,
+    db: Database,
+    jobs: Jobs,
+    snapshots: Arc<Snapshots>,
+    events: EventLog,
+    client: Client,
 }
 
-/// Sets the version that machines boot by default.
-fn use_version(app: &App, version: &str) -> Result<()> {
-    let version = version.to_owned();
-    let now = crate::domain::time::Time::now();
-    app.db.write_blocking(move |t| store::settings::put(t, "netboot.version", &version, now))?;
-    app.snapshots.refresh_blocking()
-}
-
-fn fetch(app: &App, release: &Release, handle: &Handle) -> Result<Value> {
-    let bounds = Bounds { until: Instant::now() + FETCH_TIMEOUT, handle };
-    let sums_url = format!("{}/{}", release.base, release.name("sha256"));
-    let sums = app.client.read_small(&sums_url, SUMS_BYTES_MAX, &handle.cancel)?;
-    let text = String::from_utf8_lossy(&sums).into_owned();
-    let dir = &app.config.boot_dir;
-    let mut files_to_fetch = Vec::new();
-    for part in PARTS {
-        let name = release.name(part);
-        let digest = bty::digest::find_in_checksums(&text, &name).ok_or_else(|| {
-            Error::new(ErrorKind::Upstream, format!("{sums_url} has no digest of {name}"))
-        })?;
-        files_to_fetch.push((name, digest));
+impl ReleaseJobs {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(
+        config: Arc<Config>,
+        db: Database,
+        jobs: Jobs,
+        snapshots: Arc<Snapshots>,
+        events: EventLog,
+        client: Client,
+    ) -> Self {
+        Self { config, db, jobs, snapshots, events, client }
     }
-    let list = release.name(PARTS_LIST);
-    files_to_fetch
-        .extend(bty::digest::find_in_checksums(&text, &list).map(|digest| (list, digest)));
-    let mut files = json!({});
-    for (name, digest) in &files_to_fetch {
-        let partial = dir.join(format!(".{name}.partial"));
-        let url = format!("{}/{name}", release.base);
-        let source = app.client.open(&url, &handle.cancel)?;
-        let bytes = download(
-            &source,
-            &partial,
-            *digest,
-            &mut |done, total| {
-                files[name] = json!({ "bytes": done, "total": total });
-                handle.progress(files.clone());
-            },
-            &bounds,
+
+    /// Starts the job that downloads a release, even if its files already exist.
+    ///
+    /// # Errors
+    /// `ErrorKind::Full` when the event cannot be written.
+    pub async fn request(&self, client: &ClientContext, tag: String) -> Result<Job> {
+        let repo = self.snapshots.current().settings.get("upstream.netboot_repo").to_owned();
+        let repo = std::env::var("BTY_BOOT_RELEASE_REPO")
+            .ok()
+            .filter(|repo| !repo.is_empty())
+            .unwrap_or(repo);
+        let release = Release::new(&repo, &tag);
+        let event = NewEvent::new(
+            "netboot.artifacts.fetch.requested",
+            tag.clone(),
+            format!("the artifacts of {tag} were asked for"),
         );
-        let bytes = bytes.map_err(|error| {
-            if error.kind == ErrorKind::Full {
-                // otherwise the partial file would keep the disk full
-                let _ = std::fs::remove_file(&partial);
+        let details = json!({ "tag": tag, "from": release.base, "version": release.version });
+        self.events.record(event.by(Actor::Operator, client.ip.as_deref()).with(details)).await?;
+        let (service, ip, key) = (self.clone(), client.ip.clone(), tag.clone());
+        Ok(start(&self.jobs, Kind::Release, tag, move |handle| {
+            let record = |kind, summary: String, details: Value| {
+                let event = NewEvent::new(kind, key.clone(), summary)
+                    .by(Actor::Operator, ip.as_deref())
+                    .with(details);
+                service.db.write_blocking(move |t| t.record(&event).map(drop))
+            };
+            record(
+                "netboot.artifacts.fetch.started",
+                format!("the artifacts of {key} are being fetched"),
+                json!({ "from": release.base }),
+            )?;
+            let result = service.fetch(&release, handle);
+            match &result {
+                Ok(details) => {
+                    service.use_version(&release.version)?;
+                    record(
+                        "netboot.artifacts.fetched",
+                        format!("the artifacts of {key} are here"),
+                        details.clone(),
+                    )?;
+                }
+                Err(error) if handle.cancel.is_cancelled() => {
+                    record(
+                        "netboot.artifacts.fetch.cancelled",
+                        format!("fetching {key} was cancelled"),
+                        error.details(),
+                    )?;
+                }
+                Err(error) => {
+                    let summary =
+                        format!("the artifacts of {key} could not be fetched: {}", error.detail);
+                    record("netboot.artifacts.fetch.failed", summary, error.details())?;
+                }
             }
-            error.in_dir(dir)
-        })?;
-        files[name] = json!({ "bytes": bytes, "total": bytes, "sha256": digest });
+            result
+        }))
     }
-    // install them only once all are complete: a kernel needs the modules of its own version
-    for (name, _) in &files_to_fetch {
-        std::fs::rename(dir.join(format!(".{name}.partial")), dir.join(name))?;
+
+    /// Sets the version that machines boot by default.
+    fn use_version(&self, version: &str) -> Result<()> {
+        let version = version.to_owned();
+        let now = crate::domain::time::Time::now();
+        self.db
+            .write_blocking(move |t| store::settings::put(t, "netboot.version", &version, now))?;
+        self.snapshots.refresh_blocking()
     }
-    crate::durable::write_durably(&dir.join(release.name("sha256")), &sums, 0o644)?;
-    Ok(files)
+
+    fn fetch(&self, release: &Release, handle: &Handle) -> Result<Value> {
+        let bounds = Bounds { until: Instant::now() + FETCH_TIMEOUT, handle };
+        let sums_url = format!("{}/{}", release.base, release.name("sha256"));
+        let sums = self.client.read_small(&sums_url, SUMS_BYTES_MAX, &handle.cancel)?;
+        let text = String::from_utf8_lossy(&sums).into_owned();
+        let dir = &self.config.boot_dir;
+        let mut files_to_fetch = Vec::new();
+        for part in PARTS {
+            let name = release.name(part);
+            let digest = bty::digest::find_in_checksums(&text, &name).ok_or_else(|| {
+                Error::new(ErrorKind::Upstream, format!("{sums_url} has no digest of {name}"))
+            })?;
+            files_to_fetch.push((name, digest));
+        }
+        let list = release.name(PARTS_LIST);
+        files_to_fetch
+            .extend(bty::digest::find_in_checksums(&text, &list).map(|digest| (list, digest)));
+        let mut files = json!({});
+        for (name, digest) in &files_to_fetch {
+            let partial = dir.join(format!(".{name}.partial"));
+            let url = format!("{}/{name}", release.base);
+            let source = self.client.open(&url, &handle.cancel)?;
+            let bytes = download(
+                &source,
+                &partial,
+                *digest,
+                &mut |done, total| {
+                    files[name] = json!({ "bytes": done, "total": total });
+                    handle.progress(files.clone());
+                },
+                &bounds,
+            );
+            let bytes = bytes.map_err(|error| {
+                if error.kind == ErrorKind::Full {
+                    // otherwise the partial file would keep the disk full
+                    let _ = std::fs::remove_file(&partial);
+                }
+                error.in_dir(dir)
+            })?;
+            files[name] = json!({ "bytes": bytes, "total": bytes, "sha256": digest });
+        }
+        // install them only once all are complete: a kernel needs the modules of its own version
+        for (name, _) in &files_to_fetch {
+            std::fs::rename(dir.join(format!(".{name}.partial")), dir.join(name))?;
+        }
+        crate::durable::write_durably(&dir.join(release.name("sha256")), &sums, 0o644)?;
+        Ok(files)
+    }
 }
 
 /// The limits of a download: cancellation, time, and the size of each file.

@@ -7,8 +7,7 @@ use crate::domain::error::Result;
 use crate::domain::mac::Mac;
 use crate::domain::machine::save::Binding;
 use crate::domain::plan::simulate::Step;
-use crate::services::app::App;
-use crate::services::machine_reads::{self, MachineDetails};
+use crate::services::machine_reads::{MachineDetails, MachineReads};
 
 /// The image and the disk of a write, for an operator to confirm.
 pub(super) struct Confirmation {
@@ -32,12 +31,12 @@ pub(super) fn digest(binding: &Binding) -> String {
 
 impl Confirmation {
     pub(super) async fn new(
-        app: &App,
+        machines: &MachineReads,
         mac: &Mac,
         binding: &Binding,
         steps: &[Step],
     ) -> Result<Self> {
-        let MachineDetails { machine, images, .. } = machine_reads::details(app, mac).await?;
+        let MachineDetails { machine, images, .. } = machines.details(mac).await?;
         let writes: Vec<&Step> = steps.iter().filter(|step| step.writes()).collect();
         let first = writes.first();
         let image = binding

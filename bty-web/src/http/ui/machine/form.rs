@@ -9,7 +9,7 @@ use crate::domain::machine::save::Binding;
 use crate::domain::plan::params::{Kind, Need, Parameter};
 use crate::domain::plan::{Plan, bundled};
 use crate::http::ui::form::Fields;
-use crate::services::app::Snapshot;
+use crate::services::snapshot::Snapshot;
 use crate::services::image_catalog::Stored;
 
 /// The form field for a parameter of a plan.
