@@ -174,8 +174,8 @@ impl Access {
         Ok(Some(Principal::Session { token_sha256, csrf: session.csrf }))
     }
 
-    /// Opens a session if `password` is the admin's, and returns its token; `None` if the password is
-    /// wrong.
+    /// Opens a session if `password` is the admin's, and returns its token; `None` if the password
+    /// is wrong.
     ///
     /// # Errors
     /// [`ErrorKind::Throttled`] after too many attempts, with the seconds to wait.
@@ -228,7 +228,8 @@ impl Access {
             .await
     }
 
-    /// Ends all sessions, or the one whose token has the digest `token_sha256`. Returns how many ended.
+    /// Ends all sessions, or the one whose token has the digest `token_sha256`. Returns how many
+    /// ended.
     ///
     /// # Errors
     /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
@@ -271,8 +272,8 @@ impl Access {
     /// Creates a token.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the name is empty, too long or has several lines, or if no scope is
-    /// given.
+    /// [`ErrorKind::Invalid`] if the name is empty, too long or has several lines, or if no scope
+    /// is given.
     pub async fn create_token(&self, who: &ClientContext, new: NewToken) -> Result<CreatedToken> {
         let name = new.name.trim().to_owned();
         if name.is_empty()
@@ -334,8 +335,8 @@ impl Access {
             .await
     }
 
-    /// Returns the hash of a new password, for `admin.password` of the configuration. The server does
-    /// not change the configuration that its password comes from.
+    /// Returns the hash of a new password, for `admin.password` of the configuration. The server
+    /// does not change the configuration that its password comes from.
     ///
     /// # Errors
     /// - [`ErrorKind::Invalid`] when the new password is too short, its repetition differs, or the

@@ -54,8 +54,8 @@ impl BootCycles {
         Self { machines, snapshots, config, rates, new_machines, metrics, events }
     }
 
-    /// Answers a contact of iPXE with the script to run next. A contact with the `nonce` of an earlier
-    /// one gets the same answer and changes nothing.
+    /// Answers a contact of iPXE with the script to run next. A contact with the `nonce` of an
+    /// earlier one gets the same answer and changes nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Throttled`] when too many machines have become known in this minute.
@@ -136,8 +136,8 @@ impl BootCycles {
         }
     }
 
-    /// Records that an unknown machine has posted something. Limited to as many events per minute as
-    /// machines may be discovered.
+    /// Records that an unknown machine has posted something. Limited to as many events per minute
+    /// as machines may be discovered.
     async fn record_orphan<T>(
         &self,
         mac: &Mac,
@@ -205,8 +205,8 @@ impl BootCycles {
         self.record_orphan(mac, &who, "inventory", changed).await
     }
 
-    /// Records that a known machine downloads the file `name` of its live environment in the boot cycle
-    /// `token`. Ignores unknown machines.
+    /// Records that a known machine downloads the file `name` of its live environment in the boot
+    /// cycle `token`. Ignores unknown machines.
     ///
     /// # Errors
     /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.

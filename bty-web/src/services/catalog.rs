@@ -268,8 +268,8 @@ impl CatalogEdits {
         }
     }
 
-    /// Imports the entries of `catalog`, resolving tags with `client`. Updates entries that differ from
-    /// those in the database; deleted entries stay deleted.
+    /// Imports the entries of `catalog`, resolving tags with `client`. Updates entries that differ
+    /// from those in the database; deleted entries stay deleted.
     ///
     /// # Errors
     /// [`ErrorKind::Full`] when the disk has no space.

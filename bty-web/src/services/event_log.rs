@@ -41,8 +41,8 @@ impl EventLog {
         self.db.write(move |transaction| transaction.record(&event).map(drop)).await
     }
 
-    /// Returns the events that match `filter`, newest first, and the number of unacknowledged failures
-    /// in the whole log.
+    /// Returns the events that match `filter`, newest first, and the number of unacknowledged
+    /// failures in the whole log.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails.
@@ -130,9 +130,9 @@ impl EventLog {
         }
     }
 
-    /// Returns the events that match `query`, newest first: at most `limit`, and older than the event
-    /// `before`. `failed`, `ack:no`, `ack:yes`, `actor:operator`, event kinds, MAC addresses and IP
-    /// addresses are filters; all other words are searched for as text.
+    /// Returns the events that match `query`, newest first: at most `limit`, and older than the
+    /// event `before`. `failed`, `ack:no`, `ack:yes`, `actor:operator`, event kinds, MAC addresses
+    /// and IP addresses are filters; all other words are searched for as text.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails.

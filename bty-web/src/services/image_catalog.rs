@@ -88,8 +88,8 @@ impl ImageCatalog {
     /// Returns the status of all images on the cache host, or of the one at `src`. Fetches nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the address
-    /// `src`.
+    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the
+    /// address `src`.
     pub async fn cache_status(
         &self,
         who: &ClientContext,
@@ -124,12 +124,12 @@ impl ImageCatalog {
         Ok(images)
     }
 
-    /// Checks whether all images, or the one at `src`, exist at their URLs with the size and digest in
-    /// the catalog. Downloads no image.
+    /// Checks whether all images, or the one at `src`, exist at their URLs with the size and digest
+    /// in the catalog. Downloads no image.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the address
-    /// `src`.
+    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the
+    /// address `src`.
     pub async fn check(&self, src: Option<String>) -> Result<Vec<EntryCheck>> {
         let entries = self.entries_at(src).await?;
         let client = self.client.clone();
@@ -146,10 +146,10 @@ impl ImageCatalog {
     /// Imports the catalog at `source`: a URL, or a path on the server.
     ///
     /// # Errors
-    /// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when `source` is a path,
-    ///   and the principal lacks the scope `admin`.
-    /// - [`ErrorKind::Malformed`](crate::domain::error::ErrorKind::Malformed) when the catalog cannot
-    ///   be read.
+    /// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when `source` is a
+    ///   path, and the principal lacks the scope `admin`.
+    /// - [`ErrorKind::Malformed`](crate::domain::error::ErrorKind::Malformed) when the catalog
+    ///   cannot be read.
     pub async fn import(
         &self,
         who: &ClientContext,
@@ -175,11 +175,12 @@ impl ImageCatalog {
         self.edits.import_upload(who, source, &parsed).await
     }
 
-    /// Deletes the entry at `src` permanently: no import and no restart restores it. Returns the entry,
-    /// so that an undo can restore it.
+    /// Deletes the entry at `src` permanently: no import and no restart restores it. Returns the
+    /// entry, so that an undo can restore it.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no such entry.
+    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no such
+    /// entry.
     pub async fn delete(&self, who: &ClientContext, src: String) -> Result<Option<Stored>> {
         let wanted = src.clone();
         let known = self.db.read(move |conn| store::catalog::by_src(conn, &wanted)).await?;

@@ -135,8 +135,8 @@ impl JobControl {
         }
     }
 
-    /// Downloads the files of the release `tag`, or of the release in the settings, in the background.
-    /// Resumes a download that failed.
+    /// Downloads the files of the release `tag`, or of the release in the settings, in the
+    /// background. Resumes a download that failed.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] when `tag` is not a tag.

@@ -39,9 +39,9 @@ impl MachineEdits {
         Self { machines, db, metrics, config }
     }
 
-    /// Assigns plan, image, disk and parameters to a machine. Omitted fields get their defaults. Adds
-    /// an unknown machine. Saving gives a new order even if nothing has changed, but not if only
-    /// labels, drive, kernel arguments or the version of the live environment have changed.
+    /// Assigns plan, image, disk and parameters to a machine. Omitted fields get their defaults.
+    /// Adds an unknown machine. Saving gives a new order even if nothing has changed, but not if
+    /// only labels, drive, kernel arguments or the version of the live environment have changed.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
@@ -64,8 +64,8 @@ impl MachineEdits {
     /// # Errors
     /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is
     ///   unknown.
-    /// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
-    ///   changed assignment cannot work.
+    /// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when
+    ///   the changed assignment cannot work.
     pub async fn patch(
         &self,
         who: ClientContext,
@@ -92,10 +92,12 @@ impl MachineEdits {
         Ok(machine)
     }
 
-    /// Deletes a machine. If it boots from the network again, the server treats it as a new machine.
+    /// Deletes a machine. If it boots from the network again, the server treats it as a new
+    /// machine.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown.
+    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is
+    /// unknown.
     pub async fn delete(&self, who: &ClientContext, mac: Mac) -> Result<()> {
         // a contact of the machine that is under way would write it back
         let _held = self.machines.lock_all().await;

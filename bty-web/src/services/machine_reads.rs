@@ -44,8 +44,8 @@ impl MachineReads {
         self.find(mac).await?.ok_or_else(|| Error::not_found(mac))
     }
 
-    /// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and holds a
-    /// snapshot of the database from the first call on, so `visit` must not wait for long.
+    /// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and
+    /// holds a snapshot of the database from the first call on, so `visit` must not wait for long.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails; otherwise the error of `visit`.

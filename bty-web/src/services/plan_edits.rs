@@ -204,8 +204,8 @@ impl PlanEdits {
     ///
     /// # Errors
     /// - [`ErrorKind::NotFound`] when there is no such plan.
-    /// - [`ErrorKind::Conflict`] when it is bundled, is the plan for unknown machines, or is assigned
-    ///   to a machine.
+    /// - [`ErrorKind::Conflict`] when it is bundled, is the plan for unknown machines, or is
+    ///   assigned to a machine.
     pub async fn delete(&self, who: &ClientContext, name: String) -> Result<()> {
         let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
         if bundled::find(&name).is_some() {

@@ -138,14 +138,14 @@ impl PlanSimulator {
     /// Simulates the next network boots of a machine, assuming that all of them succeed.
     ///
     /// # Errors
-    /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is unknown
-    ///   and the scenario has no assignment.
-    /// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when the scenario has a
-    ///   script and the principal lacks the scope `plans`.
+    /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is
+    ///   unknown and the scenario has no assignment.
+    /// - [`ErrorKind::Forbidden`](crate::domain::error::ErrorKind::Forbidden) when the scenario has
+    ///   a script and the principal lacks the scope `plans`.
     /// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when the script or the
     ///   catalog is invalid, or the simulation takes too long.
-    /// - [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled) when too many simulations
-    ///   are running.
+    /// - [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled) when too many
+    ///   simulations are running.
     pub async fn simulate_machine(
         &self,
         mac: Mac,

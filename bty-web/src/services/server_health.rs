@@ -36,8 +36,8 @@ impl ServerHealth {
     /// Returns why the server cannot change its state, after trying to; `None` if it can.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when it cannot read its state
-    /// either.
+    /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when it cannot read its
+    /// state either.
     pub async fn check_state(&self) -> Result<Option<String>> {
         self.db.read(machines::count).await?;
         if self.db.is_full() {
@@ -47,8 +47,8 @@ impl ServerHealth {
         Ok(self.shortage())
     }
 
-    /// Returns why the last change of the state failed for lack of space, or why the next one would;
-    /// `None` if the state can be changed.
+    /// Returns why the last change of the state failed for lack of space, or why the next one
+    /// would; `None` if the state can be changed.
     #[must_use]
     pub fn shortage(&self) -> Option<String> {
         let dir = &self.config.state_dir;

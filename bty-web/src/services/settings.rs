@@ -62,7 +62,8 @@ impl SettingEdits {
         KEYS.iter().map(setting).collect()
     }
 
-    /// Changes the settings in `changes`: all of them, or none if any is invalid. Returns all settings.
+    /// Changes the settings in `changes`: all of them, or none if any is invalid. Returns all
+    /// settings.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with a problem for each key
@@ -145,12 +146,12 @@ impl SettingEdits {
         }
     }
 
-    /// Sets a configuration key in the file that the server may write. The value takes effect at the
-    /// next start.
+    /// Sets a configuration key in the file that the server may write. The value takes effect at
+    /// the next start.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when the key cannot be changed
-    /// here, or the value is invalid.
+    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when the key cannot be
+    /// changed here, or the value is invalid.
     pub async fn configure(&self, who: &ClientContext, key: String, value: String) -> Result<()> {
         let (service, edited_key, text) = (self.clone(), key.clone(), value.clone());
         let edited = blocking(move || {

@@ -39,8 +39,8 @@ impl StateTransfer {
         self.db.read(transfer::export).await
     }
 
-    /// Imports an export, or a bundle of the reference. Machines whose plans may write to disks are put
-    /// on hold: they boot their disks until an operator saves them, unless `is_armed`.
+    /// Imports an export, or a bundle of the reference. Machines whose plans may write to disks are
+    /// put on hold: they boot their disks until an operator saves them, unless `is_armed`.
     ///
     /// # Errors
     /// The errors of [`transfer::import`]; a failure is also recorded in the audit log.

@@ -109,8 +109,8 @@ impl UndoService {
         }
     }
 
-    /// Restores a machine, unless it has changed: if it has booted since, it has already acted on the
-    /// change.
+    /// Restores a machine, unless it has changed: if it has booted since, it has already acted on
+    /// the change.
     async fn restore_machine(
         &self,
         who: &ClientContext,

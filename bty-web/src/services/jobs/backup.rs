@@ -176,8 +176,8 @@ impl BackupJobs {
         )
     }
 
-    /// Returns the completed backups, newest first. Ignores other directories; a backup directory that
-    /// cannot be read counts as empty.
+    /// Returns the completed backups, newest first. Ignores other directories; a backup directory
+    /// that cannot be read counts as empty.
     #[must_use]
     pub fn list(&self) -> Vec<OnDisk> {
         let mut found = Vec::new();
