@@ -8,7 +8,7 @@ use bty_web::domain::error::{Error, Result};
 use bty_web::domain::time::Time;
 use bty_web::durable::{PRIVATE_FILE, write_durably};
 use bty_web::services::jobs::backup::FILE;
-use bty_web::services::transfer::{self, Summary, reference};
+use bty_web::services::transfer::{self, ImportSummary, reference};
 use bty_web::state_dir::{self, Use};
 use bty_web::store::database::Database;
 
@@ -63,11 +63,11 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_summary(summary: &Summary) {
+fn print_summary(summary: &ImportSummary) {
     for skipped in &summary.skipped {
         eprintln!("skipped: {skipped}");
     }
-    let Summary { format, machines, held, plans, images, settings, events, .. } = summary;
+    let ImportSummary { format, machines, held, plans, images, settings, events, .. } = summary;
     out!(
         "bty-web import: {format}: {machines} machines, {plans} plans, {images} images, {settings} settings, {events} events"
     );

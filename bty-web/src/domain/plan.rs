@@ -8,7 +8,6 @@ use bty_script::check::{self, Finding};
 use bty_script::decide::{Decider, PlanCall};
 use bty_script::{Engine, ImportRoot, Limits, ScriptContext};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::domain::time::Time;
 
@@ -150,13 +149,9 @@ pub fn examine(name: &str, source: &str) -> Examined {
     found
 }
 
-/// Parameters of a plan, by their names.
-pub type Params = Map<String, Value>;
-
 /// A plan in a list.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(as = PlanSummary)]
-pub struct Summary {
+pub struct PlanSummary {
     /// Its name.
     pub name: String,
     /// The first line of its documentation comment.

@@ -89,11 +89,14 @@ impl SimulatedMachine {
     /// Assigns the plan and image, as an operator would.
     pub(super) async fn assign(&self, server: &ServerClient) -> Result<()> {
         let flashes = self.plan.starts_with("bty-flash");
-        let binding = json!({
+        let assignment = json!({
             "boot_mode": self.plan, "labels": ["simulated"],
             "bty_image_ref": flashes.then_some(&self.image), "target_disk_serial": flashes.then_some(&self.serial),
         });
-        server.send(Method::PUT, &format!("/machines/{}", self.mac), Some(&binding)).await.map(drop)
+        server
+            .send(Method::PUT, &format!("/machines/{}", self.mac), Some(&assignment))
+            .await
+            .map(drop)
     }
 
     /// Simulates one network boot.

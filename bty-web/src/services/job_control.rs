@@ -16,8 +16,8 @@ use crate::services::event_log::EventLog;
 use crate::services::image_route::ImageRouter;
 use crate::services::jobs::backup::{self, BackupJobs};
 use crate::services::jobs::netboot::ReleaseJobs;
-use crate::services::jobs::{Job, Jobs, Kind};
-use crate::services::netboot::{self, Artifact, Release};
+use crate::services::jobs::{Job, JobKind, Jobs};
+use crate::services::netboot::{self, Artifact, NetbootVersion};
 use crate::services::snapshot::Snapshots;
 use crate::tftp::probe::{TftpProbe, probe};
 
@@ -37,7 +37,7 @@ pub struct Releases {
     /// The files of that version.
     pub artifacts: Vec<Artifact>,
     /// All versions with at least one file.
-    pub versions: Vec<Release>,
+    pub versions: Vec<NetbootVersion>,
     /// Installed boot programs.
     pub programs: Vec<Program>,
 }
@@ -85,9 +85,9 @@ impl JobControl {
         Releases {
             boot_root: self.config.boot_dir.display().to_string(),
             max_parallel: 1,
-            fetches: self.jobs.list(Some(Kind::Release)),
+            fetches: self.jobs.list(Some(JobKind::Release)),
             mismatch: netboot::mismatch(&self.config, &version),
-            artifacts: Release::of(&self.config, &version).files,
+            artifacts: NetbootVersion::of(&self.config, &version).files,
             versions: netboot::releases(&self.config),
             programs: self.programs(),
             version,
@@ -108,7 +108,7 @@ impl JobControl {
         if !is_tag(&version) {
             return Err(Error::new(ErrorKind::Malformed, "that is no version"));
         }
-        let release = Release::of(&self.config, &version);
+        let release = NetbootVersion::of(&self.config, &version);
         if release.files.iter().all(|file| !file.is_present) {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -154,7 +154,7 @@ impl JobControl {
     /// - [`ErrorKind::NotFound`] when there is no such fetch.
     pub fn cancel_release(&self, tag: &str) -> Result<Job> {
         check_tag(tag)?;
-        self.jobs.cancel(Kind::Release, tag)
+        self.jobs.cancel(JobKind::Release, tag)
     }
 
     /// Returns the completed backups, and the jobs that create backups.
@@ -167,7 +167,7 @@ impl JobControl {
         Ok(Backups {
             backups_root: self.config.backup_dir.display().to_string(),
             max_parallel: self.config.backup_max_parallel,
-            backups: self.jobs.list(Some(Kind::Backup)),
+            backups: self.jobs.list(Some(JobKind::Backup)),
             on_disk,
         })
     }
@@ -191,7 +191,7 @@ impl JobControl {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such job.
     pub fn cancel_backup(&self, id: &str) -> Result<Job> {
-        self.jobs.cancel(Kind::Backup, id)
+        self.jobs.cancel(JobKind::Backup, id)
     }
 
     /// Returns the path of the export in the backup `id`.

@@ -18,19 +18,17 @@ pub mod netboot;
 /// The kinds of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = JobKind)]
-pub enum Kind {
+pub enum JobKind {
     /// Download of a release of the live environment.
     Release,
     /// Backup of the state.
     Backup,
 }
 
-/// Status of a job.
+/// JobStatus of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = JobStatus)]
-pub enum Status {
+pub enum JobStatus {
     /// Waiting for its turn.
     Queued,
     /// Running.
@@ -43,7 +41,7 @@ pub enum Status {
     Failed,
 }
 
-impl Status {
+impl JobStatus {
     /// True if the job has ended.
     #[must_use]
     pub fn is_over(self) -> bool {
@@ -55,11 +53,11 @@ impl Status {
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Job {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: JobKind,
     /// The tag of a release, or the name of a backup.
     pub key: String,
     /// Its current status.
-    pub status: Status,
+    pub status: JobStatus,
     /// Progress; the result once the job is completed.
     #[schema(value_type = Object)]
     pub progress: Value,
@@ -80,11 +78,11 @@ pub struct Job {
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: JobKind,
     /// The tag of a release, or the name of a backup.
     pub key: String,
     /// Its current status.
-    pub status: Status,
+    pub status: JobStatus,
     /// Its current progress.
     pub progress: Value,
 }
@@ -97,9 +95,9 @@ struct RunningJob {
 /// The jobs since the server started, with only the most recent of those that have ended. Cheap to
 /// clone.
 #[derive(Clone)]
-pub struct Jobs(Arc<Inner>);
+pub struct Jobs(Arc<SharedJobs>);
 
-struct Inner {
+struct SharedJobs {
     held: Mutex<Vec<RunningJob>>,
     changes: broadcast::Sender<Change>,
     turns: [Arc<tokio::sync::Semaphore>; 2],
@@ -111,7 +109,7 @@ const ENDED_MAX: usize = 50;
 /// Lets the work of a job report progress and notice its cancellation.
 pub struct Handle {
     jobs: Jobs,
-    kind: Kind,
+    kind: JobKind,
     key: String,
     /// Cancelled when the job must end.
     pub cancel: CancelToken,
@@ -139,12 +137,16 @@ impl Jobs {
     #[must_use]
     pub fn new(backups: usize) -> Self {
         let turns = [1, backups.max(1)].map(|n| Arc::new(tokio::sync::Semaphore::new(n)));
-        Self(Arc::new(Inner { held: Mutex::default(), changes: broadcast::channel(256).0, turns }))
+        Self(Arc::new(SharedJobs {
+            held: Mutex::default(),
+            changes: broadcast::channel(256).0,
+            turns,
+        }))
     }
 
     /// Returns the jobs, newest first; only those of `kind`, if given.
     #[must_use]
-    pub fn list(&self, kind: Option<Kind>) -> Vec<Job> {
+    pub fn list(&self, kind: Option<JobKind>) -> Vec<Job> {
         let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.iter()
             .rev()
@@ -161,7 +163,7 @@ impl Jobs {
 
     fn update(
         &self,
-        kind: Kind,
+        kind: JobKind,
         key: &str,
         is_published: bool,
         change: impl FnOnce(&mut Job),
@@ -182,7 +184,7 @@ impl Jobs {
     ///
     /// # Errors
     /// `ErrorKind::NotFound` when there is no such job.
-    pub fn cancel(&self, kind: Kind, key: &str) -> Result<Job> {
+    pub fn cancel(&self, kind: JobKind, key: &str) -> Result<Job> {
         let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         let found = held.iter().rev().find(|h| h.job.kind == kind && h.job.key == key);
         let found = found.ok_or_else(|| {
@@ -215,7 +217,7 @@ impl Jobs {
 /// nothing.
 pub fn start(
     jobs: &Jobs,
-    kind: Kind,
+    kind: JobKind,
     key: String,
     work: impl FnOnce(&Handle) -> Result<Value> + Send + 'static,
 ) -> Job {
@@ -223,7 +225,7 @@ pub fn start(
     let job = Job {
         kind,
         key: key.clone(),
-        status: Status::Queued,
+        status: JobStatus::Queued,
         progress: serde_json::json!({}),
         error: None,
         requested_at: Time::now(),
@@ -266,7 +268,7 @@ async fn run(handle: Handle, work: impl FnOnce(&Handle) -> Result<Value> + Send 
         () = cancelled => None,
     };
     jobs.update(kind, &key, true, |job| {
-        job.status = Status::Running;
+        job.status = JobStatus::Running;
         job.started_at = Some(Time::now());
     });
     let cancel = handle.cancel.clone();
@@ -276,12 +278,12 @@ async fn run(handle: Handle, work: impl FnOnce(&Handle) -> Result<Value> + Send 
         job.ended_at = Some(Time::now());
         match result {
             Ok(value) => {
-                job.status = Status::Completed;
+                job.status = JobStatus::Completed;
                 job.progress = value;
             }
-            Err(_) if cancel.is_cancelled() => job.status = Status::Cancelled,
+            Err(_) if cancel.is_cancelled() => job.status = JobStatus::Cancelled,
             Err(error) => {
-                job.status = Status::Failed;
+                job.status = JobStatus::Failed;
                 job.error = Some(error.detail.clone());
                 tracing::warn!(%error, key = job.key, "a job failed");
             }

@@ -9,12 +9,12 @@ use crate::config::Config;
 use crate::domain::error::{Error, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::mac::Mac;
-use crate::domain::machine::save::{Binding, apply_binding};
+use crate::domain::machine::save::{Assignment, apply_assignment};
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::params::Need;
 use crate::services::machines::{MachineView, Machines};
 use crate::services::metrics::Metrics;
-use crate::services::netboot::Release;
+use crate::services::netboot::NetbootVersion;
 use crate::store;
 use crate::store::Database;
 
@@ -46,14 +46,19 @@ impl MachineEdits {
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
     /// assignment cannot work.
-    pub async fn save(&self, who: ClientContext, mac: &Mac, binding: Binding) -> Result<Machine> {
-        self.check_netboot_version(&binding.netboot_version)?;
+    pub async fn save(
+        &self,
+        who: ClientContext,
+        mac: &Mac,
+        assignment: Assignment,
+    ) -> Result<Machine> {
+        self.check_netboot_version(&assignment.netboot_version)?;
         let new_mac = mac.clone();
         let decide = move |view: &MachineView<'_>| {
-            let new = Machine::new(new_mac, &binding.boot_mode, who.now);
-            check_view(view, &binding)?;
-            let context = view.context(&binding.boot_mode);
-            Ok(apply_binding(view.machine.as_ref(), new, &context, &who, &binding))
+            let new = Machine::new(new_mac, &assignment.boot_mode, who.now);
+            check_view(view, &assignment)?;
+            let context = view.context(&assignment.boot_mode);
+            Ok(apply_assignment(view.machine.as_ref(), new, &context, &who, &assignment))
         };
         let ((), machine) = self.machines.update(mac, decide, |_, _| Ok(())).await?;
         Ok(machine)
@@ -76,17 +81,17 @@ impl MachineEdits {
         let wanted_mac = mac.clone();
         let decide = move |view: &MachineView<'_>| {
             let machine = view.machine.clone().ok_or_else(|| Error::not_found(wanted_mac))?;
-            let before = Binding::of(&machine);
-            let mut binding = before.clone();
-            changes.apply(&mut binding);
+            let before = Assignment::of(&machine);
+            let mut assignment = before.clone();
+            changes.apply(&mut assignment);
             // labels in another order are no change, and must not become a new order
-            let binding = binding.normalized();
-            if binding == before {
+            let assignment = assignment.normalized();
+            if assignment == before {
                 return Ok(Outcome { machine, events: Vec::new(), answer: () });
             }
-            check_view(view, &binding)?;
-            let context = view.context(&binding.boot_mode);
-            Ok(apply_binding(Some(&machine), machine.clone(), &context, &who, &binding))
+            check_view(view, &assignment)?;
+            let context = view.context(&assignment.boot_mode);
+            Ok(apply_assignment(Some(&machine), machine.clone(), &context, &who, &assignment))
         };
         let ((), machine) = self.machines.update(mac, decide, |_, _| Ok(())).await?;
         Ok(machine)
@@ -120,15 +125,15 @@ impl MachineEdits {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems.
-    pub async fn check(&self, mac: &Mac, binding: &Binding) -> Result<()> {
-        let binding = binding.clone();
-        self.machines.read(mac, move |view| check_view(view, &binding)).await?
+    pub async fn check(&self, mac: &Mac, assignment: &Assignment) -> Result<()> {
+        let assignment = assignment.clone();
+        self.machines.read(mac, move |view| check_view(view, &assignment)).await?
     }
 
     /// Refuses a version of the live environment with missing files, because otherwise the machine
     /// would fail only when it boots.
     fn check_netboot_version(&self, version: &str) -> Result<()> {
-        if version.is_empty() || Release::of(&self.config, version).is_complete() {
+        if version.is_empty() || NetbootVersion::of(&self.config, version).is_complete() {
             return Ok(());
         }
         let detail = format!(
@@ -160,30 +165,30 @@ pub struct MachineChanges {
 }
 
 impl MachineChanges {
-    fn apply(self, binding: &mut Binding) {
+    fn apply(self, assignment: &mut Assignment) {
         if let Some(image) = self.bty_image_ref {
-            binding.bty_image_ref = image;
+            assignment.bty_image_ref = image;
         }
         if let Some(drive) = self.sanboot_drive {
-            binding.sanboot_drive = drive;
+            assignment.sanboot_drive = drive;
         }
         if let Some(serial) = self.target_disk_serial {
-            binding.target_disk_serial = serial;
+            assignment.target_disk_serial = serial;
         }
         if let Some(labels) = self.labels {
-            binding.labels = labels;
+            assignment.labels = labels;
         }
         if let Some(plan) = self.boot_mode {
-            binding.boot_mode = plan;
+            assignment.boot_mode = plan;
         }
         if let Some(params) = self.params {
-            binding.params = params;
+            assignment.params = params;
         }
         if let Some(extra_args) = self.extra_args {
-            binding.extra_args = extra_args;
+            assignment.extra_args = extra_args;
         }
         if let Some(version) = self.netboot_version {
-            binding.netboot_version = version;
+            assignment.netboot_version = version;
         }
     }
 }
@@ -195,13 +200,13 @@ fn nullable<'de, D: serde::Deserializer<'de>>(
     Option::deserialize(deserializer).map(Some)
 }
 
-fn check_view(view: &MachineView<'_>, binding: &Binding) -> Result<()> {
+fn check_view(view: &MachineView<'_>, assignment: &Assignment) -> Result<()> {
     let mut problems: Vec<Problem> =
-        binding.problems().into_iter().map(|(field, why)| Problem::new(field, why)).collect();
-    problems.extend(plan_problems(view, binding));
+        assignment.problems().into_iter().map(|(field, why)| Problem::new(field, why)).collect();
+    problems.extend(plan_problems(view, assignment));
     let catalog =
         bty::catalog::Catalog::parse(view.snapshot.catalog.as_bytes()).unwrap_or_default();
-    let image = binding
+    let image = assignment
         .bty_image_ref
         .as_ref()
         .map(|image| image.parse().ok().and_then(|reference| catalog.by_ref(&reference).cloned()));
@@ -212,8 +217,8 @@ fn check_view(view: &MachineView<'_>, binding: &Binding) -> Result<()> {
             "GET /images lists them",
         ));
     }
-    problems.extend(missing_needs(view, binding));
-    problems.extend(disk_problems(view, binding, image.flatten().as_ref()));
+    problems.extend(missing_needs(view, assignment));
+    problems.extend(disk_problems(view, assignment, image.flatten().as_ref()));
     if problems.is_empty() {
         return Ok(());
     }
@@ -226,32 +231,33 @@ fn with_hint(field: &str, message: impl Into<String>, hint: &str) -> Problem {
 
 const PLAN_CHARS_SHOWN: usize = 64;
 
-fn plan_problems(view: &MachineView<'_>, binding: &Binding) -> Vec<Problem> {
-    match view.snapshot.plan(&binding.boot_mode) {
+fn plan_problems(view: &MachineView<'_>, assignment: &Assignment) -> Vec<Problem> {
+    match view.snapshot.plan(&assignment.boot_mode) {
         None => {
-            let shown: String = binding.boot_mode.chars().take(PLAN_CHARS_SHOWN).collect();
+            let shown: String = assignment.boot_mode.chars().take(PLAN_CHARS_SHOWN).collect();
             let message = format!("there is no plan {shown:?}");
             vec![with_hint("boot_mode", message, "GET /plans lists them")]
         }
         Some(plan) => {
-            let problems = plan.declared.problems(&binding.params);
+            let problems = plan.declared.problems(&assignment.params);
             problems.into_iter().map(|why| Problem::new("params", why)).collect()
         }
     }
 }
 
 /// Returns what the plan needs and the assignment lacks: an image, a disk.
-fn missing_needs(view: &MachineView<'_>, binding: &Binding) -> Vec<Problem> {
-    let needs = view.snapshot.plan(&binding.boot_mode).map_or(&[][..], |plan| &plan.declared.needs);
+fn missing_needs(view: &MachineView<'_>, assignment: &Assignment) -> Vec<Problem> {
+    let needs =
+        view.snapshot.plan(&assignment.boot_mode).map_or(&[][..], |plan| &plan.declared.needs);
     let mut problems = Vec::new();
-    if needs.contains(&Need::Image) && binding.bty_image_ref.is_none() {
+    if needs.contains(&Need::Image) && assignment.bty_image_ref.is_none() {
         problems.push(with_hint(
             "bty_image_ref",
             "the plan writes an image, and none is named",
             "GET /images lists them",
         ));
     }
-    if needs.contains(&Need::Disk) && binding.target_disk_serial.is_none() {
+    if needs.contains(&Need::Disk) && assignment.target_disk_serial.is_none() {
         problems.push(with_hint(
             "target_disk_serial",
             "the plan writes to a disk, and none is named",
@@ -264,12 +270,12 @@ fn missing_needs(view: &MachineView<'_>, binding: &Binding) -> Vec<Problem> {
 /// Returns why the assigned disk cannot hold the image, according to the last inventory.
 fn disk_problems(
     view: &MachineView<'_>,
-    binding: &Binding,
+    assignment: &Assignment,
     image: Option<&bty::catalog::Entry>,
 ) -> Vec<Problem> {
     let disks =
         view.machine.as_ref().and_then(|machine| machine.disks.as_ref()).and_then(Value::as_array);
-    let (Some(disks), Some(serial)) = (disks, &binding.target_disk_serial) else {
+    let (Some(disks), Some(serial)) = (disks, &assignment.target_disk_serial) else {
         return Vec::new();
     };
     let has_serial = |disk: &&Value| disk["serial"].as_str().map(str::trim) == Some(serial.trim());

@@ -52,8 +52,7 @@ pub fn find(config: &Config, name: &str) -> Option<PathBuf> {
 
 /// A version of the live environment.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = NetbootVersion)]
-pub struct Release {
+pub struct NetbootVersion {
     /// The version in its file names.
     pub version: String,
     /// Its files, whether present or not.
@@ -79,7 +78,7 @@ pub struct Artifact {
     path: Option<PathBuf>,
 }
 
-impl Release {
+impl NetbootVersion {
     /// Returns the files of `version`.
     #[must_use]
     pub fn of(config: &Config, version: &str) -> Self {
@@ -157,7 +156,7 @@ fn read_sums(path: &Path) -> Option<String> {
 
 /// Returns all versions with at least one file, sorted as text.
 #[must_use]
-pub fn releases(config: &Config) -> Vec<Release> {
+pub fn releases(config: &Config) -> Vec<NetbootVersion> {
     let mut versions = BTreeMap::new();
     for dir in [&config.boot_dir, &config.boot_seed_dir] {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -172,7 +171,7 @@ pub fn releases(config: &Config) -> Vec<Release> {
             }
         }
     }
-    versions.into_keys().map(|version| Release::of(config, &version)).collect()
+    versions.into_keys().map(|version| NetbootVersion::of(config, &version)).collect()
 }
 
 /// Returns the installed boot programs, with their sizes in bytes.
@@ -192,7 +191,7 @@ pub fn programs(config: &Config) -> Vec<(String, u64)> {
 /// Returns what prevents machines from booting `version`; `None` if nothing does.
 #[must_use]
 pub fn mismatch(config: &Config, version: &str) -> Option<String> {
-    let release = Release::of(config, version);
+    let release = NetbootVersion::of(config, version);
     let missing: Vec<&str> = release.missing().collect();
     if !missing.is_empty() {
         return Some(format!(

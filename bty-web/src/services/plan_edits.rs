@@ -9,7 +9,7 @@ use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
-use crate::domain::plan::{self, Plan, Summary, bundled, examine};
+use crate::domain::plan::{self, Plan, PlanSummary, bundled, examine};
 use crate::services::access::Principal;
 use crate::services::machines::Machines;
 use crate::services::snapshot::Snapshots;
@@ -37,12 +37,12 @@ impl PlanEdits {
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails.
-    pub async fn list(&self) -> Result<Vec<Summary>> {
+    pub async fn list(&self) -> Result<Vec<PlanSummary>> {
         let counts = self.db.read(store::machines::count_by_plan).await?;
         let snapshot = self.snapshots.current();
         let mut own: Vec<&Plan> = snapshot.plans.values().map(Arc::as_ref).collect();
         own.sort_by(|a, b| a.name.cmp(&b.name));
-        let all = bundled::all().iter().chain(own).map(|plan| Summary {
+        let all = bundled::all().iter().chain(own).map(|plan| PlanSummary {
             name: plan.name.clone(),
             title: plan.title().to_owned(),
             revision: plan.revision,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::error::{Error, Result};
 use crate::domain::mac::Mac;
-use crate::domain::machine::save::{Binding, apply_binding};
+use crate::domain::machine::save::{Assignment, apply_assignment};
 use crate::domain::machine::{ClientContext, Machine};
 use crate::domain::plan::evaluate::PlanEvaluator;
 use crate::domain::plan::simulate::{BOOTS_MAX, Step, simulate};
@@ -29,8 +29,8 @@ pub struct Scenario {
     #[serde(default)]
     pub boots: Option<u32>,
     /// Save this assignment to the machine first.
-    #[serde(default)]
-    pub binding: Option<Binding>,
+    #[serde(default, rename = "binding")]
+    pub assignment: Option<Assignment>,
     /// Name of the plan that `source` replaces.
     #[serde(default)]
     pub plan: Option<String>,
@@ -157,13 +157,13 @@ impl PlanSimulator {
         let work = move |decide: &PlanEvaluator<'_>| {
             let known = service.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
             let snapshot = scenario.apply(&service.snapshots.current())?;
-            let machine = match (&scenario.binding, known) {
+            let machine = match (&scenario.assignment, known) {
                 (None, known) => known.ok_or_else(|| Error::not_found(&mac))?,
-                (Some(binding), known) => {
-                    let plan = scenario.plan(&snapshot, &binding.boot_mode);
-                    let new = Machine::new(mac, &binding.boot_mode, who.now);
+                (Some(assignment), known) => {
+                    let plan = scenario.plan(&snapshot, &assignment.boot_mode);
+                    let new = Machine::new(mac, &assignment.boot_mode, who.now);
                     let context = snapshot.context(plan, decide);
-                    apply_binding(known.as_ref(), new, &context, &who, binding).machine
+                    apply_assignment(known.as_ref(), new, &context, &who, assignment).machine
                 }
             };
             Ok(scenario.steps(&snapshot, decide, &machine, &who))

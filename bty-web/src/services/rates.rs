@@ -31,7 +31,7 @@ pub struct Rate {
 
 /// Sums over all machines, for one step of the curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct CurveStep {
     /// Start of the step.
     pub at: Time,
     /// Bytes written in the step.
@@ -42,12 +42,12 @@ pub struct Step {
 
 /// The rates of all machines that are being flashed.
 #[derive(Default)]
-pub struct Rates(Mutex<Inner>);
+pub struct Rates(Mutex<MeasuredRates>);
 
 #[derive(Default)]
-struct Inner {
+struct MeasuredRates {
     machines: HashMap<Mac, Last>,
-    steps: VecDeque<Step>,
+    steps: VecDeque<CurveStep>,
 }
 
 struct Last {
@@ -104,27 +104,28 @@ impl Rates {
     /// Returns the steps of the last ten minutes, oldest first; empty if no machine was flashed in
     /// that time.
     #[must_use]
-    pub fn curve(&self, now: Time) -> Vec<Step> {
+    pub fn curve(&self, now: Time) -> Vec<CurveStep> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let this = begin(now);
         let first = this.plus_ms(-STEP_MS * i64::try_from(STEPS_MAX).unwrap_or_default());
         if !inner.steps.iter().any(|step| step.at > first) {
             return Vec::new();
         }
-        let known: HashMap<Time, Step> = inner.steps.iter().map(|step| (step.at, *step)).collect();
+        let known: HashMap<Time, CurveStep> =
+            inner.steps.iter().map(|step| (step.at, *step)).collect();
         let step = |n: i64| {
             let at = first.plus_ms(STEP_MS * n);
-            known.get(&at).copied().unwrap_or(Step { at, written: 0, verified: 0 })
+            known.get(&at).copied().unwrap_or(CurveStep { at, written: 0, verified: 0 })
         };
         (1..=i64::try_from(STEPS_MAX).unwrap_or_default()).map(step).collect()
     }
 }
 
-impl Inner {
+impl MeasuredRates {
     fn count(&mut self, now: Time, written: u64, verified: u64) {
         let at = begin(now);
         if self.steps.back().is_none_or(|step| step.at < at) {
-            self.steps.push_back(Step { at, written: 0, verified: 0 });
+            self.steps.push_back(CurveStep { at, written: 0, verified: 0 });
             self.machines.retain(|_, last| now.ms_since(last.at) < FORGET_MS);
         }
         if self.steps.len() > STEPS_MAX {

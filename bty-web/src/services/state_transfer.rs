@@ -7,7 +7,7 @@ use crate::domain::machine::ClientContext;
 use crate::services::event_log::EventLog;
 use crate::services::machines::Machines;
 use crate::services::snapshot::Snapshots;
-use crate::services::transfer::{self, Bundle, Summary};
+use crate::services::transfer::{self, Bundle, ImportSummary};
 use crate::store::Database;
 
 /// Exports and imports the whole state.
@@ -49,7 +49,7 @@ impl StateTransfer {
         who: &ClientContext,
         bundle: serde_json::Value,
         is_armed: bool,
-    ) -> Result<Summary> {
+    ) -> Result<ImportSummary> {
         let now = who.now;
         // no machine may change while the import reads and writes it
         let held = self.machines.lock_all().await;

@@ -65,8 +65,7 @@ pub struct ExportedPlan {
 
 /// Result of an import.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
-#[schema(as = ImportSummary)]
-pub struct Summary {
+pub struct ImportSummary {
     /// What was imported, such as `export version 4`.
     pub format: String,
     /// Number of machines.
@@ -135,7 +134,7 @@ pub fn import(
     bundle: Value,
     armed: bool,
     now: Time,
-) -> Result<Summary> {
+) -> Result<ImportSummary> {
     let summary = match bundle["bty_export_version"].as_u64() {
         Some(version) if version == u64::from(VERSION) => {
             let bundle = serde_json::from_value(bundle)
@@ -165,8 +164,9 @@ fn import_own(
     bundle: Bundle,
     armed: bool,
     now: Time,
-) -> Result<Summary> {
-    let mut summary = Summary { format: format!("export version {VERSION}"), ..Summary::default() };
+) -> Result<ImportSummary> {
+    let mut summary =
+        ImportSummary { format: format!("export version {VERSION}"), ..ImportSummary::default() };
     for plan in bundle.plans {
         import_plan(transaction, plan, now, &mut summary)?;
     }
@@ -210,7 +210,7 @@ fn import_plan(
     transaction: &Transaction<'_>,
     plan: ExportedPlan,
     now: Time,
-    summary: &mut Summary,
+    summary: &mut ImportSummary,
 ) -> Result<()> {
     let ExportedPlan { name, source, note } = plan;
     let examined = crate::domain::plan::examine(&name, &source);
@@ -246,7 +246,7 @@ fn import_image(
     transaction: &Transaction<'_>,
     entry: &Value,
     now: Time,
-    summary: &mut Summary,
+    summary: &mut ImportSummary,
 ) -> Result<()> {
     let text = |name: &str| entry[name].as_str().map(str::to_owned);
     let (Some(name), Some(src)) = (text("name"), text("src")) else {
@@ -292,9 +292,15 @@ fn import_image(
 
 /// Imports a bundle of the reference, which contains inventories only. Its machines get the plan
 /// that takes the inventory.
-fn import_inventories(transaction: &Transaction<'_>, bundle: &Value, now: Time) -> Result<Summary> {
-    let mut summary =
-        Summary { format: format!("bundle version {REFERENCE_VERSION}"), ..Summary::default() };
+fn import_inventories(
+    transaction: &Transaction<'_>,
+    bundle: &Value,
+    now: Time,
+) -> Result<ImportSummary> {
+    let mut summary = ImportSummary {
+        format: format!("bundle version {REFERENCE_VERSION}"),
+        ..ImportSummary::default()
+    };
     for exported in bundle["machines"].as_array().into_iter().flatten() {
         let mac = exported["mac"].as_str().unwrap_or_default();
         let Ok(mac) = mac.parse() else {

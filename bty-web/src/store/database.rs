@@ -72,9 +72,9 @@ impl From<rusqlite::Connection> for Connection {
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
-pub struct Database(Arc<Inner>);
+pub struct Database(Arc<SharedDatabase>);
 
-struct Inner {
+struct SharedDatabase {
     path: PathBuf,
     /// True if the last transaction failed for lack of space.
     is_full: Arc<AtomicBool>,
@@ -189,7 +189,7 @@ impl Database {
         let writer = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || writer.run(&receiver, &sink))?;
-        let db = Self(Arc::new(Inner {
+        let db = Self(Arc::new(SharedDatabase {
             path: path.to_owned(),
             is_full,
             jobs: Mutex::new(Some(sender)),

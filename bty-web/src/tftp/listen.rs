@@ -38,7 +38,7 @@ const BLOCK_BYTES_MAX: u16 = 1468;
 const WINDOW_MAX: u16 = 16;
 
 /// A running listener. It ends when this is dropped.
-struct Listener {
+struct TftpListener {
     _end: oneshot::Sender<()>,
 }
 
@@ -49,7 +49,7 @@ struct Listener {
 /// be used at the start.
 pub async fn serve(server: Arc<TftpServer>, stopped: impl Future<Output = ()>) -> Result<()> {
     let mut stopped = std::pin::pin!(stopped);
-    let mut listeners: HashMap<IpAddr, Listener> = HashMap::new();
+    let mut listeners: HashMap<IpAddr, TftpListener> = HashMap::new();
     loop {
         let current = addresses(server.options.listen.ip())?;
         listeners.retain(|ip, _| current.contains(ip));
@@ -87,7 +87,7 @@ fn addresses(listen: IpAddr) -> Result<Vec<IpAddr>> {
     Ok(interfaces.into_iter().map(|interface| interface.ip()).filter(is_usable).collect())
 }
 
-fn listen(server: &Arc<TftpServer>, ip: IpAddr) -> Result<Listener> {
+fn listen(server: &Arc<TftpServer>, ip: IpAddr) -> Result<TftpListener> {
     let address = SocketAddr::new(ip, server.options.listen.port());
     let socket = UdpSocket::bind(address).map_err(|e| {
         listen_error(&format!("{address} (UDP)"), address.port(), "BTY_TFTP_LISTEN", &e)
@@ -119,5 +119,5 @@ fn listen(server: &Arc<TftpServer>, ip: IpAddr) -> Result<Listener> {
         }
     })?;
     tracing::info!(%address, "listening for TFTP");
-    Ok(Listener { _end: end })
+    Ok(TftpListener { _end: end })
 }

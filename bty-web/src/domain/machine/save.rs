@@ -13,7 +13,7 @@ use crate::domain::plan::evaluate::DecisionContext;
 /// The assignment of a machine, which an operator sets. Omitted fields get their defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Binding {
+pub struct Assignment {
     /// Reference of an image of the catalog: 64 hexadecimal digits.
     #[serde(default)]
     pub bty_image_ref: Option<String>,
@@ -47,7 +47,7 @@ fn exit() -> String {
     bundled::IPXE_EXIT.to_owned()
 }
 
-impl Default for Binding {
+impl Default for Assignment {
     fn default() -> Self {
         Self {
             bty_image_ref: None,
@@ -66,7 +66,7 @@ const LABELS_MAX: usize = 16;
 const LABEL_CHARS_MAX: usize = 64;
 const SERIAL_CHARS_MAX: usize = 128;
 
-impl Binding {
+impl Assignment {
     /// Returns the assignment of `machine`.
     #[must_use]
     pub fn of(machine: &Machine) -> Self {
@@ -159,25 +159,25 @@ fn is_drive(drive: &str) -> bool {
 /// and resets the state of the plan, unless it changes only fields outside `ORDERING`. A save
 /// without any change is a new order too: operators request another flash that way.
 #[must_use]
-pub fn apply_binding(
+pub fn apply_assignment(
     machine: Option<&Machine>,
     new: Machine,
     context: &DecisionContext<'_>,
     client: &ClientContext,
-    binding: &Binding,
+    assignment: &Assignment,
 ) -> Outcome<()> {
-    let before = machine.map(Binding::of);
+    let before = machine.map(Assignment::of);
     let mut after = machine.cloned().unwrap_or(new);
-    let binding = binding.clone().normalized();
-    let changed = before.as_ref().map_or_else(Vec::new, |before| differences(before, &binding));
-    after.plan.clone_from(&binding.boot_mode);
-    after.image_ref.clone_from(&binding.bty_image_ref);
-    after.target_serial.clone_from(&binding.target_disk_serial);
-    after.sanboot_drive.clone_from(&binding.sanboot_drive);
-    after.extra_args.clone_from(&binding.extra_args);
-    after.netboot_version.clone_from(&binding.netboot_version);
-    after.params.clone_from(&binding.params);
-    after.labels.clone_from(&binding.labels);
+    let assignment = assignment.clone().normalized();
+    let changed = before.as_ref().map_or_else(Vec::new, |before| differences(before, &assignment));
+    after.plan.clone_from(&assignment.boot_mode);
+    after.image_ref.clone_from(&assignment.bty_image_ref);
+    after.target_serial.clone_from(&assignment.target_disk_serial);
+    after.sanboot_drive.clone_from(&assignment.sanboot_drive);
+    after.extra_args.clone_from(&assignment.extra_args);
+    after.netboot_version.clone_from(&assignment.netboot_version);
+    after.params.clone_from(&assignment.params);
+    after.labels.clone_from(&assignment.labels);
     after.updated_at = client.now;
     let is_order = machine.is_none()
         || changed.is_empty()
@@ -220,7 +220,7 @@ pub fn apply_binding(
 /// Fields whose change is a new order. Changes of other fields keep the state of the plan.
 const ORDERING: [&str; 4] = ["boot_mode", "bty_image_ref", "target_disk_serial", "params"];
 
-fn differences(before: &Binding, after: &Binding) -> Vec<&'static str> {
+fn differences(before: &Assignment, after: &Assignment) -> Vec<&'static str> {
     let fields = [
         ("boot_mode", before.boot_mode != after.boot_mode),
         ("bty_image_ref", before.bty_image_ref != after.bty_image_ref),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::contact::{Boot, Contact, decide_boot};
 use super::order::{Mode, Order, decide_order};
 use super::report::{PostedInventory, Receipt, apply_inventory, apply_report};
-use super::save::{Binding, apply_binding};
+use super::save::{Assignment, apply_assignment};
 use super::*;
 use crate::domain::plan::evaluate::DecisionContext;
 use crate::domain::plan::{Plan, bundled, examine};
@@ -85,7 +85,7 @@ impl World {
     /// Creates a machine assigned to the image and a disk.
     fn bound(plan: &str) -> Self {
         let mut world = Self::new(plan);
-        world.save(&binding(plan));
+        world.save(&assignment(plan));
         world
     }
 
@@ -155,9 +155,11 @@ impl World {
         self.with(|m, context, client| apply_inventory(m, context, client, token, &posted));
     }
 
-    fn save(&mut self, binding: &Binding) {
-        self.use_plan(&binding.boot_mode);
-        self.with(|m, context, client| apply_binding(Some(m), m.clone(), context, client, binding));
+    fn save(&mut self, assignment: &Assignment) {
+        self.use_plan(&assignment.boot_mode);
+        self.with(|m, context, client| {
+            apply_assignment(Some(m), m.clone(), context, client, assignment)
+        });
     }
 
     fn kinds(&self) -> Vec<&str> {
@@ -172,12 +174,12 @@ impl World {
     }
 }
 
-fn binding(plan: &str) -> Binding {
-    Binding {
+fn assignment(plan: &str) -> Assignment {
+    Assignment {
         boot_mode: plan.into(),
         bty_image_ref: Some(image_ref(SRC)),
         target_disk_serial: Some("S1".into()),
-        ..Binding::default()
+        ..Assignment::default()
     }
 }
 
@@ -210,7 +212,7 @@ fn flash_once_flashes_once_and_again_after_a_save_that_changes_nothing() {
     for nonce in ["2", "3", "4"] {
         assert!(is_disk(&world.boot(nonce)), "{nonce}");
     }
-    world.save(&binding("bty-flash-once"));
+    world.save(&assignment("bty-flash-once"));
     world.flash("5");
     assert!(is_disk(&world.boot("6")));
 }
@@ -223,7 +225,7 @@ fn after_a_new_order_the_state_is_what_is_pending_and_not_how_the_last_one_ended
         (world.machine.boot_state().as_str(), world.machine.status().phase()),
         ("flashed; booting disk", Phase::Done)
     );
-    world.save(&binding("bty-flash-once"));
+    world.save(&assignment("bty-flash-once"));
     assert_eq!(
         (world.machine.boot_state().as_str(), world.machine.status().phase()),
         ("pending flash", Phase::Pending)
@@ -231,7 +233,7 @@ fn after_a_new_order_the_state_is_what_is_pending_and_not_how_the_last_one_ended
     // the server recognizes the repeated report
     let token = world.machine.cycle.as_ref().map(|cycle| cycle.token.clone());
     assert_eq!(world.report(token.as_deref(), "done"), Receipt::Repeated);
-    let with_labels = Binding { labels: vec!["lab".into()], ..binding("bty-flash-once") };
+    let with_labels = Assignment { labels: vec!["lab".into()], ..assignment("bty-flash-once") };
     world.flash("b");
     world.save(&with_labels);
     assert_eq!(world.machine.boot_state(), "flashed; booting disk", "labels order nothing");
@@ -241,12 +243,12 @@ fn after_a_new_order_the_state_is_what_is_pending_and_not_how_the_last_one_ended
 fn labels_alone_order_nothing() {
     let mut world = World::bound("bty-flash-once");
     world.flash("1");
-    world.save(&Binding { labels: vec!["lab".into()], ..binding("bty-flash-once") });
+    world.save(&Assignment { labels: vec!["lab".into()], ..assignment("bty-flash-once") });
     assert!(is_disk(&world.boot("2")));
-    world.save(&Binding {
+    world.save(&Assignment {
         bty_image_ref: Some(image_ref(OTHER)),
         labels: vec!["lab".into()],
-        ..binding("bty-flash-once")
+        ..assignment("bty-flash-once")
     });
     live(&world.boot("3"));
 }
@@ -255,10 +257,10 @@ fn labels_alone_order_nothing() {
 fn blanks_around_the_serial_number_order_nothing() {
     let mut world = World::bound("bty-flash-once");
     world.flash("1");
-    let bound = binding("bty-flash-once");
+    let bound = assignment("bty-flash-once");
     let serial = bound.target_disk_serial.as_ref().map(|serial| format!(" {serial} "));
     assert!(serial.is_some());
-    world.save(&Binding { labels: vec!["lab".into()], target_disk_serial: serial, ..bound });
+    world.save(&Assignment { labels: vec!["lab".into()], target_disk_serial: serial, ..bound });
     assert!(is_disk(&world.boot("2")));
 }
 
@@ -280,7 +282,7 @@ fn a_crash_is_never_taken_for_done_in_any_cycle() {
             world.report(Some(&token), "done");
             assert!(is_disk(&world.boot(&format!("{round}-disk"))), "{plan}");
             if plan == "bty-flash-once" {
-                world.save(&binding(plan));
+                world.save(&assignment(plan));
             }
         }
     }
@@ -435,7 +437,10 @@ fn a_save_during_a_flash_is_the_next_order_and_not_done_by_the_last_one() {
     let mut world = World::bound("bty-flash-once");
     let token = live(&world.boot("1"));
     world.order(Some(&token));
-    world.save(&Binding { bty_image_ref: Some(image_ref(OTHER)), ..binding("bty-flash-once") });
+    world.save(&Assignment {
+        bty_image_ref: Some(image_ref(OTHER)),
+        ..assignment("bty-flash-once")
+    });
     assert_eq!(
         world.report(Some(&token), "done"),
         Receipt::Accepted,
@@ -451,7 +456,7 @@ fn a_save_during_a_flash_is_the_next_order_and_not_done_by_the_last_one() {
 fn a_save_before_the_plan_is_asked_for_gives_the_new_plan() {
     let mut world = World::bound("bty-flash-once");
     let token = live(&world.boot("1"));
-    world.save(&binding("ipxe-exit"));
+    world.save(&assignment("ipxe-exit"));
     assert_eq!(world.order(Some(&token)).mode, Mode::Exit, "nothing is written any more");
 }
 
@@ -462,7 +467,7 @@ fn a_boot_that_is_over_gives_no_orders() {
     world.order(Some(&done));
     world.report(Some(&done), "done");
     assert_eq!(world.order(Some(&done)).mode, Mode::Exit);
-    world.save(&binding("bty-flash-once"));
+    world.save(&assignment("bty-flash-once"));
     let failed = live(&world.boot("2"));
     world.order(Some(&failed));
     world.report(Some(&failed), "failed");
@@ -488,11 +493,11 @@ fn the_wrong_disk_or_the_wrong_image_is_no_completion() {
 
 #[test]
 fn what_is_not_bound_is_not_flashed_and_says_why() {
-    let unbound = |change: fn(&mut Binding)| {
-        let mut binding = binding("bty-flash-once");
-        change(&mut binding);
+    let unbound = |change: fn(&mut Assignment)| {
+        let mut assignment = assignment("bty-flash-once");
+        change(&mut assignment);
         let mut world = World::new("bty-flash-once");
-        world.save(&binding);
+        world.save(&assignment);
         let boot = world.boot("1");
         (boot, world.events[0].details["offer_kind"].clone())
     };
@@ -577,7 +582,7 @@ fn a_live_environment_that_never_starts_is_left_after_three_boots_until_the_mach
         );
         assert!(matches!(world.boot("5"), Boot::Failed { .. }), "{plan}");
         assert_eq!(world.kinds(), ["netboot.pxe.offered"], "it is told once");
-        let other = Binding { netboot_version: "1.2.3".into(), ..binding(plan) };
+        let other = Assignment { netboot_version: "1.2.3".into(), ..assignment(plan) };
         world.save(&other);
         live(&world.boot("6"));
     }

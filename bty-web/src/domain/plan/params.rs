@@ -61,7 +61,7 @@ pub enum OnFailure {
 pub struct Parameter {
     /// Type of its value.
     #[serde(rename = "type")]
-    pub kind: Kind,
+    pub kind: ParameterKind,
     /// Default value; a parameter without a default must be set.
     #[serde(default)]
     #[schema(value_type = Value)]
@@ -83,8 +83,7 @@ pub struct Parameter {
 /// Type of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = ParameterKind)]
-pub enum Kind {
+pub enum ParameterKind {
     /// Text.
     String,
     /// An integer.
@@ -203,8 +202,8 @@ impl Declared {
 impl Parameter {
     fn check(&self, value: &Value) -> Result<(), String> {
         match (self.kind, value) {
-            (Kind::Bool, Value::Bool(_)) => Ok(()),
-            (Kind::Int, Value::Number(number)) => {
+            (ParameterKind::Bool, Value::Bool(_)) => Ok(()),
+            (ParameterKind::Int, Value::Number(number)) => {
                 let number = number.as_i64().ok_or("must be a whole number")?;
                 let (min, max) = (self.min.unwrap_or(i64::MIN), self.max.unwrap_or(i64::MAX));
                 if (min..=max).contains(&number) {
@@ -216,11 +215,11 @@ impl Parameter {
                     _ => format!("must be at most {max}"),
                 })
             }
-            (Kind::Size, Value::String(text)) => match bty::size::parse(text) {
+            (ParameterKind::Size, Value::String(text)) => match bty::size::parse(text) {
                 Ok(_) => Ok(()),
                 Err(e) => Err(format!("must be a size: {e}")),
             },
-            (Kind::String | Kind::Image, Value::String(text)) => {
+            (ParameterKind::String | ParameterKind::Image, Value::String(text)) => {
                 if text.chars().count() > TEXT_CHARS_MAX {
                     return Err(format!("must be at most {TEXT_CHARS_MAX} characters"));
                 }
@@ -232,11 +231,11 @@ impl Parameter {
                 }
             }
             (kind, _) => Err(match kind {
-                Kind::String => "must be text",
-                Kind::Int => "must be a whole number",
-                Kind::Bool => "must be true or false",
-                Kind::Size => "must be a size as text, such as \"500G\"",
-                Kind::Image => "must be the name or the reference of an image",
+                ParameterKind::String => "must be text",
+                ParameterKind::Int => "must be a whole number",
+                ParameterKind::Bool => "must be true or false",
+                ParameterKind::Size => "must be a size as text, such as \"500G\"",
+                ParameterKind::Image => "must be the name or the reference of an image",
             }
             .into()),
         }

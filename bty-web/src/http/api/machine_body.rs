@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::mac::Mac;
-use crate::domain::machine::save::Binding;
+use crate::domain::machine::save::Assignment;
 use crate::domain::machine::{Cycle, Machine};
 use crate::domain::time::Time;
 
@@ -16,7 +16,7 @@ pub(crate) struct MachineBody {
     pub mac: Mac,
     /// Its assignment.
     #[serde(flatten)]
-    pub binding: Binding,
+    pub assignment: Assignment,
     /// When it first contacted the server; null if an operator added it.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub discovered_at: Option<Time>,
@@ -86,7 +86,7 @@ impl From<&Machine> for MachineBody {
         let flashed = machine.flashed.as_ref();
         Self {
             mac: machine.mac.clone(),
-            binding: Binding::of(machine),
+            assignment: Assignment::of(machine),
             discovered_at: machine.discovered_at,
             last_seen_at: machine.last_seen_at,
             last_seen_ip: machine.last_seen_ip.clone(),

@@ -8,7 +8,7 @@ use super::machine_body::MachineBody;
 use super::machine_list::{self, ListPermits, MachineQuery};
 use crate::domain::error::Result;
 use crate::domain::machine::ClientContext;
-use crate::domain::machine::save::Binding;
+use crate::domain::machine::save::Assignment;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params, PathText, parse_mac};
 use crate::services::machine_edits::{MachineChanges, MachineEdits};
@@ -59,7 +59,7 @@ pub(crate) async fn get(
 /// the live environment.
 #[utoipa::path(
     put, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
-    request_body = Binding,
+    request_body = Assignment,
     responses(
         (status = 200, body = MachineBody), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 413, body = ErrorBody),
@@ -70,9 +70,9 @@ pub(crate) async fn put(
     State(edits): State<MachineEdits>,
     PathText(path): PathText,
     who: ClientContext,
-    Json(binding): Json<Binding>,
+    Json(assignment): Json<Assignment>,
 ) -> Result<axum::Json<MachineBody>> {
-    let machine = edits.save(who, &parse_mac(&path)?, binding).await?;
+    let machine = edits.save(who, &parse_mac(&path)?, assignment).await?;
     Ok(axum::Json(MachineBody::from(&machine)))
 }
 

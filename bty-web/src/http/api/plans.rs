@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::domain::error::Result;
 use crate::domain::machine::ClientContext;
 use crate::domain::plan::simulate::Step;
-use crate::domain::plan::{Plan, Summary};
+use crate::domain::plan::{Plan, PlanSummary};
 use crate::http::error::ErrorBody;
 use crate::http::extract::{ClientGone, Json, Params, PathText, parse_mac};
 use crate::services::access::Principal;
@@ -17,9 +17,9 @@ use crate::services::plan_simulation::{FleetReport, PlanSimulator, Scenario, Sim
 /// Lists all plans, bundled ones first.
 #[utoipa::path(
     get, path = "/plans", tag = "plans",
-    responses((status = 200, body = Vec<Summary>), (status = 401, body = ErrorBody)),
+    responses((status = 200, body = Vec<PlanSummary>), (status = 401, body = ErrorBody)),
 )]
-pub(crate) async fn list(State(plans): State<PlanEdits>) -> Result<axum::Json<Vec<Summary>>> {
+pub(crate) async fn list(State(plans): State<PlanEdits>) -> Result<axum::Json<Vec<PlanSummary>>> {
     plans.list().await.map(axum::Json)
 }
 

@@ -8,7 +8,7 @@ use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params};
 use crate::services::state_transfer::StateTransfer;
-use crate::services::transfer::{Bundle, Summary};
+use crate::services::transfer::{Bundle, ImportSummary};
 
 /// Maximum size of an imported export in bytes.
 pub(crate) const BUNDLE_BYTES_MAX: usize = 1 << 30;
@@ -36,7 +36,7 @@ pub(crate) struct ImportQuery {
     post, path = "/import", tag = "transfer", params(("armed" = Option<bool>, Query)),
     request_body = Object,
     responses(
-        (status = 200, body = Summary), (status = 400, body = ErrorBody),
+        (status = 200, body = ImportSummary), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 422, body = ErrorBody),
     ),
@@ -46,6 +46,6 @@ pub(crate) async fn import(
     Params(query): Params<ImportQuery>,
     who: ClientContext,
     Json(bundle): Json<serde_json::Value>,
-) -> Result<axum::Json<Summary>> {
+) -> Result<axum::Json<ImportSummary>> {
     transfer.import(&who, bundle, query.armed).await.map(axum::Json)
 }

@@ -17,14 +17,14 @@ use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
 use crate::http::serve_file;
 use crate::services::job_control::{Backups, JobControl};
-use crate::services::jobs::Status;
+use crate::services::jobs::JobStatus;
 use crate::services::jobs::backup::OnDisk;
 use crate::services::settings::SettingEdits;
 use crate::services::snapshot::Snapshots;
 
 #[derive(Template)]
 #[template(path = "backups.html")]
-struct Page {
+struct BackupsPage {
     frame: Frame,
     state: Backups,
     is_enabled: bool,
@@ -41,7 +41,7 @@ pub async fn page(
 ) -> Result<Response> {
     let state = jobs.backups().await?;
     let settings = &snapshots.current().settings;
-    render(&Page {
+    render(&BackupsPage {
         is_enabled: settings.get("backup.enabled") == "1",
         cadence: settings.get("backup.cadence").to_owned(),
         retention: settings.get("backup.retention_count").to_owned(),
@@ -109,7 +109,7 @@ async fn handle(
     }
 }
 
-fn status_word(status: &Status) -> String {
+fn status_word(status: &JobStatus) -> String {
     format!("{status:?}").to_lowercase()
 }
 

@@ -42,7 +42,7 @@ struct Dashboard {
     images: usize,
     /// First steps for new users; empty once any machine has been flashed.
     first_steps: Vec<FirstStep>,
-    health: Vec<Check>,
+    health: Vec<HealthCheck>,
     events: Vec<Event>,
 }
 
@@ -70,7 +70,7 @@ struct FirstStep {
 }
 
 /// A line of the health card.
-struct Check {
+struct HealthCheck {
     /// `None` for information that is neither good nor bad.
     is_well: Option<bool>,
     what: &'static str,
@@ -137,7 +137,7 @@ fn first_steps(services: &DashboardServices, overview: &FleetOverview) -> Vec<Fi
     let step = |is_done, what, how, path| FirstStep { is_done, what, how, path };
     vec![
         step(
-            netboot::Release::of(&services.config, &version).is_complete(),
+            netboot::NetbootVersion::of(&services.config, &version).is_complete(),
             "Fetch the live environment",
             "The files that machines boot: fetched once, then served from here.",
             "/ui/netboot",
@@ -174,9 +174,9 @@ fn health(
     who: &ClientContext,
     frame: &Frame,
     images: usize,
-) -> Vec<Check> {
+) -> Vec<HealthCheck> {
     let snapshot = services.snapshots.current();
-    let check = |is_well, what, detail: String, path| Check { is_well, what, detail, path };
+    let check = |is_well, what, detail: String, path| HealthCheck { is_well, what, detail, path };
     let mismatch = netboot::mismatch(&services.config, snapshot.netboot_version());
     let serves = services.health.serves_tftp();
     let failures = match frame.failures {

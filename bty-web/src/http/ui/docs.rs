@@ -25,12 +25,12 @@ struct Operation {
     path: String,
     summary: String,
     description: String,
-    parameters: Vec<Parameter>,
+    parameters: Vec<OperationParameter>,
     body: String,
     responses: Vec<(String, String)>,
 }
 
-struct Parameter {
+struct OperationParameter {
     name: String,
     place: String,
     is_required: bool,
@@ -59,7 +59,7 @@ fn operations(document: &Value) -> Vec<Operation> {
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().into_iter().flatten() {
         for (method, operation) in methods.as_object().into_iter().flatten() {
-            let parameter = |p: &Value| Parameter {
+            let parameter = |p: &Value| OperationParameter {
                 name: text(&p["name"]),
                 place: text(&p["in"]),
                 is_required: p["required"] == true,

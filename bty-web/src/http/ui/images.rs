@@ -43,7 +43,7 @@ impl ImageFilter {
         format!("/ui/images?{}", query.append_pair("sort", sort).finish())
     }
 
-    fn sort(&self, rows: &mut [Row]) {
+    fn sort(&self, rows: &mut [ImageRow]) {
         let (column, is_descending) = parse_sort(&self.sort);
         match column {
             "size" => rows.sort_by_key(|row| row.image.size_bytes),
@@ -76,14 +76,14 @@ const HEADS: [Head; 7] = [
 struct Images {
     frame: Frame,
     filter: ImageFilter,
-    rows: Vec<Row>,
+    rows: Vec<ImageRow>,
     columns: Vec<Column>,
     total: usize,
     catalog_url: String,
     has_cache: bool,
 }
 
-struct Row {
+struct ImageRow {
     image: Stored,
     size: String,
     is_cached: bool,
@@ -104,14 +104,14 @@ pub async fn page(
     let machines = reads.counts_by_image().await?;
     let total = entries.len();
     let needle = filter.q.trim().to_lowercase();
-    let row = |image: Stored| Row {
+    let row = |image: Stored| ImageRow {
         size: image.size_bytes.map_or_else(String::new, bty::size::human),
         is_cached: image_router.is_cached(&image),
         machines: machines.get(&image.bty_image_ref).copied().unwrap_or_default(),
         image,
     };
     let matching = entries.into_iter().filter(|image| needle.is_empty() || has(image, &needle));
-    let mut rows: Vec<Row> = matching.map(row).collect();
+    let mut rows: Vec<ImageRow> = matching.map(row).collect();
     filter.sort(&mut rows);
     render(&Images {
         columns: columns(&HEADS, &filter.sort, |sort| filter.path(sort)),

@@ -36,7 +36,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// in the data. The first message is `event: hello` with the version and the number of the newest
 /// event. The stream ends when its session ends.
 pub async fn stream(State(services): State<LiveServices>, principal: Principal) -> Response {
-    let listener = Listener {
+    let listener = TopicListener {
         events: services.bus.listen(),
         machines: services.bus.machines(),
         jobs: services.jobs.listen(),
@@ -68,7 +68,7 @@ pub struct LiveServices {
 
 service_group!(LiveServices { bus, jobs, log, access, cache, shutdown });
 
-struct Listener {
+struct TopicListener {
     services: LiveServices,
     events: Receiver<Event>,
     machines: Receiver<Mac>,
@@ -79,7 +79,7 @@ struct Listener {
     is_first: bool,
 }
 
-impl Listener {
+impl TopicListener {
     /// Returns the next message; `None` if the server is stopping or the session has ended.
     async fn next(&mut self) -> Option<Sse> {
         if std::mem::take(&mut self.is_first) {

@@ -41,7 +41,7 @@ struct Login {
 
 /// The submitted form.
 #[derive(Deserialize)]
-pub struct Password {
+pub struct LoginForm {
     password: String,
 }
 
@@ -51,7 +51,7 @@ pub async fn log_in(
     State(frames): State<Frames>,
     who: ClientContext,
     headers: HeaderMap,
-    form: std::result::Result<Form<Password>, axum::extract::rejection::FormRejection>,
+    form: std::result::Result<Form<LoginForm>, axum::extract::rejection::FormRejection>,
 ) -> Result<Response> {
     let Form(form) =
         form.map_err(|e| Error::new(ErrorKind::Malformed, format!("the form: {}", e.body_text())))?;

@@ -18,9 +18,9 @@ use super::state_label::state_label;
 use crate::domain::error::{Error, Result};
 use crate::domain::event::Event;
 use crate::domain::mac::Mac;
-use crate::domain::machine::save::Binding;
+use crate::domain::machine::save::Assignment;
 use crate::domain::machine::{ClientContext, Machine, Phase};
-use crate::domain::plan::params::{Kind, Need};
+use crate::domain::plan::params::{Need, ParameterKind};
 use crate::domain::plan::simulate::Step;
 use crate::domain::plan::{Plan, bundled};
 use crate::http::extract::parse_mac;
@@ -43,7 +43,7 @@ use hardware::{Disk, Hardware, disks};
 
 #[derive(Template)]
 #[template(path = "machine.html")]
-struct Page {
+struct MachinePage {
     frame: Frame,
     mac: Mac,
     hyphens: String,
@@ -76,9 +76,9 @@ struct Preview {
 
 /// Unsaved input that the page shows instead of the saved machine.
 #[derive(Default)]
-struct Draft {
+struct MachineDraft {
     /// The submitted assignment.
-    binding: Option<Binding>,
+    assignment: Option<Assignment>,
     /// Why it cannot be saved.
     problem: Option<Error>,
     /// What must be confirmed before it is saved.
@@ -103,7 +103,7 @@ pub async fn page(
     who: ClientContext,
     frame: Frame,
 ) -> Result<Response> {
-    show(&pages, frame, &who, parse_mac(&path)?, Draft::default()).await
+    show(&pages, frame, &who, parse_mac(&path)?, MachineDraft::default()).await
 }
 
 async fn show(
@@ -111,15 +111,15 @@ async fn show(
     frame: Frame,
     who: &ClientContext,
     mac: Mac,
-    draft: Draft,
+    draft: MachineDraft,
 ) -> Result<Response> {
     let MachineDetails { machine, lshw, images, events } = pages.reads.details(&mac).await?;
     let snapshot = pages.snapshots.current();
     let is_new = machine.is_none();
     let machine = machine.unwrap_or_else(|| Machine::new(mac.clone(), bundled::IPXE_EXIT, who.now));
-    let binding = draft.binding.clone().unwrap_or_else(|| Binding::of(&machine));
+    let assignment = draft.assignment.clone().unwrap_or_else(|| Assignment::of(&machine));
     // simulate a known machine without a draft as it is: a save could change its next boots
-    let supposed = draft.binding.or(is_new.then(|| binding.clone()));
+    let supposed = draft.assignment.or(is_new.then(|| assignment.clone()));
     let (steps, problem) = match draft.problem {
         None => split(simulate(pages, who, &frame, &mac, supposed).await),
         Some(problem) => (Vec::new(), Some(problem)),
@@ -128,13 +128,13 @@ async fn show(
     let disks = disks(&machine, &hardware, &snapshot.names);
     let machine_status = machine.status();
     let status = if problem.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    let page = Page {
+    let page = MachinePage {
         hyphens: mac.hyphens(),
         phase: machine_status.phase(),
         state: state_label(&machine_status),
         image: image_name(&snapshot.names, machine.image_ref.as_deref()),
         progress: progress(&pages.rates, &machine),
-        form: form(&snapshot, binding, images, &disks),
+        form: form(&snapshot, assignment, images, &disks),
         can_flash: form::needs(&snapshot, &machine.plan).contains(&Need::Disk) && !is_new,
         mac,
         machine,
@@ -175,11 +175,11 @@ async fn simulate(
     who: &ClientContext,
     frame: &Frame,
     mac: &Mac,
-    binding: Option<Binding>,
+    assignment: Option<Assignment>,
 ) -> Result<Vec<Step>> {
     let principal = frame.principal.clone().unwrap_or(Principal::Everybody);
     let request = SimulationRequest { who: who.clone(), principal, gone: CancelToken::new() };
-    let scenario = Scenario { binding, ..Scenario::default() };
+    let scenario = Scenario { assignment, ..Scenario::default() };
     pages.simulator.simulate_machine(mac.clone(), request, scenario).await
 }
 
@@ -195,9 +195,9 @@ pub async fn preview(
 ) -> Result<Response> {
     let mac = parse_mac(&path)?;
     let snapshot = pages.snapshots.current();
-    let binding = form::binding(&snapshot, &fields);
+    let assignment = form::assignment(&snapshot, &fields);
     if !headers.contains_key("hx-request") || headers.contains_key("hx-boosted") {
-        let draft = Draft { binding: Some(binding), ..Draft::default() };
+        let draft = MachineDraft { assignment: Some(assignment), ..MachineDraft::default() };
         return show(&pages, frame, &who, mac, draft).await;
     }
     let MachineDetails { machine, lshw, images, .. } = pages.reads.details(&mac).await?;
@@ -206,12 +206,12 @@ pub async fn preview(
         .as_ref()
         .map(|machine| disks(machine, &hardware, &snapshot.names))
         .unwrap_or_default();
-    let simulated = match pages.edits.check(&mac, &binding).await {
-        Ok(()) => simulate(&pages, &who, &frame, &mac, Some(binding.clone())).await,
+    let simulated = match pages.edits.check(&mac, &assignment).await {
+        Ok(()) => simulate(&pages, &who, &frame, &mac, Some(assignment.clone())).await,
         Err(error) => Err(error),
     };
     let (steps, problem) = split(simulated);
-    render(&Preview { form: form(&snapshot, binding, images, &disks), steps, problem })
+    render(&Preview { form: form(&snapshot, assignment, images, &disks), steps, problem })
 }
 
 /// Saves an assignment. If it leads to a write, or if its plan may write at some later time,
@@ -225,33 +225,34 @@ pub async fn save(
     fields: Fields,
 ) -> Result<Response> {
     let mac = parse_mac(&path)?;
-    let binding = match (fields.has("again"), fields.has("inventory")) {
-        (_, true) => inventory_binding(&pages, &mac).await?,
-        (true, _) => Binding::of(&pages.reads.get(&mac).await?),
-        _ => form::binding(&pages.snapshots.current(), &fields),
+    let assignment = match (fields.has("again"), fields.has("inventory")) {
+        (_, true) => inventory_assignment(&pages, &mac).await?,
+        (true, _) => Assignment::of(&pages.reads.get(&mac).await?),
+        _ => form::assignment(&pages.snapshots.current(), &fields),
     };
-    let rejected = |problem| Draft {
-        binding: Some(binding.clone()),
+    let rejected = |problem| MachineDraft {
+        assignment: Some(assignment.clone()),
         problem: Some(problem),
-        ..Draft::default()
+        ..MachineDraft::default()
     };
-    if let Err(problem) = pages.edits.check(&mac, &binding).await {
+    if let Err(problem) = pages.edits.check(&mac, &assignment).await {
         return show(&pages, frame, &who, mac, rejected(problem)).await;
     }
-    let steps = simulate(&pages, &who, &frame, &mac, Some(binding.clone())).await?;
-    let may_write = pages.snapshots.current().plan(&binding.boot_mode).is_some_and(Plan::may_write)
-        || steps.iter().any(Step::writes);
-    if may_write && fields.text("confirmed") != confirmation::digest(&binding) {
-        let confirmation = Some(Confirmation::new(&pages.reads, &mac, &binding, &steps).await?);
-        let draft = Draft { binding: Some(binding), problem: None, confirmation };
+    let steps = simulate(&pages, &who, &frame, &mac, Some(assignment.clone())).await?;
+    let may_write =
+        pages.snapshots.current().plan(&assignment.boot_mode).is_some_and(Plan::may_write)
+            || steps.iter().any(Step::writes);
+    if may_write && fields.text("confirmed") != confirmation::digest(&assignment) {
+        let confirmation = Some(Confirmation::new(&pages.reads, &mac, &assignment, &steps).await?);
+        let draft = MachineDraft { assignment: Some(assignment), problem: None, confirmation };
         return show(&pages, frame, &who, mac, draft).await;
     }
     let before = pages.reads.find(&mac).await?.map(Box::new);
-    match pages.edits.save(who.clone(), &mac, binding.clone()).await {
+    match pages.edits.save(who.clone(), &mac, assignment.clone()).await {
         Ok(after) => {
             let after = Some(Box::new(after));
             let undo = Undo::Machine { mac: mac.clone(), before, lshw: None, after };
-            let text = format!("{mac} is saved: the plan is {}.", binding.boot_mode);
+            let text = format!("{mac} is saved: the plan is {}.", assignment.boot_mode);
             let to = format!("/ui/machines/{}", mac.hyphens());
             Ok(notices.redirect(&to, Notice::success(text).with_undo(undo)))
         }
@@ -260,11 +261,11 @@ pub async fn save(
 }
 
 /// Returns the assignment of the machine, changed to the plan that only takes the inventory.
-async fn inventory_binding(pages: &MachinePages, mac: &Mac) -> Result<Binding> {
-    let mut binding = Binding::of(&pages.reads.get(mac).await?);
-    binding.boot_mode = bundled::INVENTORY.to_owned();
-    binding.params.clear();
-    Ok(binding)
+async fn inventory_assignment(pages: &MachinePages, mac: &Mac) -> Result<Assignment> {
+    let mut assignment = Assignment::of(&pages.reads.get(mac).await?);
+    assignment.boot_mode = bundled::INVENTORY.to_owned();
+    assignment.params.clear();
+    Ok(assignment)
 }
 
 /// Deletes the machine.

@@ -123,7 +123,7 @@ const HEADS: [Head; 7] = [
 
 #[derive(Template)]
 #[template(path = "machines.html")]
-struct Machines {
+struct MachinesPage {
     frame: Frame,
     filter: MachineFilter,
     /// Number of all machines.
@@ -134,7 +134,7 @@ struct Machines {
     first: usize,
     /// Choices for the number of machines per page, and whether each is selected.
     per_page: [(usize, bool); 3],
-    rows: Vec<Row>,
+    rows: Vec<MachineRow>,
     columns: Vec<Column>,
     /// Phases to filter by, with their labels.
     phases: [(Phase, &'static str); 5],
@@ -145,7 +145,7 @@ struct Machines {
     after: Option<String>,
 }
 
-struct Row {
+struct MachineRow {
     hyphens: String,
     phase: Phase,
     state: String,
@@ -175,7 +175,7 @@ pub async fn page(
     let number =
         filter.page.parse::<usize>().unwrap_or(1).clamp(1, found.div_ceil(per_page).max(1));
     let first = (number - 1) * per_page;
-    let rows: Vec<Row> = machines
+    let rows: Vec<MachineRow> = machines
         .into_iter()
         .skip(first)
         .take(per_page)
@@ -199,13 +199,13 @@ pub async fn page(
     render(&page)
 }
 
-fn row(brief: Brief, names: &HashMap<String, String>) -> Row {
+fn row(brief: Brief, names: &HashMap<String, String>) -> MachineRow {
     let status = brief.status();
     let image = brief.image_ref.as_ref().map(|image| match names.get(image) {
         Some(name) => name.clone(),
         None => format!("{}… (not in the catalog)", image.chars().take(8).collect::<String>()),
     });
-    Row {
+    MachineRow {
         hyphens: brief.mac.replace(':', "-"),
         phase: status.phase(),
         state: state_label(&status),

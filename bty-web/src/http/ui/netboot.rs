@@ -22,7 +22,7 @@ use crate::domain::machine::ClientContext;
 use crate::http::extract::Params;
 use crate::services::job_control::{JobControl, NetbootHealth, ReleaseCheck, Releases};
 use crate::services::jobs::Job;
-use crate::services::netboot::Release;
+use crate::services::netboot::NetbootVersion;
 use crate::services::netboot::dhcp::{Snippet, Value, snippets, values};
 use crate::services::netboot::programs;
 use crate::services::settings::SettingEdits;
@@ -46,7 +46,7 @@ struct Netboot {
     /// Names and base URLs for which DHCP options can be shown, and whether each is selected.
     bases: Vec<(String, String, bool)>,
     /// Installed versions of the live environment other than the default.
-    others: Vec<Release>,
+    others: Vec<NetbootVersion>,
     is_loopback: bool,
     values: Vec<Value>,
     snippets: Vec<Snippet>,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::state_label::state_label;
 use crate::domain::machine::Phase;
 use crate::services::machine_reads::Brief;
-use crate::services::rates::{STEP_MS, Step};
+use crate::services::rates::{CurveStep, STEP_MS};
 
 /// Escapes text for HTML; control characters become U+FFFD.
 #[must_use]
@@ -165,15 +165,15 @@ const CURVE_HEIGHT: u64 = 120;
 /// Draws the bytes per second that all machines have written and read back in the last ten minutes;
 /// empty if there were none.
 #[must_use]
-pub fn curve(steps: &[Step]) -> String {
+pub fn curve(steps: &[CurveStep]) -> String {
     let per_s = |bytes: u64| bytes / u64::try_from(STEP_MS / 1000).unwrap_or(1);
     let most = steps.iter().map(|step| step.written.max(step.verified)).max().unwrap_or_default();
     if most == 0 {
         return String::new();
     }
     let last = u64::try_from(steps.len().saturating_sub(1).max(1)).unwrap_or(1);
-    let line = |of: fn(&Step) -> u64| {
-        let point = |(i, step): (usize, &Step)| {
+    let line = |of: fn(&CurveStep) -> u64| {
+        let point = |(i, step): (usize, &CurveStep)| {
             let x = u64::try_from(i).unwrap_or_default() * CURVE_WIDTH / last;
             let y = CURVE_HEIGHT - scale(of(step), most) * (CURVE_HEIGHT - 4) / 1000;
             format!("{x},{y}")
@@ -253,7 +253,7 @@ mod tests {
     fn a_curve_is_drawn_only_when_something_was_flashed() {
         assert_eq!(curve(&[]), "");
         let steps = [(0, 0), (50 << 20, 0), (10 << 20, 20 << 20)];
-        let steps = steps.map(|(written, verified)| Step { at: Time(0), written, verified });
+        let steps = steps.map(|(written, verified)| CurveStep { at: Time(0), written, verified });
         assert!(curve(&steps).contains("at most 10.0 MiB/s"), "{}", curve(&steps));
     }
 }

@@ -32,7 +32,7 @@ pub struct PlanQuery {
 
 #[derive(Template)]
 #[template(path = "plan.html")]
-struct Page {
+struct PlanPage {
     frame: Frame,
     plan: Plan,
     lines: Vec<String>,
@@ -66,7 +66,7 @@ pub async fn page(
         }
         None => None,
     };
-    render(&Page {
+    render(&PlanPage {
         lines: highlight::lines(plan.source.trim_end_matches('\n')),
         is_newest: revisions.first().is_none_or(|newest| newest.revision == plan.revision),
         machines: plans.count_machines(&name).await?,

@@ -25,7 +25,7 @@ use crate::services::undo::Undo;
 #[template(path = "plan_edit.html")]
 struct Editor {
     frame: Frame,
-    draft: Draft,
+    draft: PlanDraft,
     checked: Checked,
     /// Set if the save must be confirmed: the number of machines assigned to the plan, and a digest
     /// of the script to confirm.
@@ -36,14 +36,14 @@ struct Editor {
 }
 
 impl Editor {
-    async fn new(frame: Frame, draft: Draft) -> Result<Self> {
+    async fn new(frame: Frame, draft: PlanDraft) -> Result<Self> {
         let checked = Checked::new(&draft.source).await?;
         Ok(Self { frame, draft, checked, confirmation: None, report: None, error: None })
     }
 }
 
 /// A plan that is being edited.
-struct Draft {
+struct PlanDraft {
     /// Empty if a new plan has no name yet.
     name: String,
     is_new: bool,
@@ -53,7 +53,7 @@ struct Draft {
     base_revision: i64,
 }
 
-impl Draft {
+impl PlanDraft {
     fn of_fields(fields: &Fields) -> Self {
         Self {
             name: fields.text("name").to_owned(),
@@ -140,7 +140,7 @@ pub async fn new(
     let from = query.from.as_deref().unwrap_or("bty-flash-once");
     let source = plans.get(from, None).await?.source;
     let (name, note) = (String::new(), String::new());
-    let draft = Draft { name, is_new: true, source, note, base_revision: 0 };
+    let draft = PlanDraft { name, is_new: true, source, note, base_revision: 0 };
     render(&Editor::new(frame, draft).await?)
 }
 
@@ -155,7 +155,7 @@ pub async fn edit(
         return Ok(Redirect::to(&format!("/ui/plans/new?from={name}")).into_response());
     }
     let (note, base_revision) = (String::new(), plan.revision);
-    let draft = Draft { name, is_new: false, source: plan.source, note, base_revision };
+    let draft = PlanDraft { name, is_new: false, source: plan.source, note, base_revision };
     render(&Editor::new(frame, draft).await?)
 }
 
@@ -175,7 +175,7 @@ pub async fn save(
     frame: Frame,
     fields: Fields,
 ) -> Result<Response> {
-    let draft = Draft::of_fields(&fields);
+    let draft = PlanDraft::of_fields(&fields);
     let machines = plans.count_machines(&draft.name).await?;
     let digest = Digest::of(draft.source.as_bytes()).to_string();
     let needs_confirmation = machines > 0 && fields.text("confirmed") != digest;
@@ -209,7 +209,7 @@ pub async fn save(
 async fn simulate(
     simulator: &PlanSimulator,
     request: SimulationRequest,
-    draft: &Draft,
+    draft: &PlanDraft,
 ) -> Result<FleetReport> {
     let scenario = Scenario {
         plan: Some(draft.name.clone()),

@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::frame::Frame;
 use super::render::render;
 use crate::domain::error::Result;
-use crate::domain::plan::Summary;
+use crate::domain::plan::PlanSummary;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::snapshot::Snapshots;
 
@@ -17,7 +17,7 @@ use crate::services::snapshot::Snapshots;
 #[template(path = "plans.html")]
 struct Plans {
     frame: Frame,
-    plans: Vec<Summary>,
+    plans: Vec<PlanSummary>,
     /// The default plan of unknown machines.
     default: String,
 }

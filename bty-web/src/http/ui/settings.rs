@@ -22,7 +22,7 @@ use crate::services::undo::Undo;
 
 #[derive(Template)]
 #[template(path = "settings.html")]
-struct Settings {
+struct SettingsPage {
     frame: Frame,
     groups: Vec<Group>,
     plans: Vec<String>,
@@ -76,7 +76,7 @@ pub async fn page(
     plans.extend(snapshot.plans.keys().cloned());
     plans.sort();
     let rows = config::KEYS.iter().map(|(key, _, variable)| config_row(&config, key, variable));
-    render(&Settings {
+    render(&SettingsPage {
         groups: groups(&settings),
         config: rows.collect(),
         files: config.files.iter().map(|file| file.display().to_string()).collect(),

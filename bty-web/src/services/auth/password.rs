@@ -80,7 +80,7 @@ pub struct Password {
     secret: Secret,
     waiting_max: usize,
     attempts: Mutex<HashMap<IpAddr, Attempts>>,
-    checker: OnceLock<mpsc::SyncSender<Check>>,
+    checker: OnceLock<mpsc::SyncSender<PasswordCheck>>,
 }
 
 #[derive(Clone, Copy)]
@@ -89,7 +89,7 @@ struct Attempts {
     last: Instant,
 }
 
-struct Check {
+struct PasswordCheck {
     text: String,
     answer: oneshot::Sender<bool>,
 }
@@ -131,7 +131,7 @@ impl Password {
         let busy = |_| throttled("too many passwords are being checked", Duration::from_secs(1));
         self.checker
             .get_or_init(|| start_checker(hash.clone(), self.waiting_max))
-            .try_send(Check { text, answer })
+            .try_send(PasswordCheck { text, answer })
             .map_err(busy)?;
         checked.await.map_err(Error::internal)
     }
@@ -172,14 +172,14 @@ fn throttled(why: &str, wait: Duration) -> Error {
 }
 
 /// Starts the only thread that checks hashes. It ends when the sender is dropped.
-fn start_checker(hash: Hash, waiting_max: usize) -> mpsc::SyncSender<Check> {
-    let (sender, waiting) = mpsc::sync_channel::<Check>(waiting_max);
+fn start_checker(hash: Hash, waiting_max: usize) -> mpsc::SyncSender<PasswordCheck> {
+    let (sender, waiting) = mpsc::sync_channel::<PasswordCheck>(waiting_max);
     let work = move || {
         let mut memory = Vec::new();
         loop {
             match waiting.recv_timeout(IDLE) {
                 // skip the check if the caller has gone
-                Ok(Check { text, answer }) if !answer.is_closed() => {
+                Ok(PasswordCheck { text, answer }) if !answer.is_closed() => {
                     let _ = answer.send(hash.is(&text, &mut memory));
                 }
                 Ok(_) => {}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Handle, Job, Jobs, Kind, start};
+use super::{Handle, Job, JobKind, Jobs, start};
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Actor, NewEvent};
@@ -88,7 +88,7 @@ impl BackupJobs {
             .record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger })))
             .await?;
         let (service, key) = (self.clone(), id.clone());
-        Ok(start(&self.jobs, Kind::Backup, id, move |handle| {
+        Ok(start(&self.jobs, JobKind::Backup, id, move |handle| {
             let record =
                 |event: NewEvent| service.db.write_blocking(move |t| t.record(&event).map(drop));
             record(
@@ -141,7 +141,7 @@ impl BackupJobs {
         let base = now.timestamp().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
         let is_free = |id: &str| {
             !self.config.backup_dir.join(id).exists()
-                && !self.jobs.list(Some(Kind::Backup)).iter().any(|job| job.key == id)
+                && !self.jobs.list(Some(JobKind::Backup)).iter().any(|job| job.key == id)
         };
         std::iter::once(base.clone())
             .chain((1..).map(|n| format!("{base}-{n}")))
@@ -221,7 +221,7 @@ impl BackupJobs {
             }
             let snapshot = self.snapshots.current();
             if is_due(&snapshot.settings, Time::now())
-                && !self.jobs.list(Some(Kind::Backup)).iter().any(|job| !job.status.is_over())
+                && !self.jobs.list(Some(JobKind::Backup)).iter().any(|job| !job.status.is_over())
                 && let Err(error) = self.request(Actor::System, None, "scheduled").await
             {
                 tracing::warn!(%error, "a scheduled backup could not be asked for");

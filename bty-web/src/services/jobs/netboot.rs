@@ -10,7 +10,7 @@ use bty::digest::Hasher;
 use bty::{Client, Digest, Source};
 use serde_json::{Value, json};
 
-use super::{Handle, Job, Jobs, Kind, start};
+use super::{Handle, Job, JobKind, Jobs, start};
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
@@ -101,7 +101,7 @@ impl ReleaseJobs {
         let details = json!({ "tag": tag, "from": release.base, "version": release.version });
         self.events.record(event.by(Actor::Operator, client.ip.as_deref()).with(details)).await?;
         let (service, ip, key) = (self.clone(), client.ip.clone(), tag.clone());
-        Ok(start(&self.jobs, Kind::Release, tag, move |handle| {
+        Ok(start(&self.jobs, JobKind::Release, tag, move |handle| {
             let record = |kind, summary: String, details: Value| {
                 let event = NewEvent::new(kind, key.clone(), summary)
                     .by(Actor::Operator, ip.as_deref())

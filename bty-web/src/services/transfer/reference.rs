@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Summary, import_image};
+use super::{ImportSummary, import_image};
 use crate::domain::error::Result;
 use crate::domain::event::{Actor, Event, NewEvent};
 use crate::domain::machine::{Flashed, Machine, hardware};
@@ -31,8 +31,9 @@ pub fn import(
     transaction: &Transaction<'_>,
     contents: &ReferenceState,
     now: Time,
-) -> Result<Summary> {
-    let mut summary = Summary { format: "state.db of the reference".into(), ..Summary::default() };
+) -> Result<ImportSummary> {
+    let mut summary =
+        ImportSummary { format: "state.db of the reference".into(), ..ImportSummary::default() };
     for entry in &contents.catalog {
         import_image(transaction, entry, now, &mut summary)?;
     }

@@ -185,7 +185,7 @@ fn walk(plan: &str, steps: &[Step]) {
             Step::Save { changes } => {
                 is.is_flipped ^= *changes;
                 let image = if is.is_flipped { OTHER } else { SRC };
-                world.save(&Binding {
+                world.save(&Assignment {
                     bty_image_ref: Some(image_ref(image)),
                     ..relabelled(&world, plan)
                 });
@@ -193,9 +193,9 @@ fn walk(plan: &str, steps: &[Step]) {
             }
             Step::Label => {
                 let count = world.machine.labels.len() as u32;
-                let mut binding = Binding::of(&world.machine);
-                binding.labels = if count == 0 { vec!["lab".into()] } else { Vec::new() };
-                world.save(&binding);
+                let mut assignment = Assignment::of(&world.machine);
+                assignment.labels = if count == 0 { vec!["lab".into()] } else { Vec::new() };
+                world.save(&assignment);
                 if before.is_stalled() {
                     is.silent_boots = 0;
                 }
@@ -205,8 +205,8 @@ fn walk(plan: &str, steps: &[Step]) {
     }
 }
 
-fn relabelled(world: &World, plan: &str) -> Binding {
-    Binding { labels: world.machine.labels.clone(), ..binding(plan) }
+fn relabelled(world: &World, plan: &str) -> Assignment {
+    Assignment { labels: world.machine.labels.clone(), ..assignment(plan) }
 }
 
 /// Checks a contact that was not a repetition.

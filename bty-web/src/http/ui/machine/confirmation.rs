@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::hardware::{Hardware, disks};
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
-use crate::domain::machine::save::Binding;
+use crate::domain::machine::save::Assignment;
 use crate::domain::plan::simulate::Step;
 use crate::services::machine_reads::{MachineDetails, MachineReads};
 
@@ -25,21 +25,21 @@ pub(super) struct Confirmation {
 
 /// Returns a digest of the assignment to confirm. It changes if the image or the disk differs from
 /// what was shown.
-pub(super) fn digest(binding: &Binding) -> String {
-    bty::Digest::of(serde_json::to_string(binding).unwrap_or_default().as_bytes()).to_string()
+pub(super) fn digest(assignment: &Assignment) -> String {
+    bty::Digest::of(serde_json::to_string(assignment).unwrap_or_default().as_bytes()).to_string()
 }
 
 impl Confirmation {
     pub(super) async fn new(
         machines: &MachineReads,
         mac: &Mac,
-        binding: &Binding,
+        assignment: &Assignment,
         steps: &[Step],
     ) -> Result<Self> {
         let MachineDetails { machine, images, .. } = machines.details(mac).await?;
         let writes: Vec<&Step> = steps.iter().filter(|step| step.writes()).collect();
         let first = writes.first();
-        let image = binding
+        let image = assignment
             .bty_image_ref
             .as_ref()
             .and_then(|of| images.iter().find(|image| image.bty_image_ref == *of));
@@ -48,7 +48,7 @@ impl Confirmation {
             .or_else(|| image.map(|image| image.name.clone()));
         let serial = first
             .and_then(|step| step.disk.clone())
-            .or(binding.target_disk_serial.clone())
+            .or(assignment.target_disk_serial.clone())
             .unwrap_or_default();
         let disks = machine
             .as_ref()
@@ -69,25 +69,25 @@ impl Confirmation {
             is_sure: !boots.is_empty(),
             serial,
             when: when(&boots),
-            fields: fields(binding),
+            fields: fields(assignment),
         })
     }
 }
 
 /// Returns the assignment as form fields, with the digest that confirms it.
-fn fields(binding: &Binding) -> Vec<(String, String)> {
+fn fields(assignment: &Assignment) -> Vec<(String, String)> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let mut fields = vec![
-        ("boot_mode".to_owned(), binding.boot_mode.clone()),
-        ("bty_image_ref".to_owned(), text(&binding.bty_image_ref)),
-        ("target_disk_serial".to_owned(), text(&binding.target_disk_serial)),
-        ("labels".to_owned(), binding.labels.join(", ")),
-        ("sanboot_drive".to_owned(), text(&binding.sanboot_drive)),
-        ("extra_args".to_owned(), binding.extra_args.clone()),
-        ("netboot_version".to_owned(), binding.netboot_version.clone()),
-        ("confirmed".to_owned(), digest(binding)),
+        ("boot_mode".to_owned(), assignment.boot_mode.clone()),
+        ("bty_image_ref".to_owned(), text(&assignment.bty_image_ref)),
+        ("target_disk_serial".to_owned(), text(&assignment.target_disk_serial)),
+        ("labels".to_owned(), assignment.labels.join(", ")),
+        ("sanboot_drive".to_owned(), text(&assignment.sanboot_drive)),
+        ("extra_args".to_owned(), assignment.extra_args.clone()),
+        ("netboot_version".to_owned(), assignment.netboot_version.clone()),
+        ("confirmed".to_owned(), digest(assignment)),
     ];
-    fields.extend(binding.params.iter().map(|(name, value)| {
+    fields.extend(assignment.params.iter().map(|(name, value)| {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         (format!("param.{name}"), text)
     }));

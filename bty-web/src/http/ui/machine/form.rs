@@ -5,17 +5,17 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::hardware::Disk;
-use crate::domain::machine::save::Binding;
-use crate::domain::plan::params::{Kind, Need, Parameter};
+use crate::domain::machine::save::Assignment;
+use crate::domain::plan::params::{Need, Parameter, ParameterKind};
 use crate::domain::plan::{Plan, bundled};
 use crate::http::ui::form::Fields;
-use crate::services::snapshot::Snapshot;
 use crate::services::image_catalog::Stored;
+use crate::services::snapshot::Snapshot;
 
 /// The form field for a parameter of a plan.
 pub(super) struct Field {
     pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(super) kind: ParameterKind,
     pub(super) about: String,
     pub(super) value: String,
     pub(super) min: String,
@@ -51,7 +51,7 @@ pub(super) struct PlanChoice {
 
 /// The form with an assignment: the saved one, or one that is being edited.
 pub(super) struct Form {
-    pub(super) binding: Binding,
+    pub(super) assignment: Assignment,
     pub(super) labels: String,
     pub(super) plans: Vec<PlanChoice>,
     pub(super) title: String,
@@ -68,40 +68,40 @@ pub(super) fn needs<'a>(snapshot: &'a Snapshot, plan: &str) -> &'a [Need] {
     snapshot.plan(plan).map_or(&[], |plan| &plan.declared.needs)
 }
 
-/// Creates the form for the assignment `binding`.
+/// Creates the form for the assignment `assignment`.
 pub(super) fn form(
     snapshot: &Snapshot,
-    binding: Binding,
+    assignment: Assignment,
     images: Vec<Stored>,
     disks: &[Disk],
 ) -> Form {
-    let plan = snapshot.plan(&binding.boot_mode);
+    let plan = snapshot.plan(&assignment.boot_mode);
     let parameters = plan.map(|plan| plan.declared.parameters.clone()).unwrap_or_default();
-    let needs = needs(snapshot, &binding.boot_mode);
+    let needs = needs(snapshot, &assignment.boot_mode);
     let mut own: Vec<&Plan> = snapshot.plans.values().map(Arc::as_ref).collect();
     own.sort_by(|a, b| a.name.cmp(&b.name));
     let choice =
         |plan: &Plan| PlanChoice { name: plan.name.clone(), title: plan.title().to_owned() };
-    let serial = binding.target_disk_serial.as_deref();
+    let serial = assignment.target_disk_serial.as_deref();
     Form {
-        labels: binding.labels.join(", "),
+        labels: assignment.labels.join(", "),
         plans: bundled::all().iter().chain(own).map(choice).collect(),
         title: plan.map(|plan| plan.title().to_owned()).unwrap_or_default(),
         fields: parameters
             .iter()
-            .map(|(name, parameter)| Field::new(name, parameter, &binding.params))
+            .map(|(name, parameter)| Field::new(name, parameter, &assignment.params))
             .collect(),
         needs_image: needs.contains(&Need::Image),
         needs_disk: needs.contains(&Need::Disk),
         is_foreign_serial: serial
             .is_some_and(|serial| !disks.iter().any(|disk| disk.serial == serial)),
         images,
-        binding,
+        assignment,
     }
 }
 
 /// Reads the assignment from the fields of a form. Empty parameters get their defaults.
-pub(super) fn binding(snapshot: &Snapshot, fields: &Fields) -> Binding {
+pub(super) fn assignment(snapshot: &Snapshot, fields: &Fields) -> Assignment {
     let plan = fields.text("boot_mode").to_owned();
     let parameters =
         snapshot.plan(&plan).map(|plan| plan.declared.parameters.clone()).unwrap_or_default();
@@ -112,7 +112,7 @@ pub(super) fn binding(snapshot: &Snapshot, fields: &Fields) -> Binding {
         }
     }
     let label = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-    Binding {
+    Assignment {
         bty_image_ref: fields.optional("bty_image_ref"),
         labels: fields.text("labels").split(',').filter_map(label).collect(),
         boot_mode: plan,
@@ -128,10 +128,10 @@ pub(super) fn binding(snapshot: &Snapshot, fields: &Fields) -> Binding {
 
 /// Converts a value to its type. An invalid value stays text, which the check of the assignment
 /// reports.
-fn typed(kind: Kind, text: String) -> Value {
+fn typed(kind: ParameterKind, text: String) -> Value {
     match kind {
-        Kind::Int => text.parse::<i64>().map_or(Value::String(text), Value::from),
-        Kind::Bool if text == "true" || text == "false" => Value::Bool(text == "true"),
+        ParameterKind::Int => text.parse::<i64>().map_or(Value::String(text), Value::from),
+        ParameterKind::Bool if text == "true" || text == "false" => Value::Bool(text == "true"),
         _ => Value::String(text),
     }
 }
