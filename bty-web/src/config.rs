@@ -21,13 +21,14 @@ mod keys;
 pub mod limits;
 mod loader;
 mod outbound;
+mod sources;
 mod values;
 
 use limits::Limits;
 
 pub use keys::{KEYS, Origin, SECRETS};
-pub use loader::Sources;
 pub use outbound::OutboundNetwork;
+pub use sources::Sources;
 
 pub(crate) use outbound::proxies;
 

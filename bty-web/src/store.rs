@@ -4,6 +4,7 @@
 pub mod access;
 pub mod cache;
 pub mod catalog;
+mod connection;
 pub mod database;
 mod error;
 pub mod events;
@@ -14,17 +15,5 @@ mod schema;
 pub mod settings;
 mod time;
 
-pub use database::{Connection, Database, EventSink, Transaction};
-
-/// Returns a pattern for `LIKE … ESCAPE '\'` that matches `text` anywhere in a column.
-fn anywhere(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for c in text.chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
-}
+pub use connection::Connection;
+pub use database::{Database, EventSink, Transaction};

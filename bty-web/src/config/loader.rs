@@ -17,16 +17,9 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use super::build::build;
 use super::keys::{KEYS, Origin, STATE_DIR, STATE_FILE};
+use super::sources::Sources;
 use super::values::Values;
 use crate::domain::error::Result;
-
-/// The sources of a configuration.
-pub struct Sources<'a> {
-    /// Returns an environment variable.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// Files and directories that replace the default ones.
-    pub named: &'a [PathBuf],
-}
 
 impl Config {
     /// Loads and checks a configuration.

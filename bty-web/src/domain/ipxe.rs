@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::domain::machine::Machine;
-use crate::domain::machine::contact::Boot;
+use crate::domain::machine::boot::Boot;
 
 /// Media type of the scripts.
 pub const MEDIA_TYPE: &str = "text/plain; charset=utf-8";

@@ -41,11 +41,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// False only for plans that never write to a disk. A simulation cannot rule out that an
-    /// operator's script writes at some later time.
+    /// False only for bundled plans that declare no need and run nothing on the machine. A
+    /// simulation cannot rule out that an operator's script writes at some later time.
     #[must_use]
     pub fn may_write(&self) -> bool {
-        !(self.is_bundled && bundled::HARMLESS.contains(&self.name.as_str()))
+        !self.is_bundled || self.declared.runs || !self.declared.needs.is_empty()
     }
 
     /// Returns the first line of the documentation comment.

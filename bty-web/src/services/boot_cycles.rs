@@ -14,7 +14,8 @@ use crate::domain::ipxe;
 use crate::domain::ipxe::Environment;
 use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
-use crate::domain::machine::contact::{Boot, Contact, decide_boot};
+use crate::domain::machine::boot::Boot;
+use crate::domain::machine::contact::{Contact, decide_boot};
 use crate::domain::machine::report::{
     PostedInventory, Receipt, apply_inventory, apply_report, record_artifact,
 };

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
-use super::Connection;
+use super::connection::Connection;
 use crate::domain::error::Result;
 use crate::domain::time::Time;
 

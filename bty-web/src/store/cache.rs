@@ -6,7 +6,7 @@
 use bty::Digest;
 use rusqlite::params;
 
-use super::Connection;
+use super::connection::Connection;
 use crate::domain::error::Result;
 use crate::domain::time::Time;
 

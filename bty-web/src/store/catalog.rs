@@ -5,7 +5,7 @@ use bty::redact;
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 
-use super::Connection;
+use super::connection::Connection;
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
 

@@ -20,7 +20,8 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Event, NewEvent, without_passwords};
 use crate::domain::time::Time;
 use crate::state_dir::StateLock;
-use crate::store;
+use crate::store::connection::Connection;
+use crate::store::events;
 
 /// Maximum number of changes in one transaction.
 const BATCH_MAX: usize = 512;
@@ -42,7 +43,7 @@ const READERS_KEPT: usize = 8;
 const READER_CACHE_KIB: i64 = 256;
 
 /// A queued change: makes the change, and returns the function that answers the caller.
-type Job = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
+type QueuedChange = Box<dyn FnOnce(&Transaction<'_>) -> Finish + Send>;
 
 /// Answers the caller. Called with the result of the commit.
 type Finish = Box<dyn FnOnce(Result<()>) + Send>;
@@ -58,18 +59,6 @@ impl EventSink for () {
     fn publish(&self, _: Event) {}
 }
 
-/// A connection to the database, which the functions of the store take. Only the store can execute
-/// SQL with it.
-pub struct Connection {
-    pub(super) sql: rusqlite::Connection,
-}
-
-impl From<rusqlite::Connection> for Connection {
-    fn from(sql: rusqlite::Connection) -> Self {
-        Self { sql }
-    }
-}
-
 /// The database. Cheap to clone.
 #[derive(Clone)]
 pub struct Database(Arc<SharedDatabase>);
@@ -78,7 +67,7 @@ struct SharedDatabase {
     path: PathBuf,
     /// True if the last transaction failed for lack of space.
     is_full: Arc<AtomicBool>,
-    jobs: Mutex<Option<SyncSender<Job>>>,
+    jobs: Mutex<Option<SyncSender<QueuedChange>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Mutex<Vec<Connection>>,
 }
@@ -124,7 +113,7 @@ impl Transaction<'_> {
             details: without_passwords(event.details.clone()),
             ..event.clone()
         };
-        if let Some(id) = store::events::repeat(self.conn, &event, self.now)? {
+        if let Some(id) = events::repeat(self.conn, &event, self.now)? {
             return Ok(id);
         }
         let mut insert = self.conn.sql.prepare_cached(
@@ -284,7 +273,7 @@ impl Database {
         answer: oneshot::Sender<Result<T>>,
     ) -> Result<()> {
         let dir = self.0.path.parent().unwrap_or(Path::new(".")).to_owned();
-        let job: Job = Box::new(move |transaction| {
+        let job: QueuedChange = Box::new(move |transaction| {
             let result = in_savepoint(transaction, change).map_err(|error| error.in_dir(&dir));
             Box::new(move |committed| {
                 // fails if the caller has gone
@@ -380,7 +369,7 @@ struct Writer {
 
 impl Writer {
     /// Makes changes until the queue is closed.
-    fn run(self, jobs: &Receiver<Job>, sink: &dyn EventSink) {
+    fn run(self, jobs: &Receiver<QueuedChange>, sink: &dyn EventSink) {
         while let Ok(first) = jobs.recv() {
             self.batch(first, jobs, sink);
         }
@@ -388,7 +377,7 @@ impl Writer {
     }
 
     /// Runs one transaction with `first` and the other queued changes.
-    fn batch(&self, first: Job, jobs: &Receiver<Job>, sink: &dyn EventSink) {
+    fn batch(&self, first: QueuedChange, jobs: &Receiver<QueuedChange>, sink: &dyn EventSink) {
         let conn = &self.conn;
         let (events, ended_by) = (std::cell::RefCell::default(), std::cell::RefCell::default());
         let transaction =
@@ -466,6 +455,7 @@ fn in_savepoint<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store;
 
     struct Published(std::sync::mpsc::Sender<Event>);
 

@@ -4,8 +4,7 @@ use bty::redact;
 use rusqlite::types::Value as Sql;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
-use super::Connection;
-use super::anywhere;
+use super::connection::Connection;
 use crate::domain::error::Result;
 use crate::domain::event::{Event, NewEvent, REPEATABLE, without_passwords};
 use crate::domain::time::Time;
@@ -362,6 +361,19 @@ fn from_row(row: &Row<'_>) -> Result<Event> {
         count: row.get(10)?,
         last_ts: row.get(11)?,
     })
+}
+
+/// Returns a pattern for `LIKE … ESCAPE '\'` that matches `text` anywhere in a column.
+fn anywhere(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Connection;
+use super::connection::Connection;
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
 use crate::domain::machine::{Machine, MachineStatus, Stage};

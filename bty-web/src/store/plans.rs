@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 
-use super::Connection;
+use super::connection::Connection;
 use crate::domain::error::Result;
 use crate::domain::plan::Plan;
 use crate::domain::time::Time;

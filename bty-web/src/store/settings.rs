@@ -1,6 +1,6 @@
 //! The table of settings changed by operators.
 
-use super::Connection;
+use super::connection::Connection;
 use crate::domain::error::Result;
 use crate::domain::settings::Settings;
 use crate::domain::time::Time;

@@ -1,47 +1,13 @@
 //! A PXE contact: iPXE on a machine asks what to boot.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{ANSWERS_MAX, CachedAnswer, ClientContext, Cycle, Machine, Outcome, Stage};
+use super::boot::Boot;
+use super::cycle::{Cycle, Stage};
+use super::{ANSWERS_MAX, CachedAnswer, ClientContext, Machine, Outcome};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::bundled;
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
-
-/// What iPXE is told to boot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "boot", rename_all = "lowercase")]
-pub enum Boot {
-    /// The machine's disk.
-    Disk {
-        /// The reason, shown on the console of the machine.
-        reason: Option<String>,
-    },
-    /// The live environment.
-    Live {
-        /// Token of the boot cycle.
-        token: String,
-        /// Additional arguments on the kernel command line.
-        arguments: String,
-        /// Why the plan failed; the live environment then asks a person.
-        fallback: Option<String>,
-    },
-    /// The next entry in the firmware's boot order.
-    Firmware {
-        /// The reason, shown on the console of the machine.
-        reason: String,
-    },
-    /// Another iPXE script.
-    Chain {
-        /// URL of the script.
-        address: String,
-    },
-    /// The machine's disk, after an error message.
-    Failed {
-        /// The error message.
-        reason: String,
-    },
-}
 
 /// A contact as the server received it.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! The status of a machine, as a phase and in words.
 
-use super::Stage;
+use super::cycle::Stage;
 
 /// The few columns that determine the status of a machine, so that lists of thousands of machines
 /// read nothing else.

@@ -8,7 +8,8 @@ use bty_script::plan::{FlashedDisk, Report};
 use bty_script::{Engine, Limits, ScriptContext};
 use serde_json::{Value, json};
 
-use super::contact::{Boot, Contact, decide_boot};
+use super::boot::Boot;
+use super::contact::{Contact, decide_boot};
 use super::order::{Mode, Order, decide_order};
 use super::report::{PostedInventory, Receipt, apply_inventory, apply_report};
 use super::save::{Assignment, apply_assignment};

@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::evaluate::DecisionContext;
-use crate::domain::machine::contact::{Boot, Contact, decide_boot};
+use crate::domain::machine::boot::Boot;
+use crate::domain::machine::contact::{Contact, decide_boot};
 use crate::domain::machine::order::{Mode, decide_order};
 use crate::domain::machine::report::{PostedInventory, apply_inventory, apply_report};
 use crate::domain::machine::{ClientContext, Machine};
