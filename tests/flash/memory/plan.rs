@@ -1,0 +1,115 @@
+//! Refusals before anything is written, and comparisons.
+
+use super::*;
+
+#[test]
+fn a_disk_that_changed_since_the_plan_is_refused_and_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));
+    let disk = FaultyDisk::new(2 * MIB, 512, Faults::default());
+    let host = MemoryHost::with(&disk);
+    let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
+    let path = Path::new("/dev/mem0");
+    let use_it = Use::Mounted { device: path.into(), mountpoint: "/mnt".into() };
+    type Change = Box<dyn Fn(&mut bty::Disk)>;
+    let changes: [(Change, &str); 3] = [
+        (
+            Box::new(|d| d.serial = Some("another".into())),
+            "not the disk that the plan was made for",
+        ),
+        (Box::new(|d| d.diskseq = Some(9)), "not the disk that the plan was made for"),
+        (
+            Box::new(move |d| d.uses.push(use_it.clone())),
+            "/dev/mem0 is mounted on /mnt (unmount it)",
+        ),
+    ];
+    for (change, reason) in changes {
+        let healthy = host.probe(path).unwrap();
+        host.change(path, |d| change(d));
+        let error = plan.execute(&image, &host, &(), &CancelToken::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert!(error.to_string().contains(reason), "{error}");
+        host.change(path, |d| *d = healthy);
+    }
+    assert_eq!(disk.log(), []);
+}
+
+#[test]
+fn all_refusals_come_at_once_and_name_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB)));
+    let mut disk = describe("sdb", MIB as u64, 512);
+    disk.is_read_only = true;
+    disk.table = Some(TableKind::Gpt);
+    disk.uses = vec![
+        Use::Mounted { device: "/dev/sdb1".into(), mountpoint: "/mnt/data".into() },
+        Use::Swap { device: "/dev/sdb2".into() },
+        Use::Held { device: "/dev/sdb3".into(), holder: "dm-0 (vg0-root)".into() },
+        Use::System { device: "/dev/sdb".into() },
+    ];
+    let mut partition = describe("sdc1", 4 * MIB as u64, 512);
+    partition.kind = bty::disks::DiskKind::Partition;
+    let mut options = FlashOptions::default();
+    options.fix_gpt = true;
+    let plan = FlashPlan::new(image.info(), vec![disk, partition.clone(), partition], options);
+    let refusals: Vec<String> = plan.validate().iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(refusals.join("\n"), @r"
+    the image has no GPT whose backup could be moved (leave out --fix-gpt)
+    /dev/sdb: /dev/sdb1 is mounted on /mnt/data (unmount it)
+    /dev/sdb: /dev/sdb2 is swap in use (run swapoff on it)
+    /dev/sdb: /dev/sdb3 is held by dm-0 (vg0-root) (stop that device first)
+    /dev/sdb: the running system was started from /dev/sdb (boot something else to rewrite it)
+    /dev/sdb: it is read-only (look for a write-protect switch, or run blockdev --setrw)
+    /dev/sdb: the image needs 2.0 MiB (2097152 bytes), the disk has 1.0 MiB (1048576 bytes) (use a larger disk)
+    /dev/sdc1: it is a partition, but an image is for a whole disk (name the disk, or allow partitions explicitly)
+    /dev/sdc1: it is a partition, but an image is for a whole disk (name the disk, or allow partitions explicitly)
+    /dev/sdc1: it is named more than once (name every disk once)
+    ");
+    assert!(
+        FlashPlan::new(image.info(), Vec::new(), FlashOptions::default())
+            .validate()
+            .iter()
+            .any(|r| r.reason == "no_target")
+    );
+}
+
+#[test]
+fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk_image(6 * MIB + 512);
+    let image = open(&write(dir.path(), "a.img", &bytes));
+    let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+    let host = MemoryHost::with(&disk);
+    let target = host.probe(Path::new("/dev/mem0"))?;
+    flash(&image, &disk)?;
+    let before = disk.log().len();
+    let report = verify(&image, &target, &host, false, &(), &CancelToken::new())?;
+    assert!(report.is_equal);
+    assert_eq!(report.compared_bytes, bytes.len() as u64);
+    assert_eq!(disk.log().len(), before);
+    // one changed sector in data, one in zeros
+    let sector = filled_sector();
+    for offset in [(5 << 20) + (512 << 10), 2 << 20] {
+        disk.write_at(sector, offset).unwrap();
+    }
+    let report = verify(&image, &target, &host, false, &(), &CancelToken::new())?;
+    let expected = bytes
+        .chunks(512)
+        .zip(disk.content().chunks(512))
+        .flat_map(|(a, b)| a.iter().zip(b))
+        .filter(|(a, b)| a != b)
+        .count();
+    assert!(!report.is_equal);
+    assert_eq!(report.different_bytes, expected as u64);
+    let first = bytes.iter().zip(&disk.content()).position(|(a, b)| a != b).unwrap();
+    assert_eq!(report.first_difference.unwrap().offset, first as u64);
+    Ok(())
+}
+
+/// A sector of ones at an aligned address, which the device requires.
+fn filled_sector() -> &'static [u8] {
+    #[repr(align(4096))]
+    struct Aligned([u8; 512]);
+    static SECTOR: Aligned = Aligned([1; 512]);
+    &SECTOR.0
+}
