@@ -68,6 +68,9 @@ pub struct Examined {
 /// Maximum size of a script in bytes.
 pub const SOURCE_BYTES_MAX: usize = 256 << 10;
 
+/// Functions with more parameters than this are not noticed.
+const PARAMETERS_MAX: usize = 16;
+
 /// Checks the name of a plan, which becomes part of URLs.
 ///
 /// # Errors
@@ -108,13 +111,12 @@ pub fn examine(name: &str, source: &str) -> Examined {
             return found;
         }
     };
-    if !script.has_function("boot", 1) {
+    let has_other = |function: &str| (0..PARAMETERS_MAX).any(|n| script.has_function(function, n));
+    if !has_other("boot") {
         wrong("it does not define boot(m)".into(), Some("fn boot(m) { boot_disk() }"));
     }
     for (function, arity) in [("boot", 1), ("plan", 1), ("on", 2), ("run", 1), ("declare", 0)] {
-        let is_other = (0..4).any(|n| n != arity && script.has_function(function, n))
-            && !script.has_function(function, arity);
-        if is_other {
+        if has_other(function) && !script.has_function(function, arity) {
             wrong(
                 format!("{function} is defined with another number of parameters than {arity}"),
                 None,
@@ -162,4 +164,25 @@ pub struct PlanSummary {
     pub is_bundled: bool,
     /// Number of machines assigned to this plan.
     pub machines: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_number_of_parameters_is_one_finding() {
+        for (source, function) in [
+            ("fn boot() { boot_disk() }", "boot"),
+            ("fn boot(a, b, c, d, e) { boot_disk() }", "boot"),
+            ("fn boot(m) { boot_disk() } fn on(m) { }", "on"),
+        ] {
+            let messages: Vec<_> =
+                examine("p", source).findings.into_iter().map(|found| found.message).collect();
+            assert_eq!(messages.len(), 1, "{source}: {messages:?}");
+            assert!(messages[0].starts_with(function), "{source}: {messages:?}");
+        }
+        let findings = examine("p", "fn plan(m) { }").findings;
+        assert!(findings.iter().any(|found| found.message.contains("does not define boot")));
+    }
 }

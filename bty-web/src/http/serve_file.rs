@@ -76,6 +76,17 @@ impl Opened {
     }
 }
 
+/// True if the error means that no regular file has this name. A client chooses the name, so none
+/// of these is an error of the server.
+fn is_absent(error: &std::io::Error) -> bool {
+    let is_of_name = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    // a symbolic link, a socket or a device without a driver, and a name that no file can have
+    error.kind() == Io::NotFound
+        || [Errno::LOOP, Errno::NOTDIR, Errno::NXIO, Errno::NODEV, Errno::NAMETOOLONG]
+            .into_iter()
+            .any(is_of_name)
+}
+
 /// Responds to a GET or HEAD request with the file at `path`, which clients save as `name`. Does
 /// not follow symbolic links.
 ///
@@ -91,12 +102,9 @@ pub(crate) async fn respond(
 ) -> Result<Response> {
     let owned = path.to_owned();
     let opened = blocking(move || Opened::open(&owned)).await?;
-    let opened = opened.map_err(|e| {
-        let is_link = e.raw_os_error() == Some(Errno::LOOP.raw_os_error());
-        match e.kind() == Io::NotFound || is_link {
-            true => Error::not_found(format!("the file {name}")),
-            false => Error::internal(format!("reading {}: {e}", path.display())),
-        }
+    let opened = opened.map_err(|e| match is_absent(&e) {
+        true => Error::not_found(format!("the file {name}")),
+        false => Error::internal(format!("reading {}: {e}", path.display())),
     })?;
     let Opened { file, len, etag, changed } = opened;
     let is_old = SystemTime::now().duration_since(changed).is_ok_and(|age| age >= DATE_AGE_MIN);
@@ -223,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neither_links_nor_directories_nor_pipes_are_files() {
+    async fn whatever_is_no_regular_file_is_not_found() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
@@ -236,7 +244,13 @@ mod tests {
             0,
         )
         .unwrap();
-        for path in [link.as_path(), dir.path(), &pipe, &dir.path().join("missing")] {
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let below_a_file = dir.path().join("file/x");
+        let (missing, too_long) = (dir.path().join("missing"), dir.path().join("x".repeat(300)));
+        for path in [link.as_path(), dir.path(), &pipe, &socket, &missing, &below_a_file, &too_long]
+        {
             let error = respond(path, "f", "text/plain", false, &HeaderMap::new())
                 .await
                 .map(drop)

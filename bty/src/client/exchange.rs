@@ -177,7 +177,7 @@ impl Client {
         let method = Method::from_bytes(method.as_bytes()).map_err(|e| {
             Error::new(ErrorKind::Usage, format!("{method:?} is not an HTTP method")).because(e)
         })?;
-        let mut builder = runtime.http().inner.request(method, url);
+        let mut builder = runtime.http().for_url(&url).request(method, url);
         builder = builder.header(ACCEPT, request.accept).timeout(request.timeout);
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);

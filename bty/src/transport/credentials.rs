@@ -12,9 +12,9 @@ use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use url::Url;
 
-use crate::{Error, ErrorKind, Result, text};
+use crate::{Error, ErrorKind, Result, size, text};
 
-/// Only this much of a file with passwords is read, in bytes.
+/// Maximum size of a file with passwords, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// User names and passwords by host. Empty by default.
@@ -214,9 +214,14 @@ fn read(path: &Path) -> Result<String> {
     let mut text = String::new();
     std::fs::File::open(path)
         .map_err(failed)?
-        .take(FILE_BYTES_MAX)
+        .take(FILE_BYTES_MAX + 1)
         .read_to_string(&mut text)
         .map_err(failed)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let limit = size::human(FILE_BYTES_MAX);
+        return Err(failed(std::io::Error::other(format!("it is larger than {limit}")))
+            .hint("give a file that contains only users and passwords"));
+    }
     Ok(text)
 }
 
@@ -372,6 +377,26 @@ mod tests {
             credentials.add_netrc(Path::new("/nonexistent")).unwrap_err(),
         ] {
             assert!(!format!("{error:?}").contains("SECRET"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused_and_not_cut() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let last = "machine h login u password p\n";
+        let text = |len: usize| format!("{}\n{last}", "#".repeat(len - last.len() - 1));
+        let limit = usize::try_from(FILE_BYTES_MAX).unwrap();
+        let mut credentials = Credentials::default();
+        std::fs::write(file.path(), text(limit)).unwrap();
+        credentials.add_netrc(file.path()).unwrap();
+        assert_eq!(credentials.netrc.len(), 1);
+        std::fs::write(file.path(), text(limit + 1)).unwrap();
+        for error in [
+            credentials.add_netrc(file.path()).unwrap_err(),
+            credentials.add_file("h", file.path()).unwrap_err(),
+            credentials.add_auth_file(file.path()).unwrap_err(),
+        ] {
+            assert!(format!("{error}").contains("larger than"), "{error}");
         }
     }
 

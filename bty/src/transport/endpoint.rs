@@ -155,7 +155,8 @@ impl Endpoint {
     ) -> Result<Response, RequestError> {
         address_policy::check_literal(self.http.options.may_reach.as_ref(), url)
             .map_err(|refused| RequestError::Permanent(self.error(refused.to_string())))?;
-        let mut builder = self.http.inner.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+        let mut builder =
+            self.http.for_url(url).get(url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some((first, end)) = request.range {
             let last = end.map_or(String::new(), |end| (end - 1).to_string());
             builder = builder.header(RANGE, format!("bytes={first}-{last}"));

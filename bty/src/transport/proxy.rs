@@ -9,19 +9,46 @@ use url::{Host, Url};
 use crate::transport::options::ClientOptions;
 use crate::{Error, ErrorKind, Result, redact};
 
-/// The proxies of `options`, for the HTTP client.
-pub(super) fn proxies(options: &ClientOptions) -> Result<Vec<Proxy>> {
-    let bypass = Arc::new(Bypass::parse(options.no_proxy.as_deref().unwrap_or_default()));
-    let mut proxies = Vec::new();
-    for (scheme, written) in [("http", &options.http_proxy), ("https", &options.https_proxy)] {
-        let Some(written) = written else { continue };
-        let (address, bypass) = (address(scheme, written)?, Arc::clone(&bypass));
-        proxies.push(Proxy::custom(move |url| {
-            let applies = url.scheme() == scheme && !bypass.has(url);
-            applies.then(|| address.clone())
-        }));
+/// The proxies of a client, and the hosts that are reached without one.
+#[derive(Debug)]
+pub(super) struct Proxies {
+    /// The addresses of the proxies, by the scheme of the requests that they are for.
+    by_scheme: Vec<(&'static str, Url)>,
+    bypass: Bypass,
+}
+
+impl Proxies {
+    /// Parses the proxies of `options`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`]: an address is malformed or has an unsupported scheme.
+    pub(super) fn parse(options: &ClientOptions) -> Result<Self> {
+        let bypass = Bypass::parse(options.no_proxy.as_deref().unwrap_or_default());
+        let mut by_scheme = Vec::new();
+        for (scheme, written) in [("http", &options.http_proxy), ("https", &options.https_proxy)] {
+            if let Some(written) = written {
+                by_scheme.push((scheme, address(scheme, written)?));
+            }
+        }
+        Ok(Self { by_scheme, bypass })
     }
-    Ok(proxies)
+
+    /// The proxy that a request for `url` goes through, if any.
+    pub(super) fn for_url(&self, url: &Url) -> Option<&Url> {
+        let (_, address) = self.by_scheme.iter().find(|(scheme, _)| *scheme == url.scheme())?;
+        (!self.bypass.has(url)).then_some(address)
+    }
+
+    /// True if no request goes through a proxy.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_scheme.is_empty()
+    }
+}
+
+/// Makes the HTTP client use the proxies.
+pub(super) fn for_client(proxies: &Arc<Proxies>) -> Proxy {
+    let proxies = Arc::clone(proxies);
+    Proxy::custom(move |url| proxies.for_url(url).cloned())
 }
 
 /// Parses the address of a proxy, whose scheme is optional.
@@ -195,7 +222,7 @@ mod tests {
         for written in ["http://user:secret@:x", "socks5://user:secret@host:1080"] {
             let options =
                 ClientOptions { http_proxy: Some(written.into()), ..ClientOptions::default() };
-            let error = proxies(&options).unwrap_err();
+            let error = Proxies::parse(&options).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);
             assert!(!format!("{error:?}").contains("secret"), "{error:?}");
         }

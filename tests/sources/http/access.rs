@@ -169,3 +169,20 @@ fn addresses_that_may_not_be_reached_are_not_asked_also_not_by_a_redirection() {
         "{error}"
     );
 }
+
+#[test]
+fn a_proxy_may_be_at_an_address_that_its_clients_may_not_name() {
+    let proxy = Server::start(|request| Reply::file(request, b"from the proxy", "\"v1\""));
+    let at = proxy.host().replace("127.0.0.1", "localhost");
+    let mut options = options();
+    options.may_reach = Some(Arc::new(|ip: std::net::IpAddr| !ip.is_loopback()));
+    options.http_proxy = Some(format!("http://{at}"));
+    options.no_proxy = Some("localhost".to_owned());
+    let client = Client::new(options);
+    let read = |url: &str| client.read_small(url, LIMIT, &CancelToken::new());
+    assert_eq!(read("http://origin.invalid/disk.img").unwrap(), b"from the proxy");
+    let asked = proxy.requests().len();
+    let error = read(&format!("http://{at}/disk.img")).unwrap_err();
+    assert!(error.to_string().contains("may not be reached"), "{error}");
+    assert_eq!(proxy.requests().len(), asked, "the host of the proxy is not reached without it");
+}
