@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bty::Client;
 use bty::catalog::{Catalog, Entry, EntryCheck};
 use serde::Serialize;
 
@@ -17,8 +18,7 @@ use crate::services::auth::Scope;
 use crate::services::catalog::{self, CatalogEdits, Imported};
 use crate::services::image_route::{ImageRouter, source};
 use crate::services::snapshot::Snapshots;
-use crate::store;
-use crate::store::Database;
+use crate::store::{self, Database};
 
 pub use crate::store::catalog::Stored;
 

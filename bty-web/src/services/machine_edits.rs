@@ -15,8 +15,7 @@ use crate::domain::plan::params::Need;
 use crate::services::machines::{MachineView, Machines};
 use crate::services::metrics::Metrics;
 use crate::services::netboot::NetbootVersion;
-use crate::store;
-use crate::store::Database;
+use crate::store::{self, Database};
 
 /// Operators' changes to machines.
 #[derive(Clone)]

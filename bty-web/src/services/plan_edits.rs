@@ -13,8 +13,7 @@ use crate::domain::plan::{self, Plan, PlanSummary, bundled, examine};
 use crate::services::access::Principal;
 use crate::services::machines::Machines;
 use crate::services::snapshot::Snapshots;
-use crate::store;
-use crate::store::Database;
+use crate::store::{self, Database};
 
 pub use crate::store::plans::Revision;
 
@@ -119,7 +118,7 @@ impl PlanEdits {
     ///
     /// # Errors
     /// - [`ErrorKind::NotFound`] when there is no such revision.
-    /// - The errors of [`put`].
+    /// - The errors of [`put`](Self::put).
     pub async fn roll_back(
         &self,
         who: &ClientContext,

@@ -18,8 +18,7 @@ use crate::services::auth::Scope;
 use crate::services::plan_edits::problems;
 use crate::services::simulations::Simulations;
 use crate::services::snapshot::{Snapshot, Snapshots};
-use crate::store;
-use crate::store::Database;
+use crate::store::{self, Database};
 
 /// The assumptions of a simulation. Omitted fields keep the current state.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
@@ -174,7 +173,7 @@ impl PlanSimulator {
     /// Compares the next boots of every machine in the current state and in the scenario.
     ///
     /// # Errors
-    /// The errors of [`simulate_machine`].
+    /// The errors of [`simulate_machine`](Self::simulate_machine).
     pub async fn simulate_fleet(
         &self,
         request: SimulationRequest,

@@ -17,7 +17,7 @@ use crate::domain::error::{Error, Result};
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, PathText};
 use crate::services::cache_control::{
-    self, CacheControl, CacheState, CachedObject, NewObject, ObjectState,
+    CacheControl, CacheState, CachedObject, NewObject, ObjectState,
 };
 
 /// Number of bytes read at once for a client that the router serves.

@@ -30,7 +30,7 @@ pub(crate) struct Health {
 pub(crate) async fn healthz(
     State(health): State<ServerHealth>,
 ) -> Result<(StatusCode, axum::Json<Health>)> {
-    Ok(match health.shortage().await? {
+    Ok(match health.check_state().await? {
         None => (StatusCode::OK, axum::Json(Health { status: "ok", detail: None })),
         detail => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(Health { status: "full", detail })),
     })

@@ -22,7 +22,7 @@ const LISTS_MAX: usize = 4;
 /// Permits for lists: slow clients must not use up the threads that contacts need. Clones share
 /// them.
 #[derive(Clone)]
-pub struct ListPermits(Arc<Semaphore>);
+pub(crate) struct ListPermits(Arc<Semaphore>);
 
 impl Default for ListPermits {
     fn default() -> Self {

@@ -18,8 +18,7 @@ use crate::services::event_log::EventLog;
 use crate::services::shutdown::Shutdown;
 use crate::services::snapshot::Snapshots;
 use crate::services::transfer;
-use crate::store;
-use crate::store::Database;
+use crate::store::{self, Database};
 
 /// Name of the export in the directory of a backup.
 pub const FILE: &str = "inventory.json";

@@ -18,8 +18,7 @@ use crate::domain::machine::ClientContext;
 use crate::services::event_log::EventLog;
 use crate::services::netboot::{PARTS, PARTS_LIST, SUMS_BYTES_MAX, file_name};
 use crate::services::snapshot::Snapshots;
-use crate::store;
-use crate::store::Database;
+use crate::store::{self, Database};
 
 const CHUNK: usize = 1 << 20;
 
