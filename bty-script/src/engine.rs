@@ -84,6 +84,12 @@ impl Script {
         self.ast.iter_functions().any(|f| f.name == name && f.params.len() == arity)
     }
 
+    /// True if it defines a function with this name, whatever its number of parameters.
+    #[must_use]
+    pub fn has_function_named(&self, name: &str) -> bool {
+        self.ast.iter_functions().any(|f| f.name == name)
+    }
+
     /// Names of the functions that take no parameters.
     pub(crate) fn functions_without_parameters(&self) -> Vec<String> {
         let functions = self.ast.iter_functions().filter(|f| f.params.is_empty());

@@ -68,9 +68,6 @@ pub struct Examined {
 /// Maximum size of a script in bytes.
 pub const SOURCE_BYTES_MAX: usize = 256 << 10;
 
-/// Functions with more parameters than this are not noticed.
-const PARAMETERS_MAX: usize = 16;
-
 /// Checks the name of a plan, which becomes part of URLs.
 ///
 /// # Errors
@@ -111,12 +108,11 @@ pub fn examine(name: &str, source: &str) -> Examined {
             return found;
         }
     };
-    let has_other = |function: &str| (0..PARAMETERS_MAX).any(|n| script.has_function(function, n));
-    if !has_other("boot") {
+    if !script.has_function_named("boot") {
         wrong("it does not define boot(m)".into(), Some("fn boot(m) { boot_disk() }"));
     }
     for (function, arity) in [("boot", 1), ("plan", 1), ("on", 2), ("run", 1), ("declare", 0)] {
-        if has_other(function) && !script.has_function(function, arity) {
+        if script.has_function_named(function) && !script.has_function(function, arity) {
             wrong(
                 format!("{function} is defined with another number of parameters than {arity}"),
                 None,

@@ -86,7 +86,7 @@ struct MachineDraft {
 }
 
 /// The services of the page.
-pub struct MachinePages {
+pub struct MachineServices {
     reads: MachineReads,
     edits: MachineEdits,
     snapshots: Arc<Snapshots>,
@@ -94,11 +94,11 @@ pub struct MachinePages {
     rates: Arc<Rates>,
 }
 
-service_group!(MachinePages { reads, edits, snapshots, simulator, rates });
+service_group!(MachineServices { reads, edits, snapshots, simulator, rates });
 
 /// Shows the machine.
 pub async fn page(
-    State(pages): State<MachinePages>,
+    State(pages): State<MachineServices>,
     Path(path): Path<String>,
     who: ClientContext,
     frame: Frame,
@@ -107,7 +107,7 @@ pub async fn page(
 }
 
 async fn show(
-    pages: &MachinePages,
+    pages: &MachineServices,
     frame: Frame,
     who: &ClientContext,
     mac: Mac,
@@ -171,7 +171,7 @@ fn image_name(names: &HashMap<String, String>, image: Option<&str>) -> String {
 }
 
 async fn simulate(
-    pages: &MachinePages,
+    pages: &MachineServices,
     who: &ClientContext,
     frame: &Frame,
     mac: &Mac,
@@ -186,7 +186,7 @@ async fn simulate(
 /// Renders the parameters and the next boots of a form that is being edited. Without scripts,
 /// renders the whole page.
 pub async fn preview(
-    State(pages): State<MachinePages>,
+    State(pages): State<MachineServices>,
     Path(path): Path<String>,
     who: ClientContext,
     frame: Frame,
@@ -217,7 +217,7 @@ pub async fn preview(
 /// Saves an assignment. If it leads to a write, or if its plan may write at some later time,
 /// requires a confirmation first.
 pub async fn save(
-    State(pages): State<MachinePages>,
+    State(pages): State<MachineServices>,
     Path(path): Path<String>,
     who: ClientContext,
     notices: Notices,
@@ -261,7 +261,7 @@ pub async fn save(
 }
 
 /// Returns the assignment of the machine, changed to the plan that only takes the inventory.
-async fn inventory_assignment(pages: &MachinePages, mac: &Mac) -> Result<Assignment> {
+async fn inventory_assignment(pages: &MachineServices, mac: &Mac) -> Result<Assignment> {
     let mut assignment = Assignment::of(&pages.reads.get(mac).await?);
     assignment.boot_mode = bundled::INVENTORY.to_owned();
     assignment.params.clear();
@@ -270,7 +270,7 @@ async fn inventory_assignment(pages: &MachinePages, mac: &Mac) -> Result<Assignm
 
 /// Deletes the machine.
 pub async fn delete(
-    State(pages): State<MachinePages>,
+    State(pages): State<MachineServices>,
     Path(path): Path<String>,
     who: ClientContext,
     notices: Notices,
