@@ -64,7 +64,10 @@ pub async fn serve_cache(
 }
 
 /// Waits for `stop`, and then asks all long-running work of the server to end.
-fn stop_after(app: &App, stop: impl Future<Output = ()>) -> impl Future<Output = ()> {
+fn stop_after<F>(app: &App, stop: F) -> impl Future<Output = ()> + Send + use<F>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let (shutdown, jobs) = (app.shutdown.clone(), app.jobs.clone());
     async move {
         stop.await;

@@ -23,7 +23,7 @@ use crate::random::random_token;
 use crate::services::boot_cycles::BootCycles;
 use crate::services::event_log::EventLog;
 use crate::services::metrics::Metrics;
-use crate::services::{boot_cycles, netboot};
+use crate::services::netboot;
 use crate::tftp::AUTOEXEC;
 
 /// How long the server keeps reading an upload that has failed.

@@ -181,7 +181,7 @@ pub async fn page(
         .take(per_page)
         .map(|brief| row(brief, &snapshot.names))
         .collect();
-    let page = Machines {
+    let page = MachinesPage {
         columns: columns(&HEADS, &filter.sort, |sort| filter.path_with("sort", sort)),
         before: (number > 1).then(|| filter.path_with("page", &(number - 1).to_string())),
         after: (first + rows.len() < found)
