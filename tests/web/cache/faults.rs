@@ -2,21 +2,6 @@
 
 use super::*;
 
-/// True if a client can tell that the response is incomplete.
-fn is_broken(web: &Web, path: &str) -> bool {
-    let mut open = Open::get(web, path, "");
-    let mut bytes = Vec::new();
-    let is_reset = open.0.read_to_end(&mut bytes).is_err();
-    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(1000)]).to_lowercase();
-    let promised =
-        head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-    let body = bytes
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .map_or(0, |end| bytes.len() - end - 4);
-    head.starts_with("http/1.1 502") || is_reset || promised.is_some_and(|promised| body < promised)
-}
-
 #[test]
 fn wrong_bytes_never_come_to_their_end_and_are_never_kept() {
     let registry = Registry::start();
