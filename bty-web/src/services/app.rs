@@ -137,82 +137,63 @@ impl Foundation {
         let db = || self.db.clone();
         let config = || Arc::clone(&self.config);
         let snapshots = || Arc::clone(&self.snapshots);
+        let cache = || self.cache.clone();
         let (metrics, rates) = (Arc::<Metrics>::default(), Arc::<Rates>::default());
-        let events = EventLog::new(db(), Arc::clone(&metrics));
-        let client = self.config.network.client();
-        let image_router =
-            Arc::new(ImageRouter::new(&self.config, client.clone(), self.cache.clone()));
-        let new_machines = Arc::new(PerMinute::new(self.config.limits.new_machines_per_minute));
-        let machines = self.machines(&metrics, &new_machines);
-        let catalog = CatalogEdits::new(
-            db(),
-            snapshots(),
-            events.clone(),
-            client.clone(),
-            self.config.guarded_client(),
-        );
-        let plans = PlanEdits::new(db(), snapshots(), Arc::clone(&machines));
-        let settings = SettingEdits::new(db(), snapshots(), config(), events.clone());
-        let machine_reads = MachineReads::new(db());
-        let machine_edits =
-            MachineEdits::new(Arc::clone(&machines), db(), Arc::clone(&metrics), config());
         let (shutdown, tftp) = (Shutdown::default(), Arc::<OnceLock<_>>::default());
-        let (jobs, backups, job_control) =
-            self.jobs(&events, &shutdown, client.clone(), &image_router);
+        let (client, guarded) = (self.config.network.client(), self.config.guarded_client());
+        let log = EventLog::new(db(), metrics.clone());
+        let events = || log.clone();
+        let router = Arc::new(ImageRouter::new(&self.config, client.clone(), cache()));
+        let limit = Arc::new(PerMinute::new(self.config.limits.new_machines_per_minute));
+        let machines = self.machines(&metrics, &limit);
+        let catalog = CatalogEdits::new(db(), snapshots(), events(), client.clone(), guarded);
+        let plans = PlanEdits::new(db(), snapshots(), machines.clone());
+        let settings = SettingEdits::new(db(), snapshots(), config(), events());
+        let reads = MachineReads::new(db());
+        let edits = MachineEdits::new(machines.clone(), db(), metrics.clone(), config());
+        let (jobs, backups, job_control) = self.jobs(&log, &shutdown, client.clone(), &router);
         App {
-            access: Access::new(db(), Arc::clone(&self.auth), events.clone()),
-            cache_control: CacheControl::new(self.cache.clone(), db()),
-            health: ServerHealth::new(
-                db(),
-                config(),
-                self.cache.clone(),
-                Arc::clone(&tftp),
-                Arc::clone(&metrics),
-            ),
-            images: ImageCatalog::new(
-                db(),
-                snapshots(),
-                Arc::clone(&image_router),
-                catalog.clone(),
-                client,
-            ),
+            access: Access::new(db(), self.auth.clone(), events()),
+            cache_control: CacheControl::new(cache(), db()),
+            health: ServerHealth::new(db(), config(), cache(), tftp.clone(), metrics.clone()),
+            images: ImageCatalog::new(db(), snapshots(), router.clone(), catalog.clone(), client),
             boot_cycles: BootCycles::new(
-                Arc::clone(&machines),
+                machines.clone(),
                 snapshots(),
                 config(),
-                Arc::clone(&rates),
-                new_machines,
-                Arc::clone(&metrics),
-                events.clone(),
+                rates.clone(),
+                limit,
+                metrics.clone(),
+                events(),
             ),
             simulator: PlanSimulator::new(db(), snapshots(), simulations(&self.config)),
-            transfer: StateTransfer::new(db(), Arc::clone(&machines), snapshots(), events.clone()),
+            transfer: StateTransfer::new(db(), machines.clone(), snapshots(), events()),
             undo: UndoService::new(
-                Arc::clone(&machines),
-                machine_reads.clone(),
-                machine_edits.clone(),
+                machines.clone(),
+                reads.clone(),
+                edits.clone(),
                 plans.clone(),
                 settings.clone(),
                 catalog.clone(),
-                events.clone(),
+                events(),
             ),
+            events: events(),
             config: self.config,
             db: self.db,
             bus: self.bus,
             cache: self.cache,
             snapshots: self.snapshots,
+            image_router: router,
+            machine_reads: reads,
+            machine_edits: edits,
             metrics,
-            events,
             shutdown,
             tftp,
-            image_router,
             catalog,
             jobs,
             backups,
             job_control,
             machines,
-            machine_reads,
-            machine_edits,
             rates,
             plans,
             settings,
