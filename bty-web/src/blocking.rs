@@ -5,7 +5,7 @@ use std::any::Any;
 
 use crate::domain::error::{Error, Result};
 
-type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
+type BoxedWork = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
 
 /// Starts `work` immediately on a thread that may block. It runs to completion even if the returned
 /// future is dropped.
@@ -16,7 +16,7 @@ pub(crate) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = Result<T>> {
     // boxed, so that tokio is instantiated for only one type of work: each type adds 120 functions
-    let work: Work = Box::new(move || Box::new(work()));
+    let work: BoxedWork = Box::new(move || Box::new(work()));
     let running = tokio::task::spawn_blocking(work);
     async move {
         let result = running.await.map_err(Error::internal)?;

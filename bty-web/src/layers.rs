@@ -1,5 +1,5 @@
-//! Tests the structure of the server and the dependencies between crates: reads the sources, collects
-//! the names in each file, and compares them with the rules.
+//! Tests the structure of the server and the dependencies between crates: reads the sources,
+//! collects the names in each file, and compares them with the rules.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -238,10 +238,10 @@ impl Permit {
 
     /// Marks the start of a request. The connection is not idle until the result is dropped.
     #[must_use]
-    pub fn work(&self) -> Work {
+    pub fn work(&self) -> RequestInProgress {
         self.state.has_served.store(true, Ordering::Relaxed);
         self.state.idle_since.store(NOT_WAITING, Ordering::Relaxed);
-        Work(Arc::clone(&self.state))
+        RequestInProgress(Arc::clone(&self.state))
     }
 
     /// Serves HTTP on `stream` until the client disconnects, the connection must end, or the client
@@ -300,10 +300,10 @@ impl Drop for Permit {
     }
 }
 
-/// A request in progress.
-pub struct Work(Arc<State>);
+/// While it exists, the connection is not idle.
+pub struct RequestInProgress(Arc<State>);
 
-impl Drop for Work {
+impl Drop for RequestInProgress {
     fn drop(&mut self) {
         self.0.sends_since.store(NOT_WAITING, Ordering::Relaxed);
         self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
@@ -313,7 +313,7 @@ impl Drop for Work {
 /// The body of a response, which records whether it is waiting for the client.
 struct TrackedBody {
     inner: Body,
-    work: Work,
+    work: RequestInProgress,
 }
 
 impl hyper::body::Body for TrackedBody {

@@ -7,7 +7,7 @@ use super::*;
 
 /// An event in the life of a machine.
 #[derive(Clone, Debug)]
-enum Step {
+enum SequenceStep {
     Contact { is_repeated: bool },
     Artifact,
     Inventory { is_own: bool },
@@ -20,18 +20,18 @@ enum Step {
     Label,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = SequenceStep> {
     prop_oneof![
-        6 => any::<bool>().prop_map(|is_repeated| Step::Contact { is_repeated }),
-        1 => Just(Step::Artifact),
-        3 => any::<bool>().prop_map(|is_own| Step::Inventory { is_own }),
-        5 => any::<bool>().prop_map(|is_own| Step::Order { is_own }),
-        5 => any::<bool>().prop_map(|is_own| Step::Done { is_own }),
-        1 => Just(Step::Failed),
-        1 => Just(Step::Progress),
-        2 => Just(Step::LateDone),
-        1 => any::<bool>().prop_map(|changes| Step::Save { changes }),
-        1 => Just(Step::Label),
+        6 => any::<bool>().prop_map(|is_repeated| SequenceStep::Contact { is_repeated }),
+        1 => Just(SequenceStep::Artifact),
+        3 => any::<bool>().prop_map(|is_own| SequenceStep::Inventory { is_own }),
+        5 => any::<bool>().prop_map(|is_own| SequenceStep::Order { is_own }),
+        5 => any::<bool>().prop_map(|is_own| SequenceStep::Done { is_own }),
+        1 => Just(SequenceStep::Failed),
+        1 => Just(SequenceStep::Progress),
+        2 => Just(SequenceStep::LateDone),
+        1 => any::<bool>().prop_map(|changes| SequenceStep::Save { changes }),
+        1 => Just(SequenceStep::Label),
     ]
 }
 
@@ -55,14 +55,14 @@ struct Invariants {
     silent_boots: u32,
 }
 
-fn walk(plan: &str, steps: &[Step]) {
+fn walk(plan: &str, steps: &[SequenceStep]) {
     let mut world = World::bound(plan);
     let mut is = Invariants::default();
     let flashes = plan.starts_with("bty-flash");
     for step in steps {
         let before = world.machine.clone();
         match step {
-            Step::Contact { is_repeated: true } if is.boots > 0 => {
+            SequenceStep::Contact { is_repeated: true } if is.boots > 0 => {
                 world.boot(&is.boots.to_string());
                 // a save in between made it a new order
                 if !before.answers.is_empty() {
@@ -71,16 +71,16 @@ fn walk(plan: &str, steps: &[Step]) {
                     contacted(&mut world, &mut is, plan);
                 }
             }
-            Step::Contact { .. } => {
+            SequenceStep::Contact { .. } => {
                 is.boots += 1;
                 world.boot(&is.boots.to_string());
                 contacted(&mut world, &mut is, plan);
             }
-            Step::Artifact => {
+            SequenceStep::Artifact => {
                 let token = is.token.clone();
                 world.with(|m, _, client| record_artifact(m, client, token.as_deref(), "kernel"));
             }
-            Step::Inventory { is_own } => {
+            SequenceStep::Inventory { is_own } => {
                 let token = if *is_own {
                     is.token.clone()
                 } else {
@@ -104,7 +104,7 @@ fn walk(plan: &str, steps: &[Step]) {
                     );
                 }
             }
-            Step::Order { is_own } => {
+            SequenceStep::Order { is_own } => {
                 let token = if *is_own { is.token.clone() } else { Some("foreign".into()) };
                 let Some(token) = token else { continue };
                 let order = world.order(Some(&token));
@@ -135,7 +135,7 @@ fn walk(plan: &str, steps: &[Step]) {
                     }
                 }
             }
-            Step::Done { is_own } => {
+            SequenceStep::Done { is_own } => {
                 let token = if *is_own { is.token.clone() } else { Some("foreign".into()) };
                 let Some(token) = token else { continue };
                 let receipt = world.report(Some(&token), "done");
@@ -158,18 +158,18 @@ fn walk(plan: &str, steps: &[Step]) {
                     }
                 }
             }
-            Step::Failed => {
+            SequenceStep::Failed => {
                 let Some(token) = is.token.clone().filter(|_| !is.is_over) else { continue };
                 world.report(Some(&token), "failed");
                 is.is_over = true;
                 assert_eq!(world.machine.state, before.state, "{plan}");
             }
-            Step::Progress => {
+            SequenceStep::Progress => {
                 let Some(token) = is.token.clone() else { continue };
                 world.report(Some(&token), "progress");
                 assert_eq!(world.machine.state, before.state, "{plan}");
             }
-            Step::LateDone => {
+            SequenceStep::LateDone => {
                 let Some(token) =
                     is.old.first().cloned().filter(|old| Some(old) != is.token.as_ref())
                 else {
@@ -182,7 +182,7 @@ fn walk(plan: &str, steps: &[Step]) {
                 );
                 assert_eq!(world.machine.flashed, before.flashed, "{plan}");
             }
-            Step::Save { changes } => {
+            SequenceStep::Save { changes } => {
                 is.is_flipped ^= *changes;
                 let image = if is.is_flipped { OTHER } else { SRC };
                 world.save(&Assignment {
@@ -191,7 +191,7 @@ fn walk(plan: &str, steps: &[Step]) {
                 });
                 (is.is_due, is.is_flashed, is.is_over, is.silent_boots) = (false, false, true, 0);
             }
-            Step::Label => {
+            SequenceStep::Label => {
                 let count = world.machine.labels.len() as u32;
                 let mut assignment = Assignment::of(&world.machine);
                 assignment.labels = if count == 0 { vec!["lab".into()] } else { Vec::new() };
