@@ -188,7 +188,7 @@ impl Config {
     /// fix it.
     pub fn check_login(&self, listen: SocketAddr) -> Result<()> {
         let why = if self.password_is_empty {
-            "it is set, but empty; set a password, or remove the setting"
+            "the value is empty; set a password, or remove the key"
         } else if self.password.is_none() && !self.open_is_wanted && !listen.ip().is_loopback() {
             "it is not set, so anybody on the network could change everything; set one (see \
              bty-web hash-password), or set admin.open = 1 if that is what you want"

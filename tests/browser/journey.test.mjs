@@ -84,7 +84,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   const bundled = await script.inputValue();
   await script.fill(bundled.replace('fn boot(m) {', 'fn boot(m {'));
   await page.locator('#problems li[data-line]').first().waitFor();
-  await script.fill(bundled.replace(/^\/\/!.*/, '//! Flash the bound image once, my way.'));
+  await script.fill(bundled.replace(/^\/\/!.*/, '//! Flash the assigned image once, my way.'));
   await page.getByText('No problems found').waitFor();
   await page.getByLabel('Note').fill('my first plan');
   await press(page, 'Save');

@@ -101,7 +101,7 @@ fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
         fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let page = done(&web, PAGE, &fields);
     assert!(
-        page.contains("is saved: the plan is bty-flash-once")
+        page.contains("is saved with the plan bty-flash-once")
             && page.contains("Waiting for boot: flash"),
         "{page}"
     );

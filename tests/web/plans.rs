@@ -73,7 +73,7 @@ fn revisions_say_who_and_when_and_can_be_gone_back_to() {
     let plan = web.get("/plans/mine").expect(200).json();
     assert_eq!((&plan["revision"], &plan["source"]), (&json!(3), &json!(GOOD)));
     let revisions = web.get("/plans/mine/revisions").json();
-    assert_eq!(revisions[0]["note"], "as revision 1");
+    assert_eq!(revisions[0]["note"], "rolled back to revision 1");
     assert_eq!(revisions[2]["saved_by"], "operator");
     assert_eq!(web.events("mine"), ["plan.created", "plan.saved", "plan.rolled_back"]);
     web.send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "mine" })).expect(200);

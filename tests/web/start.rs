@@ -71,7 +71,7 @@ fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
     let said = web.refuses(&mut ordinary(dir.path(), &[]));
     assert!(
         said.contains(&format!(
-            "cannot be written by user 0: give it to that user (chown -R 0 {shown})"
+            "cannot be written by user 0; change its owner (chown -R 0 {shown})"
         )),
         "{said}"
     );
@@ -104,7 +104,7 @@ fn a_disk_that_is_full_or_read_only_is_told_before_anything_is_made() {
     let web = Web::idle(None, &[]);
     let small = Mount::memory(4 << 20);
     let said = web.refuses(&mut server(&web, &small.path().join("state")));
-    assert!(said.contains("has room for 4.0 MiB, and needs 8.0 MiB at least"), "{said}");
+    assert!(said.contains("has only 4.0 MiB of free space, and needs at least 8.0 MiB"), "{said}");
     assert_eq!(names(small.path()), [""; 0]);
     let fixed = Mount::memory(64 << 20);
     tool(&["mount", "-o", "remount,ro", fixed.path().to_str().unwrap()]);
@@ -125,7 +125,7 @@ fn a_second_one_with_the_same_state_or_port_is_told_to_end_the_first() {
     let mut second = web.command(&[]);
     let said = web.refuses(second.env("BTY_PATHS_STATE_DIR", own.path().join("state")));
     assert!(
-        said.contains("stop what listens there, or choose another port with BTY_SERVER_PORT"),
+        said.contains("stop the program that listens there, or choose another port with BTY_SERVER_PORT"),
         "{said}"
     );
     assert_eq!(names(own.path()), [""; 0]);
@@ -148,7 +148,7 @@ fn a_second_one_with_the_same_state_or_port_is_told_to_end_the_first() {
         ),
     ] {
         assert!(
-            said.contains("a server uses the state in ") && said.contains(": end it first"),
+            said.contains("another process uses the state in ") && said.contains("; stop it"),
             "{said}"
         );
     }
@@ -162,7 +162,7 @@ fn tftp_without_boot_programs_says_where_it_looked() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(
-        said.contains("there is nothing to serve")
+        said.contains("nothing to serve")
             && said.contains("/nonexistent")
             && said.contains("--root"),
         "{said}"

@@ -131,7 +131,7 @@ fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() 
     );
     assert_eq!(machine["boot_state"], "on hold: it was imported");
     let script = other.get(&format!("/pxe/{MAC}?boot=1")).text();
-    assert!(script.contains("on hold until it is saved") && !script.contains("kernel"), "{script}");
+    assert!(script.contains("save its assignment on the server") && !script.contains("kernel"), "{script}");
     other.send("PUT", &format!("/machines/{MAC}"), &flash).expect(200);
     assert!(other.get(&format!("/pxe/{MAC}?boot=2")).text().contains("kernel"));
     // over HTTP, into a running server; invalid bundles are refused and change nothing
@@ -354,7 +354,7 @@ fn artifacts_with_another_digest_are_thrown_away() {
     web.send("POST", "/boot/releases", &json!({ "tag": "v1.2.3" })).expect(202);
     let job = ended(&web, "/boot/releases", "fetches");
     assert_eq!(job["status"], "failed");
-    assert!(job["error"].as_str().unwrap().contains("it was thrown away"), "{job}");
+    assert!(job["error"].as_str().unwrap().contains("it was discarded"), "{job}");
     assert_eq!(std::fs::read_dir(web.state().join("boot")).unwrap().count(), 0);
     assert_eq!(
         web.events("v1.2.3").last().map(String::as_str),

@@ -539,7 +539,7 @@ fn a_port_that_is_taken_is_told_with_the_way_out() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("listening at 127.0.0.1"),
+        String::from_utf8_lossy(&output.stderr).contains("cannot listen on 127.0.0.1"),
         "{output:?}"
     );
     let output =

@@ -175,7 +175,7 @@ fn an_upgrade_that_fails_leaves_the_file_as_it_was() {
     let before = bytes(&web);
     let said = web.refuses(&mut web.command(&[]));
     assert!(
-        said.contains(&format!("could not be brought from schema 1 to {}", newest()))
+        said.contains(&format!("could not be upgraded from schema 1 to {}", newest()))
             && said.contains("and is as it was"),
         "{said}"
     );
@@ -199,7 +199,7 @@ fn an_upgrade_that_fails_leaves_the_file_as_it_was() {
     std::fs::write(&path, &damaged).unwrap();
     let said = web.refuses(&mut web.command(&[]));
     assert!(
-        said.contains(&format!("could not be brought from schema 1 to {}", newest()))
+        said.contains(&format!("could not be upgraded from schema 1 to {}", newest()))
             && said.contains("malformed"),
         "{said}"
     );
@@ -220,7 +220,7 @@ fn an_upgrade_without_room_for_the_copy_is_not_begun() {
     let before = std::fs::read(&path).unwrap();
     let said = web.refuses(web.command(&[]).env("BTY_PATHS_STATE_DIR", disk.path()));
     assert!(
-        said.contains(&format!("could not be brought from schema 1 to {}", newest()))
+        said.contains(&format!("could not be upgraded from schema 1 to {}", newest()))
             && said.contains("full"),
         "{said}"
     );
@@ -238,7 +238,7 @@ fn a_command_does_not_upgrade_under_a_server_that_runs() {
     let before = bytes(&web);
     for arguments in [["token", "list"], ["export", "/nonexistent/x"]] {
         let said = web.refuses(&mut web.command(&arguments));
-        assert!(said.contains("a server uses the state in"), "{said}");
+        assert!(said.contains("another process uses the state in"), "{said}");
     }
     assert_eq!(bytes(&web), before);
 }

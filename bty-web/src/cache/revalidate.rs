@@ -98,7 +98,7 @@ impl Revalidator {
         let written = self.storage.db.write(move |t| {
             rows::put_tag(t, &name, &digest, now)?;
             let Some(before) = moved_from else { return Ok(()) };
-            let summary = format!("{name} points to another digest now");
+            let summary = format!("{name} now points to another digest");
             let event = NewEvent::new("cache.tag.moved", name.clone(), summary);
             t.record(&event.with(json!({ "from": before.to_string(), "to": digest.to_string() })))
                 .map(drop)
@@ -162,7 +162,7 @@ impl Revalidator {
     }
 
     async fn remove_outdated(&self, object: &Arc<CacheObject>) -> Result<()> {
-        let summary = format!("{} has changed on its origin", object.record.address);
+        let summary = format!("{} has changed at its origin", object.record.address);
         self.storage.remove_object(object, "cache.object.outdated", summary, Actor::System).await
     }
 

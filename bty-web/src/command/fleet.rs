@@ -50,7 +50,7 @@ fn show(report: &FleetRunReport) {
         .collect();
     table(&["Request", "Count", "p50 ms", "p99 ms", "max ms"], &rows);
     for violation in report.violations.iter().take(VIOLATIONS_LISTED) {
-        out!("WRONG: {violation}");
+        out!("wrong decision: {violation}");
     }
     match report.violations.len() {
         0 => out!("no wrong decision"),

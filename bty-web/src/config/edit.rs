@@ -16,7 +16,7 @@ use crate::durable::{PRIVATE_FILE, write_durably};
 #[must_use]
 pub fn obstacle(config: &Config, key: &str) -> Option<String> {
     if !KEYS.iter().any(|(known, ..)| *known == key) {
-        return Some("is not a key of the configuration".into());
+        return Some("is not a configuration key".into());
     }
     if SECRETS.contains(&key) || key == STATE_DIR {
         return Some("cannot be changed in the browser".into());

@@ -83,7 +83,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
             Ok(())
         }
         _ => Err(
-            "a plan's name is at most 64 of a-z, 0-9, -, . and _, beginning with a letter or digit"
+            "the name of a plan must be at most 64 of a-z, 0-9, -, . and _, beginning with a letter or digit"
                 .into(),
         ),
     }
@@ -97,7 +97,7 @@ pub fn examine(name: &str, source: &str) -> Examined {
         found.findings.push(Finding::new(message, hint.map(str::to_owned)));
     };
     if source.len() > SOURCE_BYTES_MAX {
-        wrong(format!("the script has more than {} KiB", SOURCE_BYTES_MAX >> 10), None);
+        wrong(format!("the script is larger than {} KiB", SOURCE_BYTES_MAX >> 10), None);
         return found;
     }
     let decider = Decider::new(Engine::new(ScriptContext::compute_only(), Limits::server()));
@@ -110,14 +110,14 @@ pub fn examine(name: &str, source: &str) -> Examined {
         }
     };
     if !script.has_function("boot", 1) {
-        wrong("it does not define boot(m)".into(), Some("fn boot(m) { boot_disk() }"));
+        wrong("boot(m) is not defined".into(), Some("fn boot(m) { boot_disk() }"));
     }
     for (function, arity) in [("boot", 1), ("plan", 1), ("on", 2), ("run", 1), ("declare", 0)] {
         let is_other = (0..4).any(|n| n != arity && script.has_function(function, n))
             && !script.has_function(function, arity);
         if is_other {
             wrong(
-                format!("{function} is defined with another number of parameters than {arity}"),
+                format!("{function} must take {arity} parameters"),
                 None,
             );
         }

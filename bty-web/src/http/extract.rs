@@ -56,7 +56,7 @@ async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
     Bytes::from_request(request, app).await.map_err(|rejection: BytesRejection| {
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
-                Error::new(ErrorKind::TooLarge, "the body is too large")
+                Error::new(ErrorKind::TooLarge, "the request body is too large")
             }
             _ => incomplete_body(app, &rejection),
         }
@@ -68,11 +68,11 @@ pub fn incomplete_body(app: &App, error: &(dyn std::error::Error + 'static)) -> 
     match Refusal::of(error) {
         Some(Refusal::TooSlow) => {
             let detail =
-                format!("the body came slower than {} bytes/s", app.config.limits.body_rate);
+                format!("the request body arrived slower than {} bytes/s", app.config.limits.body_rate);
             Error::limited(ErrorKind::Slow, Limit::SlowBody, 1, detail)
         }
         Some(Refusal::NoMemory) => {
-            let detail = "too many bodies are being sent: try again in a few seconds";
+            let detail = "too many requests are sending bodies; try again in a few seconds";
             Error::limited(ErrorKind::Busy, Limit::BodyMemory, 5, detail)
         }
         None => Error::new(ErrorKind::Malformed, "the body ended early"),

@@ -57,7 +57,7 @@ const NONCE_BYTES_MAX: usize = 64;
         ("mac" = String, Path, description = "MAC address, with colons, hyphens or neither"),
         (
             "boot" = Option<String>, Query,
-            description = "nonce of this boot: a repeated contact changes nothing",
+            description = "nonce of this boot; a repeated contact changes nothing",
         ),
     ),
     responses((status = 200, content_type = "text/plain", body = String)),

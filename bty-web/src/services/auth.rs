@@ -154,7 +154,7 @@ fn kept_secret(path: &Path) -> Result<String> {
         file.sync_all()?;
         std::fs::rename(&new, path)
     };
-    write().map_err(|e| Error::internal(format!("keeping {}: {e}", path.display())))?;
+    write().map_err(|e| Error::internal(format!("saving {}: {e}", path.display())))?;
     Ok(secret)
 }
 

@@ -87,11 +87,11 @@ impl StatusReport {
         }
         if self.reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARS_MAX) {
             return Err(Error::invalid(format!(
-                "reason has at most {REASON_CHARS_MAX} characters"
+                "reason must be at most {REASON_CHARS_MAX} characters"
             )));
         }
         if self.disks.len() > DISKS_MAX {
-            return Err(Error::invalid(format!("at most {DISKS_MAX} disks are understood")));
+            return Err(Error::invalid(format!("disks must be at most {DISKS_MAX}")));
         }
         Ok(())
     }
@@ -140,7 +140,7 @@ pub async fn report(
 }
 
 fn known<'a>(view: &'a MachineView<'_>, mac: &Mac) -> Result<&'a Machine> {
-    view.machine.as_ref().ok_or_else(|| Error::not_found(mac))
+    view.machine.as_ref().ok_or_else(|| Error::not_found(format!("the machine {mac}")))
 }
 
 /// Records that an unknown machine has posted something. Limited to as many events per minute as
@@ -159,7 +159,7 @@ async fn record_orphan<T>(
         let event = NewEvent::new(
             "pxe.client.orphan",
             mac.as_str(),
-            format!("{mac}: {posted} of a machine that is not known"),
+            format!("{mac}: {posted} from an unknown machine"),
         );
         let event = event.by(Actor::PxeClient, who.ip.as_deref());
         app.record(event.with(json!({ "posted": posted }))).await?;
@@ -239,24 +239,24 @@ impl InventoryDisk {
         let path = &self.path;
         if path.is_empty() || path.chars().count() > TEXT_CHARS_MAX {
             return Err(Error::invalid(format!(
-                "the path of a disk has 1 to {TEXT_CHARS_MAX} characters"
+                "the path of a disk must have 1 to {TEXT_CHARS_MAX} characters"
             )));
         }
         if is_long(&self.serial, SERIAL_CHARS_MAX) {
             return Err(Error::invalid(format!(
-                "the serial number of {path} has more than {SERIAL_CHARS_MAX} characters"
+                "the serial number of {path} must be at most {SERIAL_CHARS_MAX} characters"
             )));
         }
         if [&self.vendor, &self.model, &self.tran].iter().any(|text| is_long(text, TEXT_CHARS_MAX))
         {
             return Err(Error::invalid(format!(
-                "vendor, model or tran of {path} has more than {TEXT_CHARS_MAX} characters"
+                "vendor, model and tran of {path} must be at most {TEXT_CHARS_MAX} characters"
             )));
         }
         match &self.size {
             None | Some(Value::Null | Value::Number(_)) => Ok(()),
             Some(Value::String(text)) if text.len() <= SIZE_BYTES_MAX => Ok(()),
-            Some(_) => Err(Error::invalid(format!("the size of {path} is text such as 465.8G"))),
+            Some(_) => Err(Error::invalid(format!("the size of {path} must be text such as 465.8G"))),
         }
     }
 }
@@ -275,7 +275,7 @@ pub async fn keep_inventory(
 ) -> Result<()> {
     if inventory.disks.len() > DISKS_MAX {
         return Err(Error::invalid(format!(
-            "there are {} disks, at most {DISKS_MAX} are kept",
+            "disks must be at most {DISKS_MAX}, not {}",
             inventory.disks.len()
         )));
     }

@@ -36,11 +36,11 @@ pub async fn failures_and_newest(app: &App) -> Result<(i64, i64)> {
 pub async fn acknowledge(app: &App, id: &str) -> Result<i64> {
     let id: i64 = id
         .parse()
-        .map_err(|_| Error::new(ErrorKind::Malformed, "the id of an event is a number"))?;
+        .map_err(|_| Error::new(ErrorKind::Malformed, "the id of an event must be a number"))?;
     app.db
         .write(move |transaction| match events::acknowledge(transaction, id, true)? {
             true => Ok(id),
-            false => Err(Error::not_found(format!("event {id}"))),
+            false => Err(Error::not_found(format!("the event {id}"))),
         })
         .await
 }

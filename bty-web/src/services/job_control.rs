@@ -85,13 +85,13 @@ pub struct ReleaseCheck {
 /// - [`ErrorKind::NotFound`] when none of its files is present.
 pub async fn verify_release(app: &App, version: String) -> Result<ReleaseCheck> {
     if !is_tag(&version) {
-        return Err(Error::new(ErrorKind::Malformed, "that is no version"));
+        return Err(Error::new(ErrorKind::Malformed, "invalid version: expected letters, digits, ., _ and -"));
     }
     let release = Release::of(&app.config, &version);
     if release.files.iter().all(|file| !file.is_present) {
         return Err(Error::new(
             ErrorKind::NotFound,
-            format!("none of the files of version {version} are here"),
+            format!("version {version} is not installed"),
         ));
     }
     let wrong = blocking(move || release.verify()).await??;
@@ -128,7 +128,7 @@ pub async fn netboot_health(app: &App, who: &ClientContext) -> NetbootHealth {
 }
 
 fn check_tag(tag: &str) -> Result<()> {
-    if is_tag(tag) { Ok(()) } else { Err(Error::invalid("a tag has letters, digits, ., _ and -")) }
+    if is_tag(tag) { Ok(()) } else { Err(Error::invalid("a tag must contain only letters, digits, ., _ and -")) }
 }
 
 /// Downloads the files of the release `tag`, or of the release in the settings, in the background.
@@ -198,7 +198,7 @@ pub async fn create_backup(
     let trigger = match trigger {
         None | Some("manual") => "manual",
         Some("scheduled") => "scheduled",
-        Some(_) => return Err(Error::invalid("trigger is manual or scheduled")),
+        Some(_) => return Err(Error::invalid("trigger must be manual or scheduled")),
     };
     backup::request(app, Actor::Operator, who.ip.clone(), trigger).await
 }
@@ -232,6 +232,6 @@ pub async fn delete_backup(app: &App, who: &ClientContext, id: String) -> Result
     let file = backup_file(app, &id)?;
     let dir = file.parent().map(std::path::Path::to_owned).unwrap_or_default();
     blocking(move || std::fs::remove_dir_all(dir)).await??;
-    let event = NewEvent::new("backup.pruned", id.clone(), format!("the backup {id} was deleted"));
+    let event = NewEvent::new("backup.pruned", id.clone(), format!("backup {id} deleted"));
     app.record(event.by(Actor::Operator, who.ip.as_deref())).await
 }

@@ -113,7 +113,7 @@ pub async fn patch(
     check_netboot_version(app, changes.netboot_version.as_deref().unwrap_or_default())?;
     let wanted_mac = mac.clone();
     let decide = move |view: &MachineView<'_>| {
-        let machine = view.machine.clone().ok_or_else(|| Error::not_found(wanted_mac))?;
+        let machine = view.machine.clone().ok_or_else(|| Error::not_found(format!("the machine {wanted_mac}")))?;
         let before = Binding::of(&machine);
         let mut binding = before.clone();
         changes.apply(&mut binding);
@@ -141,10 +141,10 @@ pub async fn delete(app: &App, who: &ClientContext, mac: Mac) -> Result<()> {
     app.db
         .write(move |transaction| {
             if !store::machines::delete(transaction, &mac)? {
-                return Err(Error::not_found(mac));
+                return Err(Error::not_found(format!("the machine {mac}")));
             }
             let event =
-                NewEvent::new("machine.deleted", mac.as_str(), format!("{mac} was deleted"));
+                NewEvent::new("machine.deleted", mac.as_str(), format!("{mac}: deleted"));
             transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
         })
         .await?;
@@ -168,7 +168,8 @@ fn check_netboot_version(app: &App, version: &str) -> Result<()> {
         return Ok(());
     }
     let detail = format!(
-        "netboot_version: the files of {version:?} are not all there; GET /boot/releases lists what is"
+        "netboot_version: files of version {version:?} are missing; fetch that release first, or \
+         choose another version"
     );
     Err(Error::invalid(detail))
 }
@@ -187,7 +188,7 @@ fn check_view(view: &MachineView<'_>, binding: &Binding) -> Result<()> {
         problems.push(with_hint(
             "bty_image_ref",
             "the catalog has no image with this reference",
-            "GET /images lists them",
+            "choose an image in the catalog, or add it",
         ));
     }
     problems.extend(missing_needs(view, binding));
@@ -195,7 +196,7 @@ fn check_view(view: &MachineView<'_>, binding: &Binding) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Error::invalid("the machine cannot be bound like this").with_problems(problems))
+    Err(Error::invalid("invalid assignment").with_problems(problems))
 }
 
 fn with_hint(field: &str, message: impl Into<String>, hint: &str) -> Problem {
@@ -208,8 +209,8 @@ fn plan_problems(view: &MachineView<'_>, binding: &Binding) -> Vec<Problem> {
     match view.snapshot.plan(&binding.boot_mode) {
         None => {
             let shown: String = binding.boot_mode.chars().take(PLAN_CHARS_SHOWN).collect();
-            let message = format!("there is no plan {shown:?}");
-            vec![with_hint("boot_mode", message, "GET /plans lists them")]
+            let message = format!("the plan {shown:?} does not exist");
+            vec![with_hint("boot_mode", message, "choose an existing plan")]
         }
         Some(plan) => {
             let problems = plan.declared.problems(&binding.params);
@@ -225,15 +226,15 @@ fn missing_needs(view: &MachineView<'_>, binding: &Binding) -> Vec<Problem> {
     if needs.contains(&Need::Image) && binding.bty_image_ref.is_none() {
         problems.push(with_hint(
             "bty_image_ref",
-            "the plan writes an image, and none is named",
-            "GET /images lists them",
+            "the plan needs an image, and none is assigned",
+            "choose an image in the catalog",
         ));
     }
     if needs.contains(&Need::Disk) && binding.target_disk_serial.is_none() {
         problems.push(with_hint(
             "target_disk_serial",
-            "the plan writes to a disk, and none is named",
-            "give the serial number of the disk; the machine's inventory lists them",
+            "the plan needs a disk, and none is assigned",
+            "choose a disk by its serial number; the machine's inventory lists them",
         ));
     }
     problems
@@ -263,7 +264,7 @@ fn disk_problems(
         let (needed, size) = (bty::size::human(needed), bty::size::human(size));
         problems.push(Problem::new(
             "target_disk_serial",
-            format!("the image has {needed}, the disk {size}"),
+            format!("the image needs {needed}, but the disk has only {size}"),
         ));
     }
     problems

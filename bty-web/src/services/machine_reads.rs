@@ -28,7 +28,7 @@ pub async fn find(app: &App, mac: &Mac) -> Result<Option<Machine>> {
 /// # Errors
 /// [`ErrorKind::NotFound`] when it is unknown.
 pub async fn get(app: &App, mac: &Mac) -> Result<Machine> {
-    find(app, mac).await?.ok_or_else(|| Error::not_found(mac))
+    find(app, mac).await?.ok_or_else(|| Error::not_found(format!("the machine {mac}")))
 }
 
 /// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and holds a
@@ -85,7 +85,7 @@ pub async fn disks(app: &App, mac: &Mac) -> Result<serde_json::Value> {
 }
 
 fn no_inventory(mac: &Mac) -> Error {
-    Error::new(ErrorKind::NotFound, format!("{mac} is not known, or has posted no inventory"))
+    Error::new(ErrorKind::NotFound, format!("the machine {mac} does not exist, or has posted no inventory"))
 }
 
 /// A machine, and the other data on its page.

@@ -56,7 +56,7 @@ impl MachineView<'_> {
         let event = NewEvent::new(
             "machine.discovered",
             mac.as_str(),
-            format!("{mac}: a machine that is not known"),
+            format!("{mac}: discovered"),
         );
         let details = json!({
             "mac": mac, "boot_mode": plan, "source_ip": client.ip, "discovered_at": client.now,
@@ -268,8 +268,7 @@ impl Machines {
         client: &ClientContext,
     ) -> Result<(Machine, Option<NewEvent>)> {
         if view.machine.is_none() && !self.new_machines.admit() {
-            let detail =
-                "too many unknown machines have asked in this minute: this one is not known yet";
+            let detail = "too many unknown machines within a minute; the next boot tries again";
             return Err(Error::limited(ErrorKind::Throttled, Limit::NewMachines, 60, detail));
         }
         Ok(view.known_or_new(mac, client))

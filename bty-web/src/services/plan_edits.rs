@@ -153,7 +153,7 @@ pub async fn roll_back(
     revision: i64,
 ) -> Result<Plan> {
     let earlier = get(app, name, Some(revision)).await?;
-    let note = format!("as revision {revision}");
+    let note = format!("rolled back to revision {revision}");
     let script = PlanScript { source: earlier.source, note, base_revision: None };
     save(app, who, principal, name, script, "plan.rolled_back").await
 }
@@ -171,20 +171,20 @@ async fn save(
     plan::check_name(name).map_err(Error::invalid)?;
     if bundled::find(name).is_some() {
         let detail =
-            format!("{name} is bundled, and cannot be changed: save it under another name");
+            format!("{name} is bundled and cannot be changed; save it under another name");
         return Err(Error::new(ErrorKind::Conflict, detail));
     }
     if script.note.chars().count() > NOTE_CHARS_MAX || script.note.chars().any(char::is_control) {
         return Err(Error::invalid(format!(
-            "note is one line of at most {NOTE_CHARS_MAX} characters"
+            "note must be one line of at most {NOTE_CHARS_MAX} characters"
         )));
     }
     let (file, source) = (name.to_owned(), script.source.clone());
     let examined = blocking(move || examine(&file, &source)).await?;
     let found = problems(&examined);
     if !found.is_empty() {
-        return Err(Error::invalid("the plan is not saved: something is wrong with it")
-            .with_problems(found));
+        let detail = "the plan was not saved: it has errors";
+        return Err(Error::invalid(detail).with_problems(found));
     }
     let (name, author) = (name.to_owned(), principal.name());
     let (ip, now) = (who.ip.clone(), who.now);
@@ -196,7 +196,7 @@ async fn save(
                 newest.filter(|(_, is_deleted)| !is_deleted).map_or(0, |(revision, _)| revision);
             if script.base_revision.is_some_and(|base| base != current) {
                 let detail =
-                    format!("{name} has been saved meanwhile: it is at revision {current}");
+                    format!("{name} has been saved in the meantime, as revision {current}; reload it");
                 return Err(Error::new(ErrorKind::Conflict, detail));
             }
             let plan = Plan {
@@ -213,7 +213,7 @@ async fn save(
             let event = NewEvent::new(
                 kind,
                 plan.name.clone(),
-                format!("{} is at revision {}", plan.name, plan.revision),
+                format!("saved {} as revision {}", plan.name, plan.revision),
             );
             let details =
                 json!({ "revision": plan.revision, "note": plan.note, "saved_by": author });
@@ -234,10 +234,10 @@ async fn save(
 pub async fn delete(app: &App, who: &ClientContext, name: String) -> Result<()> {
     let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
     if bundled::find(&name).is_some() {
-        return conflict(format!("{name} is bundled, and cannot be deleted"));
+        return conflict(format!("{name} is bundled and cannot be deleted"));
     }
     if app.snapshot().settings.get("plans.default") == name {
-        return conflict(format!("{name} is the plan of machines that are not known"));
+        return conflict(format!("{name} is the plan for unknown machines; change plans.default first"));
     }
     // no machine may be assigned to it meanwhile
     let _held = app.machines.lock_all().await;
@@ -249,14 +249,14 @@ pub async fn delete(app: &App, who: &ClientContext, name: String) -> Result<()> 
                 .find(|(plan, _)| *plan == name);
             if let Some((_, machines)) = bound {
                 let detail = format!(
-                    "{machines} machines are bound to {name}: bind them to another plan first"
+                    "{machines} machines use {name}; assign them another plan first"
                 );
                 return Err(Error::new(ErrorKind::Conflict, detail));
             }
             if !store::plans::delete(transaction, &name, now)? {
                 return Err(unknown_plan(&name));
             }
-            let event = NewEvent::new("plan.deleted", name.clone(), format!("{name} was deleted"));
+            let event = NewEvent::new("plan.deleted", name.clone(), format!("deleted {name}"));
             transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
         })
         .await?;

@@ -55,7 +55,7 @@ impl Scenario {
             let found = problems(&examined);
             if !found.is_empty() {
                 return Err(
-                    Error::invalid("something is wrong with the script").with_problems(found)
+                    Error::invalid("the script has errors").with_problems(found)
                 );
             }
             let plan = Plan {
@@ -141,7 +141,7 @@ pub async fn simulate_machine(
         let known = shared.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
         let snapshot = scenario.apply(&shared.snapshot())?;
         let machine = match (&scenario.binding, known) {
-            (None, known) => known.ok_or_else(|| Error::not_found(&mac))?,
+            (None, known) => known.ok_or_else(|| Error::not_found(format!("the machine {mac}")))?,
             (Some(binding), known) => {
                 let plan = scenario.plan(&snapshot, &binding.boot_mode);
                 let new = Machine::new(mac, &binding.boot_mode, who.now);
@@ -229,7 +229,7 @@ fn compare(
 
 fn summary(before: &[Step], after: &[Step]) -> String {
     let Some((now, then)) = before.iter().zip(after).find(|(now, then)| now != then) else {
-        return "the same".into();
+        return "no difference".into();
     };
     let shown = |step: &Step| match (step.mode, &step.image, &step.reason) {
         (Some("flash"), Some(image), _) => format!("flash {image}"),

@@ -64,7 +64,7 @@ pub async fn put(
                 settings::put(transaction, &key, &value, now)?;
                 let details = json!({ "key": key, "old": before.settings.get(&key), "new": value });
                 let event =
-                    NewEvent::new(event_kind(&key), key.clone(), format!("{key} is {value:?}"));
+                    NewEvent::new(event_kind(&key), key.clone(), format!("set {key} to {value:?}"));
                 transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
             }
             Ok(())
@@ -89,7 +89,7 @@ fn checked(app: &App, changes: Map<String, Value>) -> Result<Vec<(String, String
         };
         match check(&key, &text) {
             Ok(()) if key == "plans.default" && app.snapshot().plan(&text).is_none() => {
-                problems.push(Problem::new(key, format!("there is no plan {text}")));
+                problems.push(Problem::new(key, format!("the plan {text} does not exist")));
             }
             Ok(()) => valid.push((key, text)),
             Err(error) => {
@@ -101,7 +101,7 @@ fn checked(app: &App, changes: Map<String, Value>) -> Result<Vec<(String, String
     if problems.is_empty() {
         Ok(valid)
     } else {
-        Err(Error::invalid("the settings are not changed").with_problems(problems))
+        Err(Error::invalid("the settings were not changed").with_problems(problems))
     }
 }
 
@@ -137,7 +137,7 @@ pub async fn configure(
     let event = NewEvent::new(
         "settings.configuration.updated",
         key.clone(),
-        format!("{key} is {value:?} from the next start on"),
+        format!("set {key} to {value:?}, from the next start on"),
     );
     let details = json!({ "key": key, "old": app.config.values[key.as_str()].0, "new": value });
     app.record(event.by(Actor::Operator, who.ip.as_deref()).with(details)).await

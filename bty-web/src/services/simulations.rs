@@ -65,7 +65,7 @@ impl Simulations {
             ))
         };
         let busy = |_| {
-            let detail = "other simulations are under way: try again when they have ended";
+            let detail = "too many simulations are running; try again later";
             Error::limited(ErrorKind::Throttled, Limit::Simulations, TURN.as_secs(), detail)
         };
         let turn = tokio::time::timeout(TURN, turn).await.map_err(busy)??;
@@ -109,7 +109,8 @@ fn bounded<T>(
     match is_late.into_inner() {
         false => Ok(done),
         true => Err(Error::invalid(format!(
-            "the simulation takes longer than {} s: simulate fewer boots, one machine, or a quicker plan",
+            "the simulation took longer than {} s; simulate fewer boots, one machine, or a faster \
+             plan",
             TIME_MAX.as_secs()
         ))),
     }

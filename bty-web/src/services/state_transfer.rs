@@ -16,7 +16,7 @@ pub async fn export(app: &App) -> Result<Bundle> {
 }
 
 /// Imports an export, or a bundle of the reference. Machines whose plans may write to disks are put
-/// on hold: they boot their disks until an operator saves them, unless `is_armed`.
+/// on hold: they boot their disks until an operator saves their assignments, unless `is_armed`.
 ///
 /// # Errors
 /// The errors of [`transfer::import`]; a failure is also recorded in the audit log.

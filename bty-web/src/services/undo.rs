@@ -100,7 +100,7 @@ async fn restore_machine(
         let event = NewEvent::new(
             "machine.upserted",
             restored_mac.as_str(),
-            format!("{restored_mac}: the last change was undone"),
+            format!("{restored_mac}: undid the last change"),
         );
         let details = json!({
             "boot_mode": before.plan, "bty_image_ref": before.image_ref,
@@ -118,7 +118,7 @@ async fn restore_machine(
 }
 
 fn changed(mac: &Mac) -> Error {
-    Error::new(ErrorKind::Conflict, format!("{mac} has changed since: it cannot be undone"))
+    Error::new(ErrorKind::Conflict, format!("cannot undo: {mac} has changed since"))
 }
 
 /// True if the two differ at most in when and from where they were last seen.
@@ -147,16 +147,16 @@ async fn restore_image(app: &Arc<App>, who: &ClientContext, entry: Stored) -> Re
         .write(move |transaction| {
             let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
             if let Some((_, false)) = store::catalog::by_src(transaction, &entry.src)? {
-                return conflict(format!("{} is in the catalog again already", entry.src));
+                return conflict(format!("cannot undo: {} is already in the catalog again", entry.src));
             }
             if store::catalog::is_name_taken(transaction, &entry.name, &entry.src)? {
-                return conflict(format!("another entry is called {} now", entry.name));
+                return conflict(format!("cannot undo: another entry is now named {}", entry.name));
             }
             store::catalog::put(transaction, &entry)?;
             let event = NewEvent::new(
                 "catalog.entry.added",
                 entry.src.clone(),
-                format!("{} was restored", entry.name),
+                format!("restored {}", entry.name),
             );
             let event = event.by(Actor::Operator, ip.as_deref()).with(json!({ "is_undo": true }));
             transaction.record(&event).map(drop)

@@ -67,7 +67,7 @@ impl DecisionContext<'_> {
     ) -> Evaluation {
         let Some(plan) = self.plan else {
             return Evaluation::Failed(
-                format!("there is no plan {}", machine.plan),
+                format!("the plan {} does not exist", machine.plan),
                 Box::new(failure_event(
                     machine,
                     client,
@@ -89,7 +89,7 @@ impl DecisionContext<'_> {
         match (self.evaluator)(&question) {
             Ok(Decision { is_defined: false, .. }) => Evaluation::Undefined,
             Ok(decision) if !decision.state.is_object() => {
-                let why = "state must be a map";
+                let why = "m.state must be a map";
                 Evaluation::Failed(
                     why.into(),
                     Box::new(failure_event(
@@ -102,7 +102,7 @@ impl DecisionContext<'_> {
                 )
             }
             Ok(decision) if decision.state.to_string().len() > STATE_BYTES_MAX => {
-                let why = "the state has grown beyond 16 KiB";
+                let why = "m.state is larger than 16 KiB";
                 Evaluation::Failed(
                     why.into(),
                     Box::new(failure_event(

@@ -33,7 +33,7 @@ const CHUNK_BYTES: u64 = 256 << 10;
     get, path = "/b/{address}/{name}", tag = "cache",
     params(
         ("address" = String, Path),
-        ("name" = String, Path, description = "any name; only for people"),
+        ("name" = String, Path, description = "any file name; the server ignores it"),
         ("sha256" = Option<String>, Query, description = "digest that the bytes must have"),
     ),
     responses(

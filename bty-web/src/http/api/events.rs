@@ -57,7 +57,7 @@ const LIMIT_DEFAULT: i64 = 50;
         ("source_ip" = Option<String>, Query), ("failed" = Option<bool>, Query),
         ("acknowledged" = Option<bool>, Query), ("before_id" = Option<i64>, Query),
         ("q" = Option<String>, Query),
-        ("limit" = Option<i64>, Query, description = "1 to 500, else the nearest; 50"),
+        ("limit" = Option<i64>, Query, description = "1 to 500, by default 50; other values are clamped"),
     ),
     responses(
         (status = 200, body = EventList), (status = 401, body = ErrorBody),
@@ -90,7 +90,7 @@ fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>> {
         None | Some("") => Ok(None),
         Some("true" | "1" | "yes" | "on") => Ok(Some(true)),
         Some("false" | "0" | "no" | "off") => Ok(Some(false)),
-        Some(_) => Err(Error::invalid(format!("the query: {name} is true or false"))),
+        Some(_) => Err(Error::invalid(format!("the query: {name} must be true or false"))),
     }
 }
 

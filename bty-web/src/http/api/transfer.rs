@@ -34,7 +34,7 @@ pub(crate) struct ImportQuery {
 /// Imports an export, or a bundle of the reference.
 ///
 /// Machines whose plans may write to disks are put on hold, unless `armed=true`: they boot their
-/// disks until an operator saves them.
+/// disks until an operator saves their assignments.
 #[utoipa::path(
     post, path = "/import", tag = "transfer", params(("armed" = Option<bool>, Query)),
     request_body = Object,

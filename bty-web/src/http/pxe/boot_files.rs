@@ -39,7 +39,7 @@ fn file_name(name: &str) -> Result<&str> {
     if is_plain {
         Ok(name)
     } else {
-        Err(Error::new(ErrorKind::Malformed, "that is no bare file name"))
+        Err(Error::new(ErrorKind::Malformed, "invalid name of a boot file: expected a file name without a directory"))
     }
 }
 
@@ -140,7 +140,7 @@ pub(crate) async fn put(
     let event = NewEvent::new(
         "netboot.artifact.uploaded",
         name.clone(),
-        format!("{name} was uploaded, {}", bty::size::human(size_bytes)),
+        format!("uploaded {name}, {}", bty::size::human(size_bytes)),
     );
     let event = event.by(Actor::Operator, who.ip.as_deref());
     app.record(event.with(serde_json::json!({ "name": name, "size_bytes": size_bytes }))).await?;
@@ -151,7 +151,7 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
     use futures_util::TryStreamExt as _;
     let limit = app.config.max_upload_bytes;
     let too_large = || {
-        Error::new(ErrorKind::TooLarge, format!("uploads have at most {}", bty::size::human(limit)))
+        Error::new(ErrorKind::TooLarge, format!("uploads must be at most {}", bty::size::human(limit)))
     };
     let declared = request
         .headers()

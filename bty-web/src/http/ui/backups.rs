@@ -73,15 +73,15 @@ async fn handle(app: &Arc<App>, who: &ClientContext, fields: &Fields) -> Result<
     match fields.text("act") {
         "create" => {
             let job = job_control::create_backup(app, who, None).await?;
-            Ok(Notice::success(format!("The backup {} is being made.", job.key)))
+            Ok(Notice::success(format!("Backup {} was requested.", job.key)))
         }
         "cancel" => {
             job_control::cancel_backup(app, key)?;
-            Ok(Notice::success("The backup is cancelled."))
+            Ok(Notice::success("The backup is being cancelled."))
         }
         "delete" => {
             job_control::delete_backup(app, who, key.to_owned()).await?;
-            Ok(Notice::success(format!("The backup {key} is deleted.")))
+            Ok(Notice::success(format!("Backup {key} is deleted.")))
         }
         "schedule" => {
             let cadence = fields.text("cadence");
@@ -94,7 +94,7 @@ async fn handle(app: &Arc<App>, who: &ClientContext, fields: &Fields) -> Result<
             let values = values.into_iter().collect();
             save_settings(app, who, values, "The schedule is saved.").await
         }
-        _ => Err(Error::invalid("there is no such act")),
+        _ => Err(Error::invalid("unknown action")),
     }
 }
 

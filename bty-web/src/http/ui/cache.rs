@@ -120,11 +120,11 @@ async fn handle(app: &App, fields: &Fields) -> Result<&'static str> {
         }
         "delete" => {
             cache_control::delete(app, key).await?;
-            Ok("The object is deleted. The next request for it fetches it again.")
+            Ok("The object is deleted. The next request fetches it again.")
         }
         "pin" => {
             cache_control::set_pinned(app, key, true).await?;
-            Ok("The object is pinned: it is not evicted.")
+            Ok("The object is pinned, and is never evicted.")
         }
         "unpin" => {
             cache_control::set_pinned(app, key, false).await?;
@@ -132,12 +132,12 @@ async fn handle(app: &App, fields: &Fields) -> Result<&'static str> {
         }
         "cancel" => {
             cache_control::cancel(app, key)?;
-            Ok("The fetch is cancelled. Its first part is kept.")
+            Ok("The fetch is being cancelled. What it has received is discarded.")
         }
         "forget" => {
             cache_control::forget_misses(app).await?;
-            Ok("The misses are forgotten.")
+            Ok("The list of misses is cleared.")
         }
-        _ => Err(Error::invalid("there is no such act")),
+        _ => Err(Error::invalid("unknown action")),
     }
 }

@@ -129,7 +129,8 @@ fn first_steps(app: &App, overview: &FleetOverview) -> Vec<FirstStep> {
         step(
             overview.has_contact,
             "Set up your DHCP server",
-            "Copy the options. This turns green when the first machine has booted from the network.",
+            "Copy the options. This step is done when the first machine has booted from the \
+             network.",
             "/ui/netboot#dhcp",
         ),
         step(

@@ -12,7 +12,7 @@ use crate::services::access::Principal;
 use crate::services::app::App;
 
 /// The error for a form without the CSRF token of the session.
-pub const CSRF_MISMATCH: &str = "the form is not from this session: load the page again";
+pub const CSRF_MISMATCH: &str = "the form belongs to another session; reload the page";
 
 /// The fields of a form, which was sent with the CSRF token of its session.
 #[derive(Clone, Debug, Default)]

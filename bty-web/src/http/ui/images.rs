@@ -175,17 +175,17 @@ async fn handle(
         }
         "warm" => {
             let images = image_catalog::warm(app, who, src).await?;
-            let text = format!("The cache host was told to fetch {} images.", images.len());
+            let text = format!("The cache host fetches {} images.", images.len());
             Ok(Notice::success(text))
         }
         "delete" => delete(app, who, fields.text("key")).await,
-        _ => Err(Error::invalid("there is no such act")),
+        _ => Err(Error::invalid("unknown action")),
     }
 }
 
 async fn delete(app: &Arc<App>, who: &ClientContext, src: &str) -> Result<Notice> {
     let deleted = image_catalog::delete(app, who, src.to_owned()).await?;
-    let notice = Notice::success(format!("{src} is deleted. No import brings it back."));
+    let notice = Notice::success(format!("{src} is deleted. Imports do not add it again."));
     Ok(match deleted {
         Some(entry) => notice.with_undo(Undo::Image(Box::new(entry))),
         None => notice,
@@ -195,7 +195,7 @@ async fn delete(app: &Arc<App>, who: &ClientContext, src: &str) -> Result<Notice
 /// Returns the notice with the result of an import.
 pub(super) fn import_notice(imported: &Imported) -> Notice {
     let text = format!(
-        "{} images were imported, {} updated, {} left as they are.",
+        "{} images imported, {} updated, {} unchanged.",
         imported.imported, imported.updated, imported.skipped
     );
     let problems =
@@ -205,9 +205,9 @@ pub(super) fn import_notice(imported: &Imported) -> Notice {
 
 fn refresh_notice(refreshed: Refreshed) -> Notice {
     let text = match refreshed.moved.as_slice() {
-        [] => format!("{} tags were resolved: none has moved.", refreshed.checked),
+        [] => format!("{} tags resolved: none has moved.", refreshed.checked),
         moved => {
-            format!("{} tags were resolved: {} have moved.", refreshed.checked, moved.join(", "))
+            format!("{} tags resolved: {} have moved.", refreshed.checked, moved.join(", "))
         }
     };
     let problems = refreshed.errors.into_iter().map(|e| Problem::new(e.name, e.error)).collect();
@@ -222,9 +222,9 @@ fn check_notice(checked: &[bty::catalog::EntryCheck]) -> Notice {
         })
         .collect();
     let text = match (checked, checked.iter().filter(|check| !check.is_ok()).count()) {
-        ([one], 0) => format!("{} is where the catalog says, and as it says.", one.name),
-        (all, 0) => format!("All {} images are where the catalog says, and as it says.", all.len()),
-        (all, n) => format!("{n} of {} images are not as the catalog says.", all.len()),
+        ([one], 0) => format!("{} is available, and matches the catalog.", one.name),
+        (all, 0) => format!("All {} images are available, and match the catalog.", all.len()),
+        (all, n) => format!("{n} of {} images are not available, or do not match the catalog.", all.len()),
     };
     Notice { is_wrong: !problems.is_empty(), problems, ..Notice::success(text) }
 }

@@ -155,7 +155,8 @@ fn unconfirmed_plan(app: &App, values: &Map<String, Value>) -> Option<Error> {
     let name = values.get(key)?.as_str().filter(|name| *name != snapshot.settings.get(key))?;
     snapshot.plan(name).filter(|plan| plan.may_write())?;
     let detail = format!(
-        "{key}: {name} can write to disks of machines that nobody has looked at; tick the box beside it if that is meant"
+        "{key}: {name} can write to disks of machines that nobody has reviewed; tick the box \
+             beside it to allow that"
     );
     Some(Error::invalid(detail))
 }
@@ -171,7 +172,7 @@ pub(super) async fn save_settings(
     let snapshot = app.snapshot();
     values.retain(|key, value| value.as_str() != Some(snapshot.settings.get(key)));
     if values.is_empty() {
-        return Ok(Notice::success("Nothing was different."));
+        return Ok(Notice::success("Nothing has changed."));
     }
     let before =
         values.keys().map(|key| (key.clone(), snapshot.settings.get(key).to_owned())).collect();
@@ -187,7 +188,7 @@ pub async fn configure(
     fields: Fields,
 ) -> Response {
     let (key, value) = (fields.text("key").to_owned(), fields.text("value").to_owned());
-    let text = format!("{key} is saved. It counts when the server is started again.");
+    let text = format!("{key} is saved. It takes effect when the server restarts.");
     let configured = settings::configure(&app, &who, key, value).await;
     notices.redirect("/ui/settings#configuration", configured.map(|()| Notice::success(text)))
 }

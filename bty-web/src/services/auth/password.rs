@@ -167,7 +167,7 @@ impl Password {
 
 fn throttled(why: &str, wait: Duration) -> Error {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    let detail = format!("{why}: try again in {seconds} s");
+    let detail = format!("{why}; try again in {seconds} s");
     Error::limited(ErrorKind::Throttled, Limit::Logins, seconds, detail)
 }
 

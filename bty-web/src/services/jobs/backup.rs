@@ -53,7 +53,7 @@ pub async fn request(
     let event = NewEvent::new(
         "backup.create.requested",
         id.clone(),
-        format!("the backup {id} was asked for"),
+        format!("backup {id} requested"),
     );
     app.record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger }))).await?;
     let (shared, key) = (Arc::clone(app), id.clone());
@@ -64,7 +64,7 @@ pub async fn request(
             NewEvent::new(
                 "backup.create.started",
                 key.clone(),
-                format!("the backup {key} is being made"),
+                format!("backup {key} started"),
             )
             .by(actor, ip.as_deref()),
         )?;
@@ -75,7 +75,7 @@ pub async fn request(
                 let event = NewEvent::new(
                     "backup.created",
                     key.clone(),
-                    format!("the backup {key} was made"),
+                    format!("backup {key} completed"),
                 );
                 record(event.by(actor, ip.as_deref()).with(details.clone()))?;
                 if trigger == "scheduled" {
@@ -88,10 +88,10 @@ pub async fn request(
             Err(error) => {
                 let _ = std::fs::remove_dir_all(shared.config.backup_dir.join(&key));
                 let (kind, what) = match handle.cancel.is_cancelled() {
-                    true => ("backup.create.cancelled", "was cancelled"),
+                    true => ("backup.create.cancelled", "cancelled"),
                     false => ("backup.failed", "failed"),
                 };
-                let event = NewEvent::new(kind, key.clone(), format!("the backup {key} {what}"));
+                let event = NewEvent::new(kind, key.clone(), format!("backup {key} {what}"));
                 // the disk may have no space for the event either; the job has the error
                 if let Err(unrecorded) =
                     record(event.by(actor, ip.as_deref()).with(error.details()))
@@ -205,7 +205,7 @@ fn prune(app: &App) -> Result<Vec<String>> {
         let event = NewEvent::new(
             "backup.pruned",
             old.id.clone(),
-            format!("the backup {} was one too many", old.id),
+            format!("backup {} deleted: only {keep} are kept", old.id),
         );
         app.db.write_blocking(move |t| t.record(&event).map(drop))?;
         pruned.push(old.id);
@@ -225,7 +225,7 @@ pub async fn schedule(app: Arc<App>) {
             && !app.jobs.list(Some(Kind::Backup)).iter().any(|job| !job.status.is_over())
             && let Err(error) = request(&app, Actor::System, None, "scheduled").await
         {
-            tracing::warn!(%error, "a scheduled backup could not be asked for");
+            tracing::warn!(%error, "cannot request a scheduled backup");
         }
     }
 }
