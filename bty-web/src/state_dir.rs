@@ -155,8 +155,8 @@ fn lack_of_space(existing: &Path, dir: &Path, purpose: Use) -> Result<Option<Str
     if free < FREE_BYTES_MIN {
         let (free, min) = (human(free), human(FREE_BYTES_MIN));
         return Ok(Some(format!(
-            "{shown} has only {free} of free space, and needs at least {min}; delete something there, \
-             such as old backups, or set {variable} to another directory"
+            "{shown} has only {free} of free space, and needs at least {min}; delete something \
+             there, such as old backups, or set {variable} to another directory"
         )));
     }
     // a file system without a fixed number of inodes reports 0
@@ -194,8 +194,8 @@ fn unwritable(dir: &Path, purpose: Use, e: &std::io::Error) -> String {
     let uid = rustix::process::geteuid().as_raw();
     match e.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::ACCESS | Errno::PERM) => format!(
-            "{shown} cannot be written by user {uid}; change its owner (chown -R {uid} {shown}), or set \
-             {variable} to another directory"
+            "{shown} cannot be written by user {uid}; change its owner (chown -R {uid} {shown}), \
+             or set {variable} to another directory"
         ),
         _ => format!("{shown} cannot be used: {e}; set {variable} to another directory"),
     }

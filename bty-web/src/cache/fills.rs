@@ -118,8 +118,10 @@ impl FillQueue {
 }
 
 fn too_many() -> Error {
-    let mut error =
-        Error::new(ErrorKind::Throttled, format!("too many fetches: {FILLS_MAX} are running; try again later"));
+    let mut error = Error::new(
+        ErrorKind::Throttled,
+        format!("too many fetches: {FILLS_MAX} are running; try again later"),
+    );
     error.retry_after = Some(30);
     error
 }

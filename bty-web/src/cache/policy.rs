@@ -61,8 +61,8 @@ impl OriginPolicy {
             _ if !self.origins.is_empty() => match self.origins.allow(address) {
                 true => return Ok(()),
                 false => format!(
-                    "cannot fetch from {host}: it is not in cache.origins; ask the operator of this \
-                     cache to add it"
+                    "cannot fetch from {host}: it is not in cache.origins; ask the operator of \
+                     this cache to add it"
                 ),
             },
             _ if is_held => return Ok(()),
@@ -73,8 +73,8 @@ impl OriginPolicy {
             {
                 true => return Ok(()),
                 false => format!(
-                    "cannot fetch from {}: the catalog has no image there; ask the operator of this \
-                     cache to add the image, or to add {host} to cache.origins",
+                    "cannot fetch from {}: the catalog has no image there; ask the operator of \
+                     this cache to add the image, or to add {host} to cache.origins",
                     address.origin()
                 ),
             },

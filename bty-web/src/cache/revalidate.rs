@@ -82,7 +82,11 @@ impl Revalidator {
                 Ok(request(digest, false))
             }
             (Err(error), Some((digest, _))) => {
-                tracing::warn!(%error, address = name, "the registry did not answer; using the digest that the tag had");
+                tracing::warn!(
+                    %error,
+                    address = name,
+                    "the registry did not respond; using the digest that the tag had"
+                );
                 self.storage.index().tags.insert(name.clone(), (digest, self.retry_later()));
                 Ok(request(digest, true))
             }
@@ -137,7 +141,11 @@ impl Revalidator {
                     }
                     Err(error) => {
                         let address = &object.record.address;
-                        tracing::warn!(%error, address, "the origin did not answer; serving the cached object");
+                        tracing::warn!(
+                            %error,
+                            address,
+                            "the origin did not respond; serving the cached object"
+                        );
                         object.set_checked_at(self.retry_later());
                         is_stale = true;
                     }

@@ -50,7 +50,9 @@ fn main() -> ExitCode {
 fn check_output(code: ExitCode) -> ExitCode {
     match bty_script::terminal::stdout::failure() {
         Some(why) if code == ExitCode::SUCCESS => {
-            eprintln!("bty-web: cannot write to stdout: {why}; free some space, or write elsewhere");
+            eprintln!(
+                "bty-web: cannot write to stdout: {why}; free some space, or write elsewhere"
+            );
             ExitCode::FAILURE
         }
         _ => code,
@@ -139,7 +141,10 @@ fn existing_state(config: &Config) -> Result<Database> {
                  user, or {next}"
             ),
         )),
-        _ => Err(Error::new(ErrorKind::NotFound, format!("{dir} contains no state of a server; {next}"))),
+        _ => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("{dir} contains no state of a server; {next}"),
+        )),
     }
 }
 

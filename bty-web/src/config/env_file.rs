@@ -48,8 +48,8 @@ impl EnvFile {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => Self::default(),
             Err(e) => {
                 let warning = format!(
-                    "cannot read {}: {e}; settings that the server reads from it, such as its state \
-                     directory, are missing here",
+                    "cannot read {}: {e}; settings that the server reads from it, such as its \
+                     state directory, are missing here",
                     path.display()
                 );
                 Self { warnings: vec![warning], ..Self::default() }

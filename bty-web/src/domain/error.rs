@@ -145,7 +145,8 @@ impl Error {
 
     /// Creates an [`Internal`](ErrorKind::Internal) error. Only the log shows `cause`.
     pub fn internal(cause: impl fmt::Display) -> Self {
-        let mut error = Self::new(ErrorKind::Internal, "internal error; see the server's log for the cause");
+        let mut error =
+            Self::new(ErrorKind::Internal, "internal error; see the server's log for the cause");
         error.cause = Some(cause.to_string());
         error
     }

@@ -132,7 +132,8 @@ fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, argu
                 "set bty-arch x86_64\n\
                  set bty-consoles console=tty0 console=ttyS0,115200 console=ttyS1,115200\n\
                  iseq ${buildarch} arm64 && set bty-arch arm64 ||\n\
-                 iseq ${buildarch} arm64 && set bty-consoles console=tty0 console=ttyAMA0,115200 ||\n",
+                 iseq ${buildarch} arm64 && \
+                 set bty-consoles console=tty0 console=ttyAMA0,115200 ||\n",
             );
             ("${bty-arch}", SMALL_CMDLINE)
         }
@@ -142,7 +143,8 @@ fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, argu
     // under UEFI, iPXE before 2021 passes the initramfs as a file, whose name the kernel needs
     let _ = write!(
         text,
-        "kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} initrd=initrd boot=live fetch=${{bty-base}}/boot/{name}.squashfs {args} {CMDLINE} \
+        "kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} initrd=initrd boot=live \
+         fetch=${{bty-base}}/boot/{name}.squashfs {args} {CMDLINE} \
          bty.server=${{bty-base}} bty.mac={mac} bty.cycle={token}{extra} || goto local\n\
          initrd --name initrd ${{bty-base}}/boot/{name}.initrd?{tag} || goto local\n\
          boot || goto local\n\

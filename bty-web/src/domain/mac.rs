@@ -39,7 +39,8 @@ impl fmt::Display for NotAMac {
         let shown: String = self.0.chars().take(64).flat_map(char::escape_debug).collect();
         write!(
             f,
-            "invalid MAC address {shown}: expected twelve hexadecimal digits, such as 52:54:00:12:34:56"
+            "invalid MAC address {shown}: expected twelve hexadecimal digits, such as \
+             52:54:00:12:34:56"
         )
     }
 }

@@ -82,10 +82,11 @@ pub fn check_name(name: &str) -> Result<(), String> {
         {
             Ok(())
         }
-        _ => Err(
-            "the name of a plan must be at most 64 of a-z, 0-9, -, . and _, beginning with a letter or digit"
-                .into(),
-        ),
+        _ => {
+            Err("the name of a plan must be at most 64 of a-z, 0-9, -, . and _, beginning with a \
+             letter or digit"
+                .into())
+        }
     }
 }
 
@@ -116,10 +117,7 @@ pub fn examine(name: &str, source: &str) -> Examined {
         let is_other = (0..4).any(|n| n != arity && script.has_function(function, n))
             && !script.has_function(function, arity);
         if is_other {
-            wrong(
-                format!("{function} must take {arity} parameters"),
-                None,
-            );
+            wrong(format!("{function} must take {arity} parameters"), None);
         }
     }
     found.findings.extend(check::check(decider.engine(), &script));

@@ -17,14 +17,10 @@ pub const KEYS: [(&str, &str, &str); 13] = [
     (
         "netboot.extra_args",
         "",
-        "additional kernel arguments of the live environment, for all machines; whoever sets them is \
-         root on every target",
+        "additional kernel arguments of the live environment, for all machines; whoever sets them \
+         is root on every target",
     ),
-    (
-        "plans.default",
-        crate::domain::plan::bundled::INVENTORY,
-        "plan for unknown machines",
-    ),
+    ("plans.default", crate::domain::plan::bundled::INVENTORY, "plan for unknown machines"),
     (
         "plans.contact_window_ms",
         "3000",
@@ -33,8 +29,8 @@ pub const KEYS: [(&str, &str, &str); 13] = [
     (
         "machines.silent_boots",
         "3",
-        "number of boots without a start of the live environment after which a machine boots its disk \
-         until it is saved; 0 for no limit",
+        "number of boots without a start of the live environment after which a machine boots its \
+         disk until it is saved; 0 for no limit",
     ),
     ("display.timezone", "UTC", "time zone of the pages, and of the clock that plans see"),
     ("backup.enabled", "0", "1 to back up on a schedule"),

@@ -54,8 +54,9 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text)
-            .ok_or_else(|| serde::de::Error::custom(format!("invalid time {text:?}: expected ISO 8601")))
+        Self::parse(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("invalid time {text:?}: expected ISO 8601"))
+        })
     }
 }
 

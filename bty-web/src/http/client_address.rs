@@ -167,8 +167,16 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_headers_say_the_base_is_an_address(host in "\\PC{0,40}", forwarded in "\\PC{0,40}", proto in "\\PC{0,9}") {
-            let pairs = [("host", host), ("x-forwarded-for", forwarded), ("x-forwarded-proto", proto)];
+        fn whatever_headers_say_the_base_is_an_address(
+            host in "\\PC{0,40}",
+            forwarded in "\\PC{0,40}",
+            proto in "\\PC{0,9}",
+        ) {
+            let pairs = [
+                ("host", host),
+                ("x-forwarded-for", forwarded),
+                ("x-forwarded-proto", proto),
+            ];
             let value = |(name, value): (&'static str, String)| {
                 Some((name.parse().ok()?, axum::http::HeaderValue::from_str(&value).ok()?))
             };

@@ -67,8 +67,10 @@ async fn body(request: Request, app: &Arc<App>) -> Result<Bytes> {
 pub fn incomplete_body(app: &App, error: &(dyn std::error::Error + 'static)) -> Error {
     match Refusal::of(error) {
         Some(Refusal::TooSlow) => {
-            let detail =
-                format!("the request body arrived slower than {} bytes/s", app.config.limits.body_rate);
+            let detail = format!(
+                "the request body arrived slower than {} bytes/s",
+                app.config.limits.body_rate
+            );
             Error::limited(ErrorKind::Slow, Limit::SlowBody, 1, detail)
         }
         Some(Refusal::NoMemory) => {

@@ -52,8 +52,8 @@ pub async fn refuse_browsers(request: Request, next: Next) -> Response {
         .iter()
         .any(|name| request.headers().contains_key(*name));
     if is_browser {
-        let detail = "this address is not for browsers, because a contact changes the state of a machine; \
-                      open the page of the machine, or use curl";
+        let detail = "this address is not for browsers, because a contact changes the state of a \
+                      machine; open the page of the machine, or use curl";
         return Error::new(ErrorKind::Forbidden, detail).into_response();
     }
     next.run(request).await
@@ -66,7 +66,8 @@ async fn authenticate(guard: &Guard, headers: &HeaderMap) -> Result<Principal> {
     let denied = |detail| Error::new(ErrorKind::LoginRequired, detail);
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-        let token = token.ok_or_else(|| denied("unsupported Authorization header; send a bearer token"))?;
+        let token =
+            token.ok_or_else(|| denied("unsupported Authorization header; send a bearer token"))?;
         return access::authenticate_token(&guard.app, token.trim(), guard.scope).await;
     }
     session(&guard.app, headers).await?.ok_or_else(|| denied("login required"))
@@ -84,8 +85,8 @@ fn check_host(app: &App, headers: &HeaderMap) -> Result<Principal> {
     }
     let shown: String = host.chars().filter(|c| !c.is_control()).take(100).collect();
     let why = format!(
-        "this server has no password, and {shown:?} is not one of its names; use its IP address, set \
-         server.public_url to this name, or set a password"
+        "this server has no password, and {shown:?} is not one of its names; use its IP address, \
+         set server.public_url to this name, or set a password"
     );
     Err(Error::new(ErrorKind::Forbidden, why))
 }

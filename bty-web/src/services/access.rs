@@ -321,11 +321,8 @@ pub async fn revoke_token(app: &App, who: &ClientContext, id: &str) -> Result<()
             if !access::revoke_token(transaction, id, now)? {
                 return Err(Error::not_found(format!("token {id}")));
             }
-            let event = NewEvent::new(
-                "auth.token.revoked",
-                id.to_string(),
-                format!("token {id} revoked"),
-            );
+            let event =
+                NewEvent::new("auth.token.revoked", id.to_string(), format!("token {id} revoked"));
             transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
         })
         .await

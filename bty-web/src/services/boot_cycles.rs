@@ -256,7 +256,9 @@ impl InventoryDisk {
         match &self.size {
             None | Some(Value::Null | Value::Number(_)) => Ok(()),
             Some(Value::String(text)) if text.len() <= SIZE_BYTES_MAX => Ok(()),
-            Some(_) => Err(Error::invalid(format!("the size of {path} must be text such as 465.8G"))),
+            Some(_) => {
+                Err(Error::invalid(format!("the size of {path} must be text such as 465.8G")))
+            }
         }
     }
 }

@@ -31,7 +31,9 @@ pub fn cache_host(app: &App) -> Result<&Arc<CacheHost>> {
 /// # Errors
 /// [`ErrorKind::Malformed`] when it is not 64 hexadecimal digits.
 pub fn parse_key(text: &str) -> Result<Digest> {
-    text.parse().map_err(|_| Error::new(ErrorKind::Malformed, "invalid key: expected 64 hexadecimal digits"))
+    text.parse().map_err(|_| {
+        Error::new(ErrorKind::Malformed, "invalid key: expected 64 hexadecimal digits")
+    })
 }
 
 /// Contents and counters of the cache host. Counters start at zero with the process.

@@ -121,8 +121,8 @@ fn check_foreign(what: &str, address: &str) -> Result<()> {
     }
     if redact::has_credentials(address) {
         let detail = format!(
-            "{what}: the address must not contain a user name or a password; serve the file where no \
-             login is needed"
+            "{what}: the address must not contain a user name or a password; serve the file where \
+             no login is needed"
         );
         return Err(Error::invalid(detail));
     }
@@ -134,7 +134,9 @@ fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
     let image_ref =
         catalog::image_ref(src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
     if new.reference.as_ref().is_some_and(|reference| *reference != image_ref.to_string()) {
-        return Err(Error::invalid(format!("ref: expected {image_ref}, the reference of this address")));
+        return Err(Error::invalid(format!(
+            "ref: expected {image_ref}, the reference of this address"
+        )));
     }
     if let Some(url) = &new.sha_url {
         check_foreign("sha_url", url)?;
@@ -159,8 +161,11 @@ fn make(app: &App, new: &NewImage, now: Time) -> Result<Stored> {
         let image = file_name(src).filter(|_| is_oras).unwrap_or_else(|| src.to_owned());
         let found = catalog::fetch_checksum(&app.client, url, &image, &CancelToken::new());
         let found = found.map_err(|e| unreachable(e.into()))?;
-        let lacking =
-            || Error::invalid("sha_url: the file has no SHA-256 digest, only SHA-512; use one with SHA-256");
+        let lacking = || {
+            Error::invalid(
+                "sha_url: the file has no SHA-256 digest, only SHA-512; use one with SHA-256",
+            )
+        };
         sha256 = Some(found.sha256.ok_or_else(lacking)?);
     }
     entry.sha256 = sha256;
@@ -365,10 +370,9 @@ fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Op
                 entry.size_bytes = resolved.size_bytes.or(entry.size_bytes);
                 (stored(&entry, Some(&resolved), None, now), None)
             }
-            Err(error) => (
-                stored(entry, None, None, now),
-                Some(format!("kept unchanged: {}", error.detail)),
-            ),
+            Err(error) => {
+                (stored(entry, None, None, now), Some(format!("kept unchanged: {}", error.detail)))
+            }
         }
     };
     let mut done = Vec::with_capacity(entries.len());
@@ -441,7 +445,10 @@ pub async fn refresh(
                     Err(error) => outcome.errors.push(error),
                     Ok((before, entry)) => {
                         // an operator may have deleted it in the meantime
-                        if !matches!(store::catalog::by_src(transaction, &entry.src)?, Some((_, false))) {
+                        if !matches!(
+                            store::catalog::by_src(transaction, &entry.src)?,
+                            Some((_, false))
+                        ) {
                             continue;
                         }
                         store::catalog::put(transaction, &entry)?;
@@ -452,7 +459,9 @@ pub async fn refresh(
                                 entry.src.clone(),
                                 format!("{} has moved", entry.name),
                             );
-                            let details = json!({ "old": before, "new": entry.disk_image_sha, "name": entry.name });
+                            let details = json!({
+                                "old": before, "new": entry.disk_image_sha, "name": entry.name,
+                            });
                             transaction.record(&event.by(actor, ip.as_deref()).with(details))?;
                         }
                     }
@@ -461,7 +470,8 @@ pub async fn refresh(
             let (checked, moved) = (outcome.checked, outcome.moved.len());
             let summary = format!("checked {checked} tags, {moved} have moved");
             let event = NewEvent::new("catalog.entries.refreshed", "", summary);
-            transaction.record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
+            transaction
+                .record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
             Ok(outcome)
         })
         .await?;

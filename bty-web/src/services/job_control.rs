@@ -85,14 +85,14 @@ pub struct ReleaseCheck {
 /// - [`ErrorKind::NotFound`] when none of its files is present.
 pub async fn verify_release(app: &App, version: String) -> Result<ReleaseCheck> {
     if !is_tag(&version) {
-        return Err(Error::new(ErrorKind::Malformed, "invalid version: expected letters, digits, ., _ and -"));
+        return Err(Error::new(
+            ErrorKind::Malformed,
+            "invalid version: expected letters, digits, ., _ and -",
+        ));
     }
     let release = Release::of(&app.config, &version);
     if release.files.iter().all(|file| !file.is_present) {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("version {version} is not installed"),
-        ));
+        return Err(Error::new(ErrorKind::NotFound, format!("version {version} is not installed")));
     }
     let wrong = blocking(move || release.verify()).await??;
     Ok(ReleaseCheck { version, is_right: wrong.is_empty(), wrong })
@@ -128,7 +128,11 @@ pub async fn netboot_health(app: &App, who: &ClientContext) -> NetbootHealth {
 }
 
 fn check_tag(tag: &str) -> Result<()> {
-    if is_tag(tag) { Ok(()) } else { Err(Error::invalid("a tag must contain only letters, digits, ., _ and -")) }
+    if is_tag(tag) {
+        Ok(())
+    } else {
+        Err(Error::invalid("a tag must contain only letters, digits, ., _ and -"))
+    }
 }
 
 /// Downloads the files of the release `tag`, or of the release in the settings, in the background.

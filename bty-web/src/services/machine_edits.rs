@@ -113,7 +113,10 @@ pub async fn patch(
     check_netboot_version(app, changes.netboot_version.as_deref().unwrap_or_default())?;
     let wanted_mac = mac.clone();
     let decide = move |view: &MachineView<'_>| {
-        let machine = view.machine.clone().ok_or_else(|| Error::not_found(format!("the machine {wanted_mac}")))?;
+        let machine = view
+            .machine
+            .clone()
+            .ok_or_else(|| Error::not_found(format!("the machine {wanted_mac}")))?;
         let before = Binding::of(&machine);
         let mut binding = before.clone();
         changes.apply(&mut binding);
@@ -143,8 +146,7 @@ pub async fn delete(app: &App, who: &ClientContext, mac: Mac) -> Result<()> {
             if !store::machines::delete(transaction, &mac)? {
                 return Err(Error::not_found(format!("the machine {mac}")));
             }
-            let event =
-                NewEvent::new("machine.deleted", mac.as_str(), format!("{mac}: deleted"));
+            let event = NewEvent::new("machine.deleted", mac.as_str(), format!("{mac}: deleted"));
             transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
         })
         .await?;

@@ -85,7 +85,10 @@ pub async fn disks(app: &App, mac: &Mac) -> Result<serde_json::Value> {
 }
 
 fn no_inventory(mac: &Mac) -> Error {
-    Error::new(ErrorKind::NotFound, format!("the machine {mac} does not exist, or has posted no inventory"))
+    Error::new(
+        ErrorKind::NotFound,
+        format!("the machine {mac} does not exist, or has posted no inventory"),
+    )
 }
 
 /// A machine, and the other data on its page.

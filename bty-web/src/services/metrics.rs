@@ -99,17 +99,9 @@ impl Default for Metrics {
             durations.clone(),
         );
         registry.register("events", "Recorded events", events.clone());
-        registry.register(
-            "refused",
-            "Requests refused because of a limit",
-            refused.clone(),
-        );
+        registry.register("refused", "Requests refused because of a limit", refused.clone());
         registry.register("machines", "Known machines", machines.clone());
-        registry.register(
-            "unacknowledged_failures",
-            "Unacknowledged failures",
-            failures.clone(),
-        );
+        registry.register("unacknowledged_failures", "Unacknowledged failures", failures.clone());
         registry.register_with_unit(
             "boot_sent",
             "Boot files sent to machines",

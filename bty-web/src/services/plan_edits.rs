@@ -170,8 +170,7 @@ async fn save(
 ) -> Result<Plan> {
     plan::check_name(name).map_err(Error::invalid)?;
     if bundled::find(name).is_some() {
-        let detail =
-            format!("{name} is bundled and cannot be changed; save it under another name");
+        let detail = format!("{name} is bundled and cannot be changed; save it under another name");
         return Err(Error::new(ErrorKind::Conflict, detail));
     }
     if script.note.chars().count() > NOTE_CHARS_MAX || script.note.chars().any(char::is_control) {
@@ -195,8 +194,9 @@ async fn save(
             let current =
                 newest.filter(|(_, is_deleted)| !is_deleted).map_or(0, |(revision, _)| revision);
             if script.base_revision.is_some_and(|base| base != current) {
-                let detail =
-                    format!("{name} has been saved in the meantime, as revision {current}; reload it");
+                let detail = format!(
+                    "{name} has been saved in the meantime, as revision {current}; reload it"
+                );
                 return Err(Error::new(ErrorKind::Conflict, detail));
             }
             let plan = Plan {
@@ -237,7 +237,9 @@ pub async fn delete(app: &App, who: &ClientContext, name: String) -> Result<()> 
         return conflict(format!("{name} is bundled and cannot be deleted"));
     }
     if app.snapshot().settings.get("plans.default") == name {
-        return conflict(format!("{name} is the plan for unknown machines; change plans.default first"));
+        return conflict(format!(
+            "{name} is the plan for unknown machines; change plans.default first"
+        ));
     }
     // no machine may be assigned to it meanwhile
     let _held = app.machines.lock_all().await;
@@ -248,9 +250,8 @@ pub async fn delete(app: &App, who: &ClientContext, name: String) -> Result<()> 
                 .into_iter()
                 .find(|(plan, _)| *plan == name);
             if let Some((_, machines)) = bound {
-                let detail = format!(
-                    "{machines} machines use {name}; assign them another plan first"
-                );
+                let detail =
+                    format!("{machines} machines use {name}; assign them another plan first");
                 return Err(Error::new(ErrorKind::Conflict, detail));
             }
             if !store::plans::delete(transaction, &name, now)? {

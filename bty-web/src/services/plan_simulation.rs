@@ -54,9 +54,7 @@ impl Scenario {
             let examined = examine(&name, source);
             let found = problems(&examined);
             if !found.is_empty() {
-                return Err(
-                    Error::invalid("the script has errors").with_problems(found)
-                );
+                return Err(Error::invalid("the script has errors").with_problems(found));
             }
             let plan = Plan {
                 name: name.clone(),

@@ -326,10 +326,7 @@ fn import_inventories(transaction: &Transaction<'_>, bundle: &Value, now: Time) 
 /// Creates the event of a failed import.
 #[must_use]
 pub fn failed(error: &Error) -> NewEvent {
-    let event = NewEvent::new(
-        "state.import.failed",
-        "import",
-        format!("import failed: {}", error.detail),
-    );
+    let event =
+        NewEvent::new("state.import.failed", "import", format!("import failed: {}", error.detail));
     event.by(Actor::Operator, None).with(json!({ "error": error.detail }))
 }

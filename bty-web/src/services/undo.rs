@@ -147,7 +147,10 @@ async fn restore_image(app: &Arc<App>, who: &ClientContext, entry: Stored) -> Re
         .write(move |transaction| {
             let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
             if let Some((_, false)) = store::catalog::by_src(transaction, &entry.src)? {
-                return conflict(format!("cannot undo: {} is already in the catalog again", entry.src));
+                return conflict(format!(
+                    "cannot undo: {} is already in the catalog again",
+                    entry.src
+                ));
             }
             if store::catalog::is_name_taken(transaction, &entry.name, &entry.src)? {
                 return conflict(format!("cannot undo: another entry is now named {}", entry.name));

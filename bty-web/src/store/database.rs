@@ -128,7 +128,8 @@ impl Transaction<'_> {
             return Ok(id);
         }
         let mut insert = self.conn.sql.prepare_cached(
-            "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json)
+            "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary,
+             details_json)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
         let id = insert.insert(params![

@@ -131,8 +131,8 @@ fn failed(path: &Path, from: usize, e: &dyn std::fmt::Display) -> Error {
     let why = e.to_string();
     let why = why.lines().next().unwrap_or_default();
     refused(format!(
-        "{path} could not be upgraded from schema {from} to {to} ({why}), and is unchanged; correct \
-         the cause and start again, or start the previous version of bty-web"
+        "{path} could not be upgraded from schema {from} to {to} ({why}), and is unchanged; \
+         correct the cause and start again, or start the previous version of bty-web"
     ))
 }
 
@@ -151,8 +151,8 @@ fn later(path: &Path, number: &str) -> Error {
     };
     let (path, version) = (path.display(), env!("CARGO_PKG_VERSION"));
     refused(format!(
-        "{path} has schema {number} of a later version, but bty-web {version} supports at most schema \
-         {known}; start the later version again, or, {way}"
+        "{path} has schema {number} of a later version, but bty-web {version} supports at most \
+         schema {known}; start the later version again, or, {way}"
     ))
 }
 

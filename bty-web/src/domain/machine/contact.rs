@@ -195,7 +195,12 @@ pub(super) fn evaluate_boot(
     client: &ClientContext,
 ) -> (Boot, Option<NewEvent>) {
     if let Some(hold) = &machine.hold {
-        return (Boot::Failed { reason: format!("on hold: {hold}; save its assignment on the server to release it") }, None);
+        return (
+            Boot::Failed {
+                reason: format!("on hold: {hold}; save its assignment on the server to release it"),
+            },
+            None,
+        );
     }
     let before = machine.state.clone();
     let (reason, event) = match context.evaluate(machine, client, "boot", Vec::new()) {
@@ -233,15 +238,15 @@ fn parse_boot(value: &Value, context: &DecisionContext<'_>) -> Result<Boot, Stri
                 address.parse().map_err(|e| format!("boot_chain({address:?}): {e}"))?;
             if !matches!(url.scheme(), "http" | "https") {
                 return Err(format!(
-                    "boot_chain({address:?}): expected an address that begins with http:// or https://"
+                    "boot_chain({address:?}): expected an address that begins with http:// or \
+                     https://"
                 ));
             }
             Ok(Boot::Chain { address: url.to_string() })
         }
-        _ => Err(
-            "boot(m) must return boot_disk(), boot_live(), boot_firmware(why) or boot_chain(address)"
-                .into(),
-        ),
+        _ => Err("boot(m) must return boot_disk(), boot_live(), boot_firmware(why) or \
+             boot_chain(address)"
+            .into()),
     }
 }
 
@@ -318,7 +323,10 @@ fn offer_event(
             "image_name": image_name,
             "target_disk_serial": machine.target_serial,
             "after_inventory": flag(is_disk && is_inventory),
-            "sanboot_after_flash": flag(is_disk && machine.flashed.is_some() && !is_inventory && machine.plan != bundled::IPXE_EXIT),
+            "sanboot_after_flash": flag(
+                is_disk && machine.flashed.is_some() && !is_inventory
+                    && machine.plan != bundled::IPXE_EXIT
+            ),
             "retry_after_armed_no_done": flag(interrupted && !is_inventory),
             "retry_after_armed_no_post": flag(interrupted && is_inventory),
         }))

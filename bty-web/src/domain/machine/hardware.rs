@@ -21,8 +21,9 @@ pub fn facts(lshw: &Value) -> Value {
         _ => {}
     });
     json!({
-        "vendor": text(&root["vendor"]), "product": text(&root["product"]), "version": text(&root["version"]),
-        "serial": text(&root["serial"]), "cpu": cpus.first().map(text), "cpus": cpus.len(), "memory_bytes": memory,
+        "vendor": text(&root["vendor"]), "product": text(&root["product"]),
+        "version": text(&root["version"]), "serial": text(&root["serial"]),
+        "cpu": cpus.first().map(text), "cpus": cpus.len(), "memory_bytes": memory,
     })
 }
 

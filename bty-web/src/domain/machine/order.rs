@@ -70,7 +70,9 @@ pub fn decide_order(
         },
         // repeating an order for an inventory is harmless: the machine reboots
         CycleMatch::Done if is_inventory(&machine) => empty_order(Mode::Inventory, None),
-        CycleMatch::Done => empty_order(Mode::Exit, Some("this boot's order has already been carried out".into())),
+        CycleMatch::Done => {
+            empty_order(Mode::Exit, Some("this boot's order has already been carried out".into()))
+        }
         CycleMatch::Failed => interactive_order(
             client,
             "this boot's order has already failed; the next network boot tries again".into(),
@@ -272,7 +274,8 @@ fn order_event(machine: &Machine, client: &ClientContext, order: &Order) -> NewE
     NewEvent::new(ORDER_GIVEN, machine.mac.as_str(), format!("{}: {kind}", machine.mac))
         .by(Actor::PxeClient, client.ip.as_deref())
         .with(json!({
-            "boot_mode": machine.plan, "mode": order.mode.as_str(), "plan_kind": kind, "reason": order.reason,
+            "boot_mode": machine.plan, "mode": order.mode.as_str(), "plan_kind": kind,
+            "reason": order.reason,
             "bty_image_ref": image["ref"], "image_name": image["name"], "image": image["src"],
             "disk_image_sha": image["sha256"], "target_disk_serial": order.value["disk"]["serial"],
         }))

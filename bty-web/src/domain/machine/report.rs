@@ -94,9 +94,9 @@ fn match_report(machine: &Machine, client: &ClientContext, token: Option<&str>) 
     match (is_own, token) {
         (true, _) if cycle.stage.is_open() => ReportMatch::Open,
         (true, _) => ReportMatch::Closed(cycle.stage),
-        (false, Some(_)) => {
-            ReportMatch::Foreign("the report names a boot cycle other than the machine's current one")
-        }
+        (false, Some(_)) => ReportMatch::Foreign(
+            "the report names a boot cycle other than the machine's current one",
+        ),
         (false, None) => ReportMatch::Foreign("the report does not name a boot cycle"),
     }
 }
@@ -177,10 +177,12 @@ fn close_with_report(
     } else if let Some(flashed) = flashed_by(client, order.as_ref(), &report.disks, needs_proof) {
         let serial = flashed.serial.as_deref().unwrap_or("its disk");
         let image = order.as_ref().and_then(|order| order.image_name.clone());
-        let summary = format!("{mac}: flashed {} onto {serial}", image.as_deref().unwrap_or("an image"));
+        let summary =
+            format!("{mac}: flashed {} onto {serial}", image.as_deref().unwrap_or("an image"));
         let details = json!({
             "boot_mode": machine.plan, "bty_image_ref": flashed.image, "image_name": image,
-            "disk_image_sha": flashed.sha256, "target_disk_serial": flashed.serial, "disks": report.disks,
+            "disk_image_sha": flashed.sha256, "target_disk_serial": flashed.serial,
+            "disks": report.disks,
         });
         machine.flashed = Some(flashed);
         ("machine.flashed", Stage::Done, summary, details)
@@ -270,9 +272,8 @@ fn wrong_disk(
         return Some(format!("the report does not name the assigned disk {serial}"));
     };
     let (ordered, found) = (order.sha256.as_deref()?, disk.sha256?);
-    (ordered != found.to_string()).then(|| {
-        format!("flashed an image with the SHA-256 {found} instead of {ordered}")
-    })
+    (ordered != found.to_string())
+        .then(|| format!("flashed an image with the SHA-256 {found} instead of {ordered}"))
 }
 
 /// Applies an inventory. While a boot cycle is open, only an inventory of that cycle changes the

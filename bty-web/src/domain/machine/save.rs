@@ -112,11 +112,15 @@ impl Binding {
         if let Some(drive) = &self.sanboot_drive
             && !is_drive(drive)
         {
-            problems.push(("sanboot_drive", "must be 0x followed by one or two hexadecimal digits".into()));
+            problems.push((
+                "sanboot_drive",
+                "must be 0x followed by one or two hexadecimal digits".into(),
+            ));
         }
         if let Some(serial) = &self.target_disk_serial {
             if serial.trim().is_empty() {
-                problems.push(("target_disk_serial", "must not be empty; omit it for no disk".into()));
+                problems
+                    .push(("target_disk_serial", "must not be empty; omit it for no disk".into()));
             } else if serial.chars().count() > SERIAL_CHARS_MAX
                 || serial.chars().any(char::is_control)
             {
@@ -130,7 +134,8 @@ impl Binding {
         if !self.netboot_version.is_empty()
             && !crate::domain::settings::is_tag(&self.netboot_version)
         {
-            problems.push(("netboot_version", "must contain only letters, digits, ., _ and -".into()));
+            problems
+                .push(("netboot_version", "must contain only letters, digits, ., _ and -".into()));
         }
         problems
     }
@@ -190,9 +195,11 @@ pub fn apply_binding(
         (true, false) => format!("{mac}: changed {}", changed.join(", ")),
     };
     let details = json!({
-        "boot_mode": after.plan, "bty_image_ref": after.image_ref, "target_disk_serial": after.target_serial,
+        "boot_mode": after.plan, "bty_image_ref": after.image_ref,
+        "target_disk_serial": after.target_serial,
         "labels": after.labels, "sanboot_drive": after.sanboot_drive, "params": after.params,
-        "extra_args": after.extra_args, "netboot_version": after.netboot_version, "changed": changed, "is_order": is_order,
+        "extra_args": after.extra_args, "netboot_version": after.netboot_version,
+        "changed": changed, "is_order": is_order,
     });
     let event =
         NewEvent::new(kind, mac.as_str(), summary).by(Actor::Operator, client.ip.as_deref());

@@ -531,8 +531,10 @@ fn a_plan_that_fails_boots_the_disk_and_says_so() {
 
 #[test]
 fn a_plan_can_leave_its_failures_to_a_person_and_then_writes_nothing() {
-    let source = "fn declare() { #{ on_failure: \"person\" } }\nfn boot(m) { throw \"not today\" }\n\
-                  fn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\nfn run(p) { flash(p.image, p.disk) }";
+    let source = "fn declare() { #{ on_failure: \"person\" } }\n\
+                  fn boot(m) { throw \"not today\" }\n\
+                  fn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\n\
+                  fn run(p) { flash(p.image, p.disk) }";
     let mut world = World::scripted(source);
     world.machine.image_ref = Some(image_ref(SRC));
     world.machine.target_serial = Some("S1".into());
@@ -547,7 +549,8 @@ fn a_plan_can_leave_its_failures_to_a_person_and_then_writes_nothing() {
 fn a_plan_that_fails_after_the_flash_is_on_hold_and_flashes_no_more() {
     let source = "fn boot(m) { if m.state.flashed == true { boot_disk() } else { boot_live() } }\n\
                   fn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\n\
-                  fn on(m, event) { if event.kind == \"machine.flashed\" { m.state.flashd(); } }\nfn run(p) { }";
+                  fn on(m, event) { if event.kind == \"machine.flashed\" { m.state.flashd(); } }\n\
+                  fn run(p) { }";
     let mut world = World::scripted(source);
     world.machine.image_ref = Some(image_ref(SRC));
     world.machine.target_serial = Some("S1".into());
@@ -711,15 +714,18 @@ fn a_rollout_takes_its_share_and_the_same_machines_each_time() {
 #[test]
 fn hardware_chooses_the_image_and_the_disk() {
     let mut world = World::new("bty-flash-by-hardware");
-    world.machine.params =
-        json!({ "image": "debian", "small_image": "other", "small_disk": "100G", "product": "Rack" })
-            .as_object()
-            .cloned()
-            .unwrap();
+    world.machine.params = json!({
+        "image": "debian", "small_image": "other", "small_disk": "100G", "product": "Rack",
+    })
+    .as_object()
+    .cloned()
+    .unwrap();
     let token = live(&world.boot("1"));
     assert_eq!(world.order(Some(&token)).mode, Mode::Inventory, "nothing is known yet");
     let post = |world: &mut World, token: &str, bytes: u64| {
-        let usb = json!({ "path": "/dev/sdb", "serial": "USB", "size_bytes": 1 << 30, "removable": true });
+        let usb = json!({
+            "path": "/dev/sdb", "serial": "USB", "size_bytes": 1 << 30, "removable": true,
+        });
         let disks = json!([{ "path": "/dev/sda", "serial": "S9", "size_bytes": bytes }, usb]);
         let posted =
             PostedInventory { disks, lshw: Some(json!({ "product": "Rack 9", "vendor": "ACME" })) };

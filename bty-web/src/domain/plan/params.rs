@@ -6,7 +6,9 @@
 //!     #{
 //!         on_failure: "person",
 //!         needs: ["image", "disk"],
-//!         parameters: #{ percent: #{ type: "int", preset: 10, min: 0, max: 100, about: "of a hundred machines" } },
+//!         parameters: #{
+//!             percent: #{ type: "int", preset: 10, min: 0, max: 100, about: "of all machines" },
+//!         },
 //!     }
 //! }
 //! ```
@@ -57,7 +59,7 @@ pub enum OnFailure {
 
 /// A parameter of a plan. The form of a machine has a field for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a map")]
 pub struct Parameter {
     /// Type of its value.
     #[serde(rename = "type")]
@@ -117,7 +119,9 @@ impl Declared {
                 },
                 "needs" => match serde_json::from_value(value.clone()) {
                     Ok(needs) => declared.needs = needs,
-                    Err(_) => problems.push("needs must be an array of \"image\" and \"disk\"".into()),
+                    Err(_) => {
+                        problems.push("needs must be an array of \"image\" and \"disk\"".into())
+                    }
                 },
                 "parameters" => declared.read_parameters(value, &mut problems),
                 _ => {
@@ -190,7 +194,11 @@ impl Declared {
 
     fn names(&self) -> String {
         let names: Vec<&str> = self.parameters.keys().map(String::as_str).collect();
-        if names.is_empty() { "the plan has none".into() } else { format!("the plan has {}", names.join(", ")) }
+        if names.is_empty() {
+            "the plan has none".into()
+        } else {
+            format!("the plan has {}", names.join(", "))
+        }
     }
 
     /// True if a machine asks a person after a failure at a contact.
@@ -275,7 +283,9 @@ mod tests {
     fn a_declaration_is_checked_too() {
         let wrong = json!({
             "on_failure": "panic", "title": "x",
-            "parameters": { "a": { "type": "int", "preset": "x" }, "b": { "type": "colour" }, "c": 1 },
+            "parameters": {
+                "a": { "type": "int", "preset": "x" }, "b": { "type": "colour" }, "c": 1,
+            },
         });
         insta::assert_snapshot!(Declared::parse(&wrong).unwrap_err().join("\n"));
     }

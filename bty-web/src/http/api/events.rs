@@ -57,7 +57,11 @@ const LIMIT_DEFAULT: i64 = 50;
         ("source_ip" = Option<String>, Query), ("failed" = Option<bool>, Query),
         ("acknowledged" = Option<bool>, Query), ("before_id" = Option<i64>, Query),
         ("q" = Option<String>, Query),
-        ("limit" = Option<i64>, Query, description = "1 to 500, by default 50; other values are clamped"),
+        (
+            "limit" = Option<i64>,
+            Query,
+            description = "1 to 500, by default 50; other values are clamped",
+        ),
     ),
     responses(
         (status = 200, body = EventList), (status = 401, body = ErrorBody),

@@ -23,7 +23,8 @@ use crate::services::machine_reads;
     params(
         (
             "q" = Option<String>, Query,
-            description = "text to find in the MAC address, label, plan, image reference or IP address",
+            description = "text to find in the MAC address, label, plan, image reference or IP \
+                           address",
         ),
         ("label" = Option<String>, Query), ("plan" = Option<String>, Query),
     ),

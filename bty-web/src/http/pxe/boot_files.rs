@@ -39,7 +39,10 @@ fn file_name(name: &str) -> Result<&str> {
     if is_plain {
         Ok(name)
     } else {
-        Err(Error::new(ErrorKind::Malformed, "invalid name of a boot file: expected a file name without a directory"))
+        Err(Error::new(
+            ErrorKind::Malformed,
+            "invalid name of a boot file: expected a file name without a directory",
+        ))
     }
 }
 
@@ -151,7 +154,10 @@ async fn receive(app: &App, path: &std::path::Path, request: Request) -> Result<
     use futures_util::TryStreamExt as _;
     let limit = app.config.max_upload_bytes;
     let too_large = || {
-        Error::new(ErrorKind::TooLarge, format!("uploads must be at most {}", bty::size::human(limit)))
+        Error::new(
+            ErrorKind::TooLarge,
+            format!("uploads must be at most {}", bty::size::human(limit)),
+        )
     };
     let declared = request
         .headers()

@@ -89,7 +89,9 @@ async fn acknowledge(app: &App, fields: &Fields) -> Result<Notice> {
     let ids: Vec<i64> = fields.all("id").filter_map(|id| id.parse().ok()).take(IDS_MAX).collect();
     let (ids, acknowledged) = match fields.text("act") {
         "all" => (event_log::acknowledge_failures(app).await?, true),
-        "ack" | "unack" if ids.is_empty() => return Err(Error::invalid("select at least one event")),
+        "ack" | "unack" if ids.is_empty() => {
+            return Err(Error::invalid("select at least one event"));
+        }
         act @ ("ack" | "unack") => {
             let acknowledged = act == "ack";
             event_log::set_acknowledged(app, ids.clone(), acknowledged).await?;

@@ -224,7 +224,9 @@ fn check_notice(checked: &[bty::catalog::EntryCheck]) -> Notice {
     let text = match (checked, checked.iter().filter(|check| !check.is_ok()).count()) {
         ([one], 0) => format!("{} is available, and matches the catalog.", one.name),
         (all, 0) => format!("All {} images are available, and match the catalog.", all.len()),
-        (all, n) => format!("{n} of {} images are not available, or do not match the catalog.", all.len()),
+        (all, n) => {
+            format!("{n} of {} images are not available, or do not match the catalog.", all.len())
+        }
     };
     Notice { is_wrong: !problems.is_empty(), problems, ..Notice::success(text) }
 }

@@ -265,7 +265,8 @@ pub async fn delete(
 ) -> Result<Response> {
     let mac = parse_mac(&path)?;
     let MachineDetails { machine, lshw, .. } = machine_reads::details(&app, &mac).await?;
-    let before = Some(Box::new(machine.ok_or_else(|| Error::not_found(format!("the machine {mac}")))?));
+    let before =
+        Some(Box::new(machine.ok_or_else(|| Error::not_found(format!("the machine {mac}")))?));
     let deleted = machine_edits::delete(&app, &who, mac.clone()).await;
     let notice = deleted.map(|()| {
         let text = format!("{mac} is deleted.");

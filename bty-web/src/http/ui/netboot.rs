@@ -176,8 +176,13 @@ impl HttpProbe {
         let (is_well, detail) = match client.exchange_async(&request).await {
             Ok(answer) if answer.is_success() => (true, "the file exists".to_owned()),
             Ok(answer) => (false, format!("the server responded with {}", answer.status)),
-            Err(_) if begun.elapsed() >= PROBE_TIMEOUT => (false, "the server did not respond".into()),
-            Err(_) => (false, "nothing listens at this address, so machines in its network cannot boot".into()),
+            Err(_) if begun.elapsed() >= PROBE_TIMEOUT => {
+                (false, "the server did not respond".into())
+            }
+            Err(_) => (
+                false,
+                "nothing listens at this address, so machines in its network cannot boot".into(),
+            ),
         };
         Self { url, is_well, detail }
     }

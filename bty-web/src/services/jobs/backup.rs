@@ -50,33 +50,23 @@ pub async fn request(
 ) -> Result<Job> {
     let now = Time::now();
     let id = free_id(app, now);
-    let event = NewEvent::new(
-        "backup.create.requested",
-        id.clone(),
-        format!("backup {id} requested"),
-    );
+    let event =
+        NewEvent::new("backup.create.requested", id.clone(), format!("backup {id} requested"));
     app.record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger }))).await?;
     let (shared, key) = (Arc::clone(app), id.clone());
     Ok(start(&app.jobs, Kind::Backup, id, move |handle| {
         let record =
             |event: NewEvent| shared.db.write_blocking(move |t| t.record(&event).map(drop));
         record(
-            NewEvent::new(
-                "backup.create.started",
-                key.clone(),
-                format!("backup {key} started"),
-            )
-            .by(actor, ip.as_deref()),
+            NewEvent::new("backup.create.started", key.clone(), format!("backup {key} started"))
+                .by(actor, ip.as_deref()),
         )?;
         let result =
             make(&shared, &key, handle).map_err(|error| error.in_dir(&shared.config.backup_dir));
         match &result {
             Ok(details) => {
-                let event = NewEvent::new(
-                    "backup.created",
-                    key.clone(),
-                    format!("backup {key} completed"),
-                );
+                let event =
+                    NewEvent::new("backup.created", key.clone(), format!("backup {key} completed"));
                 record(event.by(actor, ip.as_deref()).with(details.clone()))?;
                 if trigger == "scheduled" {
                     shared.db.write_blocking(move |t| {

@@ -186,7 +186,10 @@ impl Bounds<'_> {
             let hours = FETCH_TIMEOUT.as_secs() / 3600;
             return Err(Error::new(
                 ErrorKind::Upstream,
-                format!("the fetch did not finish within {hours} hours; fetch the release again to resume"),
+                format!(
+                    "the fetch did not finish within {hours} hours; fetch the release again to \
+                     resume"
+                ),
             ));
         }
         Ok(())

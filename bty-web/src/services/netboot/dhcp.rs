@@ -82,11 +82,7 @@ pub fn values(base: &str) -> Vec<Value> {
         value("60 vendor class", "PXE, if required", "PXEClient".into()),
         value("66 next server", "PXE", host(base)),
         value("67 boot file", "UEFI", "snponly.efi".into()),
-        value(
-            "67 boot file",
-            "UEFI, if snponly.efi does not work",
-            "ipxe.efi".into(),
-        ),
+        value("67 boot file", "UEFI, if snponly.efi does not work", "ipxe.efi".into()),
         value("67 boot file", "BIOS", "undionly.kpxe".into()),
         value("67 boot file", "UEFI arm64", "ipxe-arm64.efi".into()),
         value("67 boot file", "user class (option 77) iPXE", format!("{base}/pxe-bootstrap.ipxe")),
@@ -219,7 +215,8 @@ fn mikrotik(base: &str) -> String {
     for firmware in &FIRMWARE {
         let name = firmware.name;
         let with = if firmware.is_http { "bty-http-client" } else { "bty-server" };
-        options += &format!("add name=bty-{name} code=67 value=\"s'{}'\"\n", firmware.boot_file(base));
+        options +=
+            &format!("add name=bty-{name} code=67 value=\"s'{}'\"\n", firmware.boot_file(base));
         sets += &format!("add name=bty-{name} options={with},bty-{name}\n");
         for arch in firmware.architectures {
             matchers += &format!(
