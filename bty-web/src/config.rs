@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_a_password_must_be_wanted() {
+    fn a_server_without_a_password_must_be_configured() {
         let check = |env: &[(&str, &str)]| {
             let config = load(env, &[]).unwrap();
             config.check_login(config.listen).map_err(|e| e.to_string())

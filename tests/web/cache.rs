@@ -139,7 +139,7 @@ impl Gate {
 }
 
 #[test]
-fn a_miss_streams_while_it_fills_and_who_comes_late_reads_what_is_there() {
+fn a_miss_streams_while_it_fills_and_later_clients_join() {
     let body = pattern(LEN);
     let gate = gate(body.clone(), LEN / 2);
     let web = Web::cache(&[], &[]);
@@ -289,7 +289,7 @@ fn is_broken(web: &Web, path: &str) -> bool {
 }
 
 #[test]
-fn wrong_bytes_never_come_to_their_end_and_are_never_kept() {
+fn wrong_bytes_are_never_sent_completely_and_never_kept() {
     let registry = Registry::start();
     let disk = pattern(LEN);
     push(&registry, "team/images:v1", &[layer(IMAGE, "disk.img", &disk)]);
@@ -314,7 +314,7 @@ fn wrong_bytes_never_come_to_their_end_and_are_never_kept() {
 }
 
 #[test]
-fn who_names_a_digest_gets_these_bytes_or_none() {
+fn a_client_with_a_digest_gets_the_right_bytes_or_none() {
     let body = pattern(LEN);
     let object = Arc::new(Mutex::new((body.clone(), "\"1\"")));
     let now = Arc::clone(&object);
@@ -340,7 +340,7 @@ fn who_names_a_digest_gets_these_bytes_or_none() {
 }
 
 #[test]
-fn faults_of_origins_are_survived_or_told_and_nothing_wrong_is_kept() {
+fn faults_of_origins_are_survived_or_reported_and_nothing_wrong_is_kept() {
     type Script = fn(&Request, &[u8]) -> Reply;
     let cases: [(&str, Script, bool); 8] = [
         (
@@ -416,7 +416,7 @@ fn faults_of_origins_are_survived_or_told_and_nothing_wrong_is_kept() {
 }
 
 #[test]
-fn a_fill_that_is_killed_goes_on_where_it_was() {
+fn a_killed_fill_resumes() {
     let len = 70 * MIB;
     let body = pattern(len);
     let gate = gate(body.clone(), 68 * MIB);
@@ -442,7 +442,7 @@ fn a_fill_that_is_killed_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_fill_that_was_ended_with_the_host_goes_on_and_another_version_begins_anew() {
+fn a_fill_resumes_after_a_restart_and_a_new_version_starts_over() {
     let body = pattern(LEN);
     let tag = Arc::new(AtomicUsize::new(1));
     let (served, now) = (body.clone(), Arc::clone(&tag));
@@ -471,7 +471,7 @@ fn a_fill_that_was_ended_with_the_host_goes_on_and_another_version_begins_anew()
 }
 
 #[test]
-fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
+fn the_least_recently_used_objects_are_evicted_and_pinned_or_read_ones_stay() {
     let origin = Nginx::start("");
     let put = |name: &str| path(&origin.put(name, &pattern(20 * MIB)));
     let (a, b, c, d) = (put("a.img"), put("b.img"), put("c.img"), put("d.img"));
@@ -534,7 +534,7 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
 }
 
 #[test]
-fn a_disk_that_is_full_is_told_and_nothing_half_is_kept() {
+fn a_full_disk_is_reported_and_no_partial_object_is_kept() {
     let dir = Mount::memory(96 << 20);
     let origin = Nginx::start("");
     let small = path(&origin.put("small.img", &pattern(MIB)));
@@ -580,7 +580,7 @@ fn two_hosts_cannot_have_the_same_directory() {
 }
 
 #[test]
-fn only_origins_that_are_allowed_are_asked() {
+fn the_cache_contacts_only_allowed_origins() {
     let inside = Server::start(|_| Reply::whole(b"secret"));
     let web = Web::cache(&[], &[("BTY_CACHE_REACH", "")]);
     for url in [
@@ -610,7 +610,7 @@ fn only_origins_that_are_allowed_are_asked() {
 }
 
 #[test]
-fn beside_a_server_only_origins_of_the_catalog_are_asked() {
+fn the_cache_of_a_server_contacts_only_origins_in_the_catalog() {
     let origin = Server::start(|_| Reply::whole(b"an image"));
     let stranger = Server::start(|_| Reply::whole(b"secret"));
     let listen = format!("127.0.0.1:{}", bty_tests::free_port());
@@ -635,7 +635,7 @@ fn beside_a_server_only_origins_of_the_catalog_are_asked() {
 }
 
 #[test]
-fn a_tag_that_moves_is_noticed_and_a_registry_that_is_away_is_not() {
+fn moved_tags_are_noticed_and_an_unreachable_registry_is_tolerated() {
     let mut registry = Registry::start();
     let (old, new) = (pattern(LEN), pattern(LEN + 4)[4..].to_vec());
     push(&registry, "team/images:v1", &[layer(IMAGE, "disk.img", &old)]);
@@ -704,7 +704,7 @@ fn a_curated_host_fetches_only_what_an_operator_asks_for() {
 }
 
 #[test]
-fn a_fill_is_cancelled_and_its_clients_are_told_by_a_broken_connection() {
+fn cancelling_a_fill_closes_the_connections_of_its_clients() {
     let gate = gate(pattern(LEN), LEN / 2);
     let web = Web::cache(&[], &[]);
     let mut client = Open::get(&web, &path(&gate.origin.url("/a.img")), "");
@@ -720,7 +720,7 @@ fn a_fill_is_cancelled_and_its_clients_are_told_by_a_broken_connection() {
 }
 
 #[test]
-fn the_page_shows_what_is_here_and_its_forms_work() {
+fn the_page_of_the_cache_shows_its_objects_and_its_forms_work() {
     let origin = Nginx::start("");
     let url = origin.put("a.img", &pattern(LEN));
     let web = Web::cache(&[], &[]);

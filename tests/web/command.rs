@@ -21,7 +21,7 @@ fn run(web: &Web, arguments: &[&str], code: i32) -> String {
 }
 
 #[test]
-fn help_is_as_it_was() {
+fn the_help_matches_its_snapshot() {
     let output = std::process::Command::new(web_path()).arg("--help").output().unwrap();
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
 }
@@ -34,7 +34,7 @@ fn shells_complete_the_command() {
 }
 
 #[test]
-fn machines_are_bound_and_simulated_from_a_shell() {
+fn machines_are_assigned_and_simulated_from_a_shell() {
     let web = Web::start();
     add_image(&web);
     let mut shown = run(
@@ -218,7 +218,7 @@ fn commands_read_the_environment_file_of_the_service() {
 }
 
 #[test]
-fn commands_about_a_state_never_make_one() {
+fn commands_never_create_a_state() {
     let web = Web::idle(None, &[]);
     let dir = web.state().join("nowhere");
     for arguments in [

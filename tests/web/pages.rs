@@ -72,7 +72,7 @@ fn stage() -> (Web, String) {
 }
 
 #[test]
-fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
+fn a_plan_that_writes_is_saved_only_after_a_confirmation() {
     let (web, image) = stage();
     let form = [
         ("boot_mode", "bty-flash-once"),
@@ -144,7 +144,7 @@ fn a_plan_that_may_write_later_is_confirmed_too() {
 }
 
 #[test]
-fn a_script_that_machines_follow_is_shown_with_what_it_changes_before_it_is_saved() {
+fn saving_a_plan_in_use_shows_its_effects_first() {
     let (web, _) = stage();
     let first = "fn boot(m) { boot_disk() }";
     web.send("PUT", "/plans/own", &json!({ "source": first })).expect(200);
@@ -200,7 +200,7 @@ fn unknown_machines_get_a_plan_that_may_write_only_with_a_tick() {
 }
 
 #[test]
-fn a_binding_that_cannot_work_is_shown_again_with_all_reasons() {
+fn a_form_with_an_invalid_assignment_is_shown_again_with_all_reasons() {
     let (web, _) = stage();
     let form = [("boot_mode", "bty-flash-once"), ("labels", "lab, -x"), ("sanboot_drive", "C:")];
     let page = post(&web, PAGE, &form).expect(422).text();
@@ -314,7 +314,7 @@ fn images_settings_plans_and_acknowledgements_are_undone() {
 }
 
 #[test]
-fn what_is_wrong_with_a_script_is_told_at_its_line_and_nothing_is_saved() {
+fn errors_of_a_script_are_shown_at_their_lines_and_nothing_is_saved() {
     let web = Web::start();
     let source = "//! Broken\nfn boot(m) {\n    boot_disk(\n}\n";
     let page = post(&web, "/ui/plans", &[("name", "night"), ("source", source), ("is_new", "1")])
@@ -328,7 +328,7 @@ fn what_is_wrong_with_a_script_is_told_at_its_line_and_nothing_is_saved() {
 }
 
 #[test]
-fn the_search_of_events_finds_by_what_is_clicked_and_by_words() {
+fn the_search_of_events_finds_fields_and_words() {
     let (web, _) = stage();
     let found = |q: &str| {
         web.get(&format!("/ui/events?q={}", q.replace(' ', "+")))
@@ -348,7 +348,7 @@ fn the_search_of_events_finds_by_what_is_clicked_and_by_words() {
 }
 
 #[test]
-fn a_form_of_another_session_and_a_page_that_is_not_there_are_told_as_pages() {
+fn errors_of_forms_and_missing_pages_are_pages() {
     let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let answer = web.request("POST", "/ui/login", &[form], b"password=s3cret").expect(303);

@@ -22,7 +22,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_state_on_a_file_system_of_the_network_is_refused_unless_an_operator_wants_it() {
+fn a_state_on_a_network_file_system_is_refused_unless_configured() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mounted = to.path().to_str().unwrap();
     // a local mount that claims to be a network file system
@@ -50,7 +50,7 @@ fn a_state_on_a_file_system_of_the_network_is_refused_unless_an_operator_wants_i
 }
 
 #[test]
-fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
+fn an_unwritable_state_is_reported_with_the_next_step() {
     let web = Web::idle(None, &[]);
     // run as root, but without the capability to ignore permissions
     let dir = tempfile::tempdir().unwrap();
@@ -100,7 +100,7 @@ fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
 }
 
 #[test]
-fn a_disk_that_is_full_or_read_only_is_told_before_anything_is_made() {
+fn a_full_or_read_only_disk_is_reported_before_anything_is_written() {
     let web = Web::idle(None, &[]);
     let small = Mount::memory(4 << 20);
     let said = web.refuses(&mut server(&web, &small.path().join("state")));
@@ -119,7 +119,7 @@ fn a_disk_that_is_full_or_read_only_is_told_before_anything_is_made() {
 }
 
 #[test]
-fn a_second_one_with_the_same_state_or_port_is_told_to_end_the_first() {
+fn a_second_server_with_the_same_state_or_port_is_refused() {
     let web = Web::start();
     let own = tempfile::tempdir().unwrap();
     let mut second = web.command(&[]);
@@ -156,7 +156,7 @@ fn a_second_one_with_the_same_state_or_port_is_told_to_end_the_first() {
 }
 
 #[test]
-fn tftp_without_boot_programs_says_where_it_looked() {
+fn tftp_without_boot_programs_names_the_directories() {
     let web = Web::idle(None, &[("BTY_BOOT_SEED_DIR", "/nonexistent")]);
     let output = web.command(&["tftp", "--listen", "127.0.0.1:0"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::pxe::{MAC, add_image};
 
 #[test]
-fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
+fn acknowledged_changes_survive_a_kill_of_the_server() {
     let mut web = Web::start();
     let acknowledged: Arc<Mutex<Vec<String>>> = Arc::default();
     for round in 0..4 {
@@ -78,7 +78,7 @@ fn count(web: &Web, kind: &str) -> usize {
 }
 
 #[test]
-fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() {
+fn an_export_restores_everything_on_another_server_and_orders_nothing() {
     let web = Web::start();
     let image = add_image(&web);
     web.send(
@@ -258,7 +258,7 @@ fn releases(sums: &str) -> Server {
 }
 
 #[test]
-fn artifacts_are_fetched_checked_and_from_then_on_booted() {
+fn fetched_artifacts_are_verified_and_booted() {
     let mut web = Web::start();
     let origin = releases("right");
     let repo = format!("http://{}/bty", origin.host());
@@ -316,7 +316,7 @@ fn artifacts_are_fetched_checked_and_from_then_on_booted() {
 }
 
 #[test]
-fn a_fetch_that_is_cancelled_ends_and_says_so() {
+fn a_cancelled_fetch_ends_and_is_recorded() {
     let origin = Server::start(|_| Reply::raw(b"").stall_after(0));
     let repo = format!("http://{}/bty", origin.host());
     let web = Web::with(&[("BTY_BOOT_RELEASE_REPO", &repo)]);
@@ -347,7 +347,7 @@ fn a_fetch_that_is_cancelled_ends_and_says_so() {
 }
 
 #[test]
-fn artifacts_with_another_digest_are_thrown_away() {
+fn artifacts_with_a_wrong_digest_are_discarded() {
     let origin = releases("wrong");
     let repo = format!("http://{}/bty", origin.host());
     let web = Web::with(&[("BTY_BOOT_RELEASE_REPO", &repo)]);

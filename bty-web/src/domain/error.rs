@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_with_its_directory_and_the_next_step() {
+    fn the_error_of_a_full_disk_names_its_directory_and_the_next_step() {
         let dir = Path::new("/var/lib/bty/boot");
         for code in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
             let error = Error::writing(dir, &code.into());

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_becomes_code() {
+    fn no_value_can_inject_commands_into_a_script() {
         let hostile = "x\nsanboot --drive 0x81\r\n${net0/mac} && shell || `id` # \u{1b}[2J";
         let mut machine = machine();
         machine.plan = hostile.into();

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_spelling_is_one_address() {
+    fn all_spellings_are_the_same_address() {
         for text in ["52:54:00:AB:cd:01", "52-54-00-ab-cd-01", "525400abcd01", " 5254.00ab.cd01 "] {
             assert_eq!(text.parse::<Mac>().unwrap().as_str(), "52:54:00:ab:cd:01", "{text}");
         }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_shown_without_its_control_characters() {
+    fn invalid_addresses_are_shown_without_control_characters() {
         let error = "x\n\u{1b}[2J".parse::<Mac>().unwrap_err().to_string();
         assert!(!error.chars().any(char::is_control), "{error:?}");
     }

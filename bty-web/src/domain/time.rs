@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_read_as_it_was_written() {
+    fn times_round_trip() {
         let time = Time(1_764_000_000_123);
         assert_eq!(time.to_string(), "2025-11-24T16:00:00.123Z");
         assert_eq!(Time::parse(&time.to_string()), Some(time));

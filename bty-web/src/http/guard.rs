@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_changes_the_host_is_not_mistaken_for_another_site() {
+    fn requests_through_a_proxy_that_changes_host_are_not_cross_site() {
         let inside = ("host", "127.0.0.1:8080");
         let why = refusal(&[], &[inside, ("origin", "https://bty.example")]).unwrap();
         for part in [

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn another_password_makes_another_key() {
+    fn a_new_password_changes_the_session_key() {
         let key = |password| auth(password).key.master().to_vec();
         assert_eq!(key(Some("a")), key(Some("a")));
         assert!(key(Some("a")) != key(Some("b")) && key(Some("a")) != key(None));

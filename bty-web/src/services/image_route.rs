@@ -218,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_a_cache_host_without_an_end_is_cut_off() {
+    fn an_endless_response_of_a_cache_host_is_cut_off() {
         let begun = Instant::now();
         assert!(ask(&endless("200 OK", &[b'x'; 4096], Duration::ZERO)).is_none());
         assert!(begun.elapsed() < PROBE_TIMEOUT, "by its size: {:?}", begun.elapsed());
     }
 
     #[test]
-    fn a_cache_host_that_answers_slowly_is_away() {
+    fn a_cache_host_that_responds_slowly_counts_as_unavailable() {
         let begun = Instant::now();
         assert!(ask(&endless("200 OK", b"x", Duration::from_millis(100))).is_none());
         assert!(

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn methods_that_somebody_makes_up_are_one() {
+    fn unknown_methods_share_one_label() {
         let metrics = Metrics::default();
         for method in ["GET", "BREW", "WHEN"] {
             metrics.request(method, "/machines", 405, 0.001);

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_simulation_decides_nothing_more_when_its_time_is_over() {
+    fn a_simulation_evaluates_no_plan_after_its_deadline() {
         let (result, decided) = simulate(&CancelToken::new(), Instant::now(), |_| ());
         assert_eq!((result.unwrap_err().kind, decided), (ErrorKind::Invalid, 0));
         let (result, decided) = simulate(&CancelToken::new(), Instant::now() + TIME_MAX, |_| ());
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_simulation_ends_when_its_client_is_gone() {
+    fn a_simulation_ends_when_its_client_disconnects() {
         let gone = CancelToken::new();
         let (result, decided) = simulate(&gone, Instant::now() + TIME_MAX, |n| {
             if n == 9 {

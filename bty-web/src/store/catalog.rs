@@ -220,7 +220,7 @@ mod tests {
     use crate::store::database::Database;
 
     #[test]
-    fn passwords_that_earlier_programs_kept_are_removed() {
+    fn passwords_stored_by_earlier_versions_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         let image_ref = bty::catalog::image_ref("http://h/a.img").unwrap().to_string();

@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn who_repeats_himself_is_counted_and_hides_nothing() {
+    fn repeated_events_are_counted_and_hide_no_others() {
         let (_dir, db) = open();
         record(&db, "machine.flashed", "before");
         for n in 0..500 {
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_repeated_is_to_be_acknowledged_again() {
+    fn a_repeated_failure_must_be_acknowledged_again() {
         let (_dir, db) = open();
         for n in 0..20 {
             record(&db, "plan.failed", &format!("no. {n}"));

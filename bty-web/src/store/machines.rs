@@ -324,7 +324,7 @@ mod tests {
     use crate::store::events::Filter;
 
     #[test]
-    fn strangers_make_room_for_strangers_and_never_for_an_assigned_machine() {
+    fn unassigned_machines_replace_only_unassigned_machines() {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         let change: [fn(&mut Machine); 5] = [
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lists_show_is_what_the_machine_says() {
+    fn lists_show_the_same_state_as_the_machine() {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         let order = OrderSummary {

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_what_plans_choose_by() {
+    fn facts_that_plans_use_are_found() {
         let tree = json!({
             "id": "m", "class": "system", "vendor": "ACME", "product": "Rack 1", "serial": "42",
             "children": [{ "id": "core", "class": "bus", "children": [

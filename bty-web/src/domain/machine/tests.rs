@@ -216,7 +216,7 @@ fn flash_once_flashes_once_and_again_after_a_save_that_changes_nothing() {
 }
 
 #[test]
-fn after_a_new_order_the_state_is_what_is_pending_and_not_how_the_last_one_ended() {
+fn after_a_new_order_the_state_is_pending_again() {
     let mut world = World::bound("bty-flash-once");
     world.flash("a");
     assert_eq!(
@@ -238,7 +238,7 @@ fn after_a_new_order_the_state_is_what_is_pending_and_not_how_the_last_one_ended
 }
 
 #[test]
-fn labels_alone_order_nothing() {
+fn a_change_of_labels_is_not_a_new_order() {
     let mut world = World::bound("bty-flash-once");
     world.flash("1");
     world.save(&Binding { labels: vec!["lab".into()], ..binding("bty-flash-once") });
@@ -252,7 +252,7 @@ fn labels_alone_order_nothing() {
 }
 
 #[test]
-fn blanks_around_the_serial_number_order_nothing() {
+fn spaces_around_the_serial_number_are_not_a_new_order() {
     let mut world = World::bound("bty-flash-once");
     world.flash("1");
     let bound = binding("bty-flash-once");
@@ -263,7 +263,7 @@ fn blanks_around_the_serial_number_order_nothing() {
 }
 
 #[test]
-fn a_crash_is_never_taken_for_done_in_any_cycle() {
+fn a_crash_never_counts_as_a_completion() {
     for plan in ["bty-flash-once", "bty-flash-always"] {
         let mut world = World::bound(plan);
         for round in 0..3 {
@@ -308,7 +308,7 @@ fn flash_always_and_inventory_alternate() {
 }
 
 #[test]
-fn a_contact_that_is_repeated_gets_the_same_answer_and_changes_nothing() {
+fn a_repeated_contact_gets_the_same_answer_and_changes_nothing() {
     let mut world = World::bound("bty-flash-always");
     world.flash("1");
     let first = world.boot("2");
@@ -323,7 +323,7 @@ fn a_contact_that_is_repeated_gets_the_same_answer_and_changes_nothing() {
 }
 
 #[test]
-fn a_nonce_that_never_changes_does_not_stop_a_machine_for_ever() {
+fn a_constant_nonce_does_not_block_a_machine() {
     let mut world = World::bound("bty-flash-always");
     world.flash("fixed");
     world.client.now = world.client.now.plus_ms(10 * 60 * 1000);
@@ -331,7 +331,7 @@ fn a_nonce_that_never_changes_does_not_stop_a_machine_for_ever() {
 }
 
 #[test]
-fn without_a_nonce_a_short_window_does_the_same() {
+fn contacts_without_a_nonce_repeat_within_a_short_window() {
     let mut world = World::bound("bty-flash-always");
     let direct = |world: &mut World, after_ms: i64, ip: &str| {
         world.client.now =
@@ -351,7 +351,7 @@ fn without_a_nonce_a_short_window_does_the_same() {
 }
 
 #[test]
-fn a_completion_counts_for_its_cycle_once_and_for_no_other() {
+fn a_completion_counts_once_and_only_for_its_cycle() {
     let mut world = World::bound("bty-flash-once");
     let old = live(&world.boot("1"));
     world.order(Some(&old));
@@ -372,7 +372,7 @@ fn a_completion_counts_for_its_cycle_once_and_for_no_other() {
 }
 
 #[test]
-fn the_reference_is_known_by_the_address_that_opened_the_cycle() {
+fn the_reference_client_is_identified_by_the_address_that_opened_the_cycle() {
     let mut world = World::bound("bty-flash-once");
     live(&world.boot_reference("1"));
     let order = world.order(None);
@@ -390,7 +390,7 @@ fn the_reference_is_known_by_the_address_that_opened_the_cycle() {
 }
 
 #[test]
-fn a_stranger_who_asks_for_the_plan_cannot_end_the_cycle_without_a_token_or_a_proof() {
+fn another_client_that_fetches_the_plan_cannot_end_the_cycle() {
     let mut world = World::bound("bty-flash-once");
     world.client.ip = Some("10.0.0.66".into());
     let order = world.order(None);
@@ -410,7 +410,7 @@ fn a_stranger_who_asks_for_the_plan_cannot_end_the_cycle_without_a_token_or_a_pr
 }
 
 #[test]
-fn an_inventory_of_a_stranger_changes_nothing_while_a_cycle_is_open() {
+fn an_inventory_of_another_client_changes_nothing_while_a_cycle_is_open() {
     let mut world = World::bound("bty-flash-once");
     let token = live(&world.boot("1"));
     world.inventory(Some(&token));
@@ -431,7 +431,7 @@ fn an_inventory_of_a_stranger_changes_nothing_while_a_cycle_is_open() {
 }
 
 #[test]
-fn a_save_during_a_flash_is_the_next_order_and_not_done_by_the_last_one() {
+fn a_save_during_a_flash_is_not_completed_by_that_flash() {
     let mut world = World::bound("bty-flash-once");
     let token = live(&world.boot("1"));
     world.order(Some(&token));
@@ -448,7 +448,7 @@ fn a_save_during_a_flash_is_the_next_order_and_not_done_by_the_last_one() {
 }
 
 #[test]
-fn a_save_before_the_plan_is_asked_for_gives_the_new_plan() {
+fn a_save_before_the_plan_is_fetched_takes_effect() {
     let mut world = World::bound("bty-flash-once");
     let token = live(&world.boot("1"));
     world.save(&binding("ipxe-exit"));
@@ -456,7 +456,7 @@ fn a_save_before_the_plan_is_asked_for_gives_the_new_plan() {
 }
 
 #[test]
-fn a_boot_that_is_over_gives_no_orders() {
+fn an_earlier_boot_gets_no_orders() {
     let mut world = World::bound("bty-flash-once");
     let done = live(&world.boot("1"));
     world.order(Some(&done));
@@ -473,7 +473,7 @@ fn a_boot_that_is_over_gives_no_orders() {
 }
 
 #[test]
-fn the_wrong_disk_or_the_wrong_image_is_no_completion() {
+fn the_wrong_disk_or_image_is_not_a_completion() {
     for (serial, sha256) in [("S2", None), ("S1", Some("cd".repeat(32)))] {
         let mut world = World::bound("bty-flash-once");
         let token = live(&world.boot("1"));
@@ -487,7 +487,7 @@ fn the_wrong_disk_or_the_wrong_image_is_no_completion() {
 }
 
 #[test]
-fn what_is_not_bound_is_not_flashed_and_says_why() {
+fn an_incomplete_assignment_is_not_flashed_and_gives_the_reason() {
     let unbound = |change: fn(&mut Binding)| {
         let mut binding = binding("bty-flash-once");
         change(&mut binding);
@@ -509,7 +509,7 @@ fn what_is_not_bound_is_not_flashed_and_says_why() {
 }
 
 #[test]
-fn a_plan_that_fails_boots_the_disk_and_says_so() {
+fn a_failing_plan_boots_the_disk_with_a_message() {
     let failing = [
         "fn boot(m) { throw \"not today\" }",
         "fn boot(m) { 7 }",
@@ -530,7 +530,7 @@ fn a_plan_that_fails_boots_the_disk_and_says_so() {
 }
 
 #[test]
-fn a_plan_can_leave_its_failures_to_a_person_and_then_writes_nothing() {
+fn a_plan_can_ask_a_person_on_failure_and_then_writes_nothing() {
     let source = "fn declare() { #{ on_failure: \"person\" } }\n\
                   fn boot(m) { throw \"not today\" }\n\
                   fn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\n\
@@ -565,7 +565,7 @@ fn a_plan_that_fails_after_the_flash_is_on_hold_and_flashes_no_more() {
 }
 
 #[test]
-fn a_live_environment_that_never_starts_is_left_after_three_boots_until_the_machine_is_saved() {
+fn a_machine_stalls_after_three_boots_without_a_live_environment() {
     for plan in ["bty-flash-once", "bty-inventory"] {
         let mut world = World::bound(plan);
         for nonce in ["1", "2", "3"] {
@@ -587,7 +587,7 @@ fn a_live_environment_that_never_starts_is_left_after_three_boots_until_the_mach
 }
 
 #[test]
-fn a_live_environment_that_has_started_is_not_stalled_however_often_it_is_interrupted() {
+fn interruptions_of_a_started_live_environment_never_stall_a_machine() {
     let mut world = World::bound("bty-flash-once");
     for nonce in ["1", "2", "3", "4", "5", "6"] {
         let token = live(&world.boot(nonce));
@@ -607,7 +607,7 @@ fn a_live_environment_that_has_started_is_not_stalled_however_often_it_is_interr
 }
 
 #[test]
-fn without_a_limit_a_machine_is_sent_to_its_live_environment_for_ever() {
+fn without_a_limit_a_machine_never_stalls() {
     let mut world = World::bound("bty-flash-once");
     world.silent_boots_max = 0;
     for nonce in 0..20 {
@@ -616,7 +616,7 @@ fn without_a_limit_a_machine_is_sent_to_its_live_environment_for_ever() {
 }
 
 #[test]
-fn an_order_that_makes_no_sense_is_left_to_a_person() {
+fn an_invalid_order_asks_a_person() {
     let orders = [
         "throw \"no\"",
         "7",
@@ -641,7 +641,7 @@ fn an_order_that_makes_no_sense_is_left_to_a_person() {
 }
 
 #[test]
-fn a_live_environment_that_no_contact_sent_gets_what_a_contact_would_say() {
+fn a_live_environment_started_by_hand_gets_the_order_of_its_plan() {
     let mut world = World::bound("bty-flash-once");
     let order = world.order(None);
     assert_eq!(order.mode, Mode::Flash);
@@ -653,7 +653,7 @@ fn a_live_environment_that_no_contact_sent_gets_what_a_contact_would_say() {
 }
 
 #[test]
-fn a_moved_tag_is_flashed_from_where_it_was_resolved() {
+fn a_moved_tag_is_flashed_from_its_resolved_address() {
     let mut world = World::bound("bty-flash-once");
     world.resolved.insert(image_ref(SRC), "https://images.example/pinned.img".into());
     let token = live(&world.boot("1"));

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whether_a_bundled_plan_may_write_is_as_it_declares() {
+    fn bundled_plans_that_may_write_declare_it() {
         for plan in all() {
             assert_eq!(
                 plan.may_write(),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bundled_plan_is_as_it_demands_of_others() {
+    fn bundled_plans_pass_the_checks_for_plans() {
         for (name, source) in ALL {
             let examined = examine(name, source);
             assert_eq!(examined.findings, [], "{name}");

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once() {
+    fn all_problems_are_reported_together() {
         let params =
             json!({ "percent": 101, "ring": "c", "disk": "much", "dry": "yes", "other": 1 });
         insta::assert_snapshot!(declared().problems(params.as_object().unwrap()).join("\n"));

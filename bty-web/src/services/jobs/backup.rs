@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_is_for_the_server_and_its_group_only() {
+    fn only_the_server_and_its_group_can_read_a_backup() {
         let base = tempfile::tempdir().unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         let set = |path: &Path, mode: u32| {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_ours_are_backups() {
+    fn only_directories_with_a_backup_name_are_backups() {
         for id in ["2026-11-24T08-30-00Z", "2026-11-24T08-30-00Z-1", "2026-11-24T08-30-00Z-12"] {
             assert!(is_id(id), "{id}");
         }
