@@ -288,7 +288,7 @@ mod tests {
         };
         assert!(check(&[]).unwrap_err().contains("admin.open = 1"));
         assert!(check(&[("BTY_SERVER_HOST", "192.0.2.1")]).is_err());
-        assert!(check(&[("BTY_ADMIN_PASSWORD", "")]).unwrap_err().contains("set, but empty"));
+        assert!(check(&[("BTY_ADMIN_PASSWORD", "")]).unwrap_err().contains("is empty"));
         assert!(
             check(&[
                 ("BTY_ADMIN_PASSWORD", ""),

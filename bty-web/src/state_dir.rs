@@ -40,9 +40,8 @@ impl StateLock {
         file.try_lock().map(|()| Self(file)).map_err(|e| match e {
             TryLockError::WouldBlock => {
                 let dir = dir.display();
-                let detail = format!(
-                    "another process uses the state in {dir}; stop it, or choose another directory"
-                );
+                let detail =
+                    format!("another process uses {dir}; stop it, or choose another directory");
                 Error::new(ErrorKind::Conflict, detail)
             }
             TryLockError::Error(e) => Error::internal(format!("locking {}: {e}", path.display())),

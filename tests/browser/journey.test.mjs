@@ -106,7 +106,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await danger.getByText(machine.serial).first().waitFor();
   await danger.getByText('debian 13').first().waitFor();
   await danger.getByRole('button').click();
-  await told(page, 'the plan is my-flash');
+  await told(page, 'with the plan my-flash');
 
   // the machine is switched on again, and flashed
   const plan = await machine.boot();

@@ -509,7 +509,7 @@ fn the_least_recently_used_objects_are_evicted_and_pinned_or_read_ones_stay() {
     let mut reading = Open::get(&web, &c, "");
     let (_, begun) = reading.read(1);
     let full = web.get(&d).expect(507);
-    assert!(full.text().contains("pinned or being read"), "{}", full.text());
+    assert!(full.text().contains("pinned or in use"), "{}", full.text());
     assert_eq!(names(), ["a.img", "c.img"]);
     let (rest, is_well) = reading.rest();
     assert!(is_well && begun.len() + rest.len() == 20 * MIB);
@@ -565,7 +565,7 @@ fn two_hosts_cannot_have_the_same_directory() {
     let output =
         web.command(&["cache", "--data-dir", &dir, "--listen", "127.0.0.1:0"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("end it first"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another process uses"), "{output:?}");
     let blobs = web.state().join("blobs").to_string_lossy().into_owned();
     let other = Web::idle_cache(&[], &[]);
     let output = other
@@ -576,7 +576,7 @@ fn two_hosts_cannot_have_the_same_directory() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("end it first"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another process uses"), "{output:?}");
 }
 
 #[test]

@@ -188,7 +188,10 @@ fn commands_read_the_environment_file_of_the_service() {
     );
 
     let (code, refused) = command(&["token", "create", "ci", "--scope", "read"], &[]);
-    assert!(code == 1 && refused.contains(&format!("{state} contains no state of a server; ")), "{refused}");
+    assert!(
+        code == 1 && refused.contains(&format!("{state} contains no state of a server; ")),
+        "{refused}"
+    );
     let mut server = Web::start();
     server.end();
     std::fs::copy(server.state().join("state.db"), elsewhere.path().join("state.db")).unwrap();

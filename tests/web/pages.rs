@@ -125,7 +125,7 @@ fn a_plan_that_may_write_later_is_confirmed_too() {
     ];
     let asked = post(&web, PAGE, &form).expect(200).text();
     assert!(
-        asked.contains("This can overwrite a disk") && asked.contains("when the plan says so"),
+        asked.contains("This can overwrite a disk") && asked.contains("when the plan decides so"),
         "{asked}"
     );
     assert!(asked.contains("<code>S1</code>") && asked.contains("Fast Disk"));
@@ -191,7 +191,7 @@ fn unknown_machines_get_a_plan_that_may_write_only_with_a_tick() {
             .clone()
     };
     let form = ("setting.plans.default", "bty-flash-by-hardware");
-    assert!(done(&web, "/ui/settings", &[form]).contains("nobody has looked at; tick"));
+    assert!(done(&web, "/ui/settings", &[form]).contains("nobody has reviewed; tick"));
     assert_eq!(default(), "bty-inventory");
     done(&web, "/ui/settings", &[("setting.plans.default", "bty-tui")]);
     assert_eq!(default(), "bty-tui");
@@ -204,12 +204,9 @@ fn a_form_with_an_invalid_assignment_is_shown_again_with_all_reasons() {
     let (web, _) = stage();
     let form = [("boot_mode", "bty-flash-once"), ("labels", "lab, -x"), ("sanboot_drive", "C:")];
     let page = post(&web, PAGE, &form).expect(422).text();
-    for shown in [
-        "the plan writes an image",
-        "the plan writes to a disk",
-        "sanboot_drive",
-        "value=\"lab, -x\"",
-    ] {
+    for shown in
+        ["the plan needs an image", "the plan needs a disk", "sanboot_drive", "value=\"lab, -x\""]
+    {
         assert!(page.contains(shown), "{shown} in {page}");
     }
     assert_eq!(bound(&web), "bty-inventory");
@@ -365,7 +362,7 @@ fn errors_of_forms_and_missing_pages_are_pages() {
         "/ui/logout",
     ] {
         let refused = with("POST", path, "csrf=wrong&act=end-all&boot_mode=ipxe-exit").expect(403);
-        assert!(refused.text().contains("load the page again"), "{path}");
+        assert!(refused.text().contains("reload the page"), "{path}");
     }
     let missing = with("GET", "/ui/plans/nowhere", "").expect(404);
     assert!(missing.header("content-type").unwrap().starts_with("text/html"));
@@ -390,7 +387,7 @@ fn a_token_is_shown_once_and_a_new_password_as_its_hash() {
     let form = [("act", "hash"), ("new", "correct horse"), ("again", "correct horse")];
     assert!(done(&web, "/ui/account", &form).contains("$argon2id$"));
     let differ = [("act", "hash"), ("new", "correct horse"), ("again", "correct house")];
-    assert!(done(&web, "/ui/account", &differ).contains("not the same"));
+    assert!(done(&web, "/ui/account", &differ).contains("do not match"));
 }
 
 #[test]

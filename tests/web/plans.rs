@@ -78,7 +78,7 @@ fn revisions_have_author_and_time_and_can_be_restored() {
     assert_eq!(web.events("mine"), ["plan.created", "plan.saved", "plan.rolled_back"]);
     web.send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "mine" })).expect(200);
     let bound = web.request("DELETE", "/plans/mine", &[], b"").expect(409).text();
-    assert!(bound.contains("1 machines are bound"), "{bound}");
+    assert!(bound.contains("assigned to machines (1)"), "{bound}");
     assert!(web.get(&format!("/pxe/{MAC}?boot=1")).text().contains("sanboot"));
     web.send("PUT", &format!("/machines/{MAC}"), &json!({})).expect(200);
     web.request("DELETE", "/plans/mine", &[], b"").expect(204);

@@ -109,7 +109,7 @@ fn an_export_restores_everything_on_another_server_and_orders_nothing() {
     let mut other = Web::start();
     let refused = other.command(&["import", dir.path().to_str().unwrap()]).output().unwrap();
     assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"),
+        String::from_utf8_lossy(&refused.stderr).contains("another process uses"),
         "{refused:?}"
     );
     other.end();
@@ -131,7 +131,10 @@ fn an_export_restores_everything_on_another_server_and_orders_nothing() {
     );
     assert_eq!(machine["boot_state"], "on hold: it was imported");
     let script = other.get(&format!("/pxe/{MAC}?boot=1")).text();
-    assert!(script.contains("save its assignment on the server") && !script.contains("kernel"), "{script}");
+    assert!(
+        script.contains("save its assignment on the server") && !script.contains("kernel"),
+        "{script}"
+    );
     other.send("PUT", &format!("/machines/{MAC}"), &flash).expect(200);
     assert!(other.get(&format!("/pxe/{MAC}?boot=2")).text().contains("kernel"));
     // over HTTP, into a running server; invalid bundles are refused and change nothing
@@ -195,7 +198,7 @@ fn backups_are_made_pruned_and_can_be_imported() {
     let copy = web.state().join("backups").join(id).join("state.db");
     let refused = web.command(&["import", copy.to_str().unwrap()]).output().unwrap();
     assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"),
+        String::from_utf8_lossy(&refused.stderr).contains("another process uses"),
         "{refused:?}"
     );
     let restored = Web::with_state_of(&copy);
@@ -397,7 +400,7 @@ fn versions_of_the_live_environment_are_listed_verified_and_pinned_to_machines()
     let refused = web
         .send("PUT", machine, &json!({ "boot_mode": "bty-inventory", "netboot_version": "9.9" }))
         .expect(422);
-    assert!(refused.text().contains("not all there"), "{}", refused.text());
+    assert!(refused.text().contains("are missing"), "{}", refused.text());
     assert_eq!(web.send("PUT", machine, &json!({ "netboot_version": "../x" })).status, 422);
     let verified = web.get("/boot/releases/9.9/verify").expect(200).json();
     assert_eq!(

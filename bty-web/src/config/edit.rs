@@ -152,7 +152,7 @@ mod tests {
             refused("paths.state_dir", "/").contains("overrides")
                 || refused("paths.state_dir", "/").contains("cannot be changed")
         );
-        assert!(refused("server.color", "red").contains("is not a key"));
+        assert!(refused("server.color", "red").contains("is not a configuration key"));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
 

@@ -217,7 +217,7 @@ pub async fn end_sessions(
             let event = NewEvent::new(
                 "auth.sessions.revoked",
                 "sessions",
-                format!("{ended} sessions ended"),
+                format!("sessions ended: {ended}"),
             );
             transaction.record(&event.by(Actor::Operator, ip.as_deref()))?;
             Ok(ended)

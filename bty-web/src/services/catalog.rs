@@ -306,7 +306,7 @@ pub async fn import_catalog(
                 import_one(transaction, entry, &mut outcome)?;
             }
             let summary = format!(
-                "imported {} images from {from}, updated {}",
+                "images from {from}: {} imported, {} updated",
                 outcome.imported, outcome.updated
             );
             let event = NewEvent::new("catalog.entries.imported", from, summary);
@@ -468,7 +468,7 @@ pub async fn refresh(
                 }
             }
             let (checked, moved) = (outcome.checked, outcome.moved.len());
-            let summary = format!("checked {checked} tags, {moved} have moved");
+            let summary = format!("tags checked: {checked}, moved: {moved}");
             let event = NewEvent::new("catalog.entries.refreshed", "", summary);
             transaction
                 .record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;

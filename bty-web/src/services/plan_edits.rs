@@ -250,8 +250,9 @@ pub async fn delete(app: &App, who: &ClientContext, name: String) -> Result<()> 
                 .into_iter()
                 .find(|(plan, _)| *plan == name);
             if let Some((_, machines)) = bound {
-                let detail =
-                    format!("{machines} machines use {name}; assign them another plan first");
+                let detail = format!(
+                    "{name} is assigned to machines ({machines}); assign them another plan first"
+                );
                 return Err(Error::new(ErrorKind::Conflict, detail));
             }
             if !store::plans::delete(transaction, &name, now)? {

@@ -81,7 +81,7 @@ async fn handle(
         }
         "end" => {
             let ended = access::end_sessions(app, who, Some(fields.text("key").to_owned())).await?;
-            Ok(Notice::success(format!("{ended} sessions ended.")))
+            Ok(Notice::success(format!("Sessions ended: {ended}.")))
         }
         "hash" => hash_password(app, who, principal, fields).await,
         _ => Err(Error::invalid("unknown action")),

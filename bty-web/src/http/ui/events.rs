@@ -101,8 +101,8 @@ async fn acknowledge(app: &App, fields: &Fields) -> Result<Notice> {
     };
     let n = ids.len();
     let text = match acknowledged {
-        true => format!("{n} events are acknowledged."),
-        false => format!("{n} events are no longer acknowledged."),
+        true => format!("Events acknowledged: {n}."),
+        false => format!("Events no longer acknowledged: {n}."),
     };
     let undo = Undo::Acknowledged { ids, acknowledged: !acknowledged };
     Ok(Notice::success(text).with_undo(undo))

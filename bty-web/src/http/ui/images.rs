@@ -175,7 +175,7 @@ async fn handle(
         }
         "warm" => {
             let images = image_catalog::warm(app, who, src).await?;
-            let text = format!("The cache host fetches {} images.", images.len());
+            let text = format!("Images that the cache host fetches: {}.", images.len());
             Ok(Notice::success(text))
         }
         "delete" => delete(app, who, fields.text("key")).await,
@@ -195,7 +195,7 @@ async fn delete(app: &Arc<App>, who: &ClientContext, src: &str) -> Result<Notice
 /// Returns the notice with the result of an import.
 pub(super) fn import_notice(imported: &Imported) -> Notice {
     let text = format!(
-        "{} images imported, {} updated, {} unchanged.",
+        "Images: {} imported, {} updated, {} unchanged.",
         imported.imported, imported.updated, imported.skipped
     );
     let problems =
@@ -205,9 +205,9 @@ pub(super) fn import_notice(imported: &Imported) -> Notice {
 
 fn refresh_notice(refreshed: Refreshed) -> Notice {
     let text = match refreshed.moved.as_slice() {
-        [] => format!("{} tags resolved: none has moved.", refreshed.checked),
+        [] => format!("Tags: {} resolved, none has moved.", refreshed.checked),
         moved => {
-            format!("{} tags resolved: {} have moved.", refreshed.checked, moved.join(", "))
+            format!("Tags: {} resolved; moved: {}.", refreshed.checked, moved.join(", "))
         }
     };
     let problems = refreshed.errors.into_iter().map(|e| Problem::new(e.name, e.error)).collect();
@@ -225,7 +225,7 @@ fn check_notice(checked: &[bty::catalog::EntryCheck]) -> Notice {
         ([one], 0) => format!("{} is available, and matches the catalog.", one.name),
         (all, 0) => format!("All {} images are available, and match the catalog.", all.len()),
         (all, n) => {
-            format!("{n} of {} images are not available, or do not match the catalog.", all.len())
+            format!("Not available, or different from the catalog: {n} of {} images.", all.len())
         }
     };
     Notice { is_wrong: !problems.is_empty(), problems, ..Notice::success(text) }
