@@ -32,7 +32,7 @@ const CHUNK_BYTES: u64 = 256 << 10;
 #[utoipa::path(
     get, path = "/b/{address}/{name}", tag = "cache",
     params(
-        ("address" = String, Path),
+        ("address" = String, Path, description = "the URL of the object in URL-safe Base64"),
         ("name" = String, Path, description = "any file name; the server ignores it"),
         ("sha256" = Option<String>, Query, description = "digest that the bytes must have"),
     ),
@@ -53,7 +53,10 @@ pub(crate) async fn object(State(app): State<Arc<App>>, request: Request) -> Res
 /// Otherwise like `/b/{address}/{name}`.
 #[utoipa::path(
     get, path = "/blob", tag = "cache",
-    params(("url" = String, Query), ("sha256" = Option<String>, Query)),
+    params(
+        ("url" = String, Query, description = "the URL of the object at its origin"),
+        ("sha256" = Option<String>, Query, description = "digest that the bytes must have"),
+    ),
     responses(
         (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206),
         (status = 304), (status = 400, body = ErrorBody), (status = 412),
@@ -151,7 +154,8 @@ pub(crate) async fn fetch(
 ///
 /// Clients that are already reading it still receive all of it.
 #[utoipa::path(
-    delete, path = "/cache/objects/{key}", tag = "cache", params(("key" = String, Path)),
+    delete, path = "/cache/objects/{key}", tag = "cache",
+    params(("key" = String, Path, description = "the key in the list of the cache")),
     responses(
         (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody),
@@ -167,7 +171,8 @@ pub(crate) async fn delete(
 
 /// Pins an object, so that it is never evicted.
 #[utoipa::path(
-    put, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
+    put, path = "/cache/objects/{key}/pin", tag = "cache",
+    params(("key" = String, Path, description = "the key in the list of the cache")),
     responses(
         (status = 200, body = CachedObject), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -182,7 +187,8 @@ pub(crate) async fn pin(
 
 /// Unpins an object, so that it can be evicted again.
 #[utoipa::path(
-    delete, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
+    delete, path = "/cache/objects/{key}/pin", tag = "cache",
+    params(("key" = String, Path, description = "the key in the list of the cache")),
     responses(
         (status = 200, body = CachedObject), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -199,7 +205,8 @@ pub(crate) async fn unpin(
 ///
 /// Clients that are reading the object are disconnected.
 #[utoipa::path(
-    delete, path = "/cache/fills/{key}", tag = "cache", params(("key" = String, Path)),
+    delete, path = "/cache/fills/{key}", tag = "cache",
+    params(("key" = String, Path, description = "the key in the list of the cache")),
     responses(
         (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody),

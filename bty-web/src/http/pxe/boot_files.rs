@@ -59,8 +59,9 @@ pub(crate) struct BootQuery {
 #[utoipa::path(
     get, path = "/boot/{name}", tag = "boot",
     params(
-        ("name" = String, Path), ("mac" = Option<String>, Query),
-        ("cycle" = Option<String>, Query),
+        ("name" = String, Path, description = "name of the file, without a directory"),
+        ("mac" = Option<String>, Query, description = "MAC address of the machine that boots"),
+        ("cycle" = Option<String>, Query, description = "token of the boot cycle"),
     ),
     responses(
         (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206),
