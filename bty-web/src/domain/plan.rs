@@ -69,6 +69,9 @@ pub struct Examined {
 /// Maximum size of a script in bytes.
 pub const SOURCE_BYTES_MAX: usize = 256 << 10;
 
+const NAME_RULE: &str = "the name of a plan must consist of at most 64 of a-z, 0-9, -, . and _, \
+                         and begin with a letter or digit";
+
 /// Checks the name of a plan, which becomes part of URLs.
 ///
 /// # Errors
@@ -82,11 +85,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
         {
             Ok(())
         }
-        _ => {
-            Err("the name of a plan must be at most 64 of a-z, 0-9, -, . and _, beginning with a \
-             letter or digit"
-                .into())
-        }
+        _ => Err(NAME_RULE.into()),
     }
 }
 

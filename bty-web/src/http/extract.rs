@@ -87,7 +87,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| {
         let kind = if e.is_data() { ErrorKind::Invalid } else { ErrorKind::Malformed };
         let text: String = e.to_string().chars().take(500).collect();
-        Error::new(kind, format!("the body: {text}"))
+        Error::new(kind, format!("invalid request body: {text}"))
     })
 }
 
@@ -101,7 +101,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
         let query = Query::<T>::from_request_parts(parts, app).await;
         query
             .map(|Query(value)| Self(value))
-            .map_err(|e| Error::invalid(format!("the query: {}", e.body_text())))
+            .map_err(|e| Error::invalid(format!("invalid query: {}", e.body_text())))
     }
 }
 

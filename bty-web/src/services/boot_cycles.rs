@@ -91,7 +91,7 @@ impl StatusReport {
             )));
         }
         if self.disks.len() > DISKS_MAX {
-            return Err(Error::invalid(format!("disks must be at most {DISKS_MAX}")));
+            return Err(Error::invalid(format!("disks must have at most {DISKS_MAX} entries")));
         }
         Ok(())
     }
@@ -277,7 +277,7 @@ pub async fn keep_inventory(
 ) -> Result<()> {
     if inventory.disks.len() > DISKS_MAX {
         return Err(Error::invalid(format!(
-            "disks must be at most {DISKS_MAX}, not {}",
+            "disks must have at most {DISKS_MAX} entries, not {}",
             inventory.disks.len()
         )));
     }

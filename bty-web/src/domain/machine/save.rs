@@ -105,7 +105,7 @@ impl Binding {
         if self.labels.len() > LABELS_MAX {
             problems.push((
                 "labels",
-                format!("must be at most {LABELS_MAX}, not {}", self.labels.len()),
+                format!("must have at most {LABELS_MAX} entries, not {}", self.labels.len()),
             ));
         }
         problems.extend(self.labels.iter().take(LABELS_MAX).filter_map(|label| check_label(label)));

@@ -98,7 +98,7 @@ fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>> {
         None | Some("") => Ok(None),
         Some("true" | "1" | "yes" | "on") => Ok(Some(true)),
         Some("false" | "0" | "no" | "off") => Ok(Some(false)),
-        Some(_) => Err(Error::invalid(format!("the query: {name} must be true or false"))),
+        Some(_) => Err(Error::invalid(format!("invalid query: {name} must be true or false"))),
     }
 }
 
