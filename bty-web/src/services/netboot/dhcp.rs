@@ -199,7 +199,7 @@ fn isc(base: &str) -> String {
 }
 
 fn mikrotik(base: &str) -> String {
-    let mut options = format!(
+    let mut text = format!(
         "/ip dhcp-server option\n\
          add name=bty-server code=66 value=\"s'{}'\"\n\
          add name=bty-http-client code=60 value=\"s'HTTPClient'\"\n\
@@ -215,8 +215,7 @@ fn mikrotik(base: &str) -> String {
     for firmware in &FIRMWARE {
         let name = firmware.name;
         let with = if firmware.is_http { "bty-http-client" } else { "bty-server" };
-        options +=
-            &format!("add name=bty-{name} code=67 value=\"s'{}'\"\n", firmware.boot_file(base));
+        text += &format!("add name=bty-{name} code=67 value=\"s'{}'\"\n", firmware.boot_file(base));
         sets += &format!("add name=bty-{name} options={with},bty-{name}\n");
         for arch in firmware.architectures {
             matchers += &format!(
@@ -225,7 +224,9 @@ fn mikrotik(base: &str) -> String {
             );
         }
     }
-    options + &sets + &matchers
+    text += &sets;
+    text += &matchers;
+    text
 }
 
 fn sense(base: &str) -> String {
