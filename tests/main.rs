@@ -100,6 +100,11 @@ mod matrix {
     mod sticks;
 }
 
+/// The documentation: what it names exists.
+mod documentation {
+    mod named_tests;
+}
+
 /// The tutorials of the documentation, executed as written.
 mod tutorials;
 

@@ -197,7 +197,7 @@ impl CacheHost {
             self.record_miss(address);
             return Err(Error::new(
                 ErrorKind::NotFound,
-                "cache miss (recorded); only an operator adds objects here",
+                "cache miss (recorded); this cache is curated, so an operator must add the object",
             ));
         }
         self.fills.join_or_start(&request, expected, Actor::PxeClient)
@@ -250,7 +250,7 @@ impl CacheHost {
     /// - [`ErrorKind::Full`] or [`ErrorKind::Internal`] if the database fails.
     pub async fn evict(&self, key: &Key) -> Result<()> {
         let object = self.storage.find(key)?;
-        let summary = format!("an operator deleted {}", object.record.address);
+        let summary = format!("deleted {}", object.record.address);
         self.storage.remove_object(&object, "cache.object.deleted", summary, Actor::Operator).await
     }
 

@@ -98,8 +98,11 @@ impl ServerClient {
         let detail = json["detail"]
             .as_str()
             .map_or_else(|| format!("{url} responded with {status}"), str::to_owned);
-        let hint =
-            if status == 401 { " (use a token of the server: bty-web token create)" } else { "" };
+        let hint = if status == 401 {
+            " (create a token on the server with bty-web token create)"
+        } else {
+            ""
+        };
         let text = |problem: &Value, name: &str| problem[name].as_str().map(str::to_owned);
         let problem = |p: &Value| Problem {
             at: text(p, "at").unwrap_or_default(),

@@ -189,7 +189,7 @@ impl Config {
     /// fix it.
     pub fn check_login(&self, listen: SocketAddr) -> Result<()> {
         let why = if self.password_is_empty {
-            "it is set, but empty; set a password, or remove the setting"
+            "the value is empty; set a password, or remove the key"
         } else if self.password.is_none() && !self.open_is_wanted && !listen.ip().is_loopback() {
             "it is not set, so anybody on the network could change everything; set one (see \
              bty-web hash-password), or set admin.open = 1 if that is what you want"
@@ -282,14 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_a_password_must_be_wanted() {
+    fn a_server_without_a_password_must_be_configured() {
         let check = |env: &[(&str, &str)]| {
             let config = load(env, &[]).unwrap();
             config.check_login(config.listen).map_err(|e| e.to_string())
         };
         assert!(check(&[]).unwrap_err().contains("admin.open = 1"));
         assert!(check(&[("BTY_SERVER_HOST", "192.0.2.1")]).is_err());
-        assert!(check(&[("BTY_ADMIN_PASSWORD", "")]).unwrap_err().contains("set, but empty"));
+        assert!(check(&[("BTY_ADMIN_PASSWORD", "")]).unwrap_err().contains("is empty"));
         assert!(
             check(&[
                 ("BTY_ADMIN_PASSWORD", ""),

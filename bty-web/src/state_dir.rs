@@ -40,9 +40,8 @@ impl StateLock {
         file.try_lock().map(|()| Self(file)).map_err(|e| match e {
             TryLockError::WouldBlock => {
                 let dir = dir.display();
-                let detail = format!(
-                    "a server uses the state in {dir}: end it first, or name another directory"
-                );
+                let detail =
+                    format!("another process uses {dir}; stop it, or choose another directory");
                 Error::new(ErrorKind::Conflict, detail)
             }
             TryLockError::Error(e) => Error::internal(format!("locking {}: {e}", path.display())),
@@ -90,7 +89,8 @@ pub fn claim(dir: &Path, purpose: Use) -> Result<StateLock> {
         match (place, may_be_remote) {
             (Place::Remote(name), false) => return refuse(remote(dir, &name)),
             (Place::Remote(name) | Place::Unknown(name), _) => tracing::warn!(
-                "the state in {} is on {name}: only one host may use it, and its file locks must work",
+                "the state in {} is on {name}: only one host may use it, and its file locks must \
+                 work",
                 dir.display()
             ),
             (Place::Local, _) => {}
@@ -108,9 +108,9 @@ pub fn claim(dir: &Path, purpose: Use) -> Result<StateLock> {
 fn remote(dir: &Path, name: &str) -> String {
     let dir = dir.display();
     format!(
-        "the state in {dir} would be on {name}, a network file system, where a database is not safe: \
-         name a directory on a local disk with BTY_PATHS_STATE_DIR, or set BTY_PATHS_REMOTE_STATE=1 \
-         if no other host uses it and its locks work"
+        "the state directory {dir} is on {name}, a network file system, where a database is not \
+         safe; set BTY_PATHS_STATE_DIR to a directory on a local disk, or set \
+         BTY_PATHS_REMOTE_STATE=1 if no other host uses it and its locks work"
     )
 }
 
@@ -129,7 +129,8 @@ pub fn shortage(dir: &Path) -> Option<String> {
         .then(|| (bty::size::human(free), bty::size::human(FREE_BYTES_MIN)))?;
     let dir = dir.display();
     Some(format!(
-        "{dir} has room for {free}, and needs {min} at least: delete something there, such as old backups"
+        "{dir} has only {free} of free space, and needs at least {min}; delete something there, \
+         such as old backups"
     ))
 }
 
@@ -140,7 +141,8 @@ fn lack_of_space(existing: &Path, dir: &Path, purpose: Use) -> Result<Option<Str
     let (shown, variable) = (dir.display(), purpose.variable());
     if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Ok(Some(format!(
-            "{shown} is on a read-only file system: mount it for writing, or name another directory with {variable}"
+            "{shown} is on a read-only file system; remount it for writing, or set {variable} to \
+             another directory"
         )));
     }
     // a cache evicts objects when space runs short
@@ -152,17 +154,18 @@ fn lack_of_space(existing: &Path, dir: &Path, purpose: Use) -> Result<Option<Str
     if free < FREE_BYTES_MIN {
         let (free, min) = (human(free), human(FREE_BYTES_MIN));
         return Ok(Some(format!(
-            "{shown} has room for {free}, and needs {min} at least: delete something there, such as old backups, or name another directory with {variable}"
+            "{shown} has only {free} of free space, and needs at least {min}; delete something \
+             there, such as old backups, or set {variable} to another directory"
         )));
     }
     // a file system without a fixed number of inodes reports 0
     if stat.f_files > 0 && stat.f_favail == 0 {
         return Ok(Some(format!(
-            "{shown} is on a file system without free inodes: delete some files"
+            "{shown} is on a file system without free inodes; delete some files"
         )));
     }
     if free < FREE_BYTES_LOW {
-        tracing::warn!("{shown} has room for only {}", human(free));
+        tracing::warn!("{shown} has only {} of free space", human(free));
     }
     Ok(None)
 }
@@ -190,9 +193,10 @@ fn unwritable(dir: &Path, purpose: Use, e: &std::io::Error) -> String {
     let uid = rustix::process::geteuid().as_raw();
     match e.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::ACCESS | Errno::PERM) => format!(
-            "{shown} cannot be written by user {uid}: give it to that user (chown -R {uid} {shown}), or name another directory with {variable}"
+            "{shown} cannot be written by user {uid}; change its owner (chown -R {uid} {shown}), \
+             or set {variable} to another directory"
         ),
-        _ => format!("{shown} cannot be used: {e}; name another directory with {variable}"),
+        _ => format!("{shown} cannot be used: {e}; set {variable} to another directory"),
     }
 }
 

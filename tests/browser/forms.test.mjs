@@ -127,7 +127,7 @@ test('machines: search, choose, sort, add', async () => {
   await page.getByLabel('Add by MAC').fill('52-54-00-AA-BB-CC');
   await press(page, 'Add');
   await page.getByRole('heading', { level: 1, name: '52:54:00:aa:bb:cc' }).waitFor();
-  await page.getByText('not known yet').waitFor();
+  await page.getByText('This machine is new').waitFor();
   await press(page, 'Save');
   await told(page, 'is saved');
   assert.equal((await server.api('GET', '/machines/52:54:00:aa:bb:cc')).boot_mode, 'ipxe-exit');
@@ -140,7 +140,7 @@ test('machine: the binding, and its next boots while it is edited', async () => 
   await form.getByLabel('Plan', { exact: true }).selectOption('night');
   // the fields for the parameters of the plan, and the missing values
   await form.getByLabel('rack (required)').waitFor();
-  await page.locator('#next').getByText('the plan writes to a disk, and none is named').waitFor();
+  await page.locator('#next').getByText('the plan needs a disk, and none is assigned').waitFor();
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
   await form.getByLabel('Target disk').selectOption(machine.serial);
   await form.getByLabel('rack (required)').fill('r7');
@@ -148,7 +148,7 @@ test('machine: the binding, and its next boots while it is edited', async () => 
   await form.getByText('More', { exact: true }).click();
   await form.getByLabel('Labels').fill('-wrong');
   await press(form, 'Save');
-  await refused(page, 'cannot be bound like this');
+  await refused(page, 'invalid assignment');
   assert.equal(await form.getByLabel('rack (required)').inputValue(), 'r7', 'what was typed is still there');
   await form.getByText('More', { exact: true }).click();
   await form.getByLabel('Labels').fill('spare, r7');
@@ -156,7 +156,7 @@ test('machine: the binding, and its next boots while it is edited', async () => 
   // the plan writes to the disk, but not at the next boots
   await page.locator('.danger').getByText('This can overwrite a disk').waitFor();
   await page.locator('.danger').getByRole('button').click();
-  await told(page, 'the plan is night');
+  await told(page, 'with the plan night');
   const saved = await machine.shown();
   assert.deepEqual([saved.boot_mode, saved.params, saved.labels], ['night', { rack: 'r7' }, ['r7', 'spare']]);
   await press(page, 'Undo');
@@ -236,7 +236,7 @@ test('machine: flash again, inventory, delete', async () => {
   await plain.goto(machine.path);
   await server.api('DELETE', `/machines/${machine.mac}`);
   await confirm(plain.locator('#state'), 'Delete');
-  await refused(plain, 'not known');
+  await refused(plain, 'does not exist');
   await plain.context().close();
 });
 
@@ -262,14 +262,14 @@ test('plans: a new one, what is wrong at its line, a revision, the way back', as
   await page.getByRole('link', { name: 'Edit' }).click();
   await source().fill(`${SOURCE}// more\n`);
   await press(page, 'Simulate for the fleet');
-  await page.getByText('machines were simulated').waitFor();
+  await page.getByText('Machines simulated').waitFor();
   assert.equal(await source().inputValue(), `${SOURCE}// more\n`);
   await press(page, 'Save');
   await told(page, 'revision 2');
   await page.getByRole('link', { name: 'Show changes since' }).click();
   await page.locator('.diff .added').filter({ hasText: '// more' }).waitFor();
   await confirm(page.locator('tr').filter({ hasText: 'begun' }), 'Roll back to this');
-  await told(page, 'mine is as revision 1 again');
+  await told(page, 'mine is rolled back to revision 1');
   assert.equal((await server.api('GET', '/plans/mine')).source, SOURCE);
   await press(page, 'Undo');
   await told(page, 'The change is undone');
@@ -324,9 +324,9 @@ test('images: add, check, cache, delete', async () => {
   const row = page.locator('#list tbody tr').filter({ hasText: 'Nearly nothing' });
   await row.getByText('4.0 KiB').waitFor();
   await press(row, 'Check');
-  await told(page, 'small is where the catalog says');
+  await told(page, 'small is available');
   await press(row, 'Cache');
-  await told(page, 'told to fetch 1 image');
+  await told(page, 'cache host fetches: 1');
   await row.getByText('cached', { exact: true }).waitFor();
   await confirm(row, 'Delete');
   await told(page, 'is deleted');
@@ -348,7 +348,7 @@ test('images: import and upload', async () => {
   await refused(page, 'catalog.toml');
   await importing.getByLabel('Address or path on the server').fill(join(server.state, 'more.toml'));
   await press(importing, 'Import');
-  await told(page, '1 images were imported');
+  await told(page, '1 imported');
   const upload = async (text) => {
     await importing.getByLabel('Catalog file').setInputFiles({ name: 'catalog.toml', mimeType: 'application/toml', buffer: Buffer.from(text) });
     await press(importing, 'Upload');
@@ -356,12 +356,12 @@ test('images: import and upload', async () => {
   await upload('this is [no TOML');
   await refused(page, '');
   await upload(toml('uploaded'));
-  await told(page, '1 images were imported');
+  await told(page, '1 imported');
   await page.locator('#list').getByText('uploaded', { exact: true }).waitFor();
   await press(page.getByRole('main'), 'Refresh tags');
-  await told(page, 'tags were resolved');
+  await told(page, 'resolved');
   await press(page.getByRole('main'), 'Check all');
-  await refused(page, 'not as the catalog says');
+  await refused(page, 'different from the catalog');
 });
 
 test('netboot: addresses, probes, digests, another version', async () => {
@@ -375,7 +375,7 @@ test('netboot: addresses, probes, digests, another version', async () => {
   await page.locator('#dhcp').getByRole('button', { name: 'Copy' }).first().click();
   await page.locator('#dhcp').getByRole('button', { name: 'Copied' }).first().waitFor();
   await press(page, 'Verify digests');
-  await refused(page, 'none of the files of version');
+  await refused(page, 'is not installed');
   let sums = '';
   for (const part of ['vmlinuz', 'initrd', 'squashfs']) {
     assert.ok((await put('9.9', part, part)).ok);
@@ -385,7 +385,7 @@ test('netboot: addresses, probes, digests, another version', async () => {
   await press(page, 'Boot this version');
   await told(page, 'Machines boot version 9.9 from now on');
   await press(page, 'Verify digests');
-  await told(page, 'have the digests of their release');
+  await told(page, 'match their digests');
   await press(page, 'Fetch');
   await told(page, 'is being fetched');
   await page.locator('#artifacts').getByText('failed').waitFor();
@@ -404,11 +404,11 @@ test('events: search, pivot, acknowledge', async () => {
   const before = Number(await badge.evaluate((badge) => badge.firstChild.textContent));
   assert.ok(before >= 8);
   await press(page, 'Acknowledge');
-  await refused(page, 'no event is ticked');
+  await refused(page, 'select at least one event');
   await rows.nth(0).getByRole('checkbox').check();
   await rows.nth(1).getByRole('checkbox').check();
   await press(page, 'Acknowledge');
-  await told(page, '2 events are acknowledged');
+  await told(page, 'Events acknowledged: 2');
   assert.equal(Number(await badge.evaluate((badge) => badge.firstChild.textContent)), before - 2);
   await press(page, 'Undo');
   await told(page, 'The change is undone');
@@ -416,7 +416,7 @@ test('events: search, pivot, acknowledge', async () => {
   await page.getByLabel('all on this page').check();
   assert.equal(await rows.getByRole('checkbox', { checked: true }).count(), await rows.count());
   await press(page, `Acknowledge all ${before} failures`);
-  await told(page, `${before} events are acknowledged`);
+  await told(page, `Events acknowledged: ${before}`);
   assert.equal(await badge.count(), 0);
   await page.goto('/ui/events?q=machine.flash_failed');
   await rows.first().getByRole('checkbox').check();
@@ -435,7 +435,7 @@ test('events: search, pivot, acknowledge', async () => {
 test('backups: make, download, schedule, delete', async () => {
   await page.goto('/ui/backups');
   await press(page, 'Back up now');
-  await told(page, 'is being made');
+  await told(page, 'was requested');
   const row = page.locator('#list tbody tr').first();
   await row.waitFor();
   const waiting = page.waitForEvent('download');
@@ -462,7 +462,7 @@ test('settings: in place, with their source', async () => {
   const display = card(page, 'Display');
   await display.getByLabel('display.timezone').fill('Mars/Olympus');
   await press(display, 'Save');
-  await refused(page, 'is no zone');
+  await refused(page, 'must be a time zone');
   await display.getByLabel('display.timezone').fill('Asia/Tokyo');
   await press(display, 'Save');
   await told(page, 'The settings are saved');
@@ -488,9 +488,9 @@ test('account: a hash, a token, sessions', async () => {
     await press(password, 'Generate hash');
   };
   await fill('wrong', 'new password', 'new password');
-  await refused(page, 'not the current password');
+  await refused(page, 'current password is wrong');
   await fill(PASSWORD, 'new password', 'other password');
-  await refused(page, 'not the same');
+  await refused(page, 'do not match');
   await fill(PASSWORD, 'new password', 'new password');
   await told(page, 'admin.password');
   assert.match(await page.locator('#secret').innerText(), /^\$argon2id\$/);
@@ -503,7 +503,7 @@ test('account: a hash, a token, sessions', async () => {
   await token.getByLabel('machines').check();
   await token.getByLabel('Lifetime in days').fill('30');
   await press(token, 'Create token');
-  await told(page, 'The token for ci is created');
+  await told(page, 'Token ci is created');
   const secret = await page.locator('#secret').innerText();
   const use = () => fetch(`${server.base}/machines`, { headers: { authorization: `Bearer ${secret}` } });
   assert.notEqual((await use()).status, 401);
@@ -521,7 +521,7 @@ test('account: a hash, a token, sessions', async () => {
   const others = page.getByRole('row').filter({ has: page.getByRole('button', { name: 'End', exact: true }) });
   for (let left = await others.count(); left > 0; left -= 1) {
     await press(others.first(), 'End');
-    await told(page, 'were ended');
+    await told(page, 'Sessions ended');
     await page.waitForFunction((left) => document.querySelectorAll('button[value=end]').length === left - 1, left);
   }
   await second.goto('/ui/machines');
@@ -555,8 +555,8 @@ test('cache: fetch, pin, delete, forget', async () => {
   await fetch(`${server.base}/blob?url=${encodeURIComponent(`${files.base}/none.img`)}`);
   await page.reload();
   if (await page.getByRole('heading', { name: 'Misses' }).count()) {
-    await press(page, 'Forget misses');
-    await told(page, 'The misses are forgotten');
+    await press(page, 'Clear misses');
+    await told(page, 'The list of misses is cleared');
   }
 });
 
@@ -577,9 +577,9 @@ test('without scripts: a machine is bound, shown and confirmed', async () => {
   await plain.context().close();
 });
 
-test('looking at a machine that is not known adds nothing', async () => {
+test('looking at an unknown machine adds nothing', async () => {
   const nobody = new Machine(server, 0xaaaa);
   await page.goto(nobody.path);
-  await page.getByText('not known yet').waitFor();
+  await page.getByText('This machine is new').waitFor();
   assert.equal((await server.request('GET', `/machines/${nobody.mac}`)).status, 404);
 });

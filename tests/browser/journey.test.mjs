@@ -84,7 +84,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   const bundled = await script.inputValue();
   await script.fill(bundled.replace('fn boot(m) {', 'fn boot(m {'));
   await page.locator('#problems li[data-line]').first().waitFor();
-  await script.fill(bundled.replace(/^\/\/!.*/, '//! Flash the bound image once, my way.'));
+  await script.fill(bundled.replace(/^\/\/!.*/, '//! Flash the assigned image once, my way.'));
   await page.getByText('No problems found').waitFor();
   await page.getByLabel('Note').fill('my first plan');
   await press(page, 'Save');
@@ -106,7 +106,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await danger.getByText(machine.serial).first().waitFor();
   await danger.getByText('debian 13').first().waitFor();
   await danger.getByRole('button').click();
-  await told(page, 'the plan is my-flash');
+  await told(page, 'with the plan my-flash');
 
   // the machine is switched on again, and flashed
   const plan = await machine.boot();

@@ -55,7 +55,7 @@ async function choose(page, text) {
   assert.ok((await chosen()).includes(text), `${text} can be chosen`);
 }
 
-test('a machine is bound to bty-flash-once by keyboard alone', async () => {
+test('bty-flash-once is assigned to a machine by keyboard alone', async () => {
   const page = await operator(browser, server, { logIn: false });
   await page.goto('/ui/login');
   // the browser focuses the field when it draws the page, after the load event
@@ -77,7 +77,7 @@ test('a machine is bound to bty-flash-once by keyboard alone', async () => {
 
   await tabTo(page, '#boot_mode');
   await choose(page, 'bty-flash-once');
-  await page.locator('#params').getByText('reboot, or go straight').waitFor();
+  await page.locator('#params').getByText('reboot, or start the flashed system').waitFor();
   await tabTo(page, '#image');
   await choose(page, 'debian 13');
   await tabTo(page, '#disk');

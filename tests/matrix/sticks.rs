@@ -66,7 +66,7 @@ fn the_server_can_be_typed_in() {
         stick(&iso("usbboot-pc", firmware), &path, GIB, None);
         let hardware = Hardware::new(firmware).disk(Bus::Usb, &path, "STICK").card("tap0", MAC);
         let mut machine = lab.power_on(hardware);
-        machine.wait(PATIENCE, "the menu", |said| said.contains("a server to be typed in"));
+        machine.wait(PATIENCE, "the menu", |said| said.contains("a server that you enter"));
         // down twice, by ^N: the sequence of an arrow key may arrive in parts
         machine.type_in("\x0e\x0e\r");
         machine.wait(PATIENCE, "the question", |said| said.contains("Address of the server"));

@@ -16,7 +16,7 @@ fn cookie(answer: &Answer) -> String {
 }
 
 #[test]
-fn without_a_password_everybody_may_and_every_page_says_so() {
+fn without_a_password_everybody_has_access_and_every_page_warns() {
     let web = Web::start();
     assert!(web.get("/ui/machines").expect(200).text().contains("No admin password is set"));
     assert!(web.log().contains("no admin password is set"));
@@ -24,7 +24,7 @@ fn without_a_password_everybody_may_and_every_page_says_so() {
 }
 
 #[test]
-fn a_session_begins_with_the_password_lives_on_and_can_be_ended() {
+fn a_session_starts_with_the_password_survives_restarts_and_can_be_ended() {
     let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     assert_eq!(web.get("/machines").expect(401).json(), json!({ "detail": "login required" }));
     assert_eq!(web.get("/ui/machines").expect(303).header("location"), Some("/ui/login"));
@@ -83,7 +83,7 @@ fn another_site_cannot_use_a_session() {
 }
 
 #[test]
-fn who_guesses_has_to_wait() {
+fn wrong_passwords_delay_the_next_attempt() {
     let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     for _ in 0..5 {
         log_in(&web, "guess").expect(200);
@@ -95,7 +95,7 @@ fn who_guesses_has_to_wait() {
 }
 
 #[test]
-fn a_server_that_everybody_may_change_must_be_wanted() {
+fn a_server_without_a_password_starts_only_if_configured() {
     let web = Web::start();
     let start = |env: &[(&str, &str)]| {
         let mut command = web.command(&["check-config"]);
@@ -115,7 +115,7 @@ fn a_server_that_everybody_may_change_must_be_wanted() {
 }
 
 #[test]
-fn another_site_cannot_pass_for_an_open_server() {
+fn an_open_server_rejects_foreign_host_names() {
     let web = Web::with(&[("BTY_SERVER_PUBLIC_URL", "http://bty.lan:8080")]);
     let at = |host: &str, path: &str| web.request("GET", path, &[("Host", host)], b"").status;
     for path in ["/machines", "/ui/machines", "/events"] {
@@ -134,7 +134,7 @@ fn another_site_cannot_pass_for_an_open_server() {
 }
 
 #[test]
-fn a_script_of_ones_own_is_simulated_only_for_who_may_save_one() {
+fn simulating_a_script_needs_the_permission_to_save_one() {
     let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     let create = |scope: &str| {
         let output = web.command(&["token", "create", "test", "--scope", scope]).output().unwrap();
@@ -157,7 +157,7 @@ fn a_script_of_ones_own_is_simulated_only_for_who_may_save_one() {
 }
 
 #[test]
-fn simulations_keep_no_machine_waiting() {
+fn simulations_do_not_delay_machines() {
     let web = Web::with(&[("BTY_TUNING_SCRIPT_WORKERS", "1")]);
     let slow = "//! Slow\nfn boot(m) { loop {} }\n";
     let body =
@@ -183,7 +183,7 @@ fn simulations_keep_no_machine_waiting() {
 }
 
 #[test]
-fn tokens_do_what_their_scopes_allow_and_no_more() {
+fn tokens_allow_exactly_what_their_scopes_say() {
     let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     let create = |scopes: &[&str]| {
         let mut arguments = vec!["token", "create", "test"];
@@ -267,7 +267,7 @@ fn every_answer_has_its_headers_and_nothing_is_loaded_from_elsewhere() {
 }
 
 #[test]
-fn behind_a_proxy_that_changes_the_host_the_log_in_says_what_to_set() {
+fn a_refused_login_behind_a_proxy_names_the_setting_to_change() {
     let mut web =
         Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret"), ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.0/8")]);
     let origin = ("Origin", "http://bty.example");
@@ -309,7 +309,7 @@ fn behind_a_proxy_that_changes_the_host_the_log_in_says_what_to_set() {
 }
 
 #[test]
-fn no_web_site_can_have_a_browser_contact_the_server_for_a_machine() {
+fn browsers_cannot_contact_the_server_for_a_machine() {
     let web = Web::start();
     let contact = format!("/pxe/{}?boot=b", MAC.replace(':', "-"));
     for header in [
@@ -319,7 +319,7 @@ fn no_web_site_can_have_a_browser_contact_the_server_for_a_machine() {
     ] {
         for path in [&contact, &format!("/pxe/{MAC}/plan")] {
             let refused = web.request("GET", path, &[header], b"").expect(403);
-            assert!(refused.text().contains("browsers are refused"), "{}", refused.text());
+            assert!(refused.text().contains("not for browsers"), "{}", refused.text());
         }
     }
     assert_eq!(web.get("/machines").expect(200).json(), json!([]), "none was discovered");
@@ -327,7 +327,7 @@ fn no_web_site_can_have_a_browser_contact_the_server_for_a_machine() {
 }
 
 #[test]
-fn a_token_for_the_catalog_learns_nothing_of_the_servers_files() {
+fn a_catalog_token_cannot_read_files_on_the_server() {
     let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     let created = web.command(&["token", "create", "ci", "--scope", "catalog"]).output().unwrap();
     let token = String::from_utf8(created.stdout).unwrap().lines().next().unwrap().to_owned();
@@ -347,10 +347,10 @@ fn a_token_for_the_catalog_learns_nothing_of_the_servers_files() {
         "{answers:?}"
     );
     let image = r#"{"image_url": "http://127.0.0.1:9/a.img", "sha_url": "/etc/passwd"}"#;
-    assert!(ask("/catalog/entries", image).expect(422).text().contains("not a file of the server"));
+    assert!(ask("/catalog/entries", image).expect(422).text().contains("not a file on the server"));
     // nor does an import access services of this host
     let inside = bty_tests::server::Server::start(|_| bty_tests::server::Reply::whole(b"secret"));
     let refused = ask(&format!("/catalog/import?source={}", inside.url("/c.toml")), "").expect(400);
-    assert!(refused.text().contains("may not be reached"), "{}", refused.text());
+    assert!(refused.text().contains("public addresses only"), "{}", refused.text());
     assert_eq!(inside.requests().len(), 0);
 }

@@ -144,7 +144,7 @@ fn three_machines_are_flashed_from_one_pull_and_the_third_without_the_registry()
 }
 
 #[test]
-fn without_the_cache_machines_go_to_the_origin_and_it_is_written_down() {
+fn without_the_cache_machines_use_the_origin_and_an_event_records_it() {
     let origin = Nginx::start("");
     let (packed, content) = image();
     let url = origin.put("debian.img.zst", &packed);
@@ -172,7 +172,7 @@ fn without_the_cache_machines_go_to_the_origin_and_it_is_written_down() {
 }
 
 #[test]
-fn a_cache_that_has_other_bytes_than_the_plan_says_gives_none() {
+fn a_cache_with_the_wrong_bytes_serves_none() {
     let origin = Nginx::start("");
     let (packed, content) = image();
     let old = filter(&["zstd", "-q1c"], &gpt_image(9 * MIB, 512));
@@ -198,7 +198,7 @@ fn a_cache_that_has_other_bytes_than_the_plan_says_gives_none() {
 }
 
 #[test]
-fn a_server_with_a_cache_of_its_own_warms_it_and_shows_what_is_there() {
+fn a_server_warms_its_own_cache_and_shows_its_content() {
     let origin = Nginx::start("");
     let (packed, content) = image();
     let url = origin.put("debian.img.zst", &packed);

@@ -13,7 +13,7 @@ fn encoded(text: &str) -> String {
 }
 
 #[test]
-fn images_are_added_by_their_address_with_what_their_origin_tells() {
+fn images_are_added_with_the_size_and_digest_of_their_origin() {
     let web = Web::start();
     let sha = "ab".repeat(32);
     let sums = format!("{sha} *debian.img.zst\n");
@@ -61,7 +61,7 @@ fn images_are_added_by_their_address_with_what_their_origin_tells() {
 }
 
 #[test]
-fn passwords_of_origins_are_neither_taken_nor_shown() {
+fn addresses_with_passwords_are_refused_and_passwords_are_never_shown() {
     let web = Web::start();
     let origin = Server::start(|request| Reply::file(request, &[7; 1000], "\"1\""));
     let secret = |name: &str| origin.url(name).replace("http://", "http://user:s3cr3t@");
@@ -117,7 +117,7 @@ fn passwords_of_origins_are_neither_taken_nor_shown() {
 }
 
 #[test]
-fn what_is_deleted_stays_deleted_until_it_is_added_again() {
+fn a_deleted_image_stays_deleted_until_it_is_added_again() {
     let text = "version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://127.0.0.1:9/a.img\"\n[[images]]\nname = \"b\"\nsrc = \"http://127.0.0.1:9/b.img\"\n";
     let mut web = Web::start();
     std::fs::write(web.state().join("catalog.toml"), text).unwrap();
@@ -157,7 +157,7 @@ fn what_is_deleted_stays_deleted_until_it_is_added_again() {
 }
 
 #[test]
-fn a_catalog_is_uploaded_and_its_mistakes_are_told() {
+fn a_catalog_is_uploaded_and_its_errors_are_reported() {
     let web = Web::start();
     let upload = |content: &str| {
         let body = format!(
@@ -184,7 +184,7 @@ fn a_catalog_is_uploaded_and_its_mistakes_are_told() {
 }
 
 #[test]
-fn a_tag_that_moves_is_noticed_and_what_is_flashed_is_what_was_looked_at() {
+fn a_moved_tag_is_noticed_and_the_resolved_image_is_flashed() {
     let registry = Registry::start();
     let push = |content: &[u8]| {
         crate::sources::oci::push(

@@ -190,7 +190,7 @@ fn flash_always_alternates_and_a_dead_origin_is_a_failure_that_is_offered_again(
 }
 
 #[test]
-fn a_server_that_dies_during_the_flash_hears_of_its_end_once_it_is_back() {
+fn a_report_is_repeated_until_a_restarted_server_accepts_it() {
     let mut lab = Lab::new();
     lab.bind("bty-flash-once");
     let token = token(&lab.boot());
@@ -237,7 +237,7 @@ fn an_inventory_is_taken_and_then_the_disk_is_booted() {
 }
 
 #[test]
-fn a_person_is_asked_and_the_disk_is_left_alone() {
+fn the_wizard_plan_asks_a_person_and_leaves_the_disk_alone() {
     let mut lab = Lab::new();
     lab.bind("bty-tui");
     let script = lab.boot();
@@ -251,7 +251,7 @@ fn a_person_is_asked_and_the_disk_is_left_alone() {
 }
 
 #[test]
-fn the_other_bundled_plans_flash_as_they_say() {
+fn the_other_bundled_plans_flash_as_documented() {
     let mut lab = Lab::new();
     let bind = |lab: &Lab, plan: &str, params: serde_json::Value, labels: &[&str]| {
         let binding = json!({ "boot_mode": plan, "bty_image_ref": lab.image_ref, "target_disk_serial": SERIAL, "params": params, "labels": labels });
@@ -299,7 +299,7 @@ fn hour_of_the_server() -> u64 {
 }
 
 #[test]
-fn who_is_started_by_hand_gets_what_a_contact_would_say() {
+fn a_client_started_by_hand_gets_the_order_of_its_plan() {
     let lab = Lab::new();
     lab.bind("bty-flash-once");
     let disk = format!("{}={SERIAL}", lab.disk().display());

@@ -21,7 +21,7 @@ fn run(web: &Web, arguments: &[&str], code: i32) -> String {
 }
 
 #[test]
-fn help_is_as_it_was() {
+fn the_help_matches_its_snapshot() {
     let output = std::process::Command::new(web_path()).arg("--help").output().unwrap();
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
 }
@@ -34,7 +34,7 @@ fn shells_complete_the_command() {
 }
 
 #[test]
-fn machines_are_bound_and_simulated_from_a_shell() {
+fn machines_are_assigned_and_simulated_from_a_shell() {
     let web = Web::start();
     add_image(&web);
     let mut shown = run(
@@ -98,7 +98,7 @@ fn plans_are_edited_and_compared_from_a_shell() {
             code,
         )
     };
-    assert_eq!(edit("fn boot(m) { boot_disk() }\n", 0), "mine is at revision 1\n");
+    assert_eq!(edit("fn boot(m) { boot_disk() }\n", 0), "saved mine as revision 1\n");
     assert_eq!(edit("fn boot(m) { boot_disk() }\n", 0), "mine is unchanged\n");
     insta::assert_snapshot!("refused_plan", edit("fn boot(m) { boot_dsik() }\n", 2));
     assert_eq!(run(&web, &["plan", "show", "mine"], 0), "fn boot(m) { boot_disk() }\n");
@@ -107,7 +107,7 @@ fn plans_are_edited_and_compared_from_a_shell() {
         .env("EDITOR", "sed -i s/boot_disk/boot_live/")
         .output()
         .unwrap();
-    assert_eq!(said(&edited), "mine is at revision 2\n");
+    assert_eq!(said(&edited), "saved mine as revision 2\n");
     let failed = web.command(&["plan", "edit", "mine"]).env("EDITOR", "false").output().unwrap();
     assert!(said(&failed).contains("nothing was saved"), "{}", said(&failed));
     run(&web, &["machine", "set", MAC, "--plan", "mine"], 0);
@@ -145,7 +145,7 @@ fn the_configuration_is_checked_and_shown_without_its_secrets() {
         said(&wrong)
     );
     let taken = web.command(&[]).output().unwrap();
-    assert!(said(&taken).contains("listening at"), "{}", said(&taken));
+    assert!(said(&taken).contains("cannot listen on"), "{}", said(&taken));
     let mut hash = web.command(&["hash-password"]);
     hash.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut child = hash.spawn().unwrap();
@@ -188,7 +188,10 @@ fn commands_read_the_environment_file_of_the_service() {
     );
 
     let (code, refused) = command(&["token", "create", "ci", "--scope", "read"], &[]);
-    assert!(code == 1 && refused.contains(&format!("there is no state in {state}; ")), "{refused}");
+    assert!(
+        code == 1 && refused.contains(&format!("{state} contains no state of a server; ")),
+        "{refused}"
+    );
     let mut server = Web::start();
     server.end();
     std::fs::copy(server.state().join("state.db"), elsewhere.path().join("state.db")).unwrap();
@@ -218,7 +221,7 @@ fn commands_read_the_environment_file_of_the_service() {
 }
 
 #[test]
-fn commands_about_a_state_never_make_one() {
+fn commands_never_create_a_state() {
     let web = Web::idle(None, &[]);
     let dir = web.state().join("nowhere");
     for arguments in [
@@ -231,7 +234,7 @@ fn commands_about_a_state_never_make_one() {
             let output = web.command(arguments).env("BTY_PATHS_STATE_DIR", dir).output().unwrap();
             assert_eq!(output.status.code(), Some(1));
             let expected = format!(
-                "bty-web: there is no state in {}; name the directory of the server's state with BTY_PATHS_STATE_DIR, or the server's configuration with --config\n",
+                "bty-web: {} contains no state of a server; set BTY_PATHS_STATE_DIR to the server's state directory, or --config to its configuration\n",
                 dir.display()
             );
             assert_eq!(said(&output), expected);

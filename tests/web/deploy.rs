@@ -194,7 +194,7 @@ fn behind_caddy_people_have_tls_live_pages_and_large_uploads() {
 }
 
 #[test]
-fn the_kubernetes_manifest_keeps_the_server_in_bounds() {
+fn the_kubernetes_manifest_limits_the_server() {
     let script = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
     let output = Command::new("/usr/bin/python3")
         .args(["-c", script])
@@ -364,13 +364,13 @@ fn refuses_writes(web: &Web, port: u16) {
 }
 
 #[test]
-fn plain_ports_let_nothing_be_written_with_a_token() {
+fn plain_http_ports_of_proxies_refuse_writes_with_a_token() {
     let site = Site::start();
     refuses_writes(&site.web, site.plain);
 }
 
 #[test]
-fn plain_ports_of_caches_let_nothing_be_written_with_a_token() {
+fn plain_http_ports_of_cache_proxies_refuse_writes_with_a_token() {
     let web = Web::with(&[
         ("BTY_ADMIN_PASSWORD", "s3cret"),
         ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32"),
@@ -417,7 +417,7 @@ fn plain_ports_of_caches_let_nothing_be_written_with_a_token() {
 }
 
 #[test]
-fn the_units_are_understood_and_keep_the_server_in_bounds() {
+fn the_units_are_valid_and_limit_the_server() {
     for name in ["bty-web", "bty-cache", "bty-tftp"] {
         let dir = tempfile::tempdir().unwrap();
         let unit = dir.path().join(format!("{name}.service"));
@@ -444,7 +444,7 @@ fn the_units_are_understood_and_keep_the_server_in_bounds() {
 }
 
 #[test]
-fn health_says_by_its_exit_code_whether_the_server_answers() {
+fn health_reports_the_server_by_its_exit_code() {
     let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     let health = |web: &Web, more: &[&str]| {
         let output = web.command(&[&["health"], more].concat()).output().unwrap();

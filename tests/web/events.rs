@@ -108,7 +108,7 @@ fn events_are_filtered_paged_and_acknowledged() {
 }
 
 #[test]
-fn streams_end_with_the_token_that_has_opened_them() {
+fn streams_end_when_their_token_is_revoked() {
     let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     let create = |scope: &str| {
         let output = web.command(&["token", "create", scope, "--scope", scope]).output().unwrap();
@@ -131,7 +131,7 @@ fn streams_end_with_the_token_that_has_opened_them() {
 }
 
 #[test]
-fn streams_tell_what_happens_and_end_with_the_server() {
+fn streams_report_events_and_end_with_the_server() {
     let mut web = Web::start();
     let mut all = Stream::open(&web, "/events/stream");
     let mut machines = Stream::open(&web, "/events/machines");

@@ -31,7 +31,7 @@ fn names(dir: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-fn a_full_disk_is_told_loses_nothing_and_machines_boot_their_disks() {
+fn on_a_full_disk_nothing_is_lost_and_machines_boot_their_disks() {
     let (mount, web) = small();
     let dir = mount.path().to_str().unwrap().to_owned();
     web.request("PUT", "/boot/kernel", &[], b"old").expect(200);

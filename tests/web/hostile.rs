@@ -23,7 +23,7 @@ fn is_stream(path: &str) -> bool {
 }
 
 #[test]
-fn the_paths_are_those_that_are_documented() {
+fn the_api_documents_exactly_its_paths() {
     let web = Web::start();
     let mut lines: Vec<String> =
         operations(&web).iter().map(|(method, path)| format!("{path} {method}")).collect();
@@ -32,7 +32,7 @@ fn the_paths_are_those_that_are_documented() {
 }
 
 #[test]
-fn no_body_and_no_path_makes_the_server_fail() {
+fn no_body_and_no_path_causes_an_internal_error() {
     let web = Web::start();
     web.send("PUT", &format!("/machines/{MAC}"), &json!({})).expect(200);
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -152,7 +152,7 @@ fn broken_requests_are_refused_and_break_nothing() {
 }
 
 #[test]
-fn a_row_that_is_refused_leaves_nothing_of_itself() {
+fn a_refused_row_stores_nothing() {
     let web = Web::start();
     let too_many: Vec<Value> = (0..10_000).map(|n| json!(format!("l{n}"))).collect();
     web.send("PUT", &format!("/machines/{MAC}"), &json!({ "labels": too_many })).expect(422);

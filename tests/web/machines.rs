@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::pxe::{MAC, add_image};
 
 #[test]
-fn a_binding_that_cannot_work_is_refused_with_all_reasons() {
+fn an_invalid_assignment_is_refused_with_all_reasons() {
     let web = Web::start();
     web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);
     let disks = json!({ "disks": [{ "path": "/dev/sda", "serial": "S1", "size_bytes": 1, "readonly": true }] });
@@ -36,7 +36,7 @@ fn a_binding_that_cannot_work_is_refused_with_all_reasons() {
 }
 
 #[test]
-fn put_replaces_all_of_it_and_patch_only_what_it_names() {
+fn put_replaces_everything_and_patch_only_the_given_fields() {
     let web = Web::start();
     let image = add_image(&web);
     let path = format!("/machines/{}", MAC.to_uppercase());
@@ -70,7 +70,7 @@ fn put_replaces_all_of_it_and_patch_only_what_it_names() {
 }
 
 #[test]
-fn what_the_docs_say_is_at_most_is_at_most() {
+fn the_documented_limits_hold() {
     let web = Web::start();
     let path = format!("/machines/{MAC}");
     let status = |body: &Value| web.send("PUT", &path, body).status;
@@ -144,7 +144,7 @@ fn lists_are_filtered_and_downloads_are_as_posted() {
 }
 
 #[test]
-fn a_long_list_is_whole_and_a_client_that_goes_keeps_nothing_waiting() {
+fn a_long_list_is_complete_and_a_disconnected_client_blocks_nothing() {
     let web = Web::start();
     let machine = |n: u32| json!({ "mac": format!("0200{n:08x}"), "known_disks": [{ "path": "/dev/sda", "model": "x".repeat(100) }] });
     let bundle =

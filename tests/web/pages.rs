@@ -72,7 +72,7 @@ fn stage() -> (Web, String) {
 }
 
 #[test]
-fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
+fn a_plan_that_writes_is_saved_only_after_a_confirmation() {
     let (web, image) = stage();
     let form = [
         ("boot_mode", "bty-flash-once"),
@@ -101,7 +101,7 @@ fn a_plan_that_writes_is_saved_only_after_all_that_it_does_was_shown() {
         fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let page = done(&web, PAGE, &fields);
     assert!(
-        page.contains("is saved: the plan is bty-flash-once")
+        page.contains("is saved with the plan bty-flash-once")
             && page.contains("Waiting for boot: flash"),
         "{page}"
     );
@@ -125,7 +125,7 @@ fn a_plan_that_may_write_later_is_confirmed_too() {
     ];
     let asked = post(&web, PAGE, &form).expect(200).text();
     assert!(
-        asked.contains("This can overwrite a disk") && asked.contains("when the plan says so"),
+        asked.contains("This can overwrite a disk") && asked.contains("when the plan decides so"),
         "{asked}"
     );
     assert!(asked.contains("<code>S1</code>") && asked.contains("Fast Disk"));
@@ -144,7 +144,7 @@ fn a_plan_that_may_write_later_is_confirmed_too() {
 }
 
 #[test]
-fn a_script_that_machines_follow_is_shown_with_what_it_changes_before_it_is_saved() {
+fn saving_a_plan_in_use_shows_its_effects_first() {
     let (web, _) = stage();
     let first = "fn boot(m) { boot_disk() }";
     web.send("PUT", "/plans/own", &json!({ "source": first })).expect(200);
@@ -191,7 +191,7 @@ fn unknown_machines_get_a_plan_that_may_write_only_with_a_tick() {
             .clone()
     };
     let form = ("setting.plans.default", "bty-flash-by-hardware");
-    assert!(done(&web, "/ui/settings", &[form]).contains("nobody has looked at; tick"));
+    assert!(done(&web, "/ui/settings", &[form]).contains("nobody has reviewed; tick"));
     assert_eq!(default(), "bty-inventory");
     done(&web, "/ui/settings", &[("setting.plans.default", "bty-tui")]);
     assert_eq!(default(), "bty-tui");
@@ -200,16 +200,13 @@ fn unknown_machines_get_a_plan_that_may_write_only_with_a_tick() {
 }
 
 #[test]
-fn a_binding_that_cannot_work_is_shown_again_with_all_reasons() {
+fn a_form_with_an_invalid_assignment_is_shown_again_with_all_reasons() {
     let (web, _) = stage();
     let form = [("boot_mode", "bty-flash-once"), ("labels", "lab, -x"), ("sanboot_drive", "C:")];
     let page = post(&web, PAGE, &form).expect(422).text();
-    for shown in [
-        "the plan writes an image",
-        "the plan writes to a disk",
-        "sanboot_drive",
-        "value=\"lab, -x\"",
-    ] {
+    for shown in
+        ["the plan needs an image", "the plan needs a disk", "sanboot_drive", "value=\"lab, -x\""]
+    {
         assert!(page.contains(shown), "{shown} in {page}");
     }
     assert_eq!(bound(&web), "bty-inventory");
@@ -314,7 +311,7 @@ fn images_settings_plans_and_acknowledgements_are_undone() {
 }
 
 #[test]
-fn what_is_wrong_with_a_script_is_told_at_its_line_and_nothing_is_saved() {
+fn errors_of_a_script_are_shown_at_their_lines_and_nothing_is_saved() {
     let web = Web::start();
     let source = "//! Broken\nfn boot(m) {\n    boot_disk(\n}\n";
     let page = post(&web, "/ui/plans", &[("name", "night"), ("source", source), ("is_new", "1")])
@@ -328,7 +325,7 @@ fn what_is_wrong_with_a_script_is_told_at_its_line_and_nothing_is_saved() {
 }
 
 #[test]
-fn the_search_of_events_finds_by_what_is_clicked_and_by_words() {
+fn the_search_of_events_finds_fields_and_words() {
     let (web, _) = stage();
     let found = |q: &str| {
         web.get(&format!("/ui/events?q={}", q.replace(' ', "+")))
@@ -348,7 +345,7 @@ fn the_search_of_events_finds_by_what_is_clicked_and_by_words() {
 }
 
 #[test]
-fn a_form_of_another_session_and_a_page_that_is_not_there_are_told_as_pages() {
+fn errors_of_forms_and_missing_pages_are_pages() {
     let web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let answer = web.request("POST", "/ui/login", &[form], b"password=s3cret").expect(303);
@@ -365,7 +362,7 @@ fn a_form_of_another_session_and_a_page_that_is_not_there_are_told_as_pages() {
         "/ui/logout",
     ] {
         let refused = with("POST", path, "csrf=wrong&act=end-all&boot_mode=ipxe-exit").expect(403);
-        assert!(refused.text().contains("load the page again"), "{path}");
+        assert!(refused.text().contains("reload the page"), "{path}");
     }
     let missing = with("GET", "/ui/plans/nowhere", "").expect(404);
     assert!(missing.header("content-type").unwrap().starts_with("text/html"));
@@ -390,7 +387,7 @@ fn a_token_is_shown_once_and_a_new_password_as_its_hash() {
     let form = [("act", "hash"), ("new", "correct horse"), ("again", "correct horse")];
     assert!(done(&web, "/ui/account", &form).contains("$argon2id$"));
     let differ = [("act", "hash"), ("new", "correct horse"), ("again", "correct house")];
-    assert!(done(&web, "/ui/account", &differ).contains("not the same"));
+    assert!(done(&web, "/ui/account", &differ).contains("do not match"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::pxe::{MAC, add_image, token};
 const GOOD: &str = "//! Always the disk.\nfn boot(m) { boot_disk() }\n";
 
 #[test]
-fn a_plan_with_anything_wrong_in_it_is_refused_with_all_of_it() {
+fn a_plan_with_errors_is_refused_with_all_of_them() {
     let web = Web::start();
     let save = |name: &str, source: &str| {
         web.send("PUT", &format!("/plans/{name}"), &json!({ "source": source }))
@@ -51,7 +51,7 @@ fn a_plan_with_anything_wrong_in_it_is_refused_with_all_of_it() {
 }
 
 #[test]
-fn revisions_say_who_and_when_and_can_be_gone_back_to() {
+fn revisions_have_author_and_time_and_can_be_restored() {
     let web = Web::start();
     let second = GOOD.replace("boot_disk()", "boot_disk(\"second\")");
     web.send("PUT", "/plans/mine", &json!({ "source": GOOD, "note": "first", "base_revision": 0 }))
@@ -73,12 +73,12 @@ fn revisions_say_who_and_when_and_can_be_gone_back_to() {
     let plan = web.get("/plans/mine").expect(200).json();
     assert_eq!((&plan["revision"], &plan["source"]), (&json!(3), &json!(GOOD)));
     let revisions = web.get("/plans/mine/revisions").json();
-    assert_eq!(revisions[0]["note"], "as revision 1");
+    assert_eq!(revisions[0]["note"], "rolled back to revision 1");
     assert_eq!(revisions[2]["saved_by"], "operator");
     assert_eq!(web.events("mine"), ["plan.created", "plan.saved", "plan.rolled_back"]);
     web.send("PUT", &format!("/machines/{MAC}"), &json!({ "boot_mode": "mine" })).expect(200);
     let bound = web.request("DELETE", "/plans/mine", &[], b"").expect(409).text();
-    assert!(bound.contains("1 machines are bound"), "{bound}");
+    assert!(bound.contains("assigned to machines (1)"), "{bound}");
     assert!(web.get(&format!("/pxe/{MAC}?boot=1")).text().contains("sanboot"));
     web.send("PUT", &format!("/machines/{MAC}"), &json!({})).expect(200);
     web.request("DELETE", "/plans/mine", &[], b"").expect(204);
@@ -196,7 +196,7 @@ fn a_machine_and_the_fleet_are_simulated_and_nothing_changes() {
 }
 
 #[test]
-fn a_plan_that_eats_memory_or_time_ends_itself_and_not_the_server() {
+fn a_plan_that_exhausts_memory_or_time_does_not_harm_the_server() {
     let web = Web::start();
     for (n, body) in [
         "loop { }",

@@ -24,7 +24,7 @@ pub(super) fn add_image(web: &Web) -> String {
 }
 
 #[test]
-fn the_bootstrap_leads_to_the_machine_by_the_address_it_was_asked_at() {
+fn the_bootstrap_script_uses_the_address_of_the_request() {
     let web = Web::with(&[("BTY_SERVER_TRUSTED_PROXY", "127.0.0.0/8")]);
     let script = |headers: &[(&str, &str)]| {
         let answer = web.request("GET", "/pxe-bootstrap.ipxe", headers, b"").expect(200);
@@ -43,7 +43,7 @@ fn the_bootstrap_leads_to_the_machine_by_the_address_it_was_asked_at() {
 }
 
 #[test]
-fn a_machine_that_is_not_known_is_discovered_and_takes_stock() {
+fn an_unknown_machine_is_discovered_and_takes_an_inventory() {
     let web = Web::start();
     let answer = web.get("/pxe/52-54-00-12-34-56?boot=1").expect(200);
     assert!(answer.header("content-type").unwrap().starts_with("text/plain"));
@@ -77,7 +77,7 @@ fn a_machine_that_is_not_known_is_discovered_and_takes_stock() {
 }
 
 #[test]
-fn what_is_wrong_is_a_script_that_says_so_and_boots_the_disk() {
+fn errors_are_scripts_with_a_message_that_boot_the_disk() {
     let web = Web::start();
     for path in
         ["/pxe/xyz", "/pxe/%00", "/pxe/%F0%28", "/pxe/52:54:00:12:34:56:78", "/pxe/%24%7Bmac%7D"]
@@ -94,7 +94,7 @@ fn what_is_wrong_is_a_script_that_says_so_and_boots_the_disk() {
 }
 
 #[test]
-fn asking_for_the_head_of_a_script_is_no_contact() {
+fn a_head_request_for_a_script_is_not_a_contact() {
     let web = Web::start();
     for path in [format!("/pxe/{MAC}?boot=1"), format!("/pxe/{MAC}/plan")] {
         let answer = web.request("HEAD", &path, &[], b"");
@@ -147,7 +147,7 @@ fn a_flash_goes_from_the_contact_to_the_proven_disk() {
 }
 
 #[test]
-fn who_is_not_known_leaves_a_trace_and_nothing_else() {
+fn reports_of_unknown_machines_leave_only_an_event() {
     let web = Web::start();
     web.send("POST", &format!("/pxe/{MAC}/status"), &json!({ "status": "done" })).expect(404);
     web.send("POST", &format!("/pxe/{MAC}/inventory"), &json!({ "disks": [] })).expect(404);
@@ -156,7 +156,7 @@ fn who_is_not_known_leaves_a_trace_and_nothing_else() {
 }
 
 #[test]
-fn files_have_lengths_ranges_and_no_way_out() {
+fn boot_files_support_ranges_and_stay_inside_their_directory() {
     let web = Web::start();
     web.request("PUT", "/boot/kernel", &[], b"0123456789").expect(200);
     let head = web.request("HEAD", "/boot/kernel", &[], b"").expect(200);
@@ -212,7 +212,7 @@ fn files_have_lengths_ranges_and_no_way_out() {
 }
 
 #[test]
-fn an_upload_is_whole_or_not_there() {
+fn an_upload_is_complete_or_absent() {
     let web = Web::with(&[("BTY_TUNING_MAX_UPLOAD_BYTES", "10")]);
     web.request("PUT", "/boot/big", &[], b"01234567890").expect(413);
     let chunked = b"PUT /boot/big HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n";

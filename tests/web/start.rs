@@ -22,7 +22,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_state_on_a_file_system_of_the_network_is_refused_unless_an_operator_wants_it() {
+fn a_state_on_a_network_file_system_is_refused_unless_configured() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mounted = to.path().to_str().unwrap();
     // a local mount that claims to be a network file system
@@ -50,7 +50,7 @@ fn a_state_on_a_file_system_of_the_network_is_refused_unless_an_operator_wants_i
 }
 
 #[test]
-fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
+fn an_unwritable_state_is_reported_with_the_next_step() {
     let web = Web::idle(None, &[]);
     // run as root, but without the capability to ignore permissions
     let dir = tempfile::tempdir().unwrap();
@@ -71,7 +71,7 @@ fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
     let said = web.refuses(&mut ordinary(dir.path(), &[]));
     assert!(
         said.contains(&format!(
-            "cannot be written by user 0: give it to that user (chown -R 0 {shown})"
+            "cannot be written by user 0; change its owner (chown -R 0 {shown})"
         )),
         "{said}"
     );
@@ -100,11 +100,11 @@ fn a_state_that_cannot_be_written_is_told_with_the_way_out() {
 }
 
 #[test]
-fn a_disk_that_is_full_or_read_only_is_told_before_anything_is_made() {
+fn a_full_or_read_only_disk_is_reported_before_anything_is_written() {
     let web = Web::idle(None, &[]);
     let small = Mount::memory(4 << 20);
     let said = web.refuses(&mut server(&web, &small.path().join("state")));
-    assert!(said.contains("has room for 4.0 MiB, and needs 8.0 MiB at least"), "{said}");
+    assert!(said.contains("has only 4.0 MiB of free space, and needs at least 8.0 MiB"), "{said}");
     assert_eq!(names(small.path()), [""; 0]);
     let fixed = Mount::memory(64 << 20);
     tool(&["mount", "-o", "remount,ro", fixed.path().to_str().unwrap()]);
@@ -114,18 +114,20 @@ fn a_disk_that_is_full_or_read_only_is_told_before_anything_is_made() {
             web.command(&["cache", "--listen", "127.0.0.1:0"]).env("BTY_CACHE_DIR", fixed.path()),
         ),
     ] {
-        assert!(said.contains("is on a read-only file system: mount it for writing"), "{said}");
+        assert!(said.contains("is on a read-only file system; remount it for writing"), "{said}");
     }
 }
 
 #[test]
-fn a_second_one_with_the_same_state_or_port_is_told_to_end_the_first() {
+fn a_second_server_with_the_same_state_or_port_is_refused() {
     let web = Web::start();
     let own = tempfile::tempdir().unwrap();
     let mut second = web.command(&[]);
     let said = web.refuses(second.env("BTY_PATHS_STATE_DIR", own.path().join("state")));
     assert!(
-        said.contains("stop what listens there, or choose another port with BTY_SERVER_PORT"),
+        said.contains(
+            "stop the program that listens there, or choose another port with BTY_SERVER_PORT"
+        ),
         "{said}"
     );
     assert_eq!(names(own.path()), [""; 0]);
@@ -147,22 +149,19 @@ fn a_second_one_with_the_same_state_or_port_is_told_to_end_the_first() {
                 .env("BTY_CACHE_DIR", cache.state().join("blobs")),
         ),
     ] {
-        assert!(
-            said.contains("a server uses the state in ") && said.contains(": end it first"),
-            "{said}"
-        );
+        assert!(said.contains("another process uses ") && said.contains("; stop it"), "{said}");
     }
     assert_eq!((web.get("/healthz").status, cache.get("/healthz").status), (200, 200));
 }
 
 #[test]
-fn tftp_without_boot_programs_says_where_it_looked() {
+fn tftp_without_boot_programs_names_the_directories() {
     let web = Web::idle(None, &[("BTY_BOOT_SEED_DIR", "/nonexistent")]);
     let output = web.command(&["tftp", "--listen", "127.0.0.1:0"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(
-        said.contains("there is nothing to serve")
+        said.contains("nothing to serve")
             && said.contains("/nonexistent")
             && said.contains("--root"),
         "{said}"

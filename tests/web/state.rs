@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::pxe::{MAC, add_image};
 
 #[test]
-fn nothing_that_was_acknowledged_is_lost_when_the_server_is_killed() {
+fn acknowledged_changes_survive_a_kill_of_the_server() {
     let mut web = Web::start();
     let acknowledged: Arc<Mutex<Vec<String>>> = Arc::default();
     for round in 0..4 {
@@ -78,7 +78,7 @@ fn count(web: &Web, kind: &str) -> usize {
 }
 
 #[test]
-fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() {
+fn an_export_restores_everything_on_another_server_and_orders_nothing() {
     let web = Web::start();
     let image = add_image(&web);
     web.send(
@@ -109,7 +109,7 @@ fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() 
     let mut other = Web::start();
     let refused = other.command(&["import", dir.path().to_str().unwrap()]).output().unwrap();
     assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"),
+        String::from_utf8_lossy(&refused.stderr).contains("another process uses"),
         "{refused:?}"
     );
     other.end();
@@ -131,7 +131,10 @@ fn an_export_brings_everything_to_another_server_and_orders_nothing_by_itself() 
     );
     assert_eq!(machine["boot_state"], "on hold: it was imported");
     let script = other.get(&format!("/pxe/{MAC}?boot=1")).text();
-    assert!(script.contains("on hold until it is saved") && !script.contains("kernel"), "{script}");
+    assert!(
+        script.contains("save its assignment on the server") && !script.contains("kernel"),
+        "{script}"
+    );
     other.send("PUT", &format!("/machines/{MAC}"), &flash).expect(200);
     assert!(other.get(&format!("/pxe/{MAC}?boot=2")).text().contains("kernel"));
     // over HTTP, into a running server; invalid bundles are refused and change nothing
@@ -195,7 +198,7 @@ fn backups_are_made_pruned_and_can_be_imported() {
     let copy = web.state().join("backups").join(id).join("state.db");
     let refused = web.command(&["import", copy.to_str().unwrap()]).output().unwrap();
     assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("a server uses the state"),
+        String::from_utf8_lossy(&refused.stderr).contains("another process uses"),
         "{refused:?}"
     );
     let restored = Web::with_state_of(&copy);
@@ -258,7 +261,7 @@ fn releases(sums: &str) -> Server {
 }
 
 #[test]
-fn artifacts_are_fetched_checked_and_from_then_on_booted() {
+fn fetched_artifacts_are_verified_and_booted() {
     let mut web = Web::start();
     let origin = releases("right");
     let repo = format!("http://{}/bty", origin.host());
@@ -316,7 +319,7 @@ fn artifacts_are_fetched_checked_and_from_then_on_booted() {
 }
 
 #[test]
-fn a_fetch_that_is_cancelled_ends_and_says_so() {
+fn a_cancelled_fetch_ends_and_is_recorded() {
     let origin = Server::start(|_| Reply::raw(b"").stall_after(0));
     let repo = format!("http://{}/bty", origin.host());
     let web = Web::with(&[("BTY_BOOT_RELEASE_REPO", &repo)]);
@@ -347,14 +350,14 @@ fn a_fetch_that_is_cancelled_ends_and_says_so() {
 }
 
 #[test]
-fn artifacts_with_another_digest_are_thrown_away() {
+fn artifacts_with_a_wrong_digest_are_discarded() {
     let origin = releases("wrong");
     let repo = format!("http://{}/bty", origin.host());
     let web = Web::with(&[("BTY_BOOT_RELEASE_REPO", &repo)]);
     web.send("POST", "/boot/releases", &json!({ "tag": "v1.2.3" })).expect(202);
     let job = ended(&web, "/boot/releases", "fetches");
     assert_eq!(job["status"], "failed");
-    assert!(job["error"].as_str().unwrap().contains("it was thrown away"), "{job}");
+    assert!(job["error"].as_str().unwrap().contains("it was discarded"), "{job}");
     assert_eq!(std::fs::read_dir(web.state().join("boot")).unwrap().count(), 0);
     assert_eq!(
         web.events("v1.2.3").last().map(String::as_str),
@@ -397,7 +400,7 @@ fn versions_of_the_live_environment_are_listed_verified_and_pinned_to_machines()
     let refused = web
         .send("PUT", machine, &json!({ "boot_mode": "bty-inventory", "netboot_version": "9.9" }))
         .expect(422);
-    assert!(refused.text().contains("not all there"), "{}", refused.text());
+    assert!(refused.text().contains("are missing"), "{}", refused.text());
     assert_eq!(web.send("PUT", machine, &json!({ "netboot_version": "../x" })).status, 422);
     let verified = web.get("/boot/releases/9.9/verify").expect(200).json();
     assert_eq!(

@@ -44,7 +44,7 @@ fn refused(web: &Web, reason: &str) -> u64 {
 const HALF_HEAD: &str = "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ";
 
 #[test]
-fn half_a_head_is_not_kept() {
+fn connections_with_incomplete_request_heads_are_closed() {
     let web = Web::with(&[("BTY_LIMITS_HEAD_S", "1")]);
     let mut halves: Vec<_> = (0..20).map(|_| connect(&web, HALF_HEAD)).collect();
     let mut silent = connect(&web, "");
@@ -60,7 +60,7 @@ fn half_a_head_is_not_kept() {
 }
 
 #[test]
-fn a_cache_host_keeps_no_half_head_either() {
+fn a_cache_host_closes_connections_with_incomplete_request_heads() {
     let web = Web::cache(&[], &[("BTY_LIMITS_HEAD_S", "1"), ("BTY_ADMIN_OPEN", "1")]);
     let mut slow = connect(&web, "GET /b/x/y HTTP/1.1\r\nX: ");
     let begun = Instant::now();
@@ -72,7 +72,7 @@ fn a_cache_host_keeps_no_half_head_either() {
 }
 
 #[test]
-fn who_takes_too_many_connections_loses_his_own() {
+fn a_client_with_too_many_connections_loses_its_own() {
     let web =
         Web::with(&[("BTY_LIMITS_CONNECTIONS", "40"), ("BTY_LIMITS_CONNECTIONS_PER_ADDRESS", "8")]);
     // incomplete requests from many addresses, until all connections are in use
@@ -94,7 +94,7 @@ fn who_takes_too_many_connections_loses_his_own() {
 }
 
 #[test]
-fn bodies_of_strangers_share_a_limited_memory() {
+fn unauthenticated_request_bodies_share_limited_memory() {
     let web = Web::with(&[("BTY_LIMITS_BODY_BYTES", "1M")]);
     web.get(&format!("/pxe/{MAC}")).expect(200);
     let half = "x".repeat(200 << 10);
@@ -126,7 +126,7 @@ fn bodies_of_strangers_share_a_limited_memory() {
 }
 
 #[test]
-fn a_body_that_trickles_is_refused() {
+fn slow_request_bodies_are_refused() {
     let web = Web::with(&[("BTY_LIMITS_BODY_RATE", "1M")]);
     web.get(&format!("/pxe/{MAC}")).expect(200);
     let head = format!(
@@ -142,7 +142,7 @@ fn a_body_that_trickles_is_refused() {
 }
 
 #[test]
-fn invented_machines_have_an_end_and_an_assigned_one_stays() {
+fn unknown_machines_are_limited_and_assigned_ones_stay() {
     let web = Web::with(&[
         ("BTY_LIMITS_UNASSIGNED_MACHINES", "50"),
         ("BTY_LIMITS_NEW_MACHINES_PER_MINUTE", "200"),
@@ -176,7 +176,7 @@ fn invented_machines_have_an_end_and_an_assigned_one_stays() {
 }
 
 #[test]
-fn an_unassigned_machine_leaves_little() {
+fn an_unassigned_machine_stores_little() {
     let web = Web::with(&[("BTY_LIMITS_UNASSIGNED_BYTES", "1K")]);
     let hardware = serde_json::json!({ "disks": [], "lshw": { "id": "x".repeat(4000) } });
     let (inventory, lshw) = (format!("/pxe/{MAC}/inventory"), format!("/machines/{MAC}/lshw.json"));
@@ -191,7 +191,7 @@ fn an_unassigned_machine_leaves_little() {
 }
 
 #[test]
-fn old_events_are_deleted_where_the_configuration_says_so() {
+fn old_events_are_deleted_if_configured() {
     let mut web = Web::with(&[]);
     for n in 0..8 {
         web.send("PUT", &format!("/machines/02-00-00-00-00-0{n}"), &serde_json::json!({}))

@@ -249,7 +249,7 @@ fn options_are_answered_within_limits() {
 }
 
 #[test]
-fn what_is_not_meant_for_clients_is_refused_once_and_with_less_than_was_asked() {
+fn other_requests_are_refused_once_with_a_shorter_packet() {
     let tftp = Tftp::start(&loopback());
     std::fs::write(tftp.dir.path().join("secret.txt"), b"secret").unwrap();
     let mut clients = Vec::new();
@@ -294,7 +294,7 @@ fn what_is_not_meant_for_clients_is_refused_once_and_with_less_than_was_asked() 
 }
 
 #[test]
-fn a_client_that_only_wanted_the_size_is_left_alone_and_served_from_the_same_port() {
+fn a_client_that_only_asks_for_the_size_can_ask_again_from_the_same_port() {
     let tftp = Tftp::start(&loopback());
     let mut client = tftp.client();
     assert_eq!(client.ask("ipxe.efi", "tsize\x000\0")[..2], [0, 6]);
@@ -320,7 +320,7 @@ fn a_client_that_only_wanted_the_size_is_left_alone_and_served_from_the_same_por
 }
 
 #[test]
-fn a_window_whose_first_block_was_lost_comes_again_at_once() {
+fn a_window_with_a_lost_first_block_is_resent_at_once() {
     let tftp = Tftp::start(&loopback());
     let mut client = tftp.client();
     let _ = client.ask("ipxe.efi", "blksize\x001468\0windowsize\x008\0timeout\x005\0");
@@ -351,7 +351,7 @@ fn a_window_whose_first_block_was_lost_comes_again_at_once() {
 const REPEATS_AFTER: Duration = Duration::from_millis(220);
 
 #[test]
-fn no_packet_is_too_strange() {
+fn malformed_packets_never_crash_the_tftp_server() {
     let tftp = Tftp::start(&loopback());
     let mut client = tftp.client_at("127.0.0.2");
     let whole =
@@ -380,7 +380,7 @@ fn no_packet_is_too_strange() {
 }
 
 #[test]
-fn a_first_packet_that_was_lost_comes_again_when_it_is_asked_for_again() {
+fn a_lost_first_packet_is_resent_for_a_repeated_request() {
     let tftp = Tftp::start(&loopback());
     let mut client = tftp.client();
     // one response to each request, also to a repeated one
@@ -407,7 +407,7 @@ fn a_first_packet_that_was_lost_comes_again_when_it_is_asked_for_again() {
 }
 
 #[test]
-fn a_flood_in_the_name_of_others_gets_a_bounded_answer_and_does_not_keep_others_out() {
+fn a_spoofed_flood_gets_a_bounded_response_and_blocks_no_client() {
     let tftp = Tftp::start(&loopback());
     let (mut sent, mut received) = (0, 0);
     let before = tftp.open_files();
@@ -438,7 +438,7 @@ fn a_flood_in_the_name_of_others_gets_a_bounded_answer_and_does_not_keep_others_
 }
 
 #[test]
-fn a_host_with_several_addresses_answers_from_the_one_that_was_asked() {
+fn a_host_with_several_addresses_responds_from_the_requested_one() {
     let ns = Netns::new();
     ns.ip("addr add 10.99.0.1/24 dev lo");
     ns.ip("addr add 10.99.0.2/24 dev lo");
@@ -529,7 +529,7 @@ fn the_server_serves_boot_programs_itself_and_shows_that_it_does() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_told_with_the_way_out() {
+fn a_port_in_use_is_reported_with_the_next_step() {
     let taken = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let output = Command::new(web_path())
@@ -539,7 +539,7 @@ fn a_port_that_is_taken_is_told_with_the_way_out() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("listening at 127.0.0.1"),
+        String::from_utf8_lossy(&output.stderr).contains("cannot listen on 127.0.0.1"),
         "{output:?}"
     );
     let output =

@@ -45,7 +45,7 @@ fn copies(web: &Web) -> Vec<String> {
 }
 
 #[test]
-fn a_state_of_every_schema_is_served_with_all_that_it_holds() {
+fn a_state_of_every_schema_is_served_without_loss() {
     let files = schemas();
     for (index, file) in files.iter().enumerate() {
         let mut web = Web::idle(Some(file), &[("BTY_ADMIN_PASSWORD", "s3cret")]);
@@ -99,7 +99,7 @@ fn a_state_of_every_schema_is_served_with_all_that_it_holds() {
 }
 
 #[test]
-fn what_a_cache_host_holds_is_kept_too() {
+fn an_upgrade_keeps_the_objects_of_a_cache_host() {
     for file in &schemas()[1..] {
         let mut web = Web::idle_cache(&[], &[]);
         let database = web.state().join("state.db");
@@ -149,7 +149,7 @@ fn an_upgrade_is_undone_by_putting_the_copy_back() {
 }
 
 #[test]
-fn a_state_of_a_later_program_is_refused_and_left_as_it_is() {
+fn a_state_of_a_later_version_is_refused_and_unchanged() {
     let mut web = first();
     web.start_again();
     web.end();
@@ -157,26 +157,26 @@ fn a_state_of_a_later_program_is_refused_and_left_as_it_is() {
     let before = bytes(&web);
     let said = web.refuses(&mut web.command(&[]));
     assert!(
-        said.contains("has schema 7, of a later program")
+        said.contains("has schema 7, of a later version")
             && said.contains(&format!("knows {}", newest())),
         "{said}"
     );
     assert!(said.contains("state.db.schema-1.bak in its place"), "{said}");
     assert_eq!(bytes(&web), before);
     let said = web.refuses(&mut web.command(&["token", "list"]));
-    assert!(said.contains("of a later program"), "{said}");
+    assert!(said.contains("of a later version"), "{said}");
 }
 
 #[test]
-fn an_upgrade_that_fails_leaves_the_file_as_it_was() {
+fn a_failed_upgrade_leaves_the_file_unchanged() {
     // a migration that fails
     let web = first();
     sql(&web, "CREATE TABLE cache_tags (is_in_the_way)");
     let before = bytes(&web);
     let said = web.refuses(&mut web.command(&[]));
     assert!(
-        said.contains(&format!("could not be brought from schema 1 to {}", newest()))
-            && said.contains("and is as it was"),
+        said.contains(&format!("could not be upgraded from schema 1 to {}", newest()))
+            && said.contains("and is unchanged"),
         "{said}"
     );
     assert_eq!(bytes(&web), before);
@@ -199,7 +199,7 @@ fn an_upgrade_that_fails_leaves_the_file_as_it_was() {
     std::fs::write(&path, &damaged).unwrap();
     let said = web.refuses(&mut web.command(&[]));
     assert!(
-        said.contains(&format!("could not be brought from schema 1 to {}", newest()))
+        said.contains(&format!("could not be upgraded from schema 1 to {}", newest()))
             && said.contains("malformed"),
         "{said}"
     );
@@ -208,7 +208,7 @@ fn an_upgrade_that_fails_leaves_the_file_as_it_was() {
 }
 
 #[test]
-fn an_upgrade_without_room_for_the_copy_is_not_begun() {
+fn an_upgrade_without_space_for_the_copy_does_not_start() {
     let web = first();
     sql(
         &web,
@@ -220,7 +220,7 @@ fn an_upgrade_without_room_for_the_copy_is_not_begun() {
     let before = std::fs::read(&path).unwrap();
     let said = web.refuses(web.command(&[]).env("BTY_PATHS_STATE_DIR", disk.path()));
     assert!(
-        said.contains(&format!("could not be brought from schema 1 to {}", newest()))
+        said.contains(&format!("could not be upgraded from schema 1 to {}", newest()))
             && said.contains("full"),
         "{said}"
     );
@@ -231,20 +231,20 @@ fn an_upgrade_without_room_for_the_copy_is_not_begun() {
 }
 
 #[test]
-fn a_command_does_not_upgrade_under_a_server_that_runs() {
+fn a_command_does_not_upgrade_the_state_of_a_running_server() {
     let web = first();
     let lock = std::fs::File::create(web.state().join("state.lock")).unwrap();
     lock.lock().unwrap();
     let before = bytes(&web);
     for arguments in [["token", "list"], ["export", "/nonexistent/x"]] {
         let said = web.refuses(&mut web.command(&arguments));
-        assert!(said.contains("a server uses the state in"), "{said}");
+        assert!(said.contains("another process uses"), "{said}");
     }
     assert_eq!(bytes(&web), before);
 }
 
 #[test]
-fn the_reference_server_s_state_is_not_taken_for_one_of_ours() {
+fn a_state_of_the_reference_server_is_refused() {
     let web = Web::idle(None, &[]);
     sql(
         &web,
@@ -253,7 +253,7 @@ fn the_reference_server_s_state_is_not_taken_for_one_of_ours() {
     let before = bytes(&web);
     let said = web.refuses(&mut web.command(&[]));
     assert!(
-        said.contains("is no state of this server") && said.contains("bty-web import"),
+        said.contains("is not a state of this server") && said.contains("bty-web import"),
         "{said}"
     );
     assert_eq!(bytes(&web), before);

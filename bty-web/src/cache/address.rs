@@ -39,7 +39,7 @@ impl FromStr for Address {
         match text.parse::<Location>() {
             Ok(Location::Oci(reference)) => Ok(Self::Registry(reference)),
             Ok(Location::Http(url)) if !url.username().is_empty() || url.password().is_some() => {
-                malformed("contains a user name or a password; everybody can read what is cached")
+                malformed("contains a user name or a password, and anybody can read what is cached")
             }
             Ok(Location::Http(mut url)) => {
                 url.set_fragment(None);

@@ -89,11 +89,11 @@ impl Storage {
     fn full(&self, total: u64) -> Error {
         let limit = self.max_bytes.map_or_else(
             || "the disk is full".to_owned(),
-            |max| format!("the cache may use {}", bty::size::human(max)),
+            |max| format!("cache.max_bytes is {}", bty::size::human(max)),
         );
         let detail = format!(
-            "there is no room for {}: {limit}, and everything else is pinned or being read; unpin \
-             or delete objects, or raise cache.max_bytes",
+            "cannot cache {}: {limit}, and all other objects are pinned or in use; unpin or delete \
+             objects, or raise cache.max_bytes",
             bty::size::human(total)
         );
         Error::new(ErrorKind::Full, detail)

@@ -99,7 +99,7 @@ impl FillQueue {
     /// Cancels a fill and discards the bytes already received.
     pub(super) fn cancel(&self, key: &Key) -> Result<()> {
         let found = self.transfers.storage.index().fills.get(key).cloned();
-        found.ok_or_else(|| Error::not_found(format!("the fill {key}")))?.cancel.cancel();
+        found.ok_or_else(|| Error::not_found(format!("the fetch {key}")))?.cancel.cancel();
         Ok(())
     }
 
@@ -118,8 +118,10 @@ impl FillQueue {
 }
 
 fn too_many() -> Error {
-    let mut error =
-        Error::new(ErrorKind::Throttled, format!("{FILLS_MAX} objects are being fetched already"));
+    let mut error = Error::new(
+        ErrorKind::Throttled,
+        format!("too many fetches: {FILLS_MAX} are running; try again later"),
+    );
     error.retry_after = Some(30);
     error
 }

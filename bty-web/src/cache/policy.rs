@@ -61,8 +61,8 @@ impl OriginPolicy {
             _ if !self.origins.is_empty() => match self.origins.allow(address) {
                 true => return Ok(()),
                 false => format!(
-                    "{host} is not among the origins of this cache; its operator can allow it in \
-                     cache.origins"
+                    "cannot fetch from {host}: it is not in cache.origins; ask the operator of \
+                     this cache to add it"
                 ),
             },
             _ if is_held => return Ok(()),
@@ -73,8 +73,8 @@ impl OriginPolicy {
             {
                 true => return Ok(()),
                 false => format!(
-                    "no image of the catalog is at {}; its operator can add the image to the \
-                     catalog, or allow {host} in cache.origins",
+                    "cannot fetch from {}: the catalog has no image there; ask the operator of \
+                     this cache to add the image, or to add {host} to cache.origins",
                     address.origin()
                 ),
             },
@@ -121,12 +121,12 @@ impl OriginPolicy {
 
 fn unreachable(address: &Address, ip: IpAddr) -> Error {
     let setting = match is_routable(ip) {
-        true => "the origin in cache.origins, or its network in cache.reach",
-        false => "its network in cache.reach",
+        true => "the origin to cache.origins, or its network to cache.reach",
+        false => "its network to cache.reach",
     };
     let detail = format!(
-        "{} is at an address that may not be reached from here: without cache.origins, this cache \
-         host contacts public addresses only; its operator can name {setting}",
+        "cannot fetch from {}: without cache.origins, this cache host contacts public addresses \
+         only; ask its operator to add {setting}",
         address.host()
     );
     Error::new(ErrorKind::Forbidden, detail)
@@ -252,7 +252,7 @@ mod tests {
         // allowing the origin by name must not be enough
         for address in ["http://127.0.0.1/x", "http://localhost/x", "http://0x7f.1/x"] {
             let refused = refusal(&policy, address).unwrap();
-            assert!(refused.contains("its network in cache.reach"), "{refused}");
+            assert!(refused.contains("its network to cache.reach"), "{refused}");
         }
     }
 

@@ -41,7 +41,7 @@ pub(super) fn reconcile(dir: &Path, db: &Database) -> Result<Index> {
     db.write_blocking(move |t| {
         for (key, address) in &lost_objects {
             rows::delete_object(t, key)?;
-            let summary = format!("the file of {address} is missing or has another length");
+            let summary = format!("the file of {address} is missing or has the wrong length");
             t.record(&NewEvent::new("cache.object.lost", address.clone(), summary))?;
         }
         lost_parts.iter().try_for_each(|key| rows::delete_part(t, key))

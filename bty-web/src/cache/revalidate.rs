@@ -82,7 +82,11 @@ impl Revalidator {
                 Ok(request(digest, false))
             }
             (Err(error), Some((digest, _))) => {
-                tracing::warn!(%error, address = name, "the registry did not answer; using the digest that the tag had");
+                tracing::warn!(
+                    %error,
+                    address = name,
+                    "the registry did not respond; using the digest that the tag had"
+                );
                 self.storage.index().tags.insert(name.clone(), (digest, self.retry_later()));
                 Ok(request(digest, true))
             }
@@ -98,7 +102,7 @@ impl Revalidator {
         let written = self.storage.db.write(move |t| {
             rows::put_tag(t, &name, &digest, now)?;
             let Some(before) = moved_from else { return Ok(()) };
-            let summary = format!("{name} points to another digest now");
+            let summary = format!("{name} now points to another digest");
             let event = NewEvent::new("cache.tag.moved", name.clone(), summary);
             t.record(&event.with(json!({ "from": before.to_string(), "to": digest.to_string() })))
                 .map(drop)
@@ -137,7 +141,11 @@ impl Revalidator {
                     }
                     Err(error) => {
                         let address = &object.record.address;
-                        tracing::warn!(%error, address, "the origin did not answer; serving the cached object");
+                        tracing::warn!(
+                            %error,
+                            address,
+                            "the origin did not respond; serving the cached object"
+                        );
                         object.set_checked_at(self.retry_later());
                         is_stale = true;
                     }
@@ -162,7 +170,7 @@ impl Revalidator {
     }
 
     async fn remove_outdated(&self, object: &Arc<CacheObject>) -> Result<()> {
-        let summary = format!("{} has changed on its origin", object.record.address);
+        let summary = format!("{} has changed at its origin", object.record.address);
         self.storage.remove_object(object, "cache.object.outdated", summary, Actor::System).await
     }
 

@@ -132,10 +132,10 @@ impl Transfers {
             }
             Err(error) if fill.cancel.is_cancelled() => {
                 let why = match self.is_stopping.load(Ordering::SeqCst) {
-                    true => "interrupted, because the server stopped; the next request resumes it",
+                    true => "interrupted because the server stopped; the next request resumes it",
                     false => "cancelled by an operator",
                 };
-                event("cache.fill.cancelled", format!("fetching {address} was {why}"))
+                event("cache.fill.cancelled", format!("fetch of {address} {why}"))
                     .with(error.details())
             }
             Err(error) => event("cache.fill.failed", format!("{address}: {}", error.detail))
@@ -301,7 +301,7 @@ impl<'a> Transfer<'a> {
         match self.declared {
             Some(declared) if declared != sha256 => {
                 let detail = format!(
-                    "{} has the SHA-256 {sha256}, not {declared}: it was discarded",
+                    "{} has the SHA-256 {sha256}, not {declared}; it was discarded",
                     self.fill.address
                 );
                 let error = Error::new(ErrorKind::Upstream, detail);

@@ -36,11 +36,13 @@ fn show(report: &FleetRunReport) {
         ..
     } = report;
     out!(
-        "{machines} machines, {boots} boots, {requests} requests in {seconds:.1} s ({:.0} a second)",
+        "{machines} machines, {boots} boots, {requests} requests in {seconds:.1} s ({:.0} a \
+         second)",
         *requests as f64 / seconds
     );
     out!(
-        "{flashes} flashes started, {completed} completed; {crashes} crashes, {repeated} messages repeated, {late} late, {stalled} stalled"
+        "{flashes} flashes started, {completed} completed; {crashes} crashes, {repeated} messages \
+         repeated, {late} late, {stalled} stalled"
     );
     let ms = |ms: f64| format!("{ms:.1}");
     let rows: Vec<Vec<String>> = report
@@ -50,7 +52,7 @@ fn show(report: &FleetRunReport) {
         .collect();
     table(&["Request", "Count", "p50 ms", "p99 ms", "max ms"], &rows);
     for violation in report.violations.iter().take(VIOLATIONS_LISTED) {
-        out!("WRONG: {violation}");
+        out!("wrong decision: {violation}");
     }
     match report.violations.len() {
         0 => out!("no wrong decision"),

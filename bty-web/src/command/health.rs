@@ -28,7 +28,7 @@ pub(crate) fn run(
         let late = |_| {
             Error::new(
                 ErrorKind::Upstream,
-                format!("{url} does not answer within {} s", TIMEOUT.as_secs()),
+                format!("{url} did not answer within {} s", TIMEOUT.as_secs()),
             )
         };
         let answer =

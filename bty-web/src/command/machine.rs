@@ -113,15 +113,18 @@ async fn image_ref(server: &RemoteServer, image: &str) -> Result<Value> {
         return Ok(found["ref"].clone());
     }
     let names: Vec<String> = images.iter().map(|entry| shown(&entry["name"])).collect();
-    Err(Error::invalid(format!("the catalog has no image {image:?}; it has {}", names.join(", "))))
+    Err(Error::invalid(format!(
+        "the catalog has no image {image:?}; choose one of: {}",
+        names.join(", ")
+    )))
 }
 
 fn params(given: &[String]) -> Result<Value> {
     let mut params = Map::new();
     for one in given {
-        let (name, value) = one
-            .split_once('=')
-            .ok_or_else(|| Error::invalid(format!("{one:?} is not NAME=VALUE")))?;
+        let (name, value) = one.split_once('=').ok_or_else(|| {
+            Error::invalid(format!("invalid parameter {one:?}: expected NAME=VALUE"))
+        })?;
         params
             .insert(name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| json!(value)));
     }

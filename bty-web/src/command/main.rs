@@ -50,7 +50,9 @@ fn main() -> ExitCode {
 fn check_output(code: ExitCode) -> ExitCode {
     match bty_script::terminal::stdout::failure() {
         Some(why) if code == ExitCode::SUCCESS => {
-            eprintln!("bty-web: writing to stdout: {why}; free some space, or write elsewhere");
+            eprintln!(
+                "bty-web: cannot write to stdout: {why}; free some space, or write elsewhere"
+            );
             ExitCode::FAILURE
         }
         _ => code,
@@ -128,16 +130,21 @@ fn variable(name: &str) -> Option<String> {
 /// would not be the server's.
 fn existing_state(config: &Config) -> Result<Database> {
     let (dir, path) = (config.state_dir.display(), config.state_dir.join("state.db"));
-    let next = "name the directory of the server's state with BTY_PATHS_STATE_DIR, or the server's configuration with --config";
+    let next = "set BTY_PATHS_STATE_DIR to the server's state directory, or --config to its \
+                configuration";
     match path.metadata() {
         Ok(meta) if meta.is_file() => Database::open_beside(&path, ()),
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::new(
             ErrorKind::Forbidden,
             format!(
-                "cannot look for a state in {dir}: {e}; run this as root or as the server's user, or {next}"
+                "cannot access the state directory {dir}: {e}; run this as root or as the server's \
+                 user, or {next}"
             ),
         )),
-        _ => Err(Error::new(ErrorKind::NotFound, format!("there is no state in {dir}; {next}"))),
+        _ => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("{dir} contains no state of a server; {next}"),
+        )),
     }
 }
 

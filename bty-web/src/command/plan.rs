@@ -29,7 +29,7 @@ pub(crate) async fn run(server: &RemoteServer, verb: PlanVerb) -> Result<ExitCod
                 };
                 let rows: Vec<Vec<String>> =
                     plans.as_array().into_iter().flatten().map(row).collect();
-                table(&["Name", "Revision", "Machines", "What it does"], &rows);
+                table(&["Name", "Revision", "Machines", "Description"], &rows);
             }
         }
         PlanVerb::Show { name, revision } => {
@@ -90,7 +90,7 @@ async fn edit(server: &RemoteServer, name: &str, file: Option<PathBuf>, note: &s
     }
     let body = json!({ "source": source, "note": note, "base_revision": base });
     let saved = server.api.send(Method::PUT, &path, Some(&body)).await?;
-    out!("{name} is at revision {}", shown(&saved["revision"]));
+    out!("saved {name} as revision {}", shown(&saved["revision"]));
     Ok(())
 }
 
@@ -126,7 +126,7 @@ async fn simulate(server: &RemoteServer, mac: Option<String>, suppose: &Value) -
         let rows: Vec<Vec<String>> =
             report["changed"].as_array().into_iter().flatten().map(row).collect();
         if !rows.is_empty() {
-            table(&["MAC", "Plan", "What changes"], &rows);
+            table(&["MAC", "Plan", "Change"], &rows);
         }
         out!("{} of {} machines change", rows.len(), shown(&report["machines"]));
         return Ok(());

@@ -27,7 +27,7 @@ pub(crate) struct CacheArgs {
     /// Directory of the state, and of the objects unless cache.dir is set
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address and port to listen at [default: cache.listen]
+    /// Address and port to listen on [default: cache.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// Maximum size, such as 200G [default: cache.max_bytes]
@@ -43,7 +43,7 @@ pub(crate) struct CacheArgs {
 
 #[derive(Args)]
 pub(crate) struct TftpArgs {
-    /// Address and UDP port to listen at [default: tftp.listen]
+    /// Address and UDP port to listen on [default: tftp.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// Directory of the boot programs [default: tftp.root]

@@ -25,7 +25,7 @@ pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
             if let Some(wrong) = scope.iter().find(|scope| !known(scope)) {
                 let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
                 return Err(Error::invalid(format!(
-                    "unknown scope {wrong:?}; the scopes are {}",
+                    "unknown scope {wrong:?}; choose from {}",
                     all.join(", ")
                 )));
             }
@@ -42,7 +42,7 @@ pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
                 transaction.record(&event.by(Actor::Operator, None))?;
                 Ok(id)
             })?;
-            eprintln!("token {id}, which cannot be shown again:");
+            eprintln!("token {id}; it cannot be shown again:");
             out!("{token}");
         }
         TokenVerb::Revoke { id } => {

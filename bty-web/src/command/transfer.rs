@@ -32,7 +32,8 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
     let path = inside.unwrap_or_else(|| path.to_owned());
     if !path.is_file() {
         return Err(Error::invalid(format!(
-            "nothing to import: {} is neither a file nor a directory with inventory.json or state.db",
+            "cannot import {}: it is neither a file nor a directory that contains inventory.json \
+             or state.db",
             path.display()
         )));
     }
@@ -69,11 +70,14 @@ fn print_summary(summary: &ImportSummary) {
     }
     let ImportSummary { format, machines, held, plans, images, settings, events, .. } = summary;
     out!(
-        "bty-web import: {format}: {machines} machines, {plans} plans, {images} images, {settings} settings, {events} events"
+        "bty-web import: {format}: {machines} machines, {plans} plans, {images} images, {settings} \
+         settings, {events} events"
     );
     if *held > 0 {
         out!(
-            "{held} machines boot from disk until they are saved, because their plans write to disks; with --armed they flash at once"
+            "{held} machines are on hold, because their plans may write to disks: they boot their \
+             disks until their assignments are saved; with --armed, they may flash at their next \
+             boot"
         );
     }
 }

@@ -92,15 +92,15 @@ pub(super) fn build(
 /// Parses all values before it returns, so that every problem is found.
 fn parse(values: &mut Values) -> Option<ParsedValues> {
     let host: Option<IpAddr> =
-        values.parse("server.host", "an address to listen at, such as 0.0.0.0");
+        values.parse("server.host", "an address to listen on, such as 0.0.0.0");
     let port: Option<NonZero<u16>> = values.parse("server.port", "a port from 1 to 65535");
     let trusted_proxies =
         values.parse("server.trusted_proxy", "networks such as 10.0.0.0/8, or 1 for private ones");
     let backups: Option<NonZero<usize>> =
-        values.parse("tuning.backup_max_parallel", "a number from 1");
+        values.parse("tuning.backup_max_parallel", "a number of at least 1");
     let script_workers: Option<NonZero<usize>> = match values.set("tuning.script_workers") {
         None => std::thread::available_parallelism().ok().or(NonZero::new(2)),
-        Some(_) => values.parse("tuning.script_workers", "a number of processes from 1"),
+        Some(_) => values.parse("tuning.script_workers", "a number of processes, at least 1"),
     };
     let cache_listen = values.parse("cache.listen", "an address and a port such as 0.0.0.0:3000");
     let tftp_listen = values.parse("tftp.listen", "an address and a port such as 0.0.0.0:69");
@@ -160,7 +160,7 @@ fn check_texts(values: &mut Values) {
         // do not show the value: it may contain a password
         let origin = &values.values["server.public_url"].1;
         let why = format!(
-            "the value ({origin}) has {why}; give an address such as https://bty.example:8443"
+            "the value ({origin}) has {why}; set an address such as https://bty.example:8443"
         );
         values.add_problem("server.public_url", why);
     }
@@ -196,10 +196,10 @@ fn not_a_base(text: &str) -> Option<&'static str> {
             Some("a user name or a password, which every machine would see")
         }
         () if url.query().is_some() => {
-            Some("a query (?), where the path of each request is appended")
+            Some("a query (?), but the path of each request is appended to it")
         }
         () if url.fragment().is_some() => {
-            Some("a fragment (#), where the path of each request is appended")
+            Some("a fragment (#), but the path of each request is appended to it")
         }
         () if !bare.chars().all(is_plain) => {
             Some("characters that are not allowed in scripts for machines")

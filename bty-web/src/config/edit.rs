@@ -16,7 +16,7 @@ use crate::durable::{PRIVATE_FILE, write_durably};
 #[must_use]
 pub fn obstacle(config: &Config, key: &str) -> Option<String> {
     if !KEYS.iter().any(|(known, ..)| *known == key) {
-        return Some("is not a key of the configuration".into());
+        return Some("is not a configuration key".into());
     }
     if SECRETS.contains(&key) || key == STATE_DIR {
         return Some("cannot be changed in the browser".into());
@@ -152,7 +152,7 @@ mod tests {
             refused("paths.state_dir", "/").contains("overrides")
                 || refused("paths.state_dir", "/").contains("cannot be changed")
         );
-        assert!(refused("server.color", "red").contains("is not a key"));
+        assert!(refused("server.color", "red").contains("is not a configuration key"));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
 

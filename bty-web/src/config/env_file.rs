@@ -38,7 +38,7 @@ impl EnvFile {
             Ok(bytes) => {
                 let (values, wrong) = parse(&String::from_utf8_lossy(&bytes));
                 let warning =
-                    |line| format!("{}: line {line} ignored: it is not NAME=VALUE", path.display());
+                    |line| format!("{}: line {line} ignored: expected NAME=VALUE", path.display());
                 Self {
                     path: Some(path.to_owned()),
                     values,
@@ -48,7 +48,8 @@ impl EnvFile {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => Self::default(),
             Err(e) => {
                 let warning = format!(
-                    "cannot read {}: {e}; values that the server has from it, such as its state directory, are missing here",
+                    "cannot read {}: {e}; settings that the server reads from it, such as its \
+                     state directory, are missing here",
                     path.display()
                 );
                 Self { warnings: vec![warning], ..Self::default() }

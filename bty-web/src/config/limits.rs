@@ -48,7 +48,7 @@ impl Limits {
         let connections = number(values, "limits.connections");
         let connections_per_address = number(values, "limits.connections_per_address");
         let head_s: Option<NonZero<u32>> =
-            values.parse("limits.head_s", "a number of seconds from 1");
+            values.parse("limits.head_s", "a number of seconds, at least 1");
         let body_bytes = bytes(values, "limits.body_bytes");
         let body_rate = bytes(values, "limits.body_rate");
         let waiting_logins = number(values, "limits.waiting_logins");
@@ -110,7 +110,7 @@ const ANY_NUMBER: &str = "a number; 0 for no limit";
 
 fn number(values: &mut Values, key: &'static str) -> Option<usize> {
     values
-        .parse::<NonZero<u32>>(key, "a number from 1")
+        .parse::<NonZero<u32>>(key, "a number of at least 1")
         .and_then(|number| usize::try_from(number.get()).ok())
 }
 

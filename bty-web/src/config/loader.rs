@@ -104,7 +104,8 @@ impl Loader {
         };
         for (section, value) in &table {
             let Some(fields) = value.as_table() else {
-                let warning = format!("{}: {section} is not in a section, ignored", path.display());
+                let warning =
+                    format!("{}: key {section} is outside of any section; ignored", path.display());
                 self.values.warnings.push(warning);
                 continue;
             };

@@ -85,7 +85,7 @@ impl Values {
     pub(super) fn set_from_file(&mut self, path: &Path, name: &str, value: &toml::Value) {
         let file = path.display();
         let Some((key, ..)) = KEYS.iter().find(|(key, ..)| *key == name) else {
-            self.warnings.push(format!("{file}: unknown key {name} ignored"));
+            self.warnings.push(format!("{file}: unknown key {name}; ignored"));
             return;
         };
         match toml_text(value) {

@@ -97,7 +97,7 @@ impl Error {
 
     /// Creates a [`NotFound`](ErrorKind::NotFound) error: `what` does not exist.
     pub fn not_found(what: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::NotFound, format!("{what} is not known"))
+        Self::new(ErrorKind::NotFound, format!("{what} does not exist"))
     }
 
     /// Creates an [`Invalid`](ErrorKind::Invalid) error.
@@ -145,7 +145,8 @@ impl Error {
 
     /// Creates an [`Internal`](ErrorKind::Internal) error. Only the log shows `cause`.
     pub fn internal(cause: impl fmt::Display) -> Self {
-        let mut error = Self::new(ErrorKind::Internal, "the server failed; its log says why");
+        let mut error =
+            Self::new(ErrorKind::Internal, "internal error; see the server's log for the cause");
         error.cause = Some(cause.to_string());
         error
     }
@@ -170,7 +171,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// The hint for a full file system.
-const FREE_SPACE: &str = "delete something there, such as old backups or versions of the live environment, or enlarge its file system";
+const FREE_SPACE: &str = "delete something there, such as old backups or versions of the live \
+                          environment, or enlarge its file system";
 
 fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
@@ -216,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_with_its_directory_and_the_next_step() {
+    fn the_error_of_a_full_disk_names_its_directory_and_the_next_step() {
         let dir = Path::new("/var/lib/bty/boot");
         for code in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
             let error = Error::writing(dir, &code.into());

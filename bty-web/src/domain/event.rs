@@ -150,7 +150,7 @@ impl NewEvent {
         subject_id: impl Into<String>,
         summary: impl Into<String>,
     ) -> Self {
-        debug_assert!(KINDS.contains(&kind), "{kind} is no kind of event");
+        debug_assert!(KINDS.contains(&kind), "unknown kind of event: {kind}");
         let subject_kind = match kind.split('.').next() {
             Some("machine" | "pxe") => "machine",
             Some("netboot")

@@ -49,6 +49,11 @@ impl ImageRoute {
     #[must_use]
     pub fn details(&self) -> Value {
         let from = if self.url.is_some() { "withcache" } else { "origin" };
-        json!({ "configured": self.status != CacheStatus::None, "hit": self.status == CacheStatus::Hit, "status": self.status, "served_from": from })
+        json!({
+            "configured": self.status != CacheStatus::None,
+            "hit": self.status == CacheStatus::Hit,
+            "status": self.status,
+            "served_from": from,
+        })
     }
 }

@@ -66,7 +66,7 @@ pub fn autoexec(base: &str) -> String {
          isset ${{ip}} || dhcp || goto none\n\
          chain --replace {base}/pxe-bootstrap.ipxe || goto none\n\
          :none\n\
-         echo bty: {base} could not be reached; going on with the firmware\n\
+         echo bty: {base} cannot be reached; returning to the firmware\n\
          sleep 5\n\
          exit 1\n",
         base = word(base),
@@ -86,7 +86,7 @@ pub fn script(machine: &Machine, boot: &Boot, site: &Site<'_>) -> String {
             local(&mut text, machine.sanboot_drive.as_deref());
         }
         Boot::Firmware { reason } => {
-            let _ = writeln!(text, "echo bty: going on with the firmware: {}", show(reason));
+            let _ = writeln!(text, "echo bty: returning to the firmware: {}", show(reason));
             text.push_str("sleep 1\nexit 1\n");
         }
         Boot::Chain { address } => {
@@ -132,7 +132,8 @@ fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, argu
                 "set bty-arch x86_64\n\
                  set bty-consoles console=tty0 console=ttyS0,115200 console=ttyS1,115200\n\
                  iseq ${buildarch} arm64 && set bty-arch arm64 ||\n\
-                 iseq ${buildarch} arm64 && set bty-consoles console=tty0 console=ttyAMA0,115200 ||\n",
+                 iseq ${buildarch} arm64 && \
+                 set bty-consoles console=tty0 console=ttyAMA0,115200 ||\n",
             );
             ("${bty-arch}", SMALL_CMDLINE)
         }
@@ -142,12 +143,13 @@ fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, argu
     // under UEFI, iPXE before 2021 passes the initramfs as a file, whose name the kernel needs
     let _ = write!(
         text,
-        "kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} initrd=initrd boot=live fetch=${{bty-base}}/boot/{name}.squashfs {args} {CMDLINE} \
+        "kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} initrd=initrd boot=live \
+         fetch=${{bty-base}}/boot/{name}.squashfs {args} {CMDLINE} \
          bty.server=${{bty-base}} bty.mac={mac} bty.cycle={token}{extra} || goto local\n\
          initrd --name initrd ${{bty-base}}/boot/{name}.initrd?{tag} || goto local\n\
          boot || goto local\n\
          :local\n\
-         echo bty: the live environment could not be fetched from {base}\n\
+         echo bty: cannot fetch the live environment from {base}; booting the disk\n\
          sleep 5\n",
         base = word(site.base),
         mac = machine.mac,
@@ -234,12 +236,12 @@ mod tests {
         all.push_str("-----\n");
         all.push_str(&script(&machine(), &boots[0], &reference));
         all.push_str("-----\n");
-        all.push_str(&failed("x is no MAC address"));
+        all.push_str(&failed("invalid MAC address x"));
         insta::assert_snapshot!(all);
     }
 
     #[test]
-    fn no_value_becomes_code() {
+    fn no_value_can_inject_commands_into_a_script() {
         let hostile = "x\nsanboot --drive 0x81\r\n${net0/mac} && shell || `id` # \u{1b}[2J";
         let mut machine = machine();
         machine.plan = hostile.into();

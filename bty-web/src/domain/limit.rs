@@ -1,6 +1,7 @@
 //! Limits that protect the server from its clients.
 
-/// A limit that a client has reached. `docs/reference/configuration.md` lists the configuration key of each.
+/// A limit that a client has reached. `docs/reference/configuration.md` lists the configuration key
+/// of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// Connections of the server.

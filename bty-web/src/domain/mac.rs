@@ -39,7 +39,8 @@ impl fmt::Display for NotAMac {
         let shown: String = self.0.chars().take(64).flat_map(char::escape_debug).collect();
         write!(
             f,
-            "{shown} is no MAC address: twelve hexadecimal digits, in pairs with : or - between"
+            "invalid MAC address {shown}: expected twelve hexadecimal digits, such as \
+             52:54:00:12:34:56"
         )
     }
 }
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_spelling_is_one_address() {
+    fn all_spellings_are_the_same_address() {
         for text in ["52:54:00:AB:cd:01", "52-54-00-ab-cd-01", "525400abcd01", " 5254.00ab.cd01 "] {
             assert_eq!(text.parse::<Mac>().unwrap().as_str(), "52:54:00:ab:cd:01", "{text}");
         }
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_shown_without_its_control_characters() {
+    fn invalid_addresses_are_shown_without_control_characters() {
         let error = "x\n\u{1b}[2J".parse::<Mac>().unwrap_err().to_string();
         assert!(!error.chars().any(char::is_control), "{error:?}");
     }

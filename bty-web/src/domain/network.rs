@@ -40,7 +40,7 @@ impl FromStr for Networks {
 }
 
 fn network(text: &str) -> Result<Network, String> {
-    let wrong = || format!("{text:?} is not a network such as 10.0.0.0/8");
+    let wrong = || format!("invalid network {text:?}: expected one such as 10.0.0.0/8");
     let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
     let address: IpAddr = address.parse().map_err(|_| wrong())?;
     let bits = if address.is_ipv4() { 32 } else { 128 };
@@ -155,7 +155,7 @@ impl fmt::Display for FormattedIp {
 pub(crate) fn listen_error(at: &str, port: u16, variable: &str, e: &std::io::Error) -> Error {
     let hint = match e.kind() {
         std::io::ErrorKind::AddrInUse => {
-            format!("stop what listens there, or choose another port with {variable}")
+            format!("stop the program that listens there, or choose another port with {variable}")
         }
         std::io::ErrorKind::AddrNotAvailable => {
             format!("choose an address of this host with {variable}")
@@ -163,7 +163,7 @@ pub(crate) fn listen_error(at: &str, port: u16, variable: &str, e: &std::io::Err
         _ if port < 1024 => "ports below 1024 need root or CAP_NET_BIND_SERVICE".to_owned(),
         _ => format!("choose another address with {variable}"),
     };
-    Error::new(ErrorKind::Conflict, format!("listening at {at}: {e}; {hint}"))
+    Error::new(ErrorKind::Conflict, format!("cannot listen on {at}: {e}; {hint}"))
 }
 
 #[cfg(test)]

@@ -68,6 +68,9 @@ pub struct Examined {
 /// Maximum size of a script in bytes.
 pub const SOURCE_BYTES_MAX: usize = 256 << 10;
 
+const NAME_RULE: &str = "the name of a plan must consist of at most 64 of a-z, 0-9, -, . and _, \
+                         and begin with a letter or digit";
+
 /// Checks the name of a plan, which becomes part of URLs.
 ///
 /// # Errors
@@ -81,10 +84,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
         {
             Ok(())
         }
-        _ => Err(
-            "a plan's name is at most 64 of a-z, 0-9, -, . and _, beginning with a letter or digit"
-                .into(),
-        ),
+        _ => Err(NAME_RULE.into()),
     }
 }
 
@@ -96,7 +96,7 @@ pub fn examine(name: &str, source: &str) -> Examined {
         found.findings.push(Finding::new(message, hint.map(str::to_owned)));
     };
     if source.len() > SOURCE_BYTES_MAX {
-        wrong(format!("the script has more than {} KiB", SOURCE_BYTES_MAX >> 10), None);
+        wrong(format!("the script is larger than {} KiB", SOURCE_BYTES_MAX >> 10), None);
         return found;
     }
     let decider = Decider::new(Engine::new(ScriptContext::compute_only(), Limits::server()));
@@ -109,14 +109,11 @@ pub fn examine(name: &str, source: &str) -> Examined {
         }
     };
     if !script.has_function_named("boot") {
-        wrong("it does not define boot(m)".into(), Some("fn boot(m) { boot_disk() }"));
+        wrong("boot(m) is not defined".into(), Some("fn boot(m) { boot_disk() }"));
     }
     for (function, arity) in [("boot", 1), ("plan", 1), ("on", 2), ("run", 1), ("declare", 0)] {
         if script.has_function_named(function) && !script.has_function(function, arity) {
-            wrong(
-                format!("{function} is defined with another number of parameters than {arity}"),
-                None,
-            );
+            wrong(format!("{function} must take {arity} parameters"), None);
         }
     }
     found.findings.extend(check::check(decider.engine(), &script));

@@ -6,39 +6,37 @@ use crate::domain::error::{Error, Result};
 
 /// All keys, each with its default and a description.
 pub const KEYS: [(&str, &str, &str); 13] = [
-    ("upstream.netboot_repo", "safl/bty", "repository whose releases have the netboot artifacts"),
-    ("upstream.netboot_tag", "latest", "tag that is fetched"),
-    ("upstream.catalog_url", bty::catalog::DEFAULT_URL, "catalog that is offered for import"),
+    ("upstream.netboot_repo", "safl/bty", "repository whose releases contain the live environment"),
+    ("upstream.netboot_tag", "latest", "tag of the release to fetch"),
+    ("upstream.catalog_url", bty::catalog::DEFAULT_URL, "catalog suggested for import"),
     (
         "netboot.version",
         "",
-        "version of the artifacts that machines boot; empty for the server's own",
+        "version of the live environment that machines boot; empty for the server's own version",
     ),
     (
         "netboot.extra_args",
         "",
-        "further words on the kernel command line of every machine; whoever sets them is root on every target",
+        "additional kernel arguments of the live environment, for all machines; whoever sets them \
+         is root on every target",
     ),
-    (
-        "plans.default",
-        crate::domain::plan::bundled::INVENTORY,
-        "plan of machines that are not known",
-    ),
+    ("plans.default", crate::domain::plan::bundled::INVENTORY, "plan for unknown machines"),
     (
         "plans.contact_window_ms",
         "3000",
-        "so long is a contact without a nonce taken for a repetition",
+        "milliseconds for which another contact without a nonce counts as a repetition",
     ),
     (
         "machines.silent_boots",
         "3",
-        "after as many boots in which its live environment did not start, a machine boots its disk until it is saved; 0 sends it there for ever",
+        "number of boots without a start of the live environment after which a machine boots its \
+         disk until it is saved; 0 for no limit",
     ),
-    ("display.timezone", "UTC", "zone of what people read, and of the clock that plans see"),
-    ("backup.enabled", "0", "1 makes backups by itself"),
-    ("backup.cadence", "manual", "daily, weekly or manual"),
-    ("backup.retention_count", "7", "as many backups are kept"),
-    ("backup.last_run_at", "", "when the last scheduled backup succeeded"),
+    ("display.timezone", "UTC", "time zone of the pages, and of the clock that plans see"),
+    ("backup.enabled", "0", "1 to back up on a schedule"),
+    ("backup.cadence", "manual", "interval of backups: daily, weekly or manual"),
+    ("backup.retention_count", "7", "number of backups to keep"),
+    ("backup.last_run_at", "", "time of the last successful scheduled backup"),
 ];
 
 /// All settings. Settings without a stored value have their defaults.
@@ -112,26 +110,26 @@ pub fn check(key: &str, value: &str) -> Result<()> {
         "machines.silent_boots" => number(0..=1000),
         "plans.default" => crate::domain::plan::check_name(value).map_err(Error::invalid),
         "display.timezone" if value != "UTC" && jiff::tz::TimeZone::get(value).is_err() => {
-            wrong("is no zone of this system's database, such as Europe/Berlin")
+            wrong("must be a time zone in this system's database, such as Europe/Berlin")
         }
         "netboot.extra_args" => {
             crate::domain::machine::contact::check_arguments(value).map_err(Error::invalid)
         }
         "netboot.version" | "upstream.netboot_tag" if !value.is_empty() && !is_tag(value) => {
-            wrong("must be letters, digits, ., _ and -")
+            wrong("must contain only letters, digits, ., _ and -")
         }
         "upstream.netboot_repo" => match value.split_once('/') {
             Some((owner, name)) if is_tag(owner) && is_tag(name) => Ok(()),
             _ => wrong("must be owner/name"),
         },
         "upstream.catalog_url" if bty::redact::has_credentials(value) => {
-            wrong("must be written without a user and a password: events and lists show it")
+            wrong("must not contain a user name or a password, because events and lists show it")
         }
         "upstream.catalog_url" => value.parse::<bty::Location>().map(drop).map_err(Error::from),
         _ if !KEYS.iter().any(|(known, ..)| *known == key) => {
             let known: Vec<&str> = KEYS.iter().map(|(known, ..)| *known).collect();
             Err(Error::invalid(format!(
-                "there is no setting {key:?}; there are {}",
+                "unknown setting {key:?}; choose from {}",
                 known.join(", ")
             )))
         }

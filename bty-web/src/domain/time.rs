@@ -54,8 +54,9 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text)
-            .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no moment in ISO 8601")))
+        Self::parse(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("invalid time {text:?}: expected ISO 8601"))
+        })
     }
 }
 
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_read_as_it_was_written() {
+    fn times_round_trip() {
         let time = Time(1_764_000_000_123);
         assert_eq!(time.to_string(), "2025-11-24T16:00:00.123Z");
         assert_eq!(Time::parse(&time.to_string()), Some(time));

@@ -91,7 +91,8 @@ impl SimulatedMachine {
         let flashes = self.plan.starts_with("bty-flash");
         let assignment = json!({
             "boot_mode": self.plan, "labels": ["simulated"],
-            "bty_image_ref": flashes.then_some(&self.image), "target_disk_serial": flashes.then_some(&self.serial),
+            "bty_image_ref": flashes.then_some(&self.image),
+            "target_disk_serial": flashes.then_some(&self.serial),
         });
         server
             .send(Method::PUT, &format!("/machines/{}", self.mac), Some(&assignment))
@@ -297,7 +298,8 @@ impl SimulatedMachine {
         for percent in PROGRESS {
             let total = 1_000_000_u64;
             let progress = json!({
-                "phase": "write", "source_bytes": total * percent / 100, "source_total": total, "decoded_bytes": total * percent / 100,
+                "phase": "write", "source_bytes": total * percent / 100, "source_total": total,
+                "decoded_bytes": total * percent / 100,
                 "decoded_total": total, "written_bytes": total * percent / 100, "verified_bytes": 0,
             });
             let body = json!({ "status": "progress", "cycle": token, "progress": progress });
@@ -312,7 +314,10 @@ impl SimulatedMachine {
             return Ok(StepEnd::Continue);
         }
         self.disk = DiskContent::Whole;
-        let disk = json!({ "path": "/dev/nvme0n1", "serial": self.serial, "image": "simulated", "sha256": null, "disk_bytes": 1_000_000, "verified_bytes": 1_000_000 });
+        let disk = json!({
+            "path": "/dev/nvme0n1", "serial": self.serial, "image": "simulated", "sha256": null,
+            "disk_bytes": 1_000_000, "verified_bytes": 1_000_000,
+        });
         let body = json!({ "status": "done", "cycle": token, "disks": [disk] });
         if self.fails() {
             // power is lost before the report is sent; the report arrives during the next boot
@@ -401,8 +406,16 @@ impl SimulatedMachine {
 /// Returns the inventory that a machine posts.
 fn inventory(serial: &str) -> Value {
     json!({
-        "disks": [{ "path": "/dev/nvme0n1", "size": "64G", "size_bytes": 64_u64 << 30, "serial": serial, "tran": "nvme", "removable": false, "readonly": false }],
-        "lshw": { "id": "simulated", "class": "system", "vendor": "bty", "product": "Simulated 1", "children": [
-            { "id": "memory", "class": "memory", "size": 8_u64 << 30 }, { "id": "cpu:0", "class": "processor", "product": "Simulated" }] },
+        "disks": [{
+            "path": "/dev/nvme0n1", "size": "64G", "size_bytes": 64_u64 << 30, "serial": serial,
+            "tran": "nvme", "removable": false, "readonly": false,
+        }],
+        "lshw": {
+            "id": "simulated", "class": "system", "vendor": "bty", "product": "Simulated 1",
+            "children": [
+                { "id": "memory", "class": "memory", "size": 8_u64 << 30 },
+                { "id": "cpu:0", "class": "processor", "product": "Simulated" },
+            ],
+        },
     })
 }

@@ -97,7 +97,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooSlow => "the body came too slowly",
+            Self::TooSlow => "the client sent the body too slowly",
             Self::NoMemory => "too many bodies are being sent",
         })
     }

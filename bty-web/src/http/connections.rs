@@ -285,7 +285,10 @@ impl Permit {
                 () = tokio::time::sleep(STALL_CHECK) => {
                     if state.is_stalled() {
                         self.connections.metrics.refuse(Limit::StalledAnswer);
-                        return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response"));
+                        return Err(io::Error::new(
+                            io::ErrorKind::TimedOut,
+                            "the client does not read its response",
+                        ));
                     }
                 }
             }

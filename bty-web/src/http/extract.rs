@@ -62,7 +62,7 @@ async fn body(request: Request, config: &Config) -> Result<Bytes> {
     Bytes::from_request(request, &()).await.map_err(|rejection: BytesRejection| {
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
-                Error::new(ErrorKind::TooLarge, "the body is too large")
+                Error::new(ErrorKind::TooLarge, "the request body is too large")
             }
             _ => incomplete_body(config.limits.body_rate, &rejection),
         }
@@ -78,7 +78,7 @@ pub fn incomplete_body(rate: u64, error: &(dyn std::error::Error + 'static)) -> 
             Error::limited(ErrorKind::Slow, Limit::SlowBody, 1, detail)
         }
         Some(Refusal::NoMemory) => {
-            let detail = "too many bodies are being sent: try again in a few seconds";
+            let detail = "too many requests are sending bodies; try again in a few seconds";
             Error::limited(ErrorKind::Busy, Limit::BodyMemory, 5, detail)
         }
         None => Error::new(ErrorKind::Malformed, "the body ended early"),
@@ -91,7 +91,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| {
         let kind = if e.is_data() { ErrorKind::Invalid } else { ErrorKind::Malformed };
         let text: String = e.to_string().chars().take(500).collect();
-        Error::new(kind, format!("the body: {text}"))
+        Error::new(kind, format!("invalid request body: {text}"))
     })
 }
 
@@ -105,7 +105,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         query
             .map(|Query(value)| Self(value))
-            .map_err(|e| Error::invalid(format!("the query: {}", e.body_text())))
+            .map_err(|e| Error::invalid(format!("invalid query: {}", e.body_text())))
     }
 }
 

@@ -65,7 +65,8 @@ pub async fn refuse_browsers(request: Request, next: Next) -> Response {
         .iter()
         .any(|name| request.headers().contains_key(*name));
     if is_browser {
-        let detail = "browsers are refused here: a contact changes the state of a machine; look at its page, or ask with curl";
+        let detail = "this address is not for browsers, because a contact changes the state of a \
+                      machine; open the page of the machine, or use curl";
         return Error::new(ErrorKind::Forbidden, detail).into_response();
     }
     next.run(request).await
@@ -78,7 +79,8 @@ async fn authenticate(guard: &Guard, headers: &HeaderMap) -> Result<Principal> {
     let denied = |detail| Error::new(ErrorKind::LoginRequired, detail);
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-        let token = token.ok_or_else(|| denied("only bearer tokens are understood"))?;
+        let token =
+            token.ok_or_else(|| denied("unsupported Authorization header; send a bearer token"))?;
         return guard.access.authenticate_token(token.trim(), guard.scope).await;
     }
     session(&guard.access, headers).await?.ok_or_else(|| denied("login required"))
@@ -96,7 +98,8 @@ fn check_host(config: &Config, headers: &HeaderMap) -> Result<Principal> {
     }
     let shown: String = host.chars().filter(|c| !c.is_control()).take(100).collect();
     let why = format!(
-        "this server has no password, and {shown:?} is not a name of it: use its IP address, set server.public_url to this name, or set a password"
+        "this server has no password, and {shown:?} is not one of its names; use its IP address, \
+         set server.public_url to this name, or set a password"
     );
     Err(Error::new(ErrorKind::Forbidden, why))
 }
@@ -155,7 +158,8 @@ pub async fn same_origin(
     };
     let error = cross_site_error(&origin, &own, peer);
     if is_first_in_a_minute() {
-        tracing::warn!(%error, path = request.uri().path(), "a request was refused, as another site may have sent it");
+        let path = request.uri().path();
+        tracing::warn!(%error, path, "refused a request that another site may have sent");
     }
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
     match accepts.is_some_and(|accepts| accepts.contains("text/html")) {
@@ -217,14 +221,15 @@ fn cross_site_error(origin: &str, own: &[String], peer: Option<IpAddr>) -> Error
     let mut error = Error::new(
         ErrorKind::Forbidden,
         format!(
-            "the request comes from another site: the browser sent \"{origin}\", and this server expects {expected}"
+            "the request comes from another site: the browser sent \"{origin}\", and this server \
+             expects {expected}"
         ),
     );
     // Sec-Fetch-Site is the browser's own judgment, so no proxy setting can change it
     if origin.starts_with("Origin: ") {
         error.detail += &format!(
-            "; behind a proxy that changes Host, set server.public_url to the address in the browser, or let the proxy send X-Forwarded-Host and \
-             set server.trusted_proxy{from}"
+            "; behind a proxy that changes Host, set server.public_url to the address in the \
+             browser, or let the proxy send X-Forwarded-Host and set server.trusted_proxy{from}"
         );
     }
     error
@@ -261,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_changes_the_host_is_not_mistaken_for_another_site() {
+    fn requests_through_a_proxy_that_changes_host_are_not_cross_site() {
         let inside = ("host", "127.0.0.1:8080");
         let why = refusal(&[], &[inside, ("origin", "https://bty.example")]).unwrap();
         for part in [

@@ -59,7 +59,7 @@ const NONCE_BYTES_MAX: usize = 64;
         ("mac" = String, Path, description = "MAC address, with colons, hyphens or neither"),
         (
             "boot" = Option<String>, Query,
-            description = "nonce of this boot: a repeated contact changes nothing",
+            description = "nonce of this boot; a repeated contact changes nothing",
         ),
     ),
     responses((status = 200, content_type = "text/plain", body = String)),
@@ -166,7 +166,10 @@ pub(crate) async fn plan(
 /// The server responds with 409 if the report does not belong to the machine's open boot cycle.
 #[utoipa::path(
     post, path = "/pxe/{mac}/status", tag = "pxe", request_body = StatusReport,
-    params(("mac" = String, Path), ("cycle" = Option<String>, Query)),
+    params(
+        ("mac" = String, Path, description = "MAC address, with colons, hyphens or neither"),
+        ("cycle" = Option<String>, Query, description = "token of the boot cycle"),
+    ),
     responses(
         (status = 204), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody), (status = 422, body = ErrorBody),
@@ -186,7 +189,10 @@ pub(crate) async fn status(
 /// Reports the hardware of the machine that the live environment runs on.
 #[utoipa::path(
     post, path = "/pxe/{mac}/inventory", tag = "pxe", request_body = Inventory,
-    params(("mac" = String, Path), ("cycle" = Option<String>, Query)),
+    params(
+        ("mac" = String, Path, description = "MAC address, with colons, hyphens or neither"),
+        ("cycle" = Option<String>, Query, description = "token of the boot cycle"),
+    ),
     responses(
         (status = 204), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 422, body = ErrorBody),

@@ -53,7 +53,8 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 #[derive(OpenApi)]
 #[openapi(info(
     title = "bty",
-    description = "Machines, plans, events. Errors have the shape of ErrorBody. Times are ISO 8601 in UTC; sizes are bytes."
+    description = "Machines, plans, events. Errors have the shape of ErrorBody. Times are ISO 8601 \
+                   in UTC; sizes are bytes."
 ))]
 struct Document;
 
@@ -146,11 +147,11 @@ fn below_root(router: Router, root: Arc<str>) -> Router {
 }
 
 async fn not_found() -> Response {
-    Error::new(ErrorKind::NotFound, "there is no such path; /docs/api lists them").into_response()
+    Error::new(ErrorKind::NotFound, "no such path; /docs/api lists all").into_response()
 }
 
 async fn method_not_allowed() -> Response {
-    let detail = "this path has other methods; /docs/api lists them".into();
+    let detail = "this path does not support this method; /docs/api lists all".into();
     let body = ErrorBody { detail, problems: vec![] };
     (axum::http::StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()
 }

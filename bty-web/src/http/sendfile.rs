@@ -96,7 +96,8 @@ impl ObjectConnection {
             let route = if path == "/blob" { "/blob" } else { "/b/{address}/{name}" };
             let seconds = begun.elapsed().as_secs_f64();
             self.metrics.request(&head.method, route, response.status, seconds);
-            tracing::debug!(method = head.method, path, status = response.status, peer = %self.peer, ms = seconds * 1e3, "response");
+            let (status, ms) = (response.status, seconds * 1e3);
+            tracing::debug!(method = head.method, path, status, peer = %self.peer, ms, "response");
             let sent = self.send(&response, &head).await;
             // allow eviction before the client knows that it has the whole object
             drop(response);

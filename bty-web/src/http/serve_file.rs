@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_resumed_download_is_of_one_version() {
+    async fn a_resumed_download_never_mixes_two_versions() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, "0123456789").unwrap();

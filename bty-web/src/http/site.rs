@@ -16,8 +16,9 @@ use crate::domain::error::{Error, Result};
 use crate::http::state::RouterState;
 
 /// As strict as for the other pages, except that style sheets may embed icons as `data:` URLs.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; \
-                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; \
+                      script-src 'self'; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
 
 /// The routes of the site.
 pub(super) fn router() -> Router<RouterState> {

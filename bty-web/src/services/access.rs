@@ -84,7 +84,7 @@ impl Principal {
 
 fn lacks(scope: Scope, scopes: &[String]) -> Error {
     let (has, needs) = (scopes.join(", "), scope.as_str());
-    Error::new(ErrorKind::Forbidden, format!("this needs the scope {needs}; the token has {has}"))
+    Error::new(ErrorKind::Forbidden, format!("the token lacks the scope {needs}; it has {has}"))
 }
 
 /// Minimum time between two updates of a token's `last_used_at`, in milliseconds.
@@ -187,12 +187,12 @@ impl Access {
         match self.auth.check_password(who.address(), password).await {
             Ok(true) => self.open_session(who.ip.clone(), who.now).await.map(Some),
             Ok(false) => {
-                record("auth.login.failed", "a log-in failed").await?;
+                record("auth.login.failed", "login failed: wrong password").await?;
                 Ok(None)
             }
             Err(error) => {
                 if error.kind == ErrorKind::Throttled {
-                    record("auth.login.throttled", "a log-in had to wait").await?;
+                    record("auth.login.throttled", "login throttled: too many attempts").await?;
                 }
                 Err(error)
             }
@@ -206,7 +206,7 @@ impl Access {
         self.db
             .write(move |transaction| {
                 access::put_session(transaction, &sha256, &session, now, ip.as_deref())?;
-                let event = NewEvent::new("auth.login.succeeded", "admin", "somebody logged in");
+                let event = NewEvent::new("auth.login.succeeded", "admin", "login succeeded");
                 transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
             })
             .await?;
@@ -222,7 +222,7 @@ impl Access {
         self.db
             .write(move |transaction| {
                 access::end_sessions(transaction, Some(&token_sha256))?;
-                let event = NewEvent::new("auth.logout", "admin", "somebody logged out");
+                let event = NewEvent::new("auth.logout", "admin", "logged out");
                 transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
             })
             .await
@@ -245,7 +245,7 @@ impl Access {
                 let event = NewEvent::new(
                     "auth.sessions.revoked",
                     "sessions",
-                    format!("{ended} sessions were ended"),
+                    format!("sessions ended: {ended}"),
                 );
                 transaction.record(&event.by(Actor::Operator, ip.as_deref()))?;
                 Ok(ended)
@@ -281,12 +281,15 @@ impl Access {
             || name.chars().any(char::is_control)
         {
             return Err(Error::invalid(format!(
-                "name is one line of 1 to {NAME_CHARS_MAX} characters"
+                "name must be one line of 1 to {NAME_CHARS_MAX} characters"
             )));
         }
         if new.scopes.is_empty() {
             let all: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-            return Err(Error::invalid(format!("scopes are some of {}", all.join(", "))));
+            return Err(Error::invalid(format!(
+                "scopes must be one or more of {}",
+                all.join(", ")
+            )));
         }
         let scopes: Vec<String> =
             new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
@@ -300,7 +303,7 @@ impl Access {
                 let event = NewEvent::new(
                     "auth.token.created",
                     id.to_string(),
-                    format!("a token for {name} was made"),
+                    format!("token for {name} created"),
                 );
                 let details = json!({ "name": name, "scopes": scopes, "expires_at": expires_at });
                 transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
@@ -318,7 +321,7 @@ impl Access {
     pub async fn revoke_token(&self, who: &ClientContext, id: &str) -> Result<()> {
         let id: i64 = id
             .parse()
-            .map_err(|_| Error::new(ErrorKind::Malformed, "the id of a token is a number"))?;
+            .map_err(|_| Error::new(ErrorKind::Malformed, "the id of a token must be a number"))?;
         let (ip, now) = (who.ip.clone(), who.now);
         self.db
             .write(move |transaction| {
@@ -328,7 +331,7 @@ impl Access {
                 let event = NewEvent::new(
                     "auth.token.revoked",
                     id.to_string(),
-                    format!("token {id} was revoked"),
+                    format!("token {id} revoked"),
                 );
                 transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
             })
@@ -351,15 +354,15 @@ impl Access {
         let PasswordChange { current, new, repeated } = change;
         if new.chars().count() < PASSWORD_CHARS_MIN {
             return Err(Error::invalid(format!(
-                "a password has at least {PASSWORD_CHARS_MIN} characters"
+                "the new password must have at least {PASSWORD_CHARS_MIN} characters"
             )));
         }
         if new != repeated {
-            return Err(Error::invalid("the two new passwords are not the same"));
+            return Err(Error::invalid("the new passwords do not match"));
         }
         let needs_proof = matches!(principal, Principal::Session { .. });
         if needs_proof && !self.auth.check_password(who.address(), current).await? {
-            return Err(Error::invalid("that is not the current password"));
+            return Err(Error::invalid("the current password is wrong"));
         }
         blocking(move || hash_password(&new)).await?
     }

@@ -110,7 +110,7 @@ impl App {
     pub fn open(config: Config) -> Result<Self> {
         for dir in [&config.state_dir, &config.boot_dir, &config.backup_dir] {
             std::fs::create_dir_all(dir)
-                .map_err(|e| Error::internal(format!("making {}: {e}", dir.display())))?;
+                .map_err(|e| Error::internal(format!("creating {}: {e}", dir.display())))?;
         }
         let config = Arc::new(config);
         let bus = EventBus::default();
@@ -265,7 +265,8 @@ fn open_database(config: &Config, bus: &EventBus) -> Result<Database> {
     if !cleaned.is_empty() {
         tracing::warn!(
             images = cleaned.join(", "),
-            "addresses of images had a user or a password, which everybody could read: they were removed"
+            "removed user names and passwords from the addresses of images, because anybody could \
+             read them"
         );
     }
     Ok(db)

@@ -154,7 +154,7 @@ fn kept_secret(path: &Path) -> Result<String> {
         file.sync_all()?;
         std::fs::rename(&new, path)
     };
-    write().map_err(|e| Error::internal(format!("keeping {}: {e}", path.display())))?;
+    write().map_err(|e| Error::internal(format!("saving {}: {e}", path.display())))?;
     Ok(secret)
 }
 
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn another_password_makes_another_key() {
+    fn a_new_password_changes_the_session_key() {
         let key = |password| auth(password).key.master().to_vec();
         assert_eq!(key(Some("a")), key(Some("a")));
         assert!(key(Some("a")) != key(Some("b")) && key(Some("a")) != key(None));

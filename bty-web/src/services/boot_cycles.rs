@@ -153,7 +153,7 @@ impl BootCycles {
             let event = NewEvent::new(
                 "pxe.client.orphan",
                 mac.as_str(),
-                format!("{mac}: {posted} of a machine that is not known"),
+                format!("{mac}: {posted} from an unknown machine"),
             );
             let event = event.by(Actor::PxeClient, who.ip.as_deref());
             self.events.record(event.with(json!({ "posted": posted }))).await?;
@@ -175,7 +175,7 @@ impl BootCycles {
     ) -> Result<()> {
         if inventory.disks.len() > DISKS_MAX {
             return Err(Error::invalid(format!(
-                "there are {} disks, at most {DISKS_MAX} are kept",
+                "disks must have at most {DISKS_MAX} entries, not {}",
                 inventory.disks.len()
             )));
         }
@@ -263,11 +263,11 @@ impl StatusReport {
         }
         if self.reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARS_MAX) {
             return Err(Error::invalid(format!(
-                "reason has at most {REASON_CHARS_MAX} characters"
+                "reason must be at most {REASON_CHARS_MAX} characters"
             )));
         }
         if self.disks.len() > DISKS_MAX {
-            return Err(Error::invalid(format!("at most {DISKS_MAX} disks are understood")));
+            return Err(Error::invalid(format!("disks must have at most {DISKS_MAX} entries")));
         }
         Ok(())
     }
@@ -347,28 +347,30 @@ impl InventoryDisk {
         let path = &self.path;
         if path.is_empty() || path.chars().count() > TEXT_CHARS_MAX {
             return Err(Error::invalid(format!(
-                "the path of a disk has 1 to {TEXT_CHARS_MAX} characters"
+                "the path of a disk must have 1 to {TEXT_CHARS_MAX} characters"
             )));
         }
         if is_long(&self.serial, SERIAL_CHARS_MAX) {
             return Err(Error::invalid(format!(
-                "the serial number of {path} has more than {SERIAL_CHARS_MAX} characters"
+                "the serial number of {path} must be at most {SERIAL_CHARS_MAX} characters"
             )));
         }
         if [&self.vendor, &self.model, &self.tran].iter().any(|text| is_long(text, TEXT_CHARS_MAX))
         {
             return Err(Error::invalid(format!(
-                "vendor, model or tran of {path} has more than {TEXT_CHARS_MAX} characters"
+                "vendor, model and tran of {path} must be at most {TEXT_CHARS_MAX} characters"
             )));
         }
         match &self.size {
             None | Some(Value::Null | Value::Number(_)) => Ok(()),
             Some(Value::String(text)) if text.len() <= SIZE_BYTES_MAX => Ok(()),
-            Some(_) => Err(Error::invalid(format!("the size of {path} is text such as 465.8G"))),
+            Some(_) => {
+                Err(Error::invalid(format!("the size of {path} must be text such as 465.8G")))
+            }
         }
     }
 }
 
 fn known<'a>(view: &'a MachineView<'_>, mac: &Mac) -> Result<&'a Machine> {
-    view.machine.as_ref().ok_or_else(|| Error::not_found(mac))
+    view.machine.as_ref().ok_or_else(|| Error::not_found(format!("the machine {mac}")))
 }

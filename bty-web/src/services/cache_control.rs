@@ -269,5 +269,7 @@ impl ObjectState {
 /// # Errors
 /// [`ErrorKind::Malformed`] when it is not 64 hexadecimal digits.
 pub fn parse_key(text: &str) -> Result<Digest> {
-    text.parse().map_err(|_| Error::new(ErrorKind::Malformed, "a key has 64 hexadecimal digits"))
+    text.parse().map_err(|_| {
+        Error::new(ErrorKind::Malformed, "invalid key: expected 64 hexadecimal digits")
+    })
 }

@@ -130,7 +130,7 @@ impl CatalogEdits {
                 let event = NewEvent::new(
                     "catalog.entry.add.failed",
                     shown.clone(),
-                    format!("{shown} was not added: {}", error.detail),
+                    format!("adding {shown} failed: {}", error.detail),
                 );
                 self.events
                     .record(event.by(Actor::Operator, caller.ip.as_deref()).with(error.details()))
@@ -146,7 +146,7 @@ impl CatalogEdits {
             catalog::image_ref(src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
         if new.reference.as_ref().is_some_and(|reference| *reference != image_ref.to_string()) {
             return Err(Error::invalid(format!(
-                "ref: the reference of this address is {image_ref}"
+                "ref: expected {image_ref}, the reference of this address"
             )));
         }
         if let Some(url) = &new.sha_url {
@@ -157,7 +157,7 @@ impl CatalogEdits {
         let is_oras = src.to_ascii_lowercase().starts_with("oras://");
         let file = file_name(src);
         if !is_oras && file.is_none() {
-            return Err(Error::invalid("image_url: its path has no file name"));
+            return Err(Error::invalid("image_url: the path of the address has no file name"));
         }
         let unreachable = |error: Error| Error { kind: ErrorKind::Malformed, ..error };
         let resolved = resolve(&self.client, src).map_err(unreachable)?;
@@ -173,7 +173,9 @@ impl CatalogEdits {
             let found = catalog::fetch_checksum(&self.client, url, &image, &CancelToken::new());
             let found = found.map_err(|e| unreachable(e.into()))?;
             let lacking = || {
-                Error::invalid("sha_url: the list has only SHA-512 digests; give one with SHA-256")
+                Error::invalid(
+                    "sha_url: the file has no SHA-256 digest, only SHA-512; use one with SHA-256",
+                )
             };
             sha256 = Some(found.sha256.ok_or_else(lacking)?);
         }
@@ -191,15 +193,15 @@ impl CatalogEdits {
         self.db
             .write(move |transaction| {
                 if let Some((other, false)) = store::catalog::by_src(transaction, &stored.src)? {
-                    let detail = format!("{} is in the catalog already, as {}", other.src, other.name);
+                    let detail = format!("{} is already in the catalog, as {}", other.src, other.name);
                     return Err(Error::new(ErrorKind::Conflict, detail));
                 }
                 if store::catalog::is_name_taken(transaction, &stored.name, &stored.src)? {
-                    let detail = format!("another entry is called {}: give this one a name", stored.name);
+                    let detail = format!("an entry named {name} already exists; choose another name", stored.name);
                     return Err(Error::new(ErrorKind::Conflict, detail));
                 }
                 store::catalog::put_new(transaction, &stored)?;
-                let event = NewEvent::new("catalog.entry.added", stored.src.clone(), format!("{} was added", stored.name));
+                let event = NewEvent::new("catalog.entry.added", stored.src.clone(), format!("added {}", stored.name));
                 let details = json!({ "name": stored.name, "bty_image_ref": stored.bty_image_ref, "disk_image_sha": stored.disk_image_sha });
                 transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
                 Ok(stored)
@@ -232,7 +234,7 @@ impl CatalogEdits {
                 let event = NewEvent::new(
                     "catalog.entries.import.failed",
                     source.clone(),
-                    format!("{source} was not imported: {}", error.detail),
+                    format!("importing {source} failed: {}", error.detail),
                 );
                 self.events
                     .record(event.by(actor, caller.ip.as_deref()).with(error.details()))
@@ -295,7 +297,7 @@ impl CatalogEdits {
                     import_one(transaction, entry, &mut outcome)?;
                 }
                 let summary = format!(
-                    "{} images were imported from {from}, {} updated",
+                    "images from {from}: {} imported, {} updated",
                     outcome.imported, outcome.updated
                 );
                 let event = NewEvent::new("catalog.entries.imported", from, summary);
@@ -371,7 +373,7 @@ impl CatalogEdits {
                         }
                     }
                 }
-                let summary = format!("{} images were looked at, {} have moved", outcome.checked, outcome.moved.len());
+                let summary = format!("tags checked: {checked}, moved: {moved}", outcome.checked, outcome.moved.len());
                 let event = NewEvent::new("catalog.entries.refreshed", "", summary);
                 transaction.record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
                 Ok(outcome)
@@ -395,11 +397,8 @@ impl CatalogEdits {
                         src.chars().take(512).collect::<String>()
                     )));
                 }
-                let event = NewEvent::new(
-                    "catalog.entry.deleted",
-                    src.clone(),
-                    format!("{src} was deleted"),
-                );
+                let event =
+                    NewEvent::new("catalog.entry.deleted", src.clone(), format!("deleted {src}"));
                 transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
             })
             .await?;
@@ -416,16 +415,22 @@ impl CatalogEdits {
             .write(move |transaction| {
                 let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
                 if let Some((_, false)) = store::catalog::by_src(transaction, &entry.src)? {
-                    return conflict(format!("{} is in the catalog again already", entry.src));
+                    return conflict(format!(
+                        "cannot undo: {} is already in the catalog again",
+                        entry.src
+                    ));
                 }
                 if store::catalog::is_name_taken(transaction, &entry.name, &entry.src)? {
-                    return conflict(format!("another entry is called {} now", entry.name));
+                    return conflict(format!(
+                        "cannot undo: another entry is now named {}",
+                        entry.name
+                    ));
                 }
                 store::catalog::put(transaction, &entry)?;
                 let event = NewEvent::new(
                     "catalog.entry.added",
                     entry.src.clone(),
-                    format!("{} was restored", entry.name),
+                    format!("restored {}", entry.name),
                 );
                 let event =
                     event.by(Actor::Operator, ip.as_deref()).with(json!({ "is_undo": true }));
@@ -455,12 +460,13 @@ pub struct Refreshed {
 fn check_foreign(what: &str, address: &str) -> Result<()> {
     if let Location::File(_) | Location::Stdin = address.parse::<Location>()? {
         return Err(Error::invalid(format!(
-            "{what}: give an http://, https:// or oras:// address, not a file of the server"
+            "{what}: expected an http://, https:// or oras:// address, not a file on the server"
         )));
     }
     if redact::has_credentials(address) {
         let detail = format!(
-            "{what}: write the address without a user and a password, and serve the file where no login is needed"
+            "{what}: the address must not contain a user name or a password; serve the file where \
+             no login is needed"
         );
         return Err(Error::invalid(detail));
     }
@@ -500,7 +506,8 @@ pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
     match source.parse::<Location>().map_err(|e| Error::invalid(format!("source: {e}")))? {
         Location::File(_) if may_read_files => Ok(()),
         Location::File(_) | Location::Stdin => {
-            let detail = "source: files of the server need the scope admin; give an http://, https:// or oras:// address, or upload the catalog";
+            let detail = "source: a file on the server requires the scope admin; give an http://, \
+                          https:// or oras:// address, or upload the catalog";
             Err(Error::new(ErrorKind::Forbidden, detail))
         }
         _ => check_foreign("source", source),
@@ -521,7 +528,7 @@ fn import_one(conn: &store::Connection, mut entry: Stored, outcome: &mut Importe
             } else if store::catalog::is_name_taken(conn, &entry.name, &entry.src)? {
                 outcome.errors.push(ImportError {
                     name: entry.name,
-                    error: "another entry has this name".into(),
+                    error: "an entry with this name already exists".into(),
                 });
             } else {
                 store::catalog::put(conn, &entry)?;
@@ -531,7 +538,7 @@ fn import_one(conn: &store::Connection, mut entry: Stored, outcome: &mut Importe
         None if store::catalog::is_name_taken(conn, &entry.name, &entry.src)? => {
             outcome.errors.push(ImportError {
                 name: entry.name,
-                error: "another entry has this name".into(),
+                error: "an entry with this name already exists".into(),
             });
         }
         None => {
@@ -555,10 +562,9 @@ fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Op
                 entry.size_bytes = resolved.size_bytes.or(entry.size_bytes);
                 (stored(&entry, Some(&resolved), None, now), None)
             }
-            Err(error) => (
-                stored(entry, None, None, now),
-                Some(format!("kept as the catalog has it: {}", error.detail)),
-            ),
+            Err(error) => {
+                (stored(entry, None, None, now), Some(format!("kept unchanged: {}", error.detail)))
+            }
         }
     };
     let mut done = Vec::with_capacity(entries.len());
@@ -567,7 +573,7 @@ fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Op
             let threads: Vec<_> = chunk.iter().map(|entry| scope.spawn(|| one(entry))).collect();
             done.extend(threads.into_iter().zip(chunk).map(|(thread, entry)| {
                 thread.join().unwrap_or_else(|_| {
-                    (stored(entry, None, None, now), Some("it could not be looked at".into()))
+                    (stored(entry, None, None, now), Some("it could not be resolved".into()))
                 })
             }));
         });
@@ -582,6 +588,6 @@ fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Op
 pub fn parse(bytes: &[u8]) -> Result<Catalog> {
     Catalog::parse(bytes).map_err(|e| {
         let problem = Problem::new("catalog", e.to_string());
-        Error::invalid("the catalog cannot be understood").with_problems(vec![problem])
+        Error::invalid("invalid catalog").with_problems(vec![problem])
     })
 }

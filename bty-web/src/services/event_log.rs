@@ -68,11 +68,11 @@ impl EventLog {
     pub async fn acknowledge(&self, id: &str) -> Result<i64> {
         let id: i64 = id
             .parse()
-            .map_err(|_| Error::new(ErrorKind::Malformed, "the id of an event is a number"))?;
+            .map_err(|_| Error::new(ErrorKind::Malformed, "the id of an event must be a number"))?;
         self.db
             .write(move |transaction| match events::acknowledge(transaction, id, true)? {
                 true => Ok(id),
-                false => Err(Error::not_found(format!("event {id}"))),
+                false => Err(Error::not_found(format!("the event {id}"))),
             })
             .await
     }

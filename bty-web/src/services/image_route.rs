@@ -165,7 +165,7 @@ async fn exchange(client: &Client, url: &str, method: &str) -> Option<Reply> {
     (request.method, request.timeout, request.limit_bytes) =
         (Some(method), PROBE_TIMEOUT, PROBE_BYTES_MAX);
     let reply = client.exchange_async(&request).await;
-    reply.inspect_err(|error| tracing::debug!(%error, "a cache host did not answer")).ok()
+    reply.inspect_err(|error| tracing::debug!(%error, "a cache host did not respond")).ok()
 }
 
 /// Asks an external cache host about an object. bty's cache host answers in `X-Cache`. Without that
@@ -218,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_a_cache_host_without_an_end_is_cut_off() {
+    fn an_endless_response_of_a_cache_host_is_cut_off() {
         let begun = Instant::now();
         assert!(ask(&endless("200 OK", &[b'x'; 4096], Duration::ZERO)).is_none());
         assert!(begun.elapsed() < PROBE_TIMEOUT, "by its size: {:?}", begun.elapsed());
     }
 
     #[test]
-    fn a_cache_host_that_answers_slowly_is_away() {
+    fn a_cache_host_that_responds_slowly_counts_as_unavailable() {
         let begun = Instant::now();
         assert!(ask(&endless("200 OK", b"x", Duration::from_millis(100))).is_none());
         assert!(

@@ -106,13 +106,16 @@ impl JobControl {
     /// - [`ErrorKind::NotFound`] when none of its files is present.
     pub async fn verify_release(&self, version: String) -> Result<ReleaseCheck> {
         if !is_tag(&version) {
-            return Err(Error::new(ErrorKind::Malformed, "that is no version"));
+            return Err(Error::new(
+                ErrorKind::Malformed,
+                "invalid version: expected letters, digits, ., _ and -",
+            ));
         }
         let release = NetbootVersion::of(&self.config, &version);
         if release.files.iter().all(|file| !file.is_present) {
             return Err(Error::new(
                 ErrorKind::NotFound,
-                format!("none of the files of version {version} are here"),
+                format!("version {version} is not installed"),
             ));
         }
         let wrong = blocking(move || release.verify()).await??;
@@ -181,7 +184,7 @@ impl JobControl {
         let trigger = match trigger {
             None | Some("manual") => "manual",
             Some("scheduled") => "scheduled",
-            Some(_) => return Err(Error::invalid("trigger is manual or scheduled")),
+            Some(_) => return Err(Error::invalid("trigger must be manual or scheduled")),
         };
         self.backup_jobs.request(Actor::Operator, who.ip.clone(), trigger).await
     }
@@ -215,8 +218,7 @@ impl JobControl {
         let file = self.backup_file(&id)?;
         let dir = file.parent().map(std::path::Path::to_owned).unwrap_or_default();
         blocking(move || std::fs::remove_dir_all(dir)).await??;
-        let event =
-            NewEvent::new("backup.pruned", id.clone(), format!("the backup {id} was deleted"));
+        let event = NewEvent::new("backup.pruned", id.clone(), format!("backup {id} deleted"));
         self.events.record(event.by(Actor::Operator, who.ip.as_deref())).await
     }
 }
@@ -259,5 +261,9 @@ pub struct Backups {
 }
 
 fn check_tag(tag: &str) -> Result<()> {
-    if is_tag(tag) { Ok(()) } else { Err(Error::invalid("a tag has letters, digits, ., _ and -")) }
+    if is_tag(tag) {
+        Ok(())
+    } else {
+        Err(Error::invalid("a tag must contain only letters, digits, ., _ and -"))
+    }
 }

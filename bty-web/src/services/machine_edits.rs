@@ -79,7 +79,10 @@ impl MachineEdits {
         self.check_netboot_version(changes.netboot_version.as_deref().unwrap_or_default())?;
         let wanted_mac = mac.clone();
         let decide = move |view: &MachineView<'_>| {
-            let machine = view.machine.clone().ok_or_else(|| Error::not_found(wanted_mac))?;
+            let machine = view
+                .machine
+                .clone()
+                .ok_or_else(|| Error::not_found(format!("the machine {wanted_mac}")))?;
             let before = Assignment::of(&machine);
             let mut assignment = before.clone();
             changes.apply(&mut assignment);
@@ -109,10 +112,10 @@ impl MachineEdits {
         self.db
             .write(move |transaction| {
                 if !store::machines::delete(transaction, &mac)? {
-                    return Err(Error::not_found(mac));
+                    return Err(Error::not_found(format!("the machine {mac}")));
                 }
                 let event =
-                    NewEvent::new("machine.deleted", mac.as_str(), format!("{mac} was deleted"));
+                    NewEvent::new("machine.deleted", mac.as_str(), format!("{mac}: deleted"));
                 transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
             })
             .await?;
@@ -136,7 +139,8 @@ impl MachineEdits {
             return Ok(());
         }
         let detail = format!(
-            "netboot_version: the files of {version:?} are not all there; GET /boot/releases lists what is"
+            "netboot_version: files of version {version:?} are missing; fetch that release first, or \
+         choose another version"
         );
         Err(Error::invalid(detail))
     }
@@ -213,7 +217,7 @@ fn check_view(view: &MachineView<'_>, assignment: &Assignment) -> Result<()> {
         problems.push(with_hint(
             "bty_image_ref",
             "the catalog has no image with this reference",
-            "GET /images lists them",
+            "choose an image in the catalog, or add it",
         ));
     }
     problems.extend(missing_needs(view, assignment));
@@ -221,7 +225,7 @@ fn check_view(view: &MachineView<'_>, assignment: &Assignment) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Error::invalid("the machine cannot be bound like this").with_problems(problems))
+    Err(Error::invalid("invalid assignment").with_problems(problems))
 }
 
 fn with_hint(field: &str, message: impl Into<String>, hint: &str) -> Problem {
@@ -234,8 +238,8 @@ fn plan_problems(view: &MachineView<'_>, assignment: &Assignment) -> Vec<Problem
     match view.snapshot.plan(&assignment.boot_mode) {
         None => {
             let shown: String = assignment.boot_mode.chars().take(PLAN_CHARS_SHOWN).collect();
-            let message = format!("there is no plan {shown:?}");
-            vec![with_hint("boot_mode", message, "GET /plans lists them")]
+            let message = format!("the plan {shown:?} does not exist");
+            vec![with_hint("boot_mode", message, "choose an existing plan")]
         }
         Some(plan) => {
             let problems = plan.declared.problems(&assignment.params);
@@ -252,15 +256,15 @@ fn missing_needs(view: &MachineView<'_>, assignment: &Assignment) -> Vec<Problem
     if needs.contains(&Need::Image) && assignment.bty_image_ref.is_none() {
         problems.push(with_hint(
             "bty_image_ref",
-            "the plan writes an image, and none is named",
-            "GET /images lists them",
+            "the plan needs an image, and none is assigned",
+            "choose an image in the catalog",
         ));
     }
     if needs.contains(&Need::Disk) && assignment.target_disk_serial.is_none() {
         problems.push(with_hint(
             "target_disk_serial",
-            "the plan writes to a disk, and none is named",
-            "give the serial number of the disk; the machine's inventory lists them",
+            "the plan needs a disk, and none is assigned",
+            "choose a disk by its serial number; the machine's inventory lists them",
         ));
     }
     problems
@@ -290,7 +294,7 @@ fn disk_problems(
         let (needed, size) = (bty::size::human(needed), bty::size::human(size));
         problems.push(Problem::new(
             "target_disk_serial",
-            format!("the image has {needed}, the disk {size}"),
+            format!("the image needs {needed}, but the disk has only {size}"),
         ));
     }
     problems

@@ -41,7 +41,7 @@ impl MachineReads {
     /// # Errors
     /// [`ErrorKind::NotFound`] when it is unknown.
     pub async fn get(&self, mac: &Mac) -> Result<Machine> {
-        self.find(mac).await?.ok_or_else(|| Error::not_found(mac))
+        self.find(mac).await?.ok_or_else(|| Error::not_found(format!("the machine {mac}")))
     }
 
     /// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and
@@ -126,5 +126,8 @@ pub struct MachineDetails {
 const EVENTS_SHOWN: u32 = 30;
 
 fn no_inventory(mac: &Mac) -> Error {
-    Error::new(ErrorKind::NotFound, format!("{mac} is not known, or has posted no inventory"))
+    Error::new(
+        ErrorKind::NotFound,
+        format!("the machine {mac} does not exist, or has posted no inventory"),
+    )
 }

@@ -53,11 +53,7 @@ impl MachineView<'_> {
         let plan = self.snapshot.settings.get("plans.default");
         let mut machine = Machine::new(mac.clone(), plan, client.now);
         machine.discovered_at = Some(client.now);
-        let event = NewEvent::new(
-            "machine.discovered",
-            mac.as_str(),
-            format!("{mac}: a machine that is not known"),
-        );
+        let event = NewEvent::new("machine.discovered", mac.as_str(), format!("{mac}: discovered"));
         let details = json!({
             "mac": mac, "boot_mode": plan, "source_ip": client.ip, "discovered_at": client.now,
             "base": client.base,
@@ -268,8 +264,7 @@ impl Machines {
         client: &ClientContext,
     ) -> Result<(Machine, Option<NewEvent>)> {
         if view.machine.is_none() && !self.new_machines.admit() {
-            let detail =
-                "too many unknown machines have asked in this minute: this one is not known yet";
+            let detail = "too many unknown machines within a minute; the next boot tries again";
             return Err(Error::limited(ErrorKind::Throttled, Limit::NewMachines, 60, detail));
         }
         Ok(view.known_or_new(mac, client))

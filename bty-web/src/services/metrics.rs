@@ -91,57 +91,49 @@ impl Default for Metrics {
         let (machines, failures) = (Gauge::default(), Gauge::default());
         let bytes = Counter::default();
         let mut registry = Registry::with_prefix("bty");
-        registry.register("http_requests", "Requests that were answered", requests.clone());
+        registry.register("http_requests", "HTTP requests", requests.clone());
         registry.register_with_unit(
             "http_request_duration",
-            "Time to the answer",
+            "Time until the response",
             Unit::Seconds,
             durations.clone(),
         );
-        registry.register("events", "Events that were written", events.clone());
-        registry.register(
-            "refused",
-            "What was refused because a limit was reached",
-            refused.clone(),
-        );
-        registry.register("machines", "Machines that are known", machines.clone());
-        registry.register(
-            "unacknowledged_failures",
-            "Failures that nobody has acknowledged",
-            failures.clone(),
-        );
+        registry.register("events", "Recorded events", events.clone());
+        registry.register("refused", "Requests refused because of a limit", refused.clone());
+        registry.register("machines", "Known machines", machines.clone());
+        registry.register("unacknowledged_failures", "Unacknowledged failures", failures.clone());
         registry.register_with_unit(
             "boot_sent",
-            "Artifacts that were sent to machines",
+            "Boot files sent to machines",
             Unit::Bytes,
             bytes.clone(),
         );
         let (cache, tftp) = (CacheMetrics::default(), TftpMetrics::default());
-        registry.register("cache_answers", "Objects that clients asked for", cache.answers.clone());
-        registry.register("cache_fills", "Objects that were fetched", cache.fills.clone());
-        registry.register("cache_evictions", "Objects that made room", cache.evictions.clone());
+        registry.register("cache_answers", "Requests for objects", cache.answers.clone());
+        registry.register("cache_fills", "Fetched objects", cache.fills.clone());
+        registry.register("cache_evictions", "Evicted objects", cache.evictions.clone());
         registry.register_with_unit(
             "cache_sent",
-            "Objects that were sent",
+            "Objects sent to clients",
             Unit::Bytes,
             cache.sent.clone(),
         );
         registry.register_with_unit(
             "cache_fetched",
-            "What origins gave",
+            "Objects received from origins",
             Unit::Bytes,
             cache.fetched.clone(),
         );
         registry.register_with_unit(
             "cache_used",
-            "Room that is taken",
+            "Space used by objects",
             Unit::Bytes,
             cache.used.clone(),
         );
-        registry.register("tftp_transfers", "Files that clients asked for", tftp.transfers.clone());
+        registry.register("tftp_transfers", "Requests for files", tftp.transfers.clone());
         registry.register_with_unit(
             "tftp_sent",
-            "Files that were sent",
+            "Files sent to clients",
             Unit::Bytes,
             tftp.sent.clone(),
         );
@@ -237,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn methods_that_somebody_makes_up_are_one() {
+    fn unknown_methods_share_one_label() {
         let metrics = Metrics::default();
         for method in ["GET", "BREW", "WHEN"] {
             metrics.request(method, "/machines", 405, 0.001);

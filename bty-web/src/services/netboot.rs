@@ -195,12 +195,15 @@ pub fn mismatch(config: &Config, version: &str) -> Option<String> {
     let missing: Vec<&str> = release.missing().collect();
     if !missing.is_empty() {
         return Some(format!(
-            "machines are sent to version {version}, of which {} is missing",
+            "machines boot version {version}, but {} is missing",
             missing.join(", ")
         ));
     }
     let own = env!("CARGO_PKG_VERSION");
     (version != own).then(|| {
-        format!("machines boot version {version}, the server is version {own}: plans may use what it does not know")
+        format!(
+            "machines boot version {version}, but the server is version {own}: plans may use \
+             functions that version {version} lacks"
+        )
     })
 }

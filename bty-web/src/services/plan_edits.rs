@@ -127,7 +127,7 @@ impl PlanEdits {
         revision: i64,
     ) -> Result<Plan> {
         let earlier = self.get(name, Some(revision)).await?;
-        let note = format!("as revision {revision}");
+        let note = format!("rolled back to revision {revision}");
         let script = PlanScript { source: earlier.source, note, base_revision: None };
         self.save(who, principal, name, script, "plan.rolled_back").await
     }
@@ -143,21 +143,22 @@ impl PlanEdits {
         plan::check_name(name).map_err(Error::invalid)?;
         if bundled::find(name).is_some() {
             let detail =
-                format!("{name} is bundled, and cannot be changed: save it under another name");
+                format!("{name} is bundled and cannot be changed; save it under another name");
             return Err(Error::new(ErrorKind::Conflict, detail));
         }
         if script.note.chars().count() > NOTE_CHARS_MAX || script.note.chars().any(char::is_control)
         {
             return Err(Error::invalid(format!(
-                "note is one line of at most {NOTE_CHARS_MAX} characters"
+                "note must be one line of at most {NOTE_CHARS_MAX} characters"
             )));
         }
         let (file, source) = (name.to_owned(), script.source.clone());
         let examined = blocking(move || examine(&file, &source)).await?;
         let found = problems(&examined);
         if !found.is_empty() {
-            return Err(Error::invalid("the plan is not saved: something is wrong with it")
-                .with_problems(found));
+            return Err(
+                Error::invalid("the plan was not saved: it has errors").with_problems(found)
+            );
         }
         let (name, author) = (name.to_owned(), principal.name());
         let (ip, now) = (who.ip.clone(), who.now);
@@ -169,8 +170,9 @@ impl PlanEdits {
                     .filter(|(_, is_deleted)| !is_deleted)
                     .map_or(0, |(revision, _)| revision);
                 if script.base_revision.is_some_and(|base| base != current) {
-                    let detail =
-                        format!("{name} has been saved meanwhile: it is at revision {current}");
+                    let detail = format!(
+                        "{name} has been saved in the meantime, as revision {current}; reload it"
+                    );
                     return Err(Error::new(ErrorKind::Conflict, detail));
                 }
                 let plan = Plan {
@@ -187,7 +189,7 @@ impl PlanEdits {
                 let event = NewEvent::new(
                     kind,
                     plan.name.clone(),
-                    format!("{} is at revision {}", plan.name, plan.revision),
+                    format!("saved {} as revision {}", plan.name, plan.revision),
                 );
                 let details =
                     json!({ "revision": plan.revision, "note": plan.note, "saved_by": author });
@@ -208,10 +210,12 @@ impl PlanEdits {
     pub async fn delete(&self, who: &ClientContext, name: String) -> Result<()> {
         let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
         if bundled::find(&name).is_some() {
-            return conflict(format!("{name} is bundled, and cannot be deleted"));
+            return conflict(format!("{name} is bundled and cannot be deleted"));
         }
         if self.snapshots.current().settings.get("plans.default") == name {
-            return conflict(format!("{name} is the plan of machines that are not known"));
+            return conflict(format!(
+                "{name} is the plan for unknown machines; change plans.default first"
+            ));
         }
         // no machine may be assigned to it meanwhile
         let _held = self.machines.lock_all().await;
@@ -223,7 +227,7 @@ impl PlanEdits {
                     .find(|(plan, _)| *plan == name);
                 if let Some((_, machines)) = bound {
                     let detail = format!(
-                        "{machines} machines are bound to {name}: bind them to another plan first"
+                        "{name} is assigned to machines ({machines}); assign them another plan first"
                     );
                     return Err(Error::new(ErrorKind::Conflict, detail));
                 }
@@ -231,7 +235,7 @@ impl PlanEdits {
                     return Err(unknown_plan(&name));
                 }
                 let event =
-                    NewEvent::new("plan.deleted", name.clone(), format!("{name} was deleted"));
+                    NewEvent::new("plan.deleted", name.clone(), format!("deleted {name}"));
                 transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
             })
             .await?;

@@ -55,9 +55,7 @@ impl Scenario {
             let examined = examine(&name, source);
             let found = problems(&examined);
             if !found.is_empty() {
-                return Err(
-                    Error::invalid("something is wrong with the script").with_problems(found)
-                );
+                return Err(Error::invalid("the script has errors").with_problems(found));
             }
             let plan = Plan {
                 name: name.clone(),
@@ -157,7 +155,9 @@ impl PlanSimulator {
             let known = service.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
             let snapshot = scenario.apply(&service.snapshots.current())?;
             let machine = match (&scenario.assignment, known) {
-                (None, known) => known.ok_or_else(|| Error::not_found(&mac))?,
+                (None, known) => {
+                    known.ok_or_else(|| Error::not_found(format!("the machine {mac}")))?
+                }
                 (Some(assignment), known) => {
                     let plan = scenario.plan(&snapshot, &assignment.boot_mode);
                     let new = Machine::new(mac, &assignment.boot_mode, who.now);
@@ -247,7 +247,7 @@ pub struct MachineComparison {
 
 fn summary(before: &[Step], after: &[Step]) -> String {
     let Some((now, then)) = before.iter().zip(after).find(|(now, then)| now != then) else {
-        return "the same".into();
+        return "no difference".into();
     };
     let shown = |step: &Step| match (step.mode, &step.image, &step.reason) {
         (Some("flash"), Some(image), _) => format!("flash {image}"),

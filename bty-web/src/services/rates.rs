@@ -147,8 +147,11 @@ mod tests {
     use super::*;
 
     fn progress(source_bytes: u64, written_bytes: u64, verified_bytes: u64) -> Progress {
-        let text = serde_json::json!({ "phase": "write", "source_bytes": source_bytes, "source_total": null, "decoded_bytes": 0,
-            "decoded_total": null, "written_bytes": written_bytes, "verified_bytes": verified_bytes });
+        let text = serde_json::json!({
+            "phase": "write", "source_bytes": source_bytes, "source_total": null,
+            "decoded_bytes": 0, "decoded_total": null, "written_bytes": written_bytes,
+            "verified_bytes": verified_bytes,
+        });
         serde_json::from_value(text).unwrap()
     }
 

@@ -82,8 +82,11 @@ impl SettingEdits {
                     settings::put(transaction, &key, &value, now)?;
                     let details =
                         json!({ "key": key, "old": before.settings.get(&key), "new": value });
-                    let event =
-                        NewEvent::new(event_kind(&key), key.clone(), format!("{key} is {value:?}"));
+                    let event = NewEvent::new(
+                        event_kind(&key),
+                        key.clone(),
+                        format!("set {key} to {value:?}"),
+                    );
                     transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
                 }
                 Ok(())
@@ -130,7 +133,7 @@ impl SettingEdits {
                 Ok(())
                     if key == "plans.default" && self.snapshots.current().plan(&text).is_none() =>
                 {
-                    problems.push(Problem::new(key, format!("there is no plan {text}")));
+                    problems.push(Problem::new(key, format!("the plan {text} does not exist")));
                 }
                 Ok(()) => valid.push((key, text)),
                 Err(error) => {
@@ -142,7 +145,7 @@ impl SettingEdits {
         if problems.is_empty() {
             Ok(valid)
         } else {
-            Err(Error::invalid("the settings are not changed").with_problems(problems))
+            Err(Error::invalid("the settings were not changed").with_problems(problems))
         }
     }
 
@@ -162,7 +165,7 @@ impl SettingEdits {
         let event = NewEvent::new(
             "settings.configuration.updated",
             key.clone(),
-            format!("{key} is {value:?} from the next start on"),
+            format!("set {key} to {value:?}, from the next start on"),
         );
         let details =
             json!({ "key": key, "old": self.config.values[key.as_str()].0, "new": value });

@@ -65,7 +65,7 @@ impl Simulations {
             ))
         };
         let busy = |_| {
-            let detail = "other simulations are under way: try again when they have ended";
+            let detail = "too many simulations are running; try again later";
             Error::limited(ErrorKind::Throttled, Limit::Simulations, TURN.as_secs(), detail)
         };
         let turn = tokio::time::timeout(TURN, turn).await.map_err(busy)??;
@@ -109,7 +109,8 @@ fn bounded<T>(
     match is_late.into_inner() {
         false => Ok(done),
         true => Err(Error::invalid(format!(
-            "the simulation takes longer than {} s: simulate fewer boots, one machine, or a quicker plan",
+            "the simulation took longer than {} s; simulate fewer boots, one machine, or a faster \
+             plan",
             TIME_MAX.as_secs()
         ))),
     }
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_simulation_decides_nothing_more_when_its_time_is_over() {
+    fn a_simulation_evaluates_no_plan_after_its_deadline() {
         let (result, decided) = simulate(&CancelToken::new(), Instant::now(), |_| ());
         assert_eq!((result.unwrap_err().kind, decided), (ErrorKind::Invalid, 0));
         let (result, decided) = simulate(&CancelToken::new(), Instant::now() + TIME_MAX, |_| ());
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_simulation_ends_when_its_client_is_gone() {
+    fn a_simulation_ends_when_its_client_disconnects() {
         let gone = CancelToken::new();
         let (result, decided) = simulate(&gone, Instant::now() + TIME_MAX, |n| {
             if n == 9 {

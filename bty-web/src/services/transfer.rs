@@ -144,16 +144,16 @@ pub fn import(
         Some(REFERENCE_VERSION) => import_inventories(transaction, &bundle, now)?,
         Some(version) => {
             let detail = format!(
-                "the export has version {version}; {REFERENCE_VERSION} and {VERSION} are understood"
+                "unsupported export version {version}: expected {REFERENCE_VERSION} or {VERSION}"
             );
             return Err(Error::invalid(detail));
         }
-        None => return Err(Error::invalid("that is no export: bty_export_version is missing")),
+        None => return Err(Error::invalid("not an export: bty_export_version is missing")),
     };
     let event = NewEvent::new(
         "state.imported",
         "import",
-        format!("{} machines were imported", summary.machines),
+        format!("machines imported: {}", summary.machines),
     );
     transaction.record(&event.by(Actor::Operator, None).with(serde_json::to_value(&summary)?))?;
     Ok(summary)
@@ -264,7 +264,7 @@ fn import_image(
     if is_known || store::catalog::is_name_taken(transaction, &name, &src)? {
         summary
             .skipped
-            .push(format!("image {name}: it is in the catalog already, or was deleted from it"));
+            .push(format!("image {name}: it is already in the catalog, or was deleted from it"));
         return Ok(());
     }
     let digest = text("disk_image_sha").filter(|sha| sha.parse::<bty::Digest>().is_ok());
@@ -306,7 +306,7 @@ fn import_inventories(
         let Ok(mac) = mac.parse() else {
             summary
                 .skipped
-                .push(format!("{} is no MAC address", mac.chars().take(64).collect::<String>()));
+                .push(format!("invalid MAC address {}", mac.chars().take(64).collect::<String>()));
             continue;
         };
         let at = |name: &str| exported[name].as_str().and_then(Time::parse);
@@ -332,10 +332,7 @@ fn import_inventories(
 /// Creates the event of a failed import.
 #[must_use]
 pub fn failed(error: &Error) -> NewEvent {
-    let event = NewEvent::new(
-        "state.import.failed",
-        "import",
-        format!("nothing was imported: {}", error.detail),
-    );
+    let event =
+        NewEvent::new("state.import.failed", "import", format!("import failed: {}", error.detail));
     event.by(Actor::Operator, None).with(json!({ "error": error.detail }))
 }

@@ -127,7 +127,7 @@ impl UndoService {
             let event = NewEvent::new(
                 "machine.upserted",
                 restored_mac.as_str(),
-                format!("{restored_mac}: the last change was undone"),
+                format!("{restored_mac}: undid the last change"),
             );
             let details = json!({
                 "boot_mode": before.plan, "bty_image_ref": before.image_ref,
@@ -154,7 +154,7 @@ impl UndoService {
 }
 
 fn changed(mac: &Mac) -> Error {
-    Error::new(ErrorKind::Conflict, format!("{mac} has changed since: it cannot be undone"))
+    Error::new(ErrorKind::Conflict, format!("cannot undo: {mac} has changed since"))
 }
 
 /// True if the two differ at most in when and from where they were last seen.

@@ -68,7 +68,8 @@ pub struct OpenSession {
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
     let mut select = conn.sql.prepare_cached(
-        "SELECT token_sha256, created_at, expires_at, source_ip FROM sessions WHERE expires_at > ?1 ORDER BY created_at DESC",
+        "SELECT token_sha256, created_at, expires_at, source_ip FROM sessions \
+         WHERE expires_at > ?1 ORDER BY created_at DESC",
     )?;
     let session = |row: &rusqlite::Row<'_>| {
         let (token_sha256, created_at) = (row.get(0)?, row.get(1)?);
@@ -143,7 +144,8 @@ pub fn put_token(
     now: Time,
     expires_at: Option<Time>,
 ) -> Result<i64> {
-    let sql = "INSERT INTO api_tokens (name, token_sha256, scopes, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql = "INSERT INTO api_tokens (name, token_sha256, scopes, created_at, expires_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5)";
     conn.sql.execute(sql, params![name, token_sha256, scopes.join(" "), now, expires_at])?;
     Ok(conn.sql.last_insert_rowid())
 }

@@ -75,7 +75,8 @@ fn signed(n: u64) -> i64 {
 /// `ErrorKind::Internal` if the database fails.
 pub fn objects(conn: &Connection) -> Result<Vec<ObjectRecord>> {
     let mut select = conn.sql.prepare(
-        "SELECT key, address, etag, version, sha256, size_bytes, is_fixed, is_pinned, hits, fetched_at, checked_at, used_at FROM cache_objects",
+        "SELECT key, address, etag, version, sha256, size_bytes, is_fixed, is_pinned, hits, \
+         fetched_at, checked_at, used_at FROM cache_objects",
     )?;
     let rows = select.query_map([], |row| {
         Ok(ObjectRecord {
@@ -101,23 +102,25 @@ pub fn objects(conn: &Connection) -> Result<Vec<ObjectRecord>> {
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn put_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
-    conn.sql.prepare_cached(
-        "INSERT OR REPLACE INTO cache_objects VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-    )?
-    .execute(params![
-        object.key.to_string(),
-        object.address,
-        object.etag,
-        object.version,
-        object.sha256.to_string(),
-        signed(object.size_bytes),
-        object.is_fixed,
-        object.is_pinned,
-        signed(object.hits),
-        object.fetched_at,
-        object.checked_at,
-        object.used_at,
-    ])?;
+    conn.sql
+        .prepare_cached(
+            "INSERT OR REPLACE INTO cache_objects \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(params![
+            object.key.to_string(),
+            object.address,
+            object.etag,
+            object.version,
+            object.sha256.to_string(),
+            signed(object.size_bytes),
+            object.is_fixed,
+            object.is_pinned,
+            signed(object.hits),
+            object.fetched_at,
+            object.checked_at,
+            object.used_at,
+        ])?;
     delete_part(conn, &object.key)
 }
 
@@ -127,17 +130,19 @@ pub fn put_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn use_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
-    conn.sql.prepare_cached(
-        "UPDATE cache_objects SET is_pinned = ?3, hits = ?4, checked_at = ?5, used_at = ?6 WHERE key = ?1 AND etag = ?2",
-    )?
-    .execute(params![
-        object.key.to_string(),
-        object.etag,
-        object.is_pinned,
-        signed(object.hits),
-        object.checked_at,
-        object.used_at,
-    ])?;
+    conn.sql
+        .prepare_cached(
+            "UPDATE cache_objects SET is_pinned = ?3, hits = ?4, checked_at = ?5, used_at = ?6 \
+             WHERE key = ?1 AND etag = ?2",
+        )?
+        .execute(params![
+            object.key.to_string(),
+            object.etag,
+            object.is_pinned,
+            signed(object.hits),
+            object.checked_at,
+            object.used_at,
+        ])?;
     Ok(())
 }
 
@@ -240,7 +245,8 @@ pub struct CacheMiss {
 /// `ErrorKind::Internal` if the database fails.
 pub fn misses(conn: &Connection, limit: i64) -> Result<Vec<CacheMiss>> {
     let mut select = conn.sql.prepare_cached(
-        "SELECT key, address, count, first_at, last_at FROM cache_misses ORDER BY last_at DESC LIMIT ?1",
+        "SELECT key, address, count, first_at, last_at FROM cache_misses \
+         ORDER BY last_at DESC LIMIT ?1",
     )?;
     let rows = select.query_map([limit], |row| {
         Ok(CacheMiss {
@@ -262,11 +268,14 @@ pub const MISSES_MAX: i64 = 1000;
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn count_miss(conn: &Connection, key: &Digest, address: &str, now: Time) -> Result<()> {
-    conn.sql.prepare_cached(
-        "INSERT INTO cache_misses VALUES (?1, ?2, 1, ?3, ?3) ON CONFLICT (key) DO UPDATE SET count = count + 1, last_at = ?3",
-    )?
-    .execute(params![key.to_string(), address, now])?;
-    let sql = "DELETE FROM cache_misses WHERE key IN (SELECT key FROM cache_misses ORDER BY last_at DESC LIMIT -1 OFFSET ?1)";
+    conn.sql
+        .prepare_cached(
+            "INSERT INTO cache_misses VALUES (?1, ?2, 1, ?3, ?3) \
+             ON CONFLICT (key) DO UPDATE SET count = count + 1, last_at = ?3",
+        )?
+        .execute(params![key.to_string(), address, now])?;
+    let sql = "DELETE FROM cache_misses WHERE key IN \
+               (SELECT key FROM cache_misses ORDER BY last_at DESC LIMIT -1 OFFSET ?1)";
     conn.sql.prepare_cached(sql)?.execute([MISSES_MAX])?;
     Ok(())
 }

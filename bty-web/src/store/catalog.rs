@@ -42,8 +42,8 @@ pub struct Stored {
     pub added_at: Time,
 }
 
-const COLUMNS: &str = "image_ref, src, resolved_src, resolved_at, sha256, name, sha_url, format, size_bytes, \
-                       description, arch, is_tag, added_at";
+const COLUMNS: &str = "image_ref, src, resolved_src, resolved_at, sha256, name, sha_url, format, \
+                       size_bytes, description, arch, is_tag, added_at";
 
 /// Returns all entries that are not deleted, sorted by name.
 ///
@@ -64,7 +64,8 @@ pub fn all(conn: &Connection) -> Result<Vec<Stored>> {
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn by_src(conn: &Connection, src: &str) -> Result<Option<(Stored, bool)>> {
     let sql = format!(
-        "SELECT {COLUMNS}, deleted_at IS NOT NULL FROM catalog_entries WHERE src = ?1 OR image_ref = ?2"
+        "SELECT {COLUMNS}, deleted_at IS NOT NULL FROM catalog_entries \
+         WHERE src = ?1 OR image_ref = ?2"
     );
     let image_ref = bty::catalog::image_ref(src).map(|r| r.to_string()).unwrap_or_default();
     Ok(conn
@@ -78,7 +79,8 @@ pub fn by_src(conn: &Connection, src: &str) -> Result<Option<(Stored, bool)>> {
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn is_name_taken(conn: &Connection, name: &str, src: &str) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM catalog_entries WHERE name = ?1 AND src <> ?2 AND deleted_at IS NULL)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM catalog_entries \
+               WHERE name = ?1 AND src <> ?2 AND deleted_at IS NULL)";
     Ok(conn.sql.query_row(sql, [name, src], |row| row.get(0))?)
 }
 
@@ -87,26 +89,30 @@ pub fn is_name_taken(conn: &Connection, name: &str, src: &str) -> Result<bool> {
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put(conn: &Connection, entry: &Stored) -> Result<()> {
-    conn.sql.prepare_cached(&format!(
-        "INSERT INTO catalog_entries ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-         ON CONFLICT (src) DO UPDATE SET resolved_src = ?3, resolved_at = ?4, sha256 = ?5, name = ?6, sha_url = ?7,
-             format = ?8, size_bytes = ?9, description = ?10, arch = ?11, is_tag = ?12, added_at = ?13, deleted_at = NULL"
-    ))?
-    .execute(params![
-        entry.bty_image_ref,
-        entry.src,
-        entry.resolved_src,
-        entry.resolved_at,
-        entry.disk_image_sha,
-        entry.name,
-        entry.sha_url,
-        entry.format,
-        entry.size_bytes.and_then(|n| i64::try_from(n).ok()),
-        entry.description,
-        entry.arch,
-        entry.is_tag,
-        entry.added_at,
-    ])?;
+    conn.sql
+        .prepare_cached(&format!(
+            "INSERT INTO catalog_entries ({COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+             ON CONFLICT (src) DO UPDATE SET
+                 resolved_src = ?3, resolved_at = ?4, sha256 = ?5, name = ?6, sha_url = ?7,
+                 format = ?8, size_bytes = ?9, description = ?10, arch = ?11, is_tag = ?12,
+                 added_at = ?13, deleted_at = NULL"
+        ))?
+        .execute(params![
+            entry.bty_image_ref,
+            entry.src,
+            entry.resolved_src,
+            entry.resolved_at,
+            entry.disk_image_sha,
+            entry.name,
+            entry.sha_url,
+            entry.format,
+            entry.size_bytes.and_then(|n| i64::try_from(n).ok()),
+            entry.description,
+            entry.arch,
+            entry.is_tag,
+            entry.added_at,
+        ])?;
     Ok(())
 }
 
@@ -168,7 +174,8 @@ pub fn forget_passwords(conn: &Connection) -> Result<Vec<String>> {
         if addresses.iter().flatten().any(|address| redact::has_credentials(address)) {
             let [src, resolved_src, sha_url] =
                 addresses.map(|a| a.map(|a| redact::address(&a).into_owned()));
-            let sql = "UPDATE catalog_entries SET src = ?2, resolved_src = ?3, sha_url = ?4 WHERE image_ref = ?1";
+            let sql = "UPDATE catalog_entries SET src = ?2, resolved_src = ?3, sha_url = ?4 \
+                       WHERE image_ref = ?1";
             conn.sql.execute(sql, (image_ref, src, resolved_src, sha_url))?;
             names.push(name);
         }
@@ -213,7 +220,7 @@ mod tests {
     use crate::store::database::Database;
 
     #[test]
-    fn passwords_that_earlier_programs_kept_are_removed() {
+    fn passwords_stored_by_earlier_versions_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         let image_ref = bty::catalog::image_ref("http://h/a.img").unwrap().to_string();
@@ -251,7 +258,11 @@ mod tests {
         let event = event.with(serde_json::json!({ "tried": [{ "src": src }] }));
         db.write_blocking(move |t| {
             let id = t.record(&event)?;
-            t.sql.execute("INSERT INTO events SELECT id + 1, ts, kind, subject_kind, ?2, actor, source_ip, ?2, json_array(?2), 0, 1, NULL FROM events WHERE id = ?1", (id, src))?;
+            t.sql.execute(
+                "INSERT INTO events SELECT id + 1, ts, kind, subject_kind, ?2, actor, source_ip, \
+                 ?2, json_array(?2), 0, 1, NULL FROM events WHERE id = ?1",
+                (id, src),
+            )?;
             Ok(())
         })
         .unwrap();

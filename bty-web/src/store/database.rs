@@ -117,7 +117,8 @@ impl Transaction<'_> {
             return Ok(id);
         }
         let mut insert = self.conn.sql.prepare_cached(
-            "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json)
+            "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary,
+             details_json)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
         let id = insert.insert(params![
@@ -497,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_without_room_is_told_and_the_next_that_has_room_ends_it() {
+    fn a_lack_of_disk_space_is_reported_until_a_change_succeeds() {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         db.write_blocking(|t| put(t, "a")).unwrap();
@@ -522,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn who_opens_a_new_database_at_the_same_time_gets_the_same() {
+    fn concurrent_opens_of_a_new_database_give_the_same_schema() {
         for _ in 0..10 {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("state.db");
@@ -542,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_all_of_it() {
+    fn a_copy_of_the_database_is_complete() {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         for i in 0..100 {
@@ -554,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_every_earlier_schema_is_opened_with_all_that_it_holds() {
+    fn a_state_of_every_earlier_schema_opens_without_loss() {
         let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
         let mut opened = 0;
         for file in std::fs::read_dir(schemas).unwrap() {
@@ -606,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_a_later_program_is_left_alone() {
+    fn a_state_of_a_later_version_stays_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");
         rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();

@@ -21,7 +21,7 @@ mod tests {
     use crate::domain::error::ErrorKind;
 
     #[test]
-    fn a_database_without_room_is_no_fault_of_the_server() {
+    fn a_full_disk_is_not_an_internal_error() {
         let kind = |code| {
             Error::from(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)).kind
         };

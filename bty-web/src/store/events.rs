@@ -35,8 +35,8 @@ pub struct Filter {
 /// Maximum number of events in a list.
 pub const LIMIT_MAX: u32 = 500;
 
-const COLUMNS: &str = "id, ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged, count, \
-                       ifnull(last_ts, ts)";
+const COLUMNS: &str = "id, ts, kind, subject_kind, subject_id, actor, source_ip, summary, \
+                       details_json, acknowledged, count, ifnull(last_ts, ts)";
 
 /// Returns the newest `limit` events that match `filter`, newest first.
 ///
@@ -66,7 +66,8 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
         return Ok(None);
     }
     let mut select = conn.sql.prepare_cached(
-        "SELECT id, kind, ifnull(last_ts, ts) FROM events WHERE subject_kind = ?1 AND subject_id = ?2 ORDER BY id DESC LIMIT ?3",
+        "SELECT id, kind, ifnull(last_ts, ts) FROM events \
+         WHERE subject_kind = ?1 AND subject_id = ?2 ORDER BY id DESC LIMIT ?3",
     )?;
     let rows = select
         .query_map(params![event.subject_kind, event.subject_id, REPEATED_MAX], |row| {
@@ -84,8 +85,8 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
     let Some(id) = same.filter(|_| recent == REPEATED_MAX) else { return Ok(None) };
     // a repeated failure must be acknowledged again
     let mut update = conn.sql.prepare_cached(
-        "UPDATE events SET count = count + 1, last_ts = ?2, source_ip = ?3, summary = ?4, details_json = ?5,
-                acknowledged = acknowledged AND kind NOT LIKE '%failed'
+        "UPDATE events SET count = count + 1, last_ts = ?2, source_ip = ?3, summary = ?4,
+                details_json = ?5, acknowledged = acknowledged AND kind NOT LIKE '%failed'
          WHERE id = ?1",
     )?;
     update.execute(params![id, now, event.source_ip, event.summary, event.details.to_string()])?;
@@ -103,12 +104,14 @@ const PRUNED_MAX: u32 = 5_000;
 pub fn prune(conn: &Connection, before: Option<Time>, keep: Option<u32>) -> Result<usize> {
     let mut deleted = 0;
     if let Some(before) = before {
-        let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE ifnull(last_ts, ts) < ?1 ORDER BY id LIMIT ?2)";
+        let sql = "DELETE FROM events WHERE id IN
+                       (SELECT id FROM events WHERE ifnull(last_ts, ts) < ?1 ORDER BY id LIMIT ?2)";
         deleted += conn.sql.execute(sql, params![before, PRUNED_MAX])?;
     }
     if let Some(keep) = keep {
         let sql = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id <=
-                       (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?1) ORDER BY id LIMIT ?2)";
+                       (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?1)
+                   ORDER BY id LIMIT ?2)";
         deleted += conn.sql.execute(sql, params![keep, PRUNED_MAX])?;
     }
     Ok(deleted)
@@ -170,7 +173,8 @@ pub fn get(conn: &Connection, id: i64) -> Result<Option<Event>> {
 /// [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when the disk has no space.
 pub fn put_imported(conn: &Connection, event: &Event) -> Result<()> {
     conn.sql.execute(
-        "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json, acknowledged)
+        "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary,
+         details_json, acknowledged)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             event.ts,
@@ -398,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn who_repeats_himself_is_counted_and_hides_nothing() {
+    fn repeated_events_are_counted_and_hide_no_others() {
         let (_dir, db) = open();
         record(&db, "machine.flashed", "before");
         for n in 0..500 {
@@ -423,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_is_repeated_is_to_be_acknowledged_again() {
+    fn a_repeated_failure_must_be_acknowledged_again() {
         let (_dir, db) = open();
         for n in 0..20 {
             record(&db, "plan.failed", &format!("no. {n}"));

@@ -11,9 +11,11 @@ use crate::domain::mac::Mac;
 use crate::domain::machine::{Machine, MachineStatus, Stage};
 use crate::domain::time::Time;
 
-const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra_args, params_json, labels_json, \
-                       state_json, hold, cycle_json, answers_json, history_json, disks_json, disks_at, hardware_json, \
-                       flashed_json, discovered_at, last_seen_at, last_seen_ip, created_at, updated_at, netboot_version";
+const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra_args, \
+                       params_json, labels_json, state_json, hold, cycle_json, answers_json, \
+                       history_json, disks_json, disks_at, hardware_json, flashed_json, \
+                       discovered_at, last_seen_at, last_seen_ip, created_at, updated_at, \
+                       netboot_version";
 
 /// Returns the machine with this MAC address.
 ///
@@ -100,7 +102,8 @@ impl Brief {
 pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
     let mut select = conn.sql.prepare_cached(
         "SELECT mac, labels_json, plan, image_ref, target_serial, hold, cycle_json ->> '$.stage',
-                cycle_json ->> '$.order.mode', last_seen_at, last_seen_ip, flashed_json ->> '$.at', cycle_json ->> '$.is_past'
+                cycle_json ->> '$.order.mode', last_seen_at, last_seen_ip, flashed_json ->> '$.at',
+                cycle_json ->> '$.is_past'
          FROM machines ORDER BY mac",
     )?;
     let brief = |row: &Row<'_>| {
@@ -164,13 +167,14 @@ pub fn count_by_image(conn: &Connection) -> Result<Vec<(String, i64)>> {
 pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
     let mut upsert = conn.sql.prepare_cached(&format!(
         "INSERT INTO machines ({COLUMNS})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+                 ?19, ?20, ?21, ?22, ?23)
          ON CONFLICT (mac) DO UPDATE SET
-             plan = ?2, image_ref = ?3, target_serial = ?4, sanboot_drive = ?5, extra_args = ?6, params_json = ?7,
-             labels_json = ?8, state_json = ?9, hold = ?10, cycle_json = ?11, answers_json = ?12, history_json = ?13,
-             disks_json = ?14, disks_at = ?15, hardware_json = ?16, flashed_json = ?17, discovered_at = ?18,
-             last_seen_at = ?19, last_seen_ip = ?20, created_at = ?21, updated_at = ?22,
-             netboot_version = ?23"
+             plan = ?2, image_ref = ?3, target_serial = ?4, sanboot_drive = ?5, extra_args = ?6,
+             params_json = ?7, labels_json = ?8, state_json = ?9, hold = ?10, cycle_json = ?11,
+             answers_json = ?12, history_json = ?13, disks_json = ?14, disks_at = ?15,
+             hardware_json = ?16, flashed_json = ?17, discovered_at = ?18, last_seen_at = ?19,
+             last_seen_ip = ?20, created_at = ?21, updated_at = ?22, netboot_version = ?23"
     ))?;
     upsert.execute(params![
         machine.mac.as_str(),
@@ -210,8 +214,8 @@ pub fn delete(conn: &Connection, mac: &Mac) -> Result<bool> {
 
 /// Selects discovered machines that no operator has saved. Must match the condition of the index
 /// `machines_unassigned` literally, so that SQLite uses the index.
-const UNASSIGNED: &str =
-    "discovered_at IS NOT NULL AND updated_at = created_at AND image_ref IS NULL AND target_serial IS NULL
+const UNASSIGNED: &str = "discovered_at IS NOT NULL AND updated_at = created_at \
+                          AND image_ref IS NULL AND target_serial IS NULL \
                           AND labels_json = '[]' AND flashed_json IS NULL";
 
 /// True if this machine is unassigned: it was discovered, and no operator has saved it since.
@@ -242,7 +246,8 @@ pub fn make_room(conn: &Connection, max: u32) -> Result<usize> {
     for mac in &macs {
         conn.sql.prepare_cached("DELETE FROM machines WHERE mac = ?1")?.execute([mac])?;
         // keep events that an operator caused
-        let sql = "DELETE FROM events WHERE subject_kind = 'machine' AND subject_id = ?1 AND actor = 'pxe-client'";
+        let sql = "DELETE FROM events \
+                   WHERE subject_kind = 'machine' AND subject_id = ?1 AND actor = 'pxe-client'";
         conn.sql.prepare_cached(sql)?.execute([mac])?;
     }
     Ok(macs.len())
@@ -253,7 +258,8 @@ pub fn make_room(conn: &Connection, max: u32) -> Result<usize> {
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put_lshw(conn: &Connection, mac: &Mac, lshw: &str, at: Time) -> Result<()> {
-    let sql = "INSERT INTO machine_lshw VALUES (?1, ?2, ?3) ON CONFLICT (mac) DO UPDATE SET lshw_json = ?2, lshw_at = ?3";
+    let sql = "INSERT INTO machine_lshw VALUES (?1, ?2, ?3) \
+               ON CONFLICT (mac) DO UPDATE SET lshw_json = ?2, lshw_at = ?3";
     conn.sql.prepare_cached(sql)?.execute(params![mac.as_str(), lshw, at])?;
     Ok(())
 }
@@ -318,7 +324,7 @@ mod tests {
     use crate::store::events::Filter;
 
     #[test]
-    fn strangers_make_room_for_strangers_and_never_for_an_assigned_machine() {
+    fn unassigned_machines_replace_only_unassigned_machines() {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         let change: [fn(&mut Machine); 5] = [
@@ -373,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lists_show_is_what_the_machine_says() {
+    fn lists_show_the_same_state_as_the_machine() {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("state.db"), ()).unwrap();
         let order = OrderSummary {

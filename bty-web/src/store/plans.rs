@@ -23,7 +23,8 @@ pub struct Revision {
 }
 
 const NEWEST: &str = "SELECT r.name, r.revision, r.source, r.declared_json, r.note, r.saved_at
-                      FROM plans p JOIN plan_revisions r ON r.name = p.name AND r.revision = p.revision
+                      FROM plans p
+                      JOIN plan_revisions r ON r.name = p.name AND r.revision = p.revision
                       WHERE p.deleted_at IS NULL";
 
 /// Returns the newest revision of every plan that is not deleted.
@@ -52,7 +53,8 @@ pub fn revision(conn: &Connection, name: &str, revision: i64) -> Result<Option<P
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn revisions(conn: &Connection, name: &str) -> Result<Vec<Revision>> {
     let mut select = conn.sql.prepare_cached(
-        "SELECT revision, note, saved_by, saved_at FROM plan_revisions WHERE name = ?1 ORDER BY revision DESC",
+        "SELECT revision, note, saved_by, saved_at FROM plan_revisions WHERE name = ?1 \
+         ORDER BY revision DESC",
     )?;
     let rows = select.query_map([name], |row| {
         Ok(Revision {
@@ -80,7 +82,8 @@ pub fn newest(conn: &Connection, name: &str) -> Result<Option<(i64, bool)>> {
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put(conn: &Connection, plan: &Plan, saved_by: &str, now: Time) -> Result<()> {
     conn.sql.execute(
-        "INSERT INTO plans VALUES (?1, ?2, NULL) ON CONFLICT (name) DO UPDATE SET revision = ?2, deleted_at = NULL",
+        "INSERT INTO plans VALUES (?1, ?2, NULL) \
+         ON CONFLICT (name) DO UPDATE SET revision = ?2, deleted_at = NULL",
         (&plan.name, plan.revision),
     )?;
     conn.sql.execute(

@@ -36,9 +36,10 @@ pub fn read(path: &Path) -> Result<ReferenceState> {
         conn.query_row(sql, [table], |row| row.get::<_, bool>(0))
     };
     if !has("machines")? || !has("bty_version")? {
-        let own = "; a copy of bty's own is not imported but put in place of the server's, which must not run meanwhile";
+        let own = "; to restore a copy of bty's own state, stop the server and replace its \
+                   state.db with the copy";
         return Err(Error::invalid(format!(
-            "{} is no state.db of the reference{own}",
+            "{} is not a state.db of the reference server{own}",
             path.display()
         )));
     }

@@ -49,7 +49,7 @@ fn number(conn: &Connection, path: &Path) -> Result<usize> {
     let number: i64 = conn
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .map_err(|e| unreadable(path, &e))?;
-    usize::try_from(number).map_err(|_| later(path, "an unknown one"))
+    usize::try_from(number).map_err(|_| later(path, "an unknown number"))
 }
 
 /// Migrates the database at `path` to the newest schema; `None` if it was new or up to date.
@@ -77,7 +77,7 @@ pub(super) fn bring_up(conn: &mut Connection, path: &Path) -> Result<Option<Upgr
         let _ = std::fs::remove_file(&copy);
         return Err(failed(path, from, &e));
     }
-    tracing::info!(from, to, copy = %copy.display(), "the schema of the state was brought up to date");
+    tracing::info!(from, to, copy = %copy.display(), "upgraded the schema of the state");
     Ok(Some(Upgrade { from, to, copy }))
 }
 
@@ -112,15 +112,16 @@ fn refused(detail: String) -> Error {
 fn unreadable(path: &Path, e: &dyn std::fmt::Display) -> Error {
     let path = path.display();
     refused(format!(
-        "{path} cannot be read as a database ({e}): put the state.db of a backup in its place, and start again"
+        "{path} cannot be read as a database ({e}); replace it with the state.db of a backup, and \
+         start again"
     ))
 }
 
 fn foreign(path: &Path) -> Error {
     let path = path.display();
     refused(format!(
-        "{path} is no state of this server: name another directory with BTY_PATHS_STATE_DIR, and bring a state of the reference server in with \
-         bty-web import {path}"
+        "{path} is not a state of this server; set BTY_PATHS_STATE_DIR to another directory, and \
+         import a state of the reference server with bty-web import {path}"
     ))
 }
 
@@ -130,7 +131,8 @@ fn failed(path: &Path, from: usize, e: &dyn std::fmt::Display) -> Error {
     let why = e.to_string();
     let why = why.lines().next().unwrap_or_default();
     refused(format!(
-        "{path} could not be brought from schema {from} to {to} ({why}), and is as it was: mend that and start again, or start the program before this one"
+        "{path} could not be upgraded from schema {from} to {to} ({why}), and is unchanged; \
+         correct the cause and start again, or start the previous version of bty-web"
     ))
 }
 
@@ -141,15 +143,16 @@ fn later(path: &Path, number: &str) -> Error {
     let way = match copy {
         Some(copy) => {
             format!(
-                "to go back, put {} in its place: what came after that upgrade is not in it",
+                "to go back, replace it with {}, which lacks all changes since that upgrade",
                 copy.display()
             )
         }
-        None => "put a backup of that time in its place to go back".to_owned(),
+        None => "to go back, replace it with a backup from before the upgrade".to_owned(),
     };
     let (path, version) = (path.display(), env!("CARGO_PKG_VERSION"));
     refused(format!(
-        "{path} has schema {number}, of a later program, and bty-web {version} knows {known}: start that program again, or, {way}"
+        "{path} has schema {number} of a later version, but bty-web {version} supports at most \
+         schema {known}; start the later version again, or, {way}"
     ))
 }
 

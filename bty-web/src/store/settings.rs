@@ -20,7 +20,8 @@ pub fn all(conn: &Connection) -> Result<Settings> {
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
 pub fn put(conn: &Connection, key: &str, value: &str, now: Time) -> Result<()> {
-    let sql = "INSERT INTO settings VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET value = ?2, updated_at = ?3";
+    let sql = "INSERT INTO settings VALUES (?1, ?2, ?3) \
+               ON CONFLICT (key) DO UPDATE SET value = ?2, updated_at = ?3";
     conn.sql.execute(sql, (key, value, now))?;
     Ok(())
 }

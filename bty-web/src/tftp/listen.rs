@@ -95,7 +95,7 @@ fn listen(server: &Arc<TftpServer>, ip: IpAddr) -> Result<TftpListener> {
     let handler = RequestHandler { server: Arc::clone(server), local: ip };
     let builder = TftpServerBuilder::with_handler(handler)
         .std_socket(socket)
-        .map_err(|e| Error::internal(format!("listening at {address} (UDP): {e}")))?
+        .map_err(|e| Error::internal(format!("cannot listen on {address} (UDP): {e}")))?
         .timeout(TIMEOUT)
         .client_timeout_limit(CLIENT_TIMEOUT_MAX_S)
         .max_send_retries(RETRIES)

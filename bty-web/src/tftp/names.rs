@@ -28,8 +28,8 @@ pub fn check_roots(roots: &[PathBuf]) -> Result<()> {
     }
     let named: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
     Err(Error::invalid(format!(
-        "there is nothing to serve: {} is not a readable directory; name the directory of the boot \
-         programs with --root",
+        "nothing to serve: {} is not a readable directory; set --root to the directory of the boot \
+         programs",
         named.join(" or ")
     )))
 }

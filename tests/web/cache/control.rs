@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn only_origins_that_are_allowed_are_asked() {
+fn the_cache_contacts_only_allowed_origins() {
     let inside = Server::start(|_| Reply::whole(b"secret"));
     let web = Web::cache(&[], &[("BTY_CACHE_REACH", "")]);
     for url in [
@@ -14,12 +14,12 @@ fn only_origins_that_are_allowed_are_asked() {
         "http://0/x".into(),
     ] {
         let answer = web.get(&path(&url)).expect(403);
-        assert!(answer.text().contains("may not be reached"), "{url}: {}", answer.text());
+        assert!(answer.text().contains("public addresses only"), "{url}: {}", answer.text());
         assert!(answer.text().contains("cache.reach"), "{url}: {}", answer.text());
         assert!(!answer.text().contains("secret"));
     }
     let answer = web.get(&path(&format!("oras://{}/team/images:v1", inside.host()))).expect(403);
-    assert!(answer.text().contains("may not be reached"), "{}", answer.text());
+    assert!(answer.text().contains("public addresses only"), "{}", answer.text());
     assert_eq!(inside.requests().len(), 0);
     let listed = Web::cache(&[], &[("BTY_CACHE_ORIGINS", "images.example *.lan")]);
     let answer = listed.get(&path(&inside.url("/x"))).expect(403);
@@ -33,7 +33,7 @@ fn only_origins_that_are_allowed_are_asked() {
 }
 
 #[test]
-fn beside_a_server_only_origins_of_the_catalog_are_asked() {
+fn the_cache_of_a_server_contacts_only_origins_in_the_catalog() {
     let origin = Server::start(|_| Reply::whole(b"an image"));
     let stranger = Server::start(|_| Reply::whole(b"secret"));
     let listen = format!("127.0.0.1:{}", bty_tests::free_port());
@@ -58,7 +58,7 @@ fn beside_a_server_only_origins_of_the_catalog_are_asked() {
 }
 
 #[test]
-fn a_tag_that_moves_is_noticed_and_a_registry_that_is_away_is_not() {
+fn moved_tags_are_noticed_and_an_unreachable_registry_is_tolerated() {
     let mut registry = Registry::start();
     let (old, new) = (pattern(LEN), pattern(LEN + 4)[4..].to_vec());
     push(&registry, "team/images:v1", &[layer(IMAGE, "disk.img", &old)]);
@@ -127,7 +127,7 @@ fn a_curated_host_fetches_only_what_an_operator_asks_for() {
 }
 
 #[test]
-fn a_fill_is_cancelled_and_its_clients_are_told_by_a_broken_connection() {
+fn cancelling_a_fill_closes_the_connections_of_its_clients() {
     let gate = gate(pattern(LEN), LEN / 2);
     let web = Web::cache(&[], &[]);
     let mut client = Open::get(&web, &path(&gate.origin.url("/a.img")), "");
@@ -143,7 +143,7 @@ fn a_fill_is_cancelled_and_its_clients_are_told_by_a_broken_connection() {
 }
 
 #[test]
-fn the_page_shows_what_is_here_and_its_forms_work() {
+fn the_page_of_the_cache_shows_its_objects_and_its_forms_work() {
     let origin = Nginx::start("");
     let url = origin.put("a.img", &pattern(LEN));
     let web = Web::cache(&[], &[]);
@@ -174,7 +174,7 @@ fn the_page_shows_what_is_here_and_its_forms_work() {
     let _ = post(&format!("act=delete&key={key}")).expect(303);
     let failed = post(&format!("act=delete&key={key}")).expect(303);
     let shown = web.get(failed.header("location").unwrap()).expect(200).text();
-    assert!(shown.contains("role=\"alert\"") && shown.contains("is not known"), "{shown}");
+    assert!(shown.contains("role=\"alert\"") && shown.contains("does not exist"), "{shown}");
     assert_eq!(web.get("/").expect(303).header("location"), Some("/ui/login"));
     assert_eq!(web.get("/ui/login").expect(303).header("location"), Some("/ui/cache"));
     let foreign =

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn wrong_bytes_never_come_to_their_end_and_are_never_kept() {
+fn wrong_bytes_are_never_sent_completely_and_never_kept() {
     let registry = Registry::start();
     let disk = pattern(LEN);
     push(&registry, "team/images:v1", &[layer(IMAGE, "disk.img", &disk)]);
@@ -28,7 +28,7 @@ fn wrong_bytes_never_come_to_their_end_and_are_never_kept() {
 }
 
 #[test]
-fn who_names_a_digest_gets_these_bytes_or_none() {
+fn a_client_with_a_digest_gets_the_right_bytes_or_none() {
     let body = pattern(LEN);
     let object = Arc::new(Mutex::new((body.clone(), "\"1\"")));
     let now = Arc::clone(&object);
@@ -54,7 +54,7 @@ fn who_names_a_digest_gets_these_bytes_or_none() {
 }
 
 #[test]
-fn faults_of_origins_are_survived_or_told_and_nothing_wrong_is_kept() {
+fn faults_of_origins_are_survived_or_reported_and_nothing_wrong_is_kept() {
     type Script = fn(&Request, &[u8]) -> Reply;
     let cases: [(&str, Script, bool); 8] = [
         (
@@ -130,7 +130,7 @@ fn faults_of_origins_are_survived_or_told_and_nothing_wrong_is_kept() {
 }
 
 #[test]
-fn a_fill_that_is_killed_goes_on_where_it_was() {
+fn a_killed_fill_resumes() {
     let len = 70 * MIB;
     let body = pattern(len);
     let gate = gate(body.clone(), 68 * MIB);
@@ -156,7 +156,7 @@ fn a_fill_that_is_killed_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_fill_that_was_ended_with_the_host_goes_on_and_another_version_begins_anew() {
+fn a_fill_resumes_after_a_restart_and_a_new_version_starts_over() {
     let body = pattern(LEN);
     let tag = Arc::new(AtomicUsize::new(1));
     let (served, now) = (body.clone(), Arc::clone(&tag));

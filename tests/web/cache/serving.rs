@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_miss_streams_while_it_fills_and_who_comes_late_reads_what_is_there() {
+fn a_miss_streams_while_it_fills_and_later_clients_join() {
     let body = pattern(LEN);
     let gate = gate(body.clone(), LEN / 2);
     let web = Web::cache(&[], &[]);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
+fn the_least_recently_used_objects_are_evicted_and_pinned_or_read_ones_stay() {
     let origin = Nginx::start("");
     let put = |name: &str| path(&origin.put(name, &pattern(20 * MIB)));
     let (a, b, c, d) = (put("a.img"), put("b.img"), put("c.img"), put("d.img"));
@@ -41,7 +41,7 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
     let mut reading = Open::get(&web, &c, "");
     let (_, begun) = reading.read(1);
     let full = web.get(&d).expect(507);
-    assert!(full.text().contains("pinned or being read"), "{}", full.text());
+    assert!(full.text().contains("pinned or in use"), "{}", full.text());
     assert_eq!(names(), ["a.img", "c.img"]);
     let (rest, is_well) = reading.rest();
     assert!(is_well && begun.len() + rest.len() == 20 * MIB);
@@ -53,7 +53,7 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
     let _ = web.get(&b).expect(200);
     assert_eq!(names(), ["b.img", "d.img"]);
     let large = web.get(&path(&origin.put("large.img", &pattern(50 * MIB)))).expect(507);
-    assert!(large.text().contains("the cache may use 45.0 MiB"), "{}", large.text());
+    assert!(large.text().contains("cache.max_bytes is 45.0 MiB"), "{}", large.text());
     let kinds = web.get("/events?limit=500").text();
     for kind in [
         "cache.object.evicted",
@@ -66,7 +66,7 @@ fn what_was_used_longest_ago_makes_room_and_what_is_pinned_or_read_stays() {
 }
 
 #[test]
-fn a_disk_that_is_full_is_told_and_nothing_half_is_kept() {
+fn a_full_disk_is_reported_and_no_partial_object_is_kept() {
     let dir = Mount::memory(96 << 20);
     let origin = Nginx::start("");
     let small = path(&origin.put("small.img", &pattern(MIB)));
@@ -77,7 +77,7 @@ fn a_disk_that_is_full_is_told_and_nothing_half_is_kept() {
     let web = Web::cache(&[], &[("BTY_CACHE_DIR", &own)]);
     let _ = web.get(&small).expect(200);
     let told = web.get(&large).expect(507).text();
-    assert!(told.contains("there is no room for 48.0 MiB: the disk is full"), "{told}");
+    assert!(told.contains("cannot cache 48.0 MiB: the disk is full"), "{told}");
     // another program fills the disk, so that it gets full in the middle of an object of unknown
     // length
     let free = 96 * MIB - 24 * MIB;
@@ -97,7 +97,7 @@ fn two_hosts_cannot_have_the_same_directory() {
     let output =
         web.command(&["cache", "--data-dir", &dir, "--listen", "127.0.0.1:0"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("end it first"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another process uses"), "{output:?}");
     let blobs = web.state().join("blobs").to_string_lossy().into_owned();
     let other = Web::idle_cache(&[], &[]);
     let output = other
@@ -108,5 +108,5 @@ fn two_hosts_cannot_have_the_same_directory() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("end it first"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another process uses"), "{output:?}");
 }

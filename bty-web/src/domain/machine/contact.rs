@@ -136,7 +136,8 @@ fn evaluate_or_stall(
         cycle.stage = Stage::Stalled;
     }
     let reason = format!(
-        "the live environment did not start in {silent} boots; the machine boots its disk until it is saved"
+        "the live environment did not start in {silent} boots; the machine boots its disk until an \
+         operator saves it"
     );
     let event = NewEvent::new(
         "machine.boot_failed",
@@ -160,7 +161,12 @@ pub(super) fn evaluate_boot(
     client: &ClientContext,
 ) -> (Boot, Option<NewEvent>) {
     if let Some(hold) = &machine.hold {
-        return (Boot::Failed { reason: format!("on hold until it is saved: {hold}") }, None);
+        return (
+            Boot::Failed {
+                reason: format!("on hold: {hold}; save its assignment on the server to release it"),
+            },
+            None,
+        );
     }
     let before = machine.state.clone();
     let (reason, event) = match context.evaluate(machine, client, "boot", Vec::new()) {
@@ -169,7 +175,7 @@ pub(super) fn evaluate_boot(
             Err(why) => context.invalid_value(machine, client, "boot", &why),
         },
         Evaluation::Undefined => {
-            context.invalid_value(machine, client, "boot", "it does not define boot(m)")
+            context.invalid_value(machine, client, "boot", "boot(m) is not defined")
         }
         Evaluation::Failed(reason, event) => (reason, event),
     };
@@ -198,15 +204,15 @@ fn parse_boot(value: &Value, context: &DecisionContext<'_>) -> Result<Boot, Stri
                 address.parse().map_err(|e| format!("boot_chain({address:?}): {e}"))?;
             if !matches!(url.scheme(), "http" | "https") {
                 return Err(format!(
-                    "boot_chain({address:?}): only http:// and https:// can be chained to"
+                    "boot_chain({address:?}): expected an address that begins with http:// or \
+                     https://"
                 ));
             }
             Ok(Boot::Chain { address: url.to_string() })
         }
-        _ => Err(
-            "boot(m) must give boot_disk(), boot_live(), boot_firmware(why) or boot_chain(address)"
-                .into(),
-        ),
+        _ => Err("boot(m) must return boot_disk(), boot_live(), boot_firmware(why) or \
+             boot_chain(address)"
+            .into()),
     }
 }
 
@@ -220,13 +226,14 @@ const ARGUMENTS_BYTES_MAX: usize = 1024;
 /// argument that only the server may set.
 pub fn check_arguments(arguments: &str) -> Result<(), String> {
     if arguments.len() > ARGUMENTS_BYTES_MAX {
-        return Err(format!("kernel arguments have at most {ARGUMENTS_BYTES_MAX} bytes"));
+        return Err(format!("kernel arguments must be at most {ARGUMENTS_BYTES_MAX} bytes"));
     }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " .,:;=_-+/@%*[]\"'".contains(c);
     match arguments.chars().find(|c| !is_plain(*c)) {
-        Some(c) => Err(format!("kernel arguments cannot have {c:?}")),
+        Some(c) => Err(format!("kernel arguments must not contain {c:?}")),
         None if arguments.split(' ').any(is_reserved) => {
-            Err("kernel arguments that begin with bty. are the server's own, except bty.environment= and bty.ssh_key="
+            Err("only the server sets --, --- and kernel arguments that begin with bty., except \
+                 bty.environment= and bty.ssh_key="
                 .into())
         }
         None => Ok(()),
@@ -282,7 +289,10 @@ fn offer_event(
             "image_name": image_name,
             "target_disk_serial": machine.target_serial,
             "after_inventory": flag(is_disk && is_inventory),
-            "sanboot_after_flash": flag(is_disk && machine.flashed.is_some() && !is_inventory && machine.plan != bundled::IPXE_EXIT),
+            "sanboot_after_flash": flag(
+                is_disk && machine.flashed.is_some() && !is_inventory
+                    && machine.plan != bundled::IPXE_EXIT
+            ),
             "retry_after_armed_no_done": flag(interrupted && !is_inventory),
             "retry_after_armed_no_post": flag(interrupted && is_inventory),
         }))

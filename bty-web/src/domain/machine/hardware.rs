@@ -21,8 +21,9 @@ pub fn facts(lshw: &Value) -> Value {
         _ => {}
     });
     json!({
-        "vendor": text(&root["vendor"]), "product": text(&root["product"]), "version": text(&root["version"]),
-        "serial": text(&root["serial"]), "cpu": cpus.first().map(text), "cpus": cpus.len(), "memory_bytes": memory,
+        "vendor": text(&root["vendor"]), "product": text(&root["product"]),
+        "version": text(&root["version"]), "serial": text(&root["serial"]),
+        "cpu": cpus.first().map(text), "cpus": cpus.len(), "memory_bytes": memory,
     })
 }
 
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_what_plans_choose_by() {
+    fn facts_that_plans_use_are_found() {
         let tree = json!({
             "id": "m", "class": "system", "vendor": "ACME", "product": "Rack 1", "serial": "42",
             "children": [{ "id": "core", "class": "bus", "children": [

@@ -70,14 +70,16 @@ pub fn decide_order(
         },
         // repeating an order for an inventory is harmless: the machine reboots
         CycleMatch::Done if is_inventory(&machine) => empty_order(Mode::Inventory, None),
-        CycleMatch::Done => empty_order(Mode::Exit, Some("this boot's order is done".into())),
+        CycleMatch::Done => {
+            empty_order(Mode::Exit, Some("this boot's order has already been carried out".into()))
+        }
         CycleMatch::Failed => interactive_order(
             client,
-            "this boot's order has failed already; the next network boot tries again".into(),
+            "this boot's order has already failed; the next network boot tries again".into(),
         ),
         CycleMatch::Foreign => interactive_order(
             client,
-            "this boot is over: the machine has booted again meanwhile".into(),
+            "this boot is over: the machine has booted again since".into(),
         ),
     };
     if machine.has_done_inventory() {
@@ -220,28 +222,30 @@ fn parse_order(mut value: Value, context: &DecisionContext<'_>) -> Result<Order,
         Some("exit") => Mode::Exit,
         Some(mode) => {
             return Err(format!(
-                "plan(m) gave the mode {mode:?}; there are interactive, inventory and exit"
+                "plan(m) returned the unknown mode {mode:?}; use interactive, inventory or exit"
             ));
         }
-        None if !value.is_object() => return Err("plan(m) must give a map".into()),
+        None if !value.is_object() => return Err("plan(m) must return a map".into()),
         None if value.get("image").is_some() || value.get("disk").is_some() => {
             if !is_text(&value["image"]["src"]) {
-                return Err("plan(m) gave no image with a src".into());
+                return Err("plan(m) returned no image with a src".into());
             }
             if value["image"]["src"].as_str().is_some_and(bty::redact::has_credentials) {
                 return Err(
-                    "plan(m) gave an image whose src has a user or a password, and everybody can read a plan".into()
+                    "plan(m) returned an image whose src contains a user name or a password, and \
+                     anybody can read a plan"
+                        .into(),
                 );
             }
             if !is_text(&value["disk"]["serial"]) {
-                return Err("plan(m) gave no disk with a serial".into());
+                return Err("plan(m) returned no disk with a serial".into());
             }
             Mode::Flash
         }
         None if context.plan.is_some_and(|plan| plan.declared.runs) => Mode::Script,
         None => {
             return Err(
-                "plan(m) gave neither an image and a disk nor a mode, and there is no run(p)"
+                "plan(m) returned neither an image and a disk nor a mode, and run(p) is not defined"
                     .into(),
             );
         }
@@ -251,7 +255,7 @@ fn parse_order(mut value: Value, context: &DecisionContext<'_>) -> Result<Order,
         value["image"]["src"] = src.as_str().into();
     }
     if bty_script::plan::literal(&value).is_err() {
-        return Err("plan(m) gave a number that no script can hold".into());
+        return Err("plan(m) returned a number that scripts cannot represent".into());
     }
     Ok(Order { mode, value, token: String::new(), reason: None })
 }
@@ -270,7 +274,8 @@ fn order_event(machine: &Machine, client: &ClientContext, order: &Order) -> NewE
     NewEvent::new(ORDER_GIVEN, machine.mac.as_str(), format!("{}: {kind}", machine.mac))
         .by(Actor::PxeClient, client.ip.as_deref())
         .with(json!({
-            "boot_mode": machine.plan, "mode": order.mode.as_str(), "plan_kind": kind, "reason": order.reason,
+            "boot_mode": machine.plan, "mode": order.mode.as_str(), "plan_kind": kind,
+            "reason": order.reason,
             "bty_image_ref": image["ref"], "image_name": image["name"], "image": image["src"],
             "disk_image_sha": image["sha256"], "target_disk_serial": order.value["disk"]["serial"],
         }))

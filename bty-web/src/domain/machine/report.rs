@@ -62,7 +62,7 @@ pub fn apply_report(
                     &after,
                     client,
                     report,
-                    &format!("the boot cycle is {stage:?} already").to_lowercase(),
+                    &format!("the boot cycle has already ended ({stage:?})").to_lowercase(),
                     &mut events,
                 )
             }
@@ -94,10 +94,10 @@ fn match_report(machine: &Machine, client: &ClientContext, token: Option<&str>) 
     match (is_own, token) {
         (true, _) if cycle.stage.is_open() => ReportMatch::Open,
         (true, _) => ReportMatch::Closed(cycle.stage),
-        (false, Some(_)) => {
-            ReportMatch::Foreign("the report names another boot cycle than the machine's")
-        }
-        (false, None) => ReportMatch::Foreign("the report does not name the machine's boot cycle"),
+        (false, Some(_)) => ReportMatch::Foreign(
+            "the report names a boot cycle other than the machine's current one",
+        ),
+        (false, None) => ReportMatch::Foreign("the report does not name a boot cycle"),
     }
 }
 
@@ -108,7 +108,7 @@ fn refuse(
     why: &str,
     events: &mut Vec<NewEvent>,
 ) -> Receipt {
-    let summary = format!("{}: a report of {:?} does not count: {why}", machine.mac, report.status);
+    let summary = format!("{}: rejected the report {:?}: {why}", machine.mac, report.status);
     let event = NewEvent::new("pxe.client.refused", machine.mac.as_str(), summary);
     events.push(
         event
@@ -133,7 +133,7 @@ fn record_overtaken(
     });
     if let Some(flashed) = flashed_by(client, order.as_ref(), &report.disks, needs_proof) {
         let summary = format!(
-            "{}: flashed, but it was saved meanwhile; the new binding is still to be done",
+            "{}: flashed with the previous assignment; the new one is still pending",
             machine.mac
         );
         let details =
@@ -171,16 +171,18 @@ fn close_with_report(
     let wrong = wrong_disk(order.as_ref(), &report.disks, needs_proof);
     let (kind, stage, summary, details) = if report.status != "done" || wrong.is_some() {
         let reason =
-            wrong.or_else(|| report.reason.clone()).unwrap_or_else(|| "no reason was given".into());
+            wrong.or_else(|| report.reason.clone()).unwrap_or_else(|| "no reason given".into());
         let details = json!({ "reason": reason, "boot_mode": machine.plan, "disks": report.disks });
         ("machine.flash_failed", Stage::Failed, format!("{mac}: failed: {reason}"), details)
     } else if let Some(flashed) = flashed_by(client, order.as_ref(), &report.disks, needs_proof) {
         let serial = flashed.serial.as_deref().unwrap_or("its disk");
         let image = order.as_ref().and_then(|order| order.image_name.clone());
-        let summary = format!("{mac}: {} is on {serial}", image.as_deref().unwrap_or("an image"));
+        let summary =
+            format!("{mac}: flashed {} onto {serial}", image.as_deref().unwrap_or("an image"));
         let details = json!({
             "boot_mode": machine.plan, "bty_image_ref": flashed.image, "image_name": image,
-            "disk_image_sha": flashed.sha256, "target_disk_serial": flashed.serial, "disks": report.disks,
+            "disk_image_sha": flashed.sha256, "target_disk_serial": flashed.serial,
+            "disks": report.disks,
         });
         machine.flashed = Some(flashed);
         ("machine.flashed", Stage::Done, summary, details)
@@ -189,7 +191,7 @@ fn close_with_report(
         (
             "machine.completed",
             Stage::Done,
-            format!("{mac}: the plan {} is done", machine.plan),
+            format!("{mac}: completed the plan {}", machine.plan),
             details,
         )
     };
@@ -267,14 +269,11 @@ fn wrong_disk(
     }
     let serial = order.serial.as_deref()?;
     let Some(disk) = disks.iter().find(|disk| is_serial(disk, serial)) else {
-        return Some(format!(
-            "disk {serial} was ordered, and is not among those that were flashed"
-        ));
+        return Some(format!("the report does not name the assigned disk {serial}"));
     };
     let (ordered, found) = (order.sha256.as_deref()?, disk.sha256?);
-    (ordered != found.to_string()).then(|| {
-        format!("an image with SHA-256 {ordered} was ordered, and one with {found} was flashed")
-    })
+    (ordered != found.to_string())
+        .then(|| format!("flashed an image with the SHA-256 {found} instead of {ordered}"))
 }
 
 /// Applies an inventory. While a boot cycle is open, only an inventory of that cycle changes the
@@ -359,7 +358,7 @@ pub fn record_artifact(
     {
         cycle.stage = Stage::Booting;
         cycle.heard_at = client.now;
-        let summary = format!("{}: fetches the live environment", after.mac);
+        let summary = format!("{}: fetching the live environment", after.mac);
         let details = json!({ "boot_mode": after.plan, "artifact": name });
         events.push(machine_event(&after, client, "netboot.flasher.armed", summary, details));
     }

@@ -100,28 +100,32 @@ impl Assignment {
         if let Some(image) = &self.bty_image_ref
             && (image.len() != 64 || !image.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
         {
-            problems.push(("bty_image_ref", "must be 64 hexadecimal digits in lower case".into()));
+            problems.push(("bty_image_ref", "must be 64 lowercase hexadecimal digits".into()));
         }
         if self.labels.len() > LABELS_MAX {
             problems.push((
                 "labels",
-                format!("there are {}, at most {LABELS_MAX} are kept", self.labels.len()),
+                format!("must have at most {LABELS_MAX} entries, not {}", self.labels.len()),
             ));
         }
         problems.extend(self.labels.iter().take(LABELS_MAX).filter_map(|label| check_label(label)));
         if let Some(drive) = &self.sanboot_drive
             && !is_drive(drive)
         {
-            problems.push(("sanboot_drive", "must be 0x and one or two hexadecimal digits".into()));
+            problems.push((
+                "sanboot_drive",
+                "must be 0x followed by one or two hexadecimal digits".into(),
+            ));
         }
         if let Some(serial) = &self.target_disk_serial {
             if serial.trim().is_empty() {
-                problems.push(("target_disk_serial", "is empty: leave it out instead".into()));
+                problems
+                    .push(("target_disk_serial", "must not be empty; omit it for no disk".into()));
             } else if serial.chars().count() > SERIAL_CHARS_MAX
                 || serial.chars().any(char::is_control)
             {
                 let why = format!(
-                    "must be at most {SERIAL_CHARS_MAX} characters, none of them control characters"
+                    "must be at most {SERIAL_CHARS_MAX} characters, without control characters"
                 );
                 problems.push(("target_disk_serial", why));
             }
@@ -130,7 +134,8 @@ impl Assignment {
         if !self.netboot_version.is_empty()
             && !crate::domain::settings::is_tag(&self.netboot_version)
         {
-            problems.push(("netboot_version", "must be letters, digits, ., _ and -".into()));
+            problems
+                .push(("netboot_version", "must contain only letters, digits, ., _ and -".into()));
         }
         problems
     }
@@ -143,9 +148,9 @@ fn check_label(label: &str) -> Option<(&'static str, String)> {
         && label.len() <= LABEL_CHARS_MAX;
     let shown: String = label.chars().take(LABEL_CHARS_MAX).collect();
     (!is_label).then(|| {
-        let rule =
-            "letters, digits, blanks, . _ and -, beginning with a letter or digit, at most 64";
-        ("labels", format!("{shown:?} is no label: {rule}"))
+        let rule = "expected at most 64 letters, digits, spaces, ., _ and -, beginning with a \
+                    letter or digit";
+        ("labels", format!("invalid label {shown:?}: {rule}"))
     })
 }
 
@@ -190,9 +195,11 @@ pub fn apply_assignment(
         (true, false) => format!("{mac}: changed {}", changed.join(", ")),
     };
     let details = json!({
-        "boot_mode": after.plan, "bty_image_ref": after.image_ref, "target_disk_serial": after.target_serial,
+        "boot_mode": after.plan, "bty_image_ref": after.image_ref,
+        "target_disk_serial": after.target_serial,
         "labels": after.labels, "sanboot_drive": after.sanboot_drive, "params": after.params,
-        "extra_args": after.extra_args, "netboot_version": after.netboot_version, "changed": changed, "is_order": is_order,
+        "extra_args": after.extra_args, "netboot_version": after.netboot_version,
+        "changed": changed, "is_order": is_order,
     });
     let event =
         NewEvent::new(kind, mac.as_str(), summary).by(Actor::Operator, client.ip.as_deref());

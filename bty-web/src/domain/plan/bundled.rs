@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bundled_plan_is_as_it_demands_of_others() {
+    fn bundled_plans_pass_the_checks_for_plans() {
         for (name, source) in ALL {
             let examined = examine(name, source);
             assert_eq!(examined.findings, [], "{name}");

@@ -67,7 +67,7 @@ impl DecisionContext<'_> {
     ) -> Evaluation {
         let Some(plan) = self.plan else {
             return Evaluation::Failed(
-                format!("there is no plan {}", machine.plan),
+                format!("the plan {} does not exist", machine.plan),
                 Box::new(failure_event(
                     machine,
                     client,
@@ -89,7 +89,7 @@ impl DecisionContext<'_> {
         match (self.evaluator)(&question) {
             Ok(Decision { is_defined: false, .. }) => Evaluation::Undefined,
             Ok(decision) if !decision.state.is_object() => {
-                let why = "state must be a map";
+                let why = "m.state must be a map";
                 Evaluation::Failed(
                     why.into(),
                     Box::new(failure_event(
@@ -102,7 +102,7 @@ impl DecisionContext<'_> {
                 )
             }
             Ok(decision) if decision.state.to_string().len() > STATE_BYTES_MAX => {
-                let why = "the state has grown beyond 16 KiB";
+                let why = "m.state is larger than 16 KiB";
                 Evaluation::Failed(
                     why.into(),
                     Box::new(failure_event(
@@ -137,7 +137,9 @@ impl DecisionContext<'_> {
         why: &str,
     ) -> (String, Box<NewEvent>) {
         let revision = self.plan.map(|plan| plan.revision);
-        let details = json!({ "function": function, "reason": why, "plan": machine.plan, "revision": revision });
+        let details = json!({
+            "function": function, "reason": why, "plan": machine.plan, "revision": revision,
+        });
         (why.to_owned(), Box::new(failure_event(machine, client, function, &details, why)))
     }
 
@@ -155,9 +157,16 @@ impl DecisionContext<'_> {
             disks: machine.disks.clone().unwrap_or_else(|| Value::Array(Vec::new())),
             hardware: machine.hardware.clone(),
             flashed: machine.flashed.as_ref().map_or(Value::Null, |flashed| {
-                json!({ "at": flashed.at.seconds(), "image": flashed.image, "sha256": flashed.sha256, "serial": flashed.serial })
+                json!({
+                    "at": flashed.at.seconds(), "image": flashed.image, "sha256": flashed.sha256,
+                    "serial": flashed.serial,
+                })
             }),
-            history: machine.history.iter().map(|h| json!({ "at": h.at, "kind": h.kind })).collect(),
+            history: machine
+                .history
+                .iter()
+                .map(|h| json!({ "at": h.at, "kind": h.kind }))
+                .collect(),
             discovered_at: machine.discovered_at.unwrap_or(machine.created_at).seconds(),
             inventory_at: machine.disks_at.map(Time::seconds),
             now: client.now.seconds(),
@@ -183,7 +192,8 @@ fn error_details(error: &ScriptError, plan: &Plan, function: &str) -> Value {
     let place = error.place.as_ref();
     json!({
         "plan": plan.name, "revision": plan.revision, "function": function, "reason": error.message,
-        "kind": error.kind(), "hint": error.hint, "line": place.map(|p| p.line), "column": place.map(|p| p.column),
+        "kind": error.kind(), "hint": error.hint, "line": place.map(|p| p.line),
+        "column": place.map(|p| p.column),
         "source": place.map(|p| p.text.trim()), "is_throw": error.cause == Cause::Throw,
     })
 }

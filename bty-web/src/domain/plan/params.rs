@@ -6,7 +6,9 @@
 //!     #{
 //!         on_failure: "person",
 //!         needs: ["image", "disk"],
-//!         parameters: #{ percent: #{ type: "int", preset: 10, min: 0, max: 100, about: "of a hundred machines" } },
+//!         parameters: #{
+//!             percent: #{ type: "int", preset: 10, min: 0, max: 100, about: "of all machines" },
+//!         },
 //!     }
 //! }
 //! ```
@@ -57,7 +59,7 @@ pub enum OnFailure {
 
 /// A parameter of a plan. The form of a machine has a field for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a map")]
 pub struct Parameter {
     /// Type of its value.
     #[serde(rename = "type")]
@@ -105,23 +107,25 @@ impl Declared {
     /// # Errors
     /// All problems, one sentence each.
     pub fn parse(value: &Value) -> Result<Self, Vec<String>> {
-        let Some(fields) = value.as_object() else { return Err(vec!["must give a map".into()]) };
+        let Some(fields) = value.as_object() else { return Err(vec!["must return a map".into()]) };
         let mut problems = Vec::new();
         let mut declared = Self::default();
         for (name, value) in fields {
             match name.as_str() {
                 "on_failure" => match serde_json::from_value(value.clone()) {
                     Ok(on_failure) => declared.on_failure = on_failure,
-                    Err(_) => problems.push("on_failure is \"disk\" or \"person\"".into()),
+                    Err(_) => problems.push("on_failure must be \"disk\" or \"person\"".into()),
                 },
                 "needs" => match serde_json::from_value(value.clone()) {
                     Ok(needs) => declared.needs = needs,
-                    Err(_) => problems.push("needs is an array of \"image\" and \"disk\"".into()),
+                    Err(_) => {
+                        problems.push("needs must be an array of \"image\" and \"disk\"".into())
+                    }
                 },
                 "parameters" => declared.read_parameters(value, &mut problems),
                 _ => {
                     problems.push(format!(
-                        "{name:?} is nothing to declare; there are parameters, needs and on_failure"
+                        "unknown key {name:?}; use parameters, needs and on_failure"
                     ));
                 }
             }
@@ -134,7 +138,7 @@ impl Declared {
             return problems.push("parameters must be a map".into());
         };
         if parameters.len() > PARAMETERS_MAX {
-            problems.push(format!("there are more than {PARAMETERS_MAX} parameters"));
+            problems.push(format!("there must be at most {PARAMETERS_MAX} parameters"));
         }
         for (name, value) in parameters {
             let parameter: Parameter = match serde_json::from_value(value.clone()) {
@@ -147,7 +151,7 @@ impl Declared {
             if let Some(preset) = &parameter.preset
                 && let Err(why) = parameter.check(preset)
             {
-                problems.push(format!("parameter {name}: its preset {why}"));
+                problems.push(format!("parameter {name}: preset {why}"));
             }
             self.parameters.insert(name.clone(), parameter);
         }
@@ -169,7 +173,7 @@ impl Declared {
         for (name, value) in params {
             match self.parameters.get(name) {
                 None => {
-                    problems.push(format!("the plan has no parameter {name:?}; {}", self.names()));
+                    problems.push(format!("unknown parameter {name:?}; {}", self.names()));
                 }
                 Some(parameter) => {
                     problems
@@ -182,14 +186,18 @@ impl Declared {
             .iter()
             .filter(|(name, p)| p.preset.is_none() && !params.contains_key(*name));
         problems.extend(
-            missing.map(|(name, parameter)| format!("{name} must be set: {}", parameter.about)),
+            missing.map(|(name, parameter)| format!("{name} is required: {}", parameter.about)),
         );
         problems
     }
 
     fn names(&self) -> String {
         let names: Vec<&str> = self.parameters.keys().map(String::as_str).collect();
-        if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) }
+        if names.is_empty() {
+            "the plan has none".into()
+        } else {
+            format!("the plan has {}", names.join(", "))
+        }
     }
 
     /// True if a machine asks a person after a failure at a contact.
@@ -210,7 +218,7 @@ impl Parameter {
                     return Ok(());
                 }
                 Err(match (self.min, self.max) {
-                    (Some(min), Some(max)) => format!("must be {min} to {max}"),
+                    (Some(min), Some(max)) => format!("must be between {min} and {max}"),
                     (Some(min), None) => format!("must be at least {min}"),
                     _ => format!("must be at most {max}"),
                 })
@@ -262,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once() {
+    fn all_problems_are_reported_together() {
         let params =
             json!({ "percent": 101, "ring": "c", "disk": "much", "dry": "yes", "other": 1 });
         insta::assert_snapshot!(declared().problems(params.as_object().unwrap()).join("\n"));
@@ -274,7 +282,9 @@ mod tests {
     fn a_declaration_is_checked_too() {
         let wrong = json!({
             "on_failure": "panic", "title": "x",
-            "parameters": { "a": { "type": "int", "preset": "x" }, "b": { "type": "colour" }, "c": 1 },
+            "parameters": {
+                "a": { "type": "int", "preset": "x" }, "b": { "type": "colour" }, "c": 1,
+            },
         });
         insta::assert_snapshot!(Declared::parse(&wrong).unwrap_err().join("\n"));
     }

@@ -57,9 +57,9 @@ impl Step {
             (Some(mode), _) => mode.to_owned(),
             (None, _) => match self.offer {
                 "disk" => "boot the disk".into(),
-                "firmware" => "go on in the firmware's order".into(),
-                "chain" => "boot elsewhere".into(),
-                "failed" => "show what is wrong".into(),
+                "firmware" => "return to the firmware".into(),
+                "chain" => "chainload another address".into(),
+                "failed" => "show the error and boot the disk".into(),
                 other => other.to_owned(),
             },
         }

@@ -31,8 +31,8 @@ const CHUNK_BYTES: u64 = 256 << 10;
 #[utoipa::path(
     get, path = "/b/{address}/{name}", tag = "cache",
     params(
-        ("address" = String, Path),
-        ("name" = String, Path, description = "any name; only for people"),
+        ("address" = String, Path, description = "the URL of the object in URL-safe Base64"),
+        ("name" = String, Path, description = "any file name; the server ignores it"),
         ("sha256" = Option<String>, Query, description = "digest that the bytes must have"),
     ),
     responses(
@@ -55,7 +55,10 @@ pub(crate) async fn object(
 /// Otherwise like `/b/{address}/{name}`.
 #[utoipa::path(
     get, path = "/blob", tag = "cache",
-    params(("url" = String, Query), ("sha256" = Option<String>, Query)),
+    params(
+        ("url" = String, Query, description = "the URL of the object at its origin"),
+        ("sha256" = Option<String>, Query, description = "digest that the bytes must have"),
+    ),
     responses(
         (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206),
         (status = 304), (status = 400, body = ErrorBody), (status = 412),
@@ -153,7 +156,8 @@ pub(crate) async fn fetch(
 ///
 /// Clients that are already reading it still receive all of it.
 #[utoipa::path(
-    delete, path = "/cache/objects/{key}", tag = "cache", params(("key" = String, Path)),
+    delete, path = "/cache/objects/{key}", tag = "cache",
+    params(("key" = String, Path, description = "the key in the list of the cache")),
     responses(
         (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody),
@@ -169,7 +173,8 @@ pub(crate) async fn delete(
 
 /// Pins an object, so that it is never evicted.
 #[utoipa::path(
-    put, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
+    put, path = "/cache/objects/{key}/pin", tag = "cache",
+    params(("key" = String, Path, description = "the key in the list of the cache")),
     responses(
         (status = 200, body = CachedObject), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -184,7 +189,8 @@ pub(crate) async fn pin(
 
 /// Unpins an object, so that it can be evicted again.
 #[utoipa::path(
-    delete, path = "/cache/objects/{key}/pin", tag = "cache", params(("key" = String, Path)),
+    delete, path = "/cache/objects/{key}/pin", tag = "cache",
+    params(("key" = String, Path, description = "the key in the list of the cache")),
     responses(
         (status = 200, body = CachedObject), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -201,7 +207,8 @@ pub(crate) async fn unpin(
 ///
 /// Clients that are reading the object are disconnected.
 #[utoipa::path(
-    delete, path = "/cache/fills/{key}", tag = "cache", params(("key" = String, Path)),
+    delete, path = "/cache/fills/{key}", tag = "cache",
+    params(("key" = String, Path, description = "the key in the list of the cache")),
     responses(
         (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody),

@@ -87,7 +87,8 @@ pub(crate) struct EntrySelection {
 ///
 /// Fetches nothing.
 #[utoipa::path(
-    get, path = "/catalog/cache", tag = "catalog", params(("src" = Option<String>, Query)),
+    get, path = "/catalog/cache", tag = "catalog",
+    params(("src" = Option<String>, Query, description = "URL of one image; by default all")),
     responses(
         (status = 200, body = Vec<CachedImage>), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
@@ -105,7 +106,8 @@ pub(crate) async fn cached(
 ///
 /// The response does not wait for the fetches.
 #[utoipa::path(
-    post, path = "/catalog/warm", tag = "catalog", params(("src" = Option<String>, Query)),
+    post, path = "/catalog/warm", tag = "catalog",
+    params(("src" = Option<String>, Query, description = "URL of one image; by default all")),
     responses(
         (status = 200, body = Vec<CachedImage>), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
@@ -180,7 +182,8 @@ pub(crate) struct EntryAddress {
 ///
 /// No import and no restart restores it; only adding it again does.
 #[utoipa::path(
-    delete, path = "/catalog/entries", tag = "catalog", params(("src" = String, Query)),
+    delete, path = "/catalog/entries", tag = "catalog",
+    params(("src" = String, Query, description = "URL of the image")),
     responses(
         (status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 422, body = ErrorBody),
@@ -205,7 +208,8 @@ pub(crate) struct CatalogSource {
 /// The source is an `http://`, `https://` or `oras://` URL, or a path on the server, which requires
 /// the scope `admin`.
 #[utoipa::path(
-    post, path = "/catalog/import", tag = "catalog", params(("source" = String, Query)),
+    post, path = "/catalog/import", tag = "catalog",
+    params(("source" = String, Query, description = "URL of the catalog, or a path on the server")),
     responses(
         (status = 200, body = Imported), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
@@ -223,7 +227,8 @@ pub(crate) async fn import(
 
 /// Resolves the tags of all entries, or of one, and updates entries whose tag has moved.
 #[utoipa::path(
-    post, path = "/catalog/refresh", tag = "catalog", params(("src" = Option<String>, Query)),
+    post, path = "/catalog/refresh", tag = "catalog",
+    params(("src" = Option<String>, Query, description = "URL of one image; by default all")),
     responses(
         (status = 200, body = Refreshed), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
@@ -241,7 +246,8 @@ pub(crate) async fn refresh(
 ///
 /// Downloads no image.
 #[utoipa::path(
-    get, path = "/catalog/check", tag = "catalog", params(("src" = Option<String>, Query)),
+    get, path = "/catalog/check", tag = "catalog",
+    params(("src" = Option<String>, Query, description = "URL of one image; by default all")),
     responses(
         (status = 200, body = Vec<Object>), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),

@@ -54,12 +54,20 @@ const LIMIT_DEFAULT: i64 = 50;
 #[utoipa::path(
     get, path = "/events", tag = "events",
     params(
-        ("kind" = Option<String>, Query), ("subject_kind" = Option<String>, Query),
-        ("subject_id" = Option<String>, Query), ("actor" = Option<String>, Query),
-        ("source_ip" = Option<String>, Query), ("failed" = Option<bool>, Query),
-        ("acknowledged" = Option<bool>, Query), ("before_id" = Option<i64>, Query),
-        ("q" = Option<String>, Query),
-        ("limit" = Option<i64>, Query, description = "1 to 500, else the nearest; 50"),
+        ("kind" = Option<String>, Query, description = "kind of the events"),
+        ("subject_kind" = Option<String>, Query, description = "kind of their subject"),
+        ("subject_id" = Option<String>, Query, description = "subject, such as a MAC address"),
+        ("actor" = Option<String>, Query, description = "operator, system or pxe-client"),
+        ("source_ip" = Option<String>, Query, description = "address of the client"),
+        ("failed" = Option<bool>, Query, description = "only failures, or none"),
+        ("acknowledged" = Option<bool>, Query, description = "only acknowledged events, or none"),
+        ("before_id" = Option<i64>, Query, description = "only events with a smaller id"),
+        ("q" = Option<String>, Query, description = "text to find, as on the page of events"),
+        (
+            "limit" = Option<i64>,
+            Query,
+            description = "1 to 500, by default 50; other values are clamped",
+        ),
     ),
     responses(
         (status = 200, body = EventList), (status = 401, body = ErrorBody),
@@ -92,7 +100,7 @@ fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>> {
         None | Some("") => Ok(None),
         Some("true" | "1" | "yes" | "on") => Ok(Some(true)),
         Some("false" | "0" | "no" | "off") => Ok(Some(false)),
-        Some(_) => Err(Error::invalid(format!("the query: {name} is true or false"))),
+        Some(_) => Err(Error::invalid(format!("invalid query: {name} must be true or false"))),
     }
 }
 

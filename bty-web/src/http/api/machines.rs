@@ -20,7 +20,8 @@ use crate::services::machine_reads::MachineReads;
     params(
         (
             "q" = Option<String>, Query,
-            description = "text in MAC address, label, plan, image reference or IP address",
+            description = "text to find in the MAC address, label, plan, image reference or IP \
+                           address",
         ),
         ("label" = Option<String>, Query), ("plan" = Option<String>, Query),
     ),

@@ -31,7 +31,10 @@ pub(crate) struct RevisionQuery {
 /// Returns a plan with its source, at the given revision or at the newest one.
 #[utoipa::path(
     get, path = "/plans/{name}", tag = "plans",
-    params(("name" = String, Path), ("revision" = Option<i64>, Query)),
+    params(
+        ("name" = String, Path),
+        ("revision" = Option<i64>, Query, description = "by default the newest"),
+    ),
     responses(
         (status = 200, body = Plan), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 422, body = ErrorBody),
@@ -71,7 +74,11 @@ pub(crate) struct DiffQuery {
 /// Returns the differences between two revisions as a unified diff.
 #[utoipa::path(
     get, path = "/plans/{name}/diff", tag = "plans",
-    params(("name" = String, Path), ("from" = i64, Query), ("to" = i64, Query)),
+    params(
+        ("name" = String, Path),
+        ("from" = i64, Query, description = "the earlier revision"),
+        ("to" = i64, Query, description = "the later revision"),
+    ),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),

@@ -31,9 +31,13 @@ pub(crate) struct ImportQuery {
 /// Imports an export, or a bundle of the reference.
 ///
 /// Machines whose plans may write to disks are put on hold, unless `armed=true`: they boot their
-/// disks until an operator saves them.
+/// disks until an operator saves their assignments.
 #[utoipa::path(
-    post, path = "/import", tag = "transfer", params(("armed" = Option<bool>, Query)),
+    post, path = "/import", tag = "transfer",
+    params((
+        "armed" = Option<bool>, Query,
+        description = "true to let machines flash without saving their assignments first",
+    )),
     request_body = Object,
     responses(
         (status = 200, body = ImportSummary), (status = 400, body = ErrorBody),

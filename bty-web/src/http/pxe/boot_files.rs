@@ -42,7 +42,10 @@ fn file_name(name: &str) -> Result<&str> {
     if is_plain {
         Ok(name)
     } else {
-        Err(Error::new(ErrorKind::Malformed, "that is no bare file name"))
+        Err(Error::new(
+            ErrorKind::Malformed,
+            "invalid name of a boot file: expected a file name without a directory",
+        ))
     }
 }
 
@@ -59,8 +62,9 @@ pub(crate) struct BootQuery {
 #[utoipa::path(
     get, path = "/boot/{name}", tag = "boot",
     params(
-        ("name" = String, Path), ("mac" = Option<String>, Query),
-        ("cycle" = Option<String>, Query),
+        ("name" = String, Path, description = "name of the file, without a directory"),
+        ("mac" = Option<String>, Query, description = "MAC address of the machine that boots"),
+        ("cycle" = Option<String>, Query, description = "token of the boot cycle"),
     ),
     responses(
         (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206),
@@ -144,7 +148,7 @@ pub(crate) async fn put(
     let event = NewEvent::new(
         "netboot.artifact.uploaded",
         name.clone(),
-        format!("{name} was uploaded, {}", bty::size::human(size_bytes)),
+        format!("uploaded {name}, {}", bty::size::human(size_bytes)),
     );
     let event = event.by(Actor::Operator, who.ip.as_deref());
     events
@@ -157,7 +161,10 @@ async fn receive(config: &Config, path: &std::path::Path, request: Request) -> R
     use futures_util::TryStreamExt as _;
     let limit = config.max_upload_bytes;
     let too_large = || {
-        Error::new(ErrorKind::TooLarge, format!("uploads have at most {}", bty::size::human(limit)))
+        Error::new(
+            ErrorKind::TooLarge,
+            format!("uploads must be at most {}", bty::size::human(limit)),
+        )
     };
     let declared = request
         .headers()

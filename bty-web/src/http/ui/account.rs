@@ -77,15 +77,15 @@ async fn handle(
         "token" => create_token(access, who, fields).await,
         "revoke" => {
             access.revoke_token(who, fields.text("key")).await?;
-            let text = "The token is revoked: programs that use it are refused from now on.";
+            let text = "The token is revoked. The server rejects it from now on.";
             Ok(Notice::success(text))
         }
         "end" => {
             let ended = access.end_sessions(who, Some(fields.text("key").to_owned())).await?;
-            Ok(Notice::success(format!("{ended} sessions were ended.")))
+            Ok(Notice::success(format!("Sessions ended: {ended}.")))
         }
         "hash" => hash_password(access, who, principal, fields).await,
-        _ => Err(Error::invalid("there is no such act")),
+        _ => Err(Error::invalid("unknown action")),
     }
 }
 
@@ -93,9 +93,9 @@ async fn create_token(access: &Access, who: &ClientContext, fields: &Fields) -> 
     let is_checked = |scope: &Scope| fields.all("scope").any(|name| name == scope.as_str());
     let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(is_checked).collect();
     let days = fields.optional("days").map(|days| days.parse()).transpose();
-    let days = days.map_err(|_| Error::invalid("days is a whole number"))?;
+    let days = days.map_err(|_| Error::invalid("days must be a whole number"))?;
     let name = fields.text("name").to_owned();
-    let text = format!("The token for {name} is created.");
+    let text = format!("Token {name} is created.");
     let created = access.create_token(who, NewToken { name, scopes, days }).await?;
     Ok(Notice { secret: Some(created.token), ..Notice::success(text) })
 }
@@ -112,6 +112,6 @@ async fn hash_password(
         repeated: fields.raw("again").to_owned(),
     };
     let hash = access.hash_new_password(who, principal, change).await?;
-    let text = "Put this into admin.password of the configuration, or into BTY_ADMIN_PASSWORD, and start the server again:";
+    let text = "Set admin.password or BTY_ADMIN_PASSWORD to this value, and restart the server:";
     Ok(Notice { secret: Some(hash), ..Notice::success(text) })
 }

@@ -84,15 +84,15 @@ async fn handle(
     match fields.text("act") {
         "create" => {
             let job = jobs.create_backup(who, None).await?;
-            Ok(Notice::success(format!("The backup {} is being made.", job.key)))
+            Ok(Notice::success(format!("Backup {} was requested.", job.key)))
         }
         "cancel" => {
             jobs.cancel_backup(key)?;
-            Ok(Notice::success("The backup is cancelled."))
+            Ok(Notice::success("The backup is being cancelled."))
         }
         "delete" => {
             jobs.delete_backup(who, key.to_owned()).await?;
-            Ok(Notice::success(format!("The backup {key} is deleted.")))
+            Ok(Notice::success(format!("Backup {key} is deleted.")))
         }
         "schedule" => {
             let cadence = fields.text("cadence");
@@ -105,7 +105,7 @@ async fn handle(
             let values = values.into_iter().collect();
             save_settings(settings, who, values, "The schedule is saved.").await
         }
-        _ => Err(Error::invalid("there is no such act")),
+        _ => Err(Error::invalid("unknown action")),
     }
 }
 

@@ -120,11 +120,11 @@ async fn handle(cache: &CacheControl, fields: &Fields) -> Result<&'static str> {
         }
         "delete" => {
             cache.delete(key).await?;
-            Ok("The object is deleted. The next request for it fetches it again.")
+            Ok("The object is deleted. The next request fetches it again.")
         }
         "pin" => {
             cache.set_pinned(key, true).await?;
-            Ok("The object is pinned: it is not evicted.")
+            Ok("The object is pinned, and is never evicted.")
         }
         "unpin" => {
             cache.set_pinned(key, false).await?;
@@ -132,12 +132,12 @@ async fn handle(cache: &CacheControl, fields: &Fields) -> Result<&'static str> {
         }
         "cancel" => {
             cache.cancel(key)?;
-            Ok("The fetch is cancelled. Its first part is kept.")
+            Ok("The fetch is being cancelled. What it has received is discarded.")
         }
         "forget" => {
             cache.forget_misses().await?;
-            Ok("The misses are forgotten.")
+            Ok("The list of misses is cleared.")
         }
-        _ => Err(Error::invalid("there is no such act")),
+        _ => Err(Error::invalid("unknown action")),
     }
 }

@@ -84,7 +84,7 @@ fn malformed(why: &str) -> Error {
 fn field_error(error: MultipartError) -> Error {
     match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
-            Error::new(ErrorKind::TooLarge, "a catalog has at most 1 MiB")
+            Error::new(ErrorKind::TooLarge, "the catalog is larger than 1 MiB")
         }
         _ => malformed(&error.body_text()),
     }

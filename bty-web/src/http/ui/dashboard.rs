@@ -151,7 +151,8 @@ fn first_steps(services: &DashboardServices, overview: &FleetOverview) -> Vec<Fi
         step(
             overview.has_contact,
             "Set up your DHCP server",
-            "Copy the options. This turns green when the first machine has booted from the network.",
+            "Copy the options. This step is done when the first machine has booted from the \
+             network.",
             "/ui/netboot#dhcp",
         ),
         step(

@@ -86,18 +86,20 @@ async fn acknowledge(events: &EventLog, fields: &Fields) -> Result<Notice> {
     let ids: Vec<i64> = fields.all("id").filter_map(|id| id.parse().ok()).take(IDS_MAX).collect();
     let (ids, acknowledged) = match fields.text("act") {
         "all" => (events.acknowledge_failures().await?, true),
-        "ack" | "unack" if ids.is_empty() => return Err(Error::invalid("no event is ticked")),
+        "ack" | "unack" if ids.is_empty() => {
+            return Err(Error::invalid("select at least one event"));
+        }
         act @ ("ack" | "unack") => {
             let acknowledged = act == "ack";
             events.set_acknowledged(ids.clone(), acknowledged).await?;
             (ids, acknowledged)
         }
-        _ => return Err(Error::invalid("there is no such act")),
+        _ => return Err(Error::invalid("unknown action")),
     };
     let n = ids.len();
     let text = match acknowledged {
-        true => format!("{n} events are acknowledged."),
-        false => format!("{n} events are no longer acknowledged."),
+        true => format!("Events acknowledged: {n}."),
+        false => format!("Events no longer acknowledged: {n}."),
     };
     let undo = Undo::Acknowledged { ids, acknowledged: !acknowledged };
     Ok(Notice::success(text).with_undo(undo))

@@ -9,7 +9,7 @@ use crate::domain::secret::is_same;
 use crate::services::access::Principal;
 
 /// The error for a form without the CSRF token of the session.
-pub const CSRF_MISMATCH: &str = "the form is not from this session: load the page again";
+pub const CSRF_MISMATCH: &str = "the form belongs to another session; reload the page";
 
 /// The fields of a form, which was sent with the CSRF token of its session.
 #[derive(Clone, Debug, Default)]

@@ -100,15 +100,19 @@ mod tests {
         assert_eq!(lines[0], "<span class=\"doc\">//! A &lt;b&gt; title</span>");
         assert_eq!(
             lines[1],
-            "<span class=\"keyword\">fn</span> <span class=\"call\">boot</span>(m) { <span class=\"call\">flash</span>(\
-             <span class=\"string\">&quot;&lt;x&gt;&quot;</span>, <span class=\"number\">0x1f</span>) } \
+            "<span class=\"keyword\">fn</span> <span class=\"call\">boot</span>(m) { \
+             <span class=\"call\">flash</span>(\
+             <span class=\"string\">&quot;&lt;x&gt;&quot;</span>, \
+             <span class=\"number\">0x1f</span>) } \
              <span class=\"comment\">// `</span>"
         );
     }
 
     proptest! {
         #[test]
-        fn any_text_keeps_its_lines_and_is_escaped(source in "[a-z<>&\"'`/*\\\\\n é0-9_(){}]{0,200}") {
+        fn any_text_keeps_its_lines_and_is_escaped(
+            source in "[a-z<>&\"'`/*\\\\\n é0-9_(){}]{0,200}",
+        ) {
             let lines = lines(&source);
             prop_assert_eq!(lines.len(), source.split('\n').count());
             for line in lines {

@@ -181,17 +181,17 @@ async fn handle(
         }
         "warm" => {
             let images = images.warm(who, src).await?;
-            let text = format!("The cache host was told to fetch {} images.", images.len());
+            let text = format!("Images that the cache host fetches: {}.", images.len());
             Ok(Notice::success(text))
         }
         "delete" => delete(images, who, fields.text("key")).await,
-        _ => Err(Error::invalid("there is no such act")),
+        _ => Err(Error::invalid("unknown action")),
     }
 }
 
 async fn delete(images: &ImageCatalog, who: &ClientContext, src: &str) -> Result<Notice> {
     let deleted = images.delete(who, src.to_owned()).await?;
-    let notice = Notice::success(format!("{src} is deleted. No import brings it back."));
+    let notice = Notice::success(format!("{src} is deleted. Imports do not add it again."));
     Ok(match deleted {
         Some(entry) => notice.with_undo(Undo::Image(Box::new(entry))),
         None => notice,
@@ -201,7 +201,7 @@ async fn delete(images: &ImageCatalog, who: &ClientContext, src: &str) -> Result
 /// Returns the notice with the result of an import.
 pub(super) fn import_notice(imported: &Imported) -> Notice {
     let text = format!(
-        "{} images were imported, {} updated, {} left as they are.",
+        "Images: {} imported, {} updated, {} unchanged.",
         imported.imported, imported.updated, imported.skipped
     );
     let problems =
@@ -211,9 +211,9 @@ pub(super) fn import_notice(imported: &Imported) -> Notice {
 
 fn refresh_notice(refreshed: Refreshed) -> Notice {
     let text = match refreshed.moved.as_slice() {
-        [] => format!("{} tags were resolved: none has moved.", refreshed.checked),
+        [] => format!("Tags: {} resolved, none has moved.", refreshed.checked),
         moved => {
-            format!("{} tags were resolved: {} have moved.", refreshed.checked, moved.join(", "))
+            format!("Tags: {} resolved; moved: {}.", refreshed.checked, moved.join(", "))
         }
     };
     let problems = refreshed.errors.into_iter().map(|e| Problem::new(e.name, e.error)).collect();
@@ -228,9 +228,11 @@ fn check_notice(checked: &[bty::catalog::EntryCheck]) -> Notice {
         })
         .collect();
     let text = match (checked, checked.iter().filter(|check| !check.is_ok()).count()) {
-        ([one], 0) => format!("{} is where the catalog says, and as it says.", one.name),
-        (all, 0) => format!("All {} images are where the catalog says, and as it says.", all.len()),
-        (all, n) => format!("{n} of {} images are not as the catalog says.", all.len()),
+        ([one], 0) => format!("{} is available, and matches the catalog.", one.name),
+        (all, 0) => format!("All {} images are available, and match the catalog.", all.len()),
+        (all, n) => {
+            format!("Not available, or different from the catalog: {n} of {} images.", all.len())
+        }
     };
     Notice { is_wrong: !problems.is_empty(), problems, ..Notice::success(text) }
 }

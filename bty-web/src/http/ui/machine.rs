@@ -252,7 +252,7 @@ pub async fn save(
         Ok(after) => {
             let after = Some(Box::new(after));
             let undo = Undo::Machine { mac: mac.clone(), before, lshw: None, after };
-            let text = format!("{mac} is saved: the plan is {}.", assignment.boot_mode);
+            let text = format!("{mac} is saved with the plan {}.", assignment.boot_mode);
             let to = format!("/ui/machines/{}", mac.hyphens());
             Ok(notices.redirect(&to, Notice::success(text).with_undo(undo)))
         }
@@ -278,7 +278,8 @@ pub async fn delete(
 ) -> Result<Response> {
     let mac = parse_mac(&path)?;
     let MachineDetails { machine, lshw, .. } = pages.reads.details(&mac).await?;
-    let before = Some(Box::new(machine.ok_or_else(|| Error::not_found(&mac))?));
+    let before =
+        Some(Box::new(machine.ok_or_else(|| Error::not_found(format!("the machine {mac}")))?));
     let deleted = pages.edits.delete(&who, mac.clone()).await;
     let notice = deleted.map(|()| {
         let text = format!("{mac} is deleted.");

@@ -177,10 +177,15 @@ impl HttpProbe {
         let mut request = Request::get(&url);
         (request.method, request.timeout) = (Some("HEAD"), PROBE_TIMEOUT);
         let (is_well, detail) = match client.exchange_async(&request).await {
-            Ok(answer) if answer.is_success() => (true, "it is there".to_owned()),
-            Ok(answer) => (false, format!("the answer is {}", answer.status)),
-            Err(_) if begun.elapsed() >= PROBE_TIMEOUT => (false, "no answer".into()),
-            Err(_) => (false, "nothing listens there: machines of this network cannot boot".into()),
+            Ok(answer) if answer.is_success() => (true, "the file exists".to_owned()),
+            Ok(answer) => (false, format!("the server responded with {}", answer.status)),
+            Err(_) if begun.elapsed() >= PROBE_TIMEOUT => {
+                (false, "the server did not respond".into())
+            }
+            Err(_) => (
+                false,
+                "nothing listens at this address, so machines in its network cannot boot".into(),
+            ),
         };
         Self { url, is_well, detail }
     }
@@ -232,7 +237,7 @@ async fn handle(
         }
         "cancel" => {
             jobs.cancel_release(&key)?;
-            Ok(Notice::success("The fetch is cancelled. A new fetch continues where it ended."))
+            Ok(Notice::success("The fetch is being cancelled. A new fetch resumes it."))
         }
         "verify" => Ok(verify_notice(jobs.verify_release(key).await?)),
         "boot" => {
@@ -240,15 +245,15 @@ async fn handle(
             let values = [("netboot.version".to_owned(), key.into())].into_iter().collect();
             save_settings(settings, who, values, &text).await
         }
-        _ => Err(Error::invalid("there is no such act")),
+        _ => Err(Error::invalid("unknown action")),
     }
 }
 
 fn verify_notice(check: ReleaseCheck) -> Notice {
     let ReleaseCheck { version, is_right, wrong } = check;
     let text = match is_right {
-        true => format!("All files of version {version} have the digests of their release."),
-        false => format!("Version {version} is not as its release."),
+        true => format!("All files of version {version} match their digests."),
+        false => format!("Files of version {version} do not match their digests."),
     };
     let problems = wrong.into_iter().map(|wrong| Problem::new(version.clone(), wrong)).collect();
     Notice { is_wrong: !is_right, problems, ..Notice::success(text) }

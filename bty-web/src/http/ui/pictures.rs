@@ -65,8 +65,9 @@ fn linked_tiles(machines: &[Brief], root: &str) -> String {
         let (phase, hyphens) = (status.phase().as_str(), machine.mac.replace(':', "-"));
         let _ = write!(
             svg,
-            "<a href=\"{root}/ui/machines/{hyphens}\" aria-label=\"{title}\"><rect class=\"{phase}\" x=\"{x}\" y=\"{y}\" \
-             width=\"{TILE}\" height=\"{TILE}\" rx=\"2\"><title>{title}</title></rect></a>"
+            "<a href=\"{root}/ui/machines/{hyphens}\" aria-label=\"{title}\">\
+             <rect class=\"{phase}\" x=\"{x}\" y=\"{y}\" width=\"{TILE}\" height=\"{TILE}\" \
+             rx=\"2\"><title>{title}</title></rect></a>"
         );
     }
     svg + "</svg>"
@@ -89,7 +90,8 @@ fn rows_of_tiles(machines: &[Brief]) -> String {
             let gap = STEP - TILE;
             let _ = write!(
                 svg,
-                "<line class=\"{}\" x1=\"{x1}\" x2=\"{x2}\" y1=\"{y}\" y2=\"{y}\" stroke-width=\"{TILE}\" stroke-dasharray=\"{TILE} {gap}\"/>",
+                "<line class=\"{}\" x1=\"{x1}\" x2=\"{x2}\" y1=\"{y}\" y2=\"{y}\" \
+                 stroke-width=\"{TILE}\" stroke-dasharray=\"{TILE} {gap}\"/>",
                 phase.as_str()
             );
             at += run;
@@ -114,7 +116,8 @@ pub fn disk(disk: &Value, largest_bytes: u64, parts: &[Part]) -> String {
         bty::size::human(size)
     ));
     let mut svg = format!(
-        "<svg class=\"disk\" viewBox=\"0 0 {DISK_WIDTH} {DISK_HEIGHT}\" role=\"img\" aria-label=\"{about}\">\
+        "<svg class=\"disk\" viewBox=\"0 0 {DISK_WIDTH} {DISK_HEIGHT}\" role=\"img\" \
+         aria-label=\"{about}\">\
          <rect class=\"body\" x=\".5\" y=\".5\" width=\"{}\" height=\"{}\" rx=\"4\"/>",
         width - 1,
         DISK_HEIGHT - 1
@@ -127,7 +130,8 @@ pub fn disk(disk: &Value, largest_bytes: u64, parts: &[Part]) -> String {
         let title = escape(&format!("{}, {}", part.what, bty::size::human(part.size_bytes)));
         let _ = write!(
             svg,
-            "<rect class=\"part\" x=\"{x}\" y=\"3\" width=\"{}\" height=\"{}\"><title>{title}</title></rect>",
+            "<rect class=\"part\" x=\"{x}\" y=\"3\" width=\"{}\" height=\"{}\">\
+             <title>{title}</title></rect>",
             part_width.saturating_sub(1),
             DISK_HEIGHT - 6
         );
@@ -181,10 +185,14 @@ pub fn curve(steps: &[CurveStep]) -> String {
         steps.iter().enumerate().map(point).collect::<Vec<_>>().join(" ")
     };
     format!(
-        "<figure class=\"curve\"><svg viewBox=\"0 0 {CURVE_WIDTH} {CURVE_HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
-         aria-label=\"Throughput of the last ten minutes, at most {}/s\"><polyline class=\"written\" points=\"{}\"/>\
-         <polyline class=\"verified\" points=\"{}\"/></svg><figcaption>The last ten minutes, at most {}/s: \
-         <span class=\"key written\">written</span> <span class=\"key verified\">read back</span></figcaption></figure>",
+        "<figure class=\"curve\"><svg viewBox=\"0 0 {CURVE_WIDTH} {CURVE_HEIGHT}\" \
+         preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"Throughput of the last ten minutes, at most {}/s\">\
+         <polyline class=\"written\" points=\"{}\"/>\
+         <polyline class=\"verified\" points=\"{}\"/></svg>\
+         <figcaption>The last ten minutes, at most {}/s: \
+         <span class=\"key written\">written</span> \
+         <span class=\"key verified\">read back</span></figcaption></figure>",
         bty::size::human(per_s(most)),
         line(|step| step.written),
         line(|step| step.verified),

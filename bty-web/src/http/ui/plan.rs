@@ -98,12 +98,12 @@ pub async fn roll_back(
     fields: Fields,
 ) -> Result<Response> {
     let revision =
-        fields.text("key").parse().map_err(|_| Error::invalid("a revision is a number"))?;
+        fields.text("key").parse().map_err(|_| Error::invalid("the revision must be a number"))?;
     let before = current_revision(&snapshots, &name);
     let saved = plans.roll_back(&who, &principal, &name, revision).await;
     let notice = saved.map(|plan| {
         let text = format!(
-            "{name} is as revision {revision} again, which is now revision {}.",
+            "{name} is rolled back to revision {revision}, saved as revision {}.",
             plan.revision
         );
         Notice::success(text).with_undo(Undo::Plan { name: name.clone(), revision: before })

@@ -222,7 +222,8 @@ async fn simulate(
 fn saved(notices: &Notices, plan: &Plan, base_revision: i64) -> Response {
     let Plan { name, revision, .. } = plan;
     let text = format!(
-        "{name} is saved as revision {revision}. Machines with this plan follow it from their next boot on."
+        "{name} is saved as revision {revision}. Machines with this plan use it from their next \
+         boot on."
     );
     let undo = Undo::Plan { name: name.clone(), revision: base_revision };
     notices.redirect(&format!("/ui/plans/{name}"), Notice::success(text).with_undo(undo))

@@ -161,7 +161,8 @@ fn unconfirmed_plan(snapshots: &Snapshots, values: &Map<String, Value>) -> Optio
     let name = values.get(key)?.as_str().filter(|name| *name != snapshot.settings.get(key))?;
     snapshot.plan(name).filter(|plan| plan.may_write())?;
     let detail = format!(
-        "{key}: {name} can write to disks of machines that nobody has looked at; tick the box beside it if that is meant"
+        "{key}: {name} can write to disks of machines that nobody has reviewed; tick the box \
+             beside it to allow that"
     );
     Some(Error::invalid(detail))
 }
@@ -176,7 +177,7 @@ pub(super) async fn save_settings(
 ) -> Result<Notice> {
     let before = settings.put_changed(who, values).await?;
     if before.is_empty() {
-        return Ok(Notice::success("Nothing was different."));
+        return Ok(Notice::success("Nothing has changed."));
     }
     Ok(Notice::success(text).with_undo(Undo::Settings(before)))
 }
@@ -189,7 +190,7 @@ pub async fn configure(
     fields: Fields,
 ) -> Response {
     let (key, value) = (fields.text("key").to_owned(), fields.text("value").to_owned());
-    let text = format!("{key} is saved. It counts when the server is started again.");
+    let text = format!("{key} is saved. It takes effect when the server restarts.");
     let configured = settings.configure(&who, key, value).await;
     notices.redirect("/ui/settings#configuration", configured.map(|()| Notice::success(text)))
 }

@@ -21,7 +21,7 @@ pub async fn undo(
     let back = fields.back("/ui/dashboard").to_owned();
     let notice = notices.take(fields.text("id"));
     let Some(change) = notice.and_then(|notice| notice.undo.clone()) else {
-        let detail = "this can no longer be undone: it was long ago, or is undone";
+        let detail = "this can no longer be undone: it is too old, or already undone";
         return notices.redirect(&back, Error::new(ErrorKind::Conflict, detail));
     };
     let undone = undo.undo(&who, &principal, change).await;

@@ -167,7 +167,7 @@ impl Password {
 
 fn throttled(why: &str, wait: Duration) -> Error {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    let detail = format!("{why}: try again in {seconds} s");
+    let detail = format!("{why}; try again in {seconds} s");
     Error::limited(ErrorKind::Throttled, Limit::Logins, seconds, detail)
 }
 
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn guesses_at_the_same_time_are_counted_before_they_are_checked() {
+    async fn concurrent_guesses_are_counted_before_they_are_checked() {
         let password = std::sync::Arc::new(Password::new(&hash_password("secret").unwrap(), 16));
         let tasks: Vec<_> = (0..200)
             .map(|n| {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_so_many_addresses_wait_for_a_check() {
+    async fn the_number_of_waiting_checks_is_limited() {
         let password = std::sync::Arc::new(Password::new(&hash_password("secret").unwrap(), 16));
         let tasks: Vec<_> = (0..200)
             .map(|n| {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_counts_as_one_and_the_table_has_an_end() {
+    fn an_ipv6_network_counts_as_one_address_and_the_table_is_bounded() {
         let (password, now) = (Password::new("x", 16), Instant::now());
         for n in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
             password

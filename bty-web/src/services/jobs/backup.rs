@@ -78,11 +78,8 @@ impl BackupJobs {
     ) -> Result<Job> {
         let now = Time::now();
         let id = self.free_id(now);
-        let event = NewEvent::new(
-            "backup.create.requested",
-            id.clone(),
-            format!("the backup {id} was asked for"),
-        );
+        let event =
+            NewEvent::new("backup.create.requested", id.clone(), format!("backup {id} requested"));
         self.events
             .record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger })))
             .await?;
@@ -94,7 +91,7 @@ impl BackupJobs {
                 NewEvent::new(
                     "backup.create.started",
                     key.clone(),
-                    format!("the backup {key} is being made"),
+                    format!("backup {key} started"),
                 )
                 .by(actor, ip.as_deref()),
             )?;
@@ -106,7 +103,7 @@ impl BackupJobs {
                     let event = NewEvent::new(
                         "backup.created",
                         key.clone(),
-                        format!("the backup {key} was made"),
+                        format!("backup {key} completed"),
                     );
                     record(event.by(actor, ip.as_deref()).with(details.clone()))?;
                     if trigger == "scheduled" {
@@ -119,11 +116,10 @@ impl BackupJobs {
                 Err(error) => {
                     let _ = std::fs::remove_dir_all(service.config.backup_dir.join(&key));
                     let (kind, what) = match handle.cancel.is_cancelled() {
-                        true => ("backup.create.cancelled", "was cancelled"),
+                        true => ("backup.create.cancelled", "cancelled"),
                         false => ("backup.failed", "failed"),
                     };
-                    let event =
-                        NewEvent::new(kind, key.clone(), format!("the backup {key} {what}"));
+                    let event = NewEvent::new(kind, key.clone(), format!("backup {key} {what}"));
                     // the disk may have no space for the event either; the job has the error
                     if let Err(unrecorded) =
                         record(event.by(actor, ip.as_deref()).with(error.details()))
@@ -203,7 +199,7 @@ impl BackupJobs {
             let event = NewEvent::new(
                 "backup.pruned",
                 old.id.clone(),
-                format!("the backup {} was one too many", old.id),
+                format!("backup {} deleted: only {keep} are kept", old.id),
             );
             self.db.write_blocking(move |t| t.record(&event).map(drop))?;
             pruned.push(old.id);
@@ -223,7 +219,7 @@ impl BackupJobs {
                 && !self.jobs.list(Some(JobKind::Backup)).iter().any(|job| !job.status.is_over())
                 && let Err(error) = self.request(Actor::System, None, "scheduled").await
             {
-                tracing::warn!(%error, "a scheduled backup could not be asked for");
+                tracing::warn!(%error, "cannot request a scheduled backup");
             }
         }
     }
@@ -295,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_is_for_the_server_and_its_group_only() {
+    fn only_the_server_and_its_group_can_read_a_backup() {
         let base = tempfile::tempdir().unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         let set = |path: &Path, mode: u32| {
@@ -320,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_ours_are_backups() {
+    fn only_directories_with_a_backup_name_are_backups() {
         for id in ["2026-11-24T08-30-00Z", "2026-11-24T08-30-00Z-1", "2026-11-24T08-30-00Z-12"] {
             assert!(is_id(id), "{id}");
         }

@@ -95,7 +95,7 @@ impl ReleaseJobs {
         let event = NewEvent::new(
             "netboot.artifacts.fetch.requested",
             tag.clone(),
-            format!("the artifacts of {tag} were asked for"),
+            format!("fetch of release {tag} requested"),
         );
         let details = json!({ "tag": tag, "from": release.base, "version": release.version });
         self.events.record(event.by(Actor::Operator, client.ip.as_deref()).with(details)).await?;
@@ -109,7 +109,7 @@ impl ReleaseJobs {
             };
             record(
                 "netboot.artifacts.fetch.started",
-                format!("the artifacts of {key} are being fetched"),
+                format!("fetch of release {key} started"),
                 json!({ "from": release.base }),
             )?;
             let result = service.fetch(&release, handle);
@@ -118,20 +118,19 @@ impl ReleaseJobs {
                     service.use_version(&release.version)?;
                     record(
                         "netboot.artifacts.fetched",
-                        format!("the artifacts of {key} are here"),
+                        format!("release {key} fetched"),
                         details.clone(),
                     )?;
                 }
                 Err(error) if handle.cancel.is_cancelled() => {
                     record(
                         "netboot.artifacts.fetch.cancelled",
-                        format!("fetching {key} was cancelled"),
+                        format!("fetch of release {key} cancelled"),
                         error.details(),
                     )?;
                 }
                 Err(error) => {
-                    let summary =
-                        format!("the artifacts of {key} could not be fetched: {}", error.detail);
+                    let summary = format!("fetch of release {key} failed: {}", error.detail);
                     record("netboot.artifacts.fetch.failed", summary, error.details())?;
                 }
             }
@@ -218,7 +217,10 @@ impl Bounds<'_> {
             let hours = FETCH_TIMEOUT.as_secs() / 3600;
             return Err(Error::new(
                 ErrorKind::Upstream,
-                format!("the release did not come within {hours} hours; fetch it again to go on"),
+                format!(
+                    "the fetch did not finish within {hours} hours; fetch the release again to \
+                     resume"
+                ),
             ));
         }
         Ok(())
@@ -260,7 +262,7 @@ fn download(
     // remove the file, since it is unknown which part of it is wrong
     std::fs::remove_file(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let detail = format!("{name} has the SHA-256 {found}, not {digest}: it was thrown away");
+    let detail = format!("{name} has the SHA-256 {found}, not {digest}; it was discarded");
     Err(Error::new(ErrorKind::Upstream, detail))
 }
 

@@ -4,6 +4,46 @@
 //! x86-64, 11 UEFI arm64; 16 and 19 the same over HTTP), iPXE by its user class (option 77).
 //! Firmware gets a boot program (options 66 and 67), iPXE the URL of the script to run next.
 
+/// Firmware that gets the same boot program.
+struct FirmwareClass {
+    /// Name in configurations.
+    name: &'static str,
+    /// Values of option 93.
+    architectures: &'static [u16],
+    /// File name of the boot program.
+    program: &'static str,
+    /// True for UEFI HTTP Boot: the boot file is a URL, and the vendor class is `HTTPClient`.
+    is_http: bool,
+}
+
+const FIRMWARE: [FirmwareClass; 5] = {
+    const fn class(
+        name: &'static str,
+        architectures: &'static [u16],
+        program: &'static str,
+        is_http: bool,
+    ) -> FirmwareClass {
+        FirmwareClass { name, architectures, program, is_http }
+    }
+    [
+        class("bios", &[0x00], "undionly.kpxe", false),
+        class("uefi", &[0x07, 0x09], "snponly.efi", false),
+        class("arm64", &[0x0b], "ipxe-arm64.efi", false),
+        class("http", &[0x10], "snponly.efi", true),
+        class("http-arm64", &[0x13], "ipxe-arm64.efi", true),
+    ]
+};
+
+impl FirmwareClass {
+    /// Returns the value of option 67.
+    fn boot_file(&self, base: &str) -> String {
+        match self.is_http {
+            true => format!("{base}/boot/{}", self.program),
+            false => self.program.to_owned(),
+        }
+    }
+}
+
 /// Configuration for one DHCP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snippet {
@@ -39,14 +79,10 @@ fn host(base: &str) -> String {
 pub fn values(base: &str) -> Vec<Value> {
     let value = |option, whom, value: String| Value { option, whom, value };
     vec![
-        value("60 vendor class", "PXE, where it is asked for", "PXEClient".into()),
+        value("60 vendor class", "PXE, if required", "PXEClient".into()),
         value("66 next server", "PXE", host(base)),
         value("67 boot file", "UEFI", "snponly.efi".into()),
-        value(
-            "67 boot file",
-            "UEFI whose network driver does not work with that",
-            "ipxe.efi".into(),
-        ),
+        value("67 boot file", "UEFI, if snponly.efi does not work", "ipxe.efi".into()),
         value("67 boot file", "BIOS", "undionly.kpxe".into()),
         value("67 boot file", "UEFI arm64", "ipxe-arm64.efi".into()),
         value("67 boot file", "user class (option 77) iPXE", format!("{base}/pxe-bootstrap.ipxe")),
@@ -82,8 +118,9 @@ pub fn text(base: &str) -> String {
     let host = host(base);
     format!(
         "{}\n\
-         # Others: next-server (option 66) {host}, file name (option 67) snponly.efi for UEFI, undionly.kpxe for BIOS;\n\
-         # for the user class (option 77) iPXE: {base}/pxe-bootstrap.ipxe\n",
+         # Other servers: next server (option 66) {host}; boot file (option 67) snponly.efi for\n\
+         # UEFI, undionly.kpxe for BIOS, {base}/pxe-bootstrap.ipxe for the user class\n\
+         # (option 77) iPXE\n",
         dnsmasq(base)
     )
 }
@@ -94,7 +131,7 @@ fn dnsmasq(base: &str) -> String {
         "# dnsmasq, UEFI machines: one line. iPXE finds the rest by itself.\n\
          dhcp-boot=snponly.efi,,{host}\n\
          \n\
-         # dnsmasq, BIOS, UEFI and arm64 machines. iPXE says what it is when it asks again.\n\
+         # dnsmasq, BIOS, UEFI and arm64 machines. iPXE identifies itself in its own request.\n\
          dhcp-userclass=set:ipxe,iPXE\n\
          dhcp-match=set:bios,option:client-arch,0\n\
          dhcp-match=set:uefi,option:client-arch,7\n\
@@ -116,34 +153,25 @@ fn dnsmasq(base: &str) -> String {
 }
 
 fn kea(base: &str) -> String {
+    const VENDOR: &str = "\"option-data\": \
+        [{ \"name\": \"vendor-class-identifier\", \"data\": \"HTTPClient\" }],\n    ";
     let host = host(base);
     let class = |name: &str, test: &str, file: &str, is_http: bool| {
-        let vendor = "\"option-data\": [{ \"name\": \"vendor-class-identifier\", \"data\": \"HTTPClient\" }],\n    ";
+        let vendor = if is_http { VENDOR } else { "" };
         format!(
-            "  {{ \"name\": \"bty-{name}\", \"test\": \"{test}\",\n    {}\"next-server\": \"{host}\", \"boot-file-name\": \"{file}\" }}",
-            if is_http { vendor } else { "" }
+            "  {{ \"name\": \"bty-{name}\", \"test\": \"{test}\",\n    {vendor}\"next-server\": \
+             \"{host}\", \"boot-file-name\": \"{file}\" }}"
         )
     };
     let ipxe = "option[77].exists and option[77].hex == 'iPXE'";
-    let not = |arch: &str| format!("not ({ipxe}) and option[93].exists and {arch}");
-    let classes = [
-        class("ipxe", ipxe, &format!("{base}/pxe-bootstrap.ipxe"), false),
-        class("bios", &not("option[93].hex == 0x0000"), "undionly.kpxe", false),
-        class(
-            "uefi",
-            &not("(option[93].hex == 0x0007 or option[93].hex == 0x0009)"),
-            "snponly.efi",
-            false,
-        ),
-        class("arm64", &not("option[93].hex == 0x000b"), "ipxe-arm64.efi", false),
-        class("http", &not("option[93].hex == 0x0010"), &format!("{base}/boot/snponly.efi"), true),
-        class(
-            "http-arm64",
-            &not("option[93].hex == 0x0013"),
-            &format!("{base}/boot/ipxe-arm64.efi"),
-            true,
-        ),
-    ];
+    let mut classes = vec![class("ipxe", ipxe, &format!("{base}/pxe-bootstrap.ipxe"), false)];
+    classes.extend(FIRMWARE.iter().map(|firmware| {
+        let is_arch = |arch: &u16| format!("option[93].hex == {arch:#06x}");
+        let arch = firmware.architectures.iter().map(is_arch).collect::<Vec<_>>().join(" or ");
+        let arch = if arch.contains(" or ") { format!("({arch})") } else { arch };
+        let test = format!("not ({ipxe}) and option[93].exists and {arch}");
+        class(firmware.name, &test, &firmware.boot_file(base), firmware.is_http)
+    }));
     format!("\"client-classes\": [\n{}\n]\n", classes.join(",\n"))
 }
 
@@ -171,22 +199,34 @@ fn isc(base: &str) -> String {
 }
 
 fn mikrotik(base: &str) -> String {
-    let host = host(base);
-    format!(
+    let mut text = format!(
         "/ip dhcp-server option\n\
-         add name=bty-server code=66 value=\"s'{host}'\"\n\
-         add name=bty-uefi code=67 value=\"s'snponly.efi'\"\n\
-         add name=bty-bios code=67 value=\"s'undionly.kpxe'\"\n\
-         add name=bty-ipxe code=67 value=\"s'{base}/pxe-bootstrap.ipxe'\"\n\
-         /ip dhcp-server option sets\n\
-         add name=bty-uefi options=bty-server,bty-uefi\n\
-         add name=bty-bios options=bty-server,bty-bios\n\
-         add name=bty-ipxe options=bty-ipxe\n\
-         /ip dhcp-server matcher\n\
-         add name=bty-ipxe server=dhcp1 code=77 value=\"s'iPXE'\" matching-type=exact option-set=bty-ipxe\n\
-         add name=bty-uefi server=dhcp1 code=93 value=0x0007 matching-type=exact option-set=bty-uefi\n\
-         add name=bty-bios server=dhcp1 code=93 value=0x0000 matching-type=exact option-set=bty-bios\n"
-    )
+         add name=bty-server code=66 value=\"s'{}'\"\n\
+         add name=bty-http-client code=60 value=\"s'HTTPClient'\"\n\
+         add name=bty-ipxe code=67 value=\"s'{base}/pxe-bootstrap.ipxe'\"\n",
+        host(base)
+    );
+    let mut sets = "/ip dhcp-server option sets\nadd name=bty-ipxe options=bty-ipxe\n".to_owned();
+    // iPXE first: it also sends an architecture
+    let mut matchers = "/ip dhcp-server matcher\n\
+                        add name=bty-ipxe server=dhcp1 code=77 value=\"s'iPXE'\" \
+                        matching-type=exact option-set=bty-ipxe\n"
+        .to_owned();
+    for firmware in &FIRMWARE {
+        let name = firmware.name;
+        let with = if firmware.is_http { "bty-http-client" } else { "bty-server" };
+        text += &format!("add name=bty-{name} code=67 value=\"s'{}'\"\n", firmware.boot_file(base));
+        sets += &format!("add name=bty-{name} options={with},bty-{name}\n");
+        for arch in firmware.architectures {
+            matchers += &format!(
+                "add name=bty-{name}-{arch} server=dhcp1 code=93 value={arch:#06x} \
+                 matching-type=exact option-set=bty-{name}\n"
+            );
+        }
+    }
+    text += &sets;
+    text += &matchers;
+    text
 }
 
 fn sense(base: &str) -> String {
@@ -206,6 +246,37 @@ fn sense(base: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_architecture_gets_its_boot_program_from_servers_that_know_architectures() {
+        let base = "http://192.0.2.1:8080";
+        let lines_with = |text: &str, needle: &str| {
+            text.lines().filter(|line| line.contains(needle)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (dnsmasq, isc, mikrotik) = (dnsmasq(base), isc(base), mikrotik(base));
+        let kea = kea(base);
+        for firmware in &FIRMWARE {
+            let file = firmware.boot_file(base);
+            for arch in firmware.architectures {
+                let tagged = lines_with(&dnsmasq, &format!("client-arch,{arch}")).concat();
+                let tag = tagged.split(['=', ':', ',']).nth(2).unwrap();
+                let boot = lines_with(&dnsmasq, &format!("tag:{tag},{file}"));
+                assert_eq!(boot.len(), 1, "dnsmasq, {arch}: {dnsmasq}");
+                let shown = format!("value={arch:#06x} matching-type=exact option-set=bty-");
+                let set = lines_with(&mikrotik, &shown).concat();
+                let set = set.rsplit('=').next().unwrap().to_owned();
+                let option = format!("add name={set} code=67 value=\"s'{file}'\"");
+                assert_eq!(lines_with(&mikrotik, &option).len(), 1, "MikroTik, {arch}: {mikrotik}");
+                assert!(kea.contains(&format!("option[93].hex == {arch:#06x}")), "{kea}");
+                let is_named = isc.contains(&format!("option arch = 00:{arch:02x}"));
+                assert!(is_named || *arch == 0, "dhcpd, {arch}: {isc}");
+            }
+            assert!(isc.contains(&format!("filename \"{file}\"")), "{isc}");
+            assert!(kea.contains(&format!("\"boot-file-name\": \"{file}\"")), "{kea}");
+            let set = lines_with(&mikrotik, &format!("add name=bty-{} options=", firmware.name));
+            assert_eq!(set.concat().contains("bty-http-client"), firmware.is_http, "{mikrotik}");
+        }
+    }
 
     #[test]
     fn every_snippet_names_the_server_and_the_script_of_ipxe() {

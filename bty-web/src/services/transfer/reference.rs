@@ -66,7 +66,7 @@ pub fn import(
     let event = NewEvent::new(
         "state.imported",
         "import",
-        format!("{} machines were imported", summary.machines),
+        format!("machines imported: {}", summary.machines),
     );
     transaction.record(&event.by(Actor::Operator, None).with(serde_json::to_value(&summary)?))?;
     Ok(summary)

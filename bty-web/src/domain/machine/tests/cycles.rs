@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_crash_is_never_taken_for_done_in_any_cycle() {
+fn a_crash_never_counts_as_a_completion() {
     for plan in ["bty-flash-once", "bty-flash-always"] {
         let mut world = World::bound(plan);
         for round in 0..3 {
@@ -48,7 +48,7 @@ fn flash_always_and_inventory_alternate() {
 }
 
 #[test]
-fn a_contact_that_is_repeated_gets_the_same_answer_and_changes_nothing() {
+fn a_repeated_contact_gets_the_same_answer_and_changes_nothing() {
     let mut world = World::bound("bty-flash-always");
     world.flash("1");
     let first = world.boot("2");
@@ -63,7 +63,7 @@ fn a_contact_that_is_repeated_gets_the_same_answer_and_changes_nothing() {
 }
 
 #[test]
-fn a_nonce_that_never_changes_does_not_stop_a_machine_for_ever() {
+fn a_constant_nonce_does_not_block_a_machine() {
     let mut world = World::bound("bty-flash-always");
     world.flash("fixed");
     world.client.now = world.client.now.plus_ms(10 * 60 * 1000);
@@ -71,7 +71,7 @@ fn a_nonce_that_never_changes_does_not_stop_a_machine_for_ever() {
 }
 
 #[test]
-fn without_a_nonce_a_short_window_does_the_same() {
+fn contacts_without_a_nonce_repeat_within_a_short_window() {
     let mut world = World::bound("bty-flash-always");
     let direct = |world: &mut World, after_ms: i64, ip: &str| {
         world.client.now =
@@ -91,7 +91,7 @@ fn without_a_nonce_a_short_window_does_the_same() {
 }
 
 #[test]
-fn a_completion_counts_for_its_cycle_once_and_for_no_other() {
+fn a_completion_counts_once_and_only_for_its_cycle() {
     let mut world = World::bound("bty-flash-once");
     let old = live(&world.boot("1"));
     world.order(Some(&old));
@@ -112,7 +112,7 @@ fn a_completion_counts_for_its_cycle_once_and_for_no_other() {
 }
 
 #[test]
-fn the_reference_is_known_by_the_address_that_opened_the_cycle() {
+fn the_reference_client_is_identified_by_the_address_that_opened_the_cycle() {
     let mut world = World::bound("bty-flash-once");
     live(&world.boot_reference("1"));
     let order = world.order(None);
@@ -130,7 +130,7 @@ fn the_reference_is_known_by_the_address_that_opened_the_cycle() {
 }
 
 #[test]
-fn a_stranger_who_asks_for_the_plan_cannot_end_the_cycle_without_a_token_or_a_proof() {
+fn another_client_that_fetches_the_plan_cannot_end_the_cycle() {
     let mut world = World::bound("bty-flash-once");
     world.client.ip = Some("10.0.0.66".into());
     let order = world.order(None);
@@ -150,7 +150,7 @@ fn a_stranger_who_asks_for_the_plan_cannot_end_the_cycle_without_a_token_or_a_pr
 }
 
 #[test]
-fn an_inventory_of_a_stranger_changes_nothing_while_a_cycle_is_open() {
+fn an_inventory_of_another_client_changes_nothing_while_a_cycle_is_open() {
     let mut world = World::bound("bty-flash-once");
     let token = live(&world.boot("1"));
     world.inventory(Some(&token));
@@ -171,7 +171,7 @@ fn an_inventory_of_a_stranger_changes_nothing_while_a_cycle_is_open() {
 }
 
 #[test]
-fn a_boot_that_is_over_gives_no_orders() {
+fn an_earlier_boot_gets_no_orders() {
     let mut world = World::bound("bty-flash-once");
     let done = live(&world.boot("1"));
     world.order(Some(&done));
@@ -188,7 +188,7 @@ fn a_boot_that_is_over_gives_no_orders() {
 }
 
 #[test]
-fn the_wrong_disk_or_the_wrong_image_is_no_completion() {
+fn the_wrong_disk_or_image_is_not_a_completion() {
     for (serial, sha256) in [("S2", None), ("S1", Some("cd".repeat(32)))] {
         let mut world = World::bound("bty-flash-once");
         let token = live(&world.boot("1"));
@@ -202,7 +202,7 @@ fn the_wrong_disk_or_the_wrong_image_is_no_completion() {
 }
 
 #[test]
-fn a_live_environment_that_no_contact_sent_gets_what_a_contact_would_say() {
+fn a_live_environment_started_by_hand_gets_the_order_of_its_plan() {
     let mut world = World::bound("bty-flash-once");
     let order = world.order(None);
     assert_eq!(order.mode, Mode::Flash);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_plan_that_fails_boots_the_disk_and_says_so() {
+fn a_failing_plan_boots_the_disk_with_a_message() {
     let failing = [
         "fn boot(m) { throw \"not today\" }",
         "fn boot(m) { 7 }",
@@ -56,7 +56,7 @@ fn a_plan_that_fails_after_the_flash_is_on_hold_and_flashes_no_more() {
 }
 
 #[test]
-fn a_live_environment_that_never_starts_is_left_after_three_boots_until_the_machine_is_saved() {
+fn a_machine_stalls_after_three_boots_without_a_live_environment() {
     for plan in ["bty-flash-once", "bty-inventory"] {
         let mut world = World::bound(plan);
         for nonce in ["1", "2", "3"] {
@@ -78,7 +78,7 @@ fn a_live_environment_that_never_starts_is_left_after_three_boots_until_the_mach
 }
 
 #[test]
-fn a_live_environment_that_has_started_is_not_stalled_however_often_it_is_interrupted() {
+fn interruptions_of_a_started_live_environment_never_stall_a_machine() {
     let mut world = World::bound("bty-flash-once");
     for nonce in ["1", "2", "3", "4", "5", "6"] {
         let token = live(&world.boot(nonce));
@@ -98,7 +98,7 @@ fn a_live_environment_that_has_started_is_not_stalled_however_often_it_is_interr
 }
 
 #[test]
-fn without_a_limit_a_machine_is_sent_to_its_live_environment_for_ever() {
+fn without_a_limit_a_machine_never_stalls() {
     let mut world = World::bound("bty-flash-once");
     world.silent_boots_max = 0;
     for nonce in 0..20 {
@@ -107,7 +107,7 @@ fn without_a_limit_a_machine_is_sent_to_its_live_environment_for_ever() {
 }
 
 #[test]
-fn an_order_that_makes_no_sense_is_left_to_a_person() {
+fn an_invalid_order_asks_a_person() {
     let orders = [
         "throw \"no\"",
         "7",

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_moved_tag_is_flashed_from_where_it_was_resolved() {
+fn a_moved_tag_is_flashed_from_its_resolved_address() {
     let mut world = World::bound("bty-flash-once");
     world.resolved.insert(image_ref(SRC), "https://images.example/pinned.img".into());
     let token = live(&world.boot("1"));

@@ -15,7 +15,7 @@ fn flash_once_flashes_once_and_again_after_a_save_that_changes_nothing() {
 }
 
 #[test]
-fn after_a_new_order_the_state_is_what_is_pending_and_not_how_the_last_one_ended() {
+fn after_a_new_order_the_state_is_pending_again() {
     let mut world = World::bound("bty-flash-once");
     world.flash("a");
     assert_eq!(
@@ -37,7 +37,7 @@ fn after_a_new_order_the_state_is_what_is_pending_and_not_how_the_last_one_ended
 }
 
 #[test]
-fn labels_alone_order_nothing() {
+fn a_change_of_labels_is_not_a_new_order() {
     let mut world = World::bound("bty-flash-once");
     world.flash("1");
     world.save(&Assignment { labels: vec!["lab".into()], ..assignment("bty-flash-once") });
@@ -51,7 +51,7 @@ fn labels_alone_order_nothing() {
 }
 
 #[test]
-fn blanks_around_the_serial_number_order_nothing() {
+fn spaces_around_the_serial_number_are_not_a_new_order() {
     let mut world = World::bound("bty-flash-once");
     world.flash("1");
     let bound = assignment("bty-flash-once");
@@ -62,7 +62,7 @@ fn blanks_around_the_serial_number_order_nothing() {
 }
 
 #[test]
-fn a_save_during_a_flash_is_the_next_order_and_not_done_by_the_last_one() {
+fn a_save_during_a_flash_is_not_completed_by_that_flash() {
     let mut world = World::bound("bty-flash-once");
     let token = live(&world.boot("1"));
     world.order(Some(&token));
@@ -82,7 +82,7 @@ fn a_save_during_a_flash_is_the_next_order_and_not_done_by_the_last_one() {
 }
 
 #[test]
-fn a_save_before_the_plan_is_asked_for_gives_the_new_plan() {
+fn a_save_before_the_plan_is_fetched_takes_effect() {
     let mut world = World::bound("bty-flash-once");
     let token = live(&world.boot("1"));
     world.save(&assignment("ipxe-exit"));
@@ -90,7 +90,7 @@ fn a_save_before_the_plan_is_asked_for_gives_the_new_plan() {
 }
 
 #[test]
-fn what_is_not_bound_is_not_flashed_and_says_why() {
+fn an_incomplete_assignment_is_not_flashed_and_gives_the_reason() {
     let unbound = |change: fn(&mut Assignment)| {
         let mut assignment = assignment("bty-flash-once");
         change(&mut assignment);

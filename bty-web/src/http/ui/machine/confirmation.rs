@@ -57,13 +57,13 @@ impl Confirmation {
         let disk = disks.iter().find(|disk| disk.serial == serial.trim());
         let boots: Vec<u32> = writes.iter().map(|step| step.boot).collect();
         Ok(Self {
-            image: name.unwrap_or_else(|| "what the plan chooses".into()),
+            image: name.unwrap_or_else(|| "chosen by the plan".into()),
             image_size: image
                 .and_then(|image| image.size_bytes)
                 .map_or_else(String::new, bty::size::human),
             disk: match (disk, serial.is_empty()) {
                 (Some(disk), _) => disk.about(),
-                (None, true) => "what the plan chooses".into(),
+                (None, true) => "chosen by the plan".into(),
                 (None, false) => "a disk that is not in the inventory".into(),
             },
             is_sure: !boots.is_empty(),
@@ -98,12 +98,12 @@ fn fields(assignment: &Assignment) -> Vec<(String, String)> {
 fn when(boots: &[u32]) -> String {
     let numbers: Vec<String> = boots.iter().map(u32::to_string).collect();
     match boots {
-        [] => "when the plan says so; at none of its next network boots, as things are now".into(),
+        [] => "when the plan decides so; as of now, at none of its next network boots".into(),
         [1] => "at its next network boot".into(),
         [1, ..] => format!(
-            "at its next network boot, and again: of the next ones at {}",
+            "at its next network boot, and again later (boots {} from now)",
             numbers.join(", ")
         ),
-        _ => format!("at network boot {} from now", numbers.join(", ")),
+        _ => format!("at boot {} from now", numbers.join(", ")),
     }
 }

@@ -222,13 +222,18 @@ mod tests {
 
     #[test]
     fn a_tree_is_summarized() {
-        let tree = json!({ "id": "m", "class": "system", "vendor": "ACME", "product": "Rack 1", "serial": "42", "children": [
+        let tree = json!({ "id": "m", "class": "system", "vendor": "ACME", "product": "Rack 1",
+            "serial": "42", "children": [
             { "id": "memory", "class": "memory", "size": 17179869184_u64, "children": [
-                { "id": "bank:0", "class": "memory", "slot": "DIMM A", "size": 17179869184_u64, "vendor": "RAM Co" }] },
-            { "id": "cpu:0", "class": "processor", "product": "Fast 9", "configuration": { "cores": "8" } },
-            { "id": "network", "class": "network", "product": "Gig", "serial": "52:54:00:AA:bb:01" },
+                { "id": "bank:0", "class": "memory", "slot": "DIMM A",
+                  "size": 17179869184_u64, "vendor": "RAM Co" }] },
+            { "id": "cpu:0", "class": "processor", "product": "Fast 9",
+              "configuration": { "cores": "8" } },
+            { "id": "network", "class": "network", "product": "Gig",
+              "serial": "52:54:00:AA:bb:01" },
             { "id": "nvme", "class": "disk", "serial": "S1", "children": [
-                { "class": "volume", "size": 1_048_576, "description": "EFI" }, { "class": "volume", "capacity": 5, "description": "ext4" }] },
+                { "class": "volume", "size": 1_048_576, "description": "EFI" },
+                { "class": "volume", "capacity": 5, "description": "ext4" }] },
         ]});
         let own: Mac = "52:54:00:aa:bb:01".parse().unwrap();
         let hardware = Hardware::read(Some(&tree.to_string()), &own);
