@@ -6,10 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bty::digest::Sha512;
-use bty::disks::{TableKind, Use};
-use bty::flash::{FlashOptions, FlashPlan, FlashReport, Found, verify};
+use bty::disks::{DiskKind, TableKind, Use};
+use bty::flash::{
+    FlashOptions, FlashPlan, FlashReport, Found, RefusalReason, VerifyOptions, verify,
+};
 use bty::image::OpenOptions;
-use bty::{CancelToken, Client, Device, Digest, DiskHost, Error, ErrorKind, Event, Image, Result};
+use bty::{
+    CancelToken, Client, Device, Digest, Disk, DiskHost, Error, ErrorKind, Event, Image, Remedy,
+    Result,
+};
 use bty_tests::disk::{Faults, FaultyDisk, MemoryHost, Request, describe};
 use bty_tests::images::{disk_image, filter, write};
 use bty_tests::{LIMIT, eventually};
@@ -130,7 +135,7 @@ fn an_image_that_turns_out_too_large_leaves_nothing_that_boots() {
     let disk = FaultyDisk::new(6 * MIB, 512, Faults::default());
     let report = flash(&image, &disk).unwrap();
     let failure = report.targets[0].failure.as_ref().unwrap();
-    assert_eq!(failure.kind, "target");
+    assert_eq!(failure.kind, ErrorKind::Target);
     assert!(!is_bootable(&disk.content()));
 }
 
@@ -184,7 +189,7 @@ fn every_failing_write_is_reported_and_leaves_nothing_that_boots() {
             .failure
             .as_ref()
             .unwrap_or_else(|| panic!("write {n} failed unnoticed"));
-        assert_eq!(failure.kind, "target", "{failure:?}");
+        assert_eq!(failure.kind, ErrorKind::Target, "{failure:?}");
         // the first write clears the start of the disk: if it fails, the old system is untouched
         let content = disk.content();
         assert!(n == 0 || !is_bootable(&content) || content[0] != bytes[0], "write {n}");
@@ -305,7 +310,7 @@ fn a_wrong_digest_fails_and_leaves_nothing_that_boots() {
     {
         let path = write(dir.path(), name, &content);
         for (digest, is_right) in [(Digest::of(b"another"), false), (Digest::of(&content), true)] {
-            let options = OpenOptions { sha256: Some(digest), ..OpenOptions::default() };
+            let options = OpenOptions::default().sha256(digest);
             let opened = Image::open(
                 &Client::default(),
                 path.to_str().unwrap(),
@@ -346,30 +351,28 @@ fn a_digest_of_the_unpacked_image_is_told_apart_and_taken_as_such() {
         assert_eq!(report.is_ok(), is_bootable(&disk.content()));
         report
     };
-    let error =
-        flash(&path, OpenOptions { sha256: Some(inside), ..OpenOptions::default() }).unwrap_err();
+    let error = flash(&path, OpenOptions::default().sha256(inside)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity);
     assert!(
-        error.to_string().contains("is that of the unpacked image, not of the file"),
+        format!("{error:#}").contains("is that of the unpacked image, not of the file"),
         "{error}"
     );
-    assert!(error.next_step().unwrap().contains("--image-sha256"), "{error:?}");
+    assert_eq!(error.remedy(), Some(Remedy::ImageSha256), "{error:?}");
 
-    let promised = OpenOptions { image_sha256: Some(inside), ..OpenOptions::default() };
+    let promised = OpenOptions::default().image_sha256(inside);
     assert!(flash(&path, promised.clone()).unwrap().is_digest_checked);
-    let wrong =
-        OpenOptions { image_sha256: Some(Digest::of(b"another")), ..OpenOptions::default() };
+    let wrong = OpenOptions::default().image_sha256(Digest::of(b"another"));
     let error = flash(&path, wrong).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity);
-    assert!(error.to_string().contains("the image inside"), "{error}");
+    assert!(format!("{error:#}").contains("the image inside"), "{error}");
 
     let raw = write(dir.path(), "raw.img", &bytes);
     assert!(flash(&raw, promised.clone()).unwrap().is_digest_checked);
-    let long = OpenOptions { sha512: Some(sha512), ..OpenOptions::default() };
+    let long = OpenOptions::default().sha512(sha512);
     assert!(flash(&raw, long.clone()).unwrap().is_digest_checked);
     let error = flash(&path, long).unwrap_err();
     assert!(
-        error.kind() == ErrorKind::Integrity && error.to_string().contains(&sha512.to_string()),
+        error.kind() == ErrorKind::Integrity && format!("{error:#}").contains(&sha512.to_string()),
         "{error}"
     );
 
@@ -387,9 +390,7 @@ fn a_digest_of_the_unpacked_image_is_told_apart_and_taken_as_such() {
     let qcow2 = dir.path().join("a.qcow2");
     assert_eq!(flash(&qcow2, promised).unwrap_err().kind(), ErrorKind::Usage);
     let sha512 = Some(Sha512::of(&std::fs::read(&qcow2).unwrap()));
-    assert!(
-        flash(&qcow2, OpenOptions { sha512, ..OpenOptions::default() }).unwrap().is_digest_checked
-    );
+    assert!(flash(&qcow2, OpenOptions::default().sha512(sha512)).unwrap().is_digest_checked);
 }
 
 #[test]
@@ -426,7 +427,7 @@ fn an_image_that_is_still_growing_is_an_error() {
         let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
         let error = plan.execute(&image, &host, &watch, &CancelToken::new()).expect_err(name);
         assert_eq!(error.kind(), ErrorKind::Source, "{error}");
-        assert!(error.to_string().contains("changed while it was read"), "{error}");
+        assert!(format!("{error:#}").contains("changed while it was read"), "{error}");
         assert!(
             error.next_step().unwrap().contains("wait until the file is complete"),
             "{error:?}"
@@ -699,7 +700,8 @@ fn cancelling_a_comparison_does_not_wait_for_a_hanging_disk() {
     let cancel = CancelToken::new();
     // one reference here, one in the host, and the third in the comparison
     let is_time = || Arc::strong_count(&disk) > 2;
-    let work = || verify(&image, &target, &host, false, &(), &cancel).unwrap_err();
+    let work =
+        || verify(&image, &target, &host, &VerifyOptions::default(), &(), &cancel).unwrap_err();
     let (error, _) = cancel_when(is_time, "the comparison opens the disk", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
 }
@@ -778,7 +780,7 @@ fn a_disk_that_changed_since_the_plan_is_refused_and_untouched() {
         host.change(path, |d| change(d));
         let error = plan.execute(&image, &host, &(), &CancelToken::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
-        assert!(error.to_string().contains(reason), "{error}");
+        assert!(format!("{error:#}").contains(reason), "{error}");
         host.change(path, |d| *d = healthy);
     }
     assert_eq!(disk.log(), []);
@@ -798,15 +800,15 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
         Use::System { device: "/dev/sdb".into() },
     ];
     let mut partition = describe("sdc1", 4 * MIB as u64, 512);
-    partition.kind = bty::disks::DiskKind::Partition;
+    partition.kind = DiskKind::Partition;
     let mut options = FlashOptions::default();
     options.fix_gpt = true;
     let plan = FlashPlan::new(image.info(), vec![disk, partition.clone(), partition], options);
     let refusals: Vec<String> = plan.validate().iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(refusals.join("\n"), @r"
-    the image has no GPT whose backup could be moved (leave out --fix-gpt)
+    the image has no GPT whose backup could be moved (do not fix the GPT)
     /dev/sdb: /dev/sdb1 is mounted on /mnt/data (unmount it)
-    /dev/sdb: /dev/sdb2 is swap in use (run swapoff on it)
+    /dev/sdb: /dev/sdb2 is active swap (run swapoff on it)
     /dev/sdb: /dev/sdb3 is held by dm-0 (vg0-root) (stop that device first)
     /dev/sdb: the running system was started from /dev/sdb (boot something else to rewrite it)
     /dev/sdb: it is read-only (look for a write-protect switch, or run blockdev --setrw)
@@ -819,8 +821,64 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
         FlashPlan::new(image.info(), Vec::new(), FlashOptions::default())
             .validate()
             .iter()
-            .any(|r| r.reason == "no_target")
+            .any(|r| r.reason == RefusalReason::NoTarget)
     );
+}
+
+#[test]
+fn a_disk_is_refused_without_an_image_for_what_an_image_cannot_change() {
+    let mut disk = describe("sdb1", MIB as u64, 512);
+    disk.kind = DiskKind::Partition;
+    disk.is_read_only = true;
+    disk.file_holds = Some("a qcow2 image".into());
+    let reasons = |options: &FlashOptions| {
+        let refusals = disk.refusals(options);
+        refusals.into_iter().map(|refusal| refusal.reason).collect::<Vec<_>>()
+    };
+    let [partition, read_only, overwrite] =
+        [RefusalReason::Partition, RefusalReason::ReadOnly, RefusalReason::Overwrite];
+    assert_eq!(reasons(&FlashOptions::default()), [partition, read_only, overwrite]);
+    let allowed = FlashOptions::default().allow_partition(true).overwrite(true);
+    assert_eq!(reasons(&allowed), [read_only]);
+    let healthy = Disk::new("/dev/sdc", DiskKind::Disk, MIB as u64);
+    assert_eq!(healthy.refusals(&FlashOptions::default()), []);
+}
+
+#[test]
+fn the_kind_of_all_failures_is_the_worst_or_the_common_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB)));
+    let disks = vec![describe("sdb", 4 << 20, 512), describe("sdc", 4 << 20, 512)];
+    let plan = FlashPlan::new(image.info(), disks, FlashOptions::default());
+    let kind_of = |kinds: [Option<ErrorKind>; 2]| {
+        let mut report = plan.dry_run_report();
+        for (target, kind) in report.targets.iter_mut().zip(kinds) {
+            kind.into_iter().for_each(|kind| target.fail(&Error::new(kind, "x")));
+        }
+        report.failure_kind()
+    };
+    let [integrity, target, host, cancelled] =
+        [ErrorKind::Integrity, ErrorKind::Target, ErrorKind::Host, ErrorKind::Cancelled].map(Some);
+    assert_eq!(kind_of([None, None]), None);
+    assert_eq!(kind_of([cancelled, integrity]), integrity);
+    assert_eq!(kind_of([cancelled, cancelled]), cancelled);
+    assert_eq!(kind_of([None, host]), host);
+    assert_eq!(kind_of([cancelled, host]), target);
+}
+
+#[test]
+fn the_digest_of_the_source_is_reported_when_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk_image(4 * MIB);
+    let path = write(dir.path(), "a.img", &bytes);
+    let options = OpenOptions::default().compute_sha256(true);
+    let path = path.to_str().unwrap();
+    let image =
+        Image::open(&Client::default(), path, &options, &CancelToken::new()).unwrap();
+    let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+    let report = flash(&image, &disk).unwrap();
+    assert_eq!(report.source_sha256, Some(Digest::of(&bytes)));
+    assert!(!report.is_digest_checked);
 }
 
 #[test]
@@ -833,7 +891,8 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     let target = host.probe(Path::new("/dev/mem0"))?;
     flash(&image, &disk)?;
     let before = disk.log().len();
-    let report = verify(&image, &target, &host, false, &(), &CancelToken::new())?;
+    let report =
+        verify(&image, &target, &host, &VerifyOptions::default(), &(), &CancelToken::new())?;
     assert!(report.is_equal);
     assert_eq!(report.compared_bytes, bytes.len() as u64);
     assert_eq!(disk.log().len(), before);
@@ -842,7 +901,8 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     for offset in [(5 << 20) + (512 << 10), 2 << 20] {
         disk.write_at(sector, offset).unwrap();
     }
-    let report = verify(&image, &target, &host, false, &(), &CancelToken::new())?;
+    let report =
+        verify(&image, &target, &host, &VerifyOptions::default(), &(), &CancelToken::new())?;
     let expected = bytes
         .chunks(512)
         .zip(disk.content().chunks(512))

@@ -326,12 +326,12 @@ fn an_image_one_sector_larger_than_the_disk_never_boots_and_is_refused_early_whe
             if is_size_known {
                 let error = result.expect_err(&what);
                 assert_eq!(error.kind(), ErrorKind::Refused, "{what}: {error}");
-                assert!(error.to_string().contains("use a larger disk"), "{error}");
+                assert!(format!("{error:#}").contains("use a larger disk"), "{error}");
                 assert!(disk.content() == old, "{what}: something was written");
                 continue;
             }
             let failure = result.unwrap().targets[0].failure.clone().expect(&what);
-            assert_eq!(failure.kind, "target", "{what}: {failure:?}");
+            assert_eq!(failure.kind, ErrorKind::Target, "{what}: {failure:?}");
             assert!(disk.content()[..MIB].iter().all(|&b| b == 0), "{what}: it may boot");
         }
     }

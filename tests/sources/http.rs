@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
-use bty::{CancelToken, Client, ClientOptions, Digest, DiskHost, Error, ErrorKind, Event, Image};
+use bty::{
+    CancelToken, Client, ClientOptions, Digest, DiskHost, Error, ErrorKind, Event, Image, Remedy,
+};
 use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
 use bty_tests::images::{disk_image, filter, write};
 use bty_tests::nginx::Nginx;
@@ -60,7 +62,7 @@ fn after_probe(
 fn assert_fails(outcome: bty::Result<Vec<u8>>, with: &str) -> Error {
     let error = outcome.expect_err(with);
     assert_eq!(error.kind(), ErrorKind::Source, "{error:?}");
-    assert!(error.to_string().contains(with), "{error:?} does not say {with:?}");
+    assert!(format!("{error:#}").contains(with), "{error:?} does not say {with:?}");
     assert!(error.next_step().is_some(), "{error:?} gives no next step");
     assert!(error.path().is_some(), "{error:?} names no path");
     error
@@ -121,7 +123,7 @@ fn trusts_an_authority_that_is_given_and_no_other() {
     let url = nginx.put("disk.img", b"over tls");
     let error = assert_fails(read(&url), "certificate is not trusted");
     assert!(error.next_step().unwrap().contains("clock"));
-    assert!(!error.to_string().contains("attempts"), "it is not tried again: {error}");
+    assert!(!format!("{error:#}").contains("attempts"), "it is not tried again: {error}");
 
     let mut options = options();
     options.ca_files.push(nginx.ca_file());
@@ -196,7 +198,7 @@ fn gives_up_when_nothing_arrives_any_more() {
         });
         let error = read(&server.url("/")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Source);
-        assert!(error.to_string().contains("giving up after 3 attempts"), "{error}");
+        assert!(format!("{error:#}").contains("giving up after 3 attempts"), "{error}");
         assert_eq!(server.requests().len(), 1 + 3);
     }
 }
@@ -271,7 +273,7 @@ fn a_part_that_is_longer_than_promised_is_an_error() {
             .body(&body[10..21])
             .chunked()
     });
-    assert_fails(read_at(&server.url("/"), 10, 10), "more bytes than it promised");
+    assert_fails(read_at(&server.url("/"), 10, 10), "more bytes than it announced");
 }
 
 #[test]
@@ -315,7 +317,7 @@ fn mirrors_that_tag_the_same_bytes_otherwise_are_read_as_one_transfer_or_with_a_
 
     let broken = mirrors(&body, 70_000);
     let error = assert_fails(read(&broken.url("/")), "changed while it was read");
-    assert!(error.next_step().unwrap().contains("--sha256"), "{error:?}");
+    assert_eq!(error.remedy(), Some(Remedy::Sha256), "{error:?}");
     let expecting = |digest: Digest| {
         let location = broken.url("/").parse().unwrap();
         let source =
@@ -332,7 +334,7 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
     body[510..512].copy_from_slice(&[0x55, 0xaa]);
     let server = mirrors(&body, LEN);
     let image = |server: &Server, sha256: Option<Digest>| {
-        let options = OpenOptions { sha256, ..OpenOptions::default() };
+        let options = OpenOptions::default().sha256(sha256);
         Image::open(
             &Client::new(self::options()),
             &server.url("/a.img"),
@@ -342,7 +344,7 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
         .unwrap()
     };
     for sha256 in [None, Some(Digest::of(&body))] {
-        let contents = image(&server, sha256).read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
+        let contents = image(&server, sha256).read_fully(&(), &CancelToken::new()).unwrap();
         assert_eq!(contents.source_sha256, Digest::of(&body));
     }
     let disk = FaultyDisk::new(LEN.next_multiple_of(512), 512, Faults::default());
@@ -362,7 +364,7 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
     });
     let error = flash(&image(&changing, None)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Source);
-    assert!(error.to_string().contains("begins differently than when it was opened"), "{error}");
+    assert!(format!("{error:#}").contains("begins differently than when it was opened"), "{error}");
     assert!(disk.content()[..512].iter().all(|&byte| byte == 0), "it does not boot");
 }
 
@@ -394,7 +396,7 @@ fn a_qcow2_of_mirrors_is_downloaded_first() {
             .any(|n| n.contains("copying it to the spool directory first")),
         "{notices:?}"
     );
-    let contents = image.read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
+    let contents = image.read_fully(&(), &CancelToken::new()).unwrap();
     assert_eq!(
         (contents.disk_bytes, contents.source_sha256),
         (3 << 20, Digest::of(&std::fs::read(&qcow2).unwrap()))
@@ -418,8 +420,8 @@ fn a_chunked_body_ends_where_it_says() {
 #[test]
 fn a_body_whose_end_cannot_be_told_is_refused() {
     let server = Server::start(|_| Reply::whole(b"maybe all").until_close());
-    let error = assert_fails(read(&server.url("/")), "sends neither a length nor an end mark");
-    assert!(error.next_step().unwrap().contains("--sha256"), "{error:?}");
+    let error = assert_fails(read(&server.url("/")), "sends no length");
+    assert_eq!(error.remedy(), Some(Remedy::Sha256), "{error:?}");
 }
 
 #[test]
@@ -459,8 +461,8 @@ fn https_does_not_lead_to_http_unless_a_digest_is_given() {
         client.read_small(&url, LIMIT, &CancelToken::new()),
         "redirects from https to http",
     );
-    assert!(error.next_step().unwrap().contains("--sha256"), "{error:?}");
-    assert!(!error.to_string().contains("attempts"), "it is not tried again: {error}");
+    assert_eq!(error.remedy(), Some(Remedy::Sha256), "{error:?}");
+    assert!(!format!("{error:#}").contains("attempts"), "it is not tried again: {error}");
     assert!(plain.requests().is_empty());
     let digest = Digest::of(&body);
     let source =
@@ -473,7 +475,7 @@ fn a_self_signed_certificate_that_was_given_is_known() {
     let nginx = Nginx::start_self_signed();
     let url = nginx.put("disk.img", b"pinned");
     let error = assert_fails(read(&url), "certificate is not trusted");
-    assert!(error.next_step().unwrap().contains("--ca"), "{error:?}");
+    assert_eq!(error.remedy(), Some(Remedy::CaFiles), "{error:?}");
     assert!(!format!("{error:?}").contains("Error("), "no names of types: {error:?}");
 
     let mut options = options();
@@ -587,10 +589,18 @@ fn a_redirect_loop_ends() {
 }
 
 #[test]
-fn nobody_there_is_tried_a_few_times() {
+fn a_refused_first_connection_fails_at_once() {
+    let notices = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&notices);
+    let observer = move |event: &Event| kept.lock().unwrap().push(event.clone());
+    let client = Client::new(options().observer(observer));
     // no other test gets this port, as could happen with the port of a stopped server
-    let error = assert_fails(read("http://127.0.0.1:9/"), "cannot connect");
-    assert!(error.to_string().contains("giving up after 3 attempts"), "{error}");
+    let read = client.read_small("http://127.0.0.1:9/", LIMIT, &CancelToken::new());
+    let error = assert_fails(read, "cannot connect");
+    assert_eq!(*notices.lock().unwrap(), [], "it is not tried again");
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
+    let kind = cause.map(std::io::Error::kind);
+    assert_eq!(kind, Some(std::io::ErrorKind::ConnectionRefused));
 }
 
 #[test]
@@ -712,7 +722,7 @@ fn a_netrc_logs_in_where_it_names_the_host_and_nowhere_else() {
         |options: ClientOptions| Client::new(options).read_small(&url, LIMIT, &CancelToken::new());
     assert_eq!(read(with_netrc("127.0.0.1")).unwrap(), body);
     let error = assert_fails(read(with_netrc("localhost")), "401");
-    assert!(error.next_step().unwrap().contains("--login"), "{error:?}");
+    assert_eq!(error.remedy(), Some(Remedy::Credentials), "{error:?}");
     let mut wrong = options();
     wrong.credentials.add("127.0.0.1", "user", "SECRET");
     let error = assert_fails(read(wrong), "401");
@@ -789,8 +799,8 @@ fn addresses_that_may_not_be_reached_are_not_asked_also_not_by_a_redirection() {
     let client = Client::new(options);
     for url in [&address, &name] {
         let error = client.open(url, &CancelToken::new()).unwrap_err();
-        assert!(error.to_string().contains("may not be reached"), "{error}");
-        assert!(!error.to_string().contains("attempts"), "it is not tried again: {error}");
+        assert!(format!("{error:#}").contains("may not be reached"), "{error}");
+        assert!(!format!("{error:#}").contains("attempts"), "it is not tried again: {error}");
     }
     assert_eq!(inside.requests().len(), 0);
     // 127.0.0.2 simulates the address that a redirect leads to
@@ -801,7 +811,7 @@ fn addresses_that_may_not_be_reached_are_not_asked_also_not_by_a_redirection() {
         Some(Arc::new(|ip: std::net::IpAddr| ip != std::net::IpAddr::from([127, 0, 0, 2])));
     let error = Client::new(options).open(&outside.url("/x"), &CancelToken::new()).unwrap_err();
     assert!(
-        error.to_string().contains("127.0.0.2 is at an address that may not be reached"),
+        format!("{error:#}").contains("127.0.0.2 is at an address that may not be reached"),
         "{error}"
     );
 }

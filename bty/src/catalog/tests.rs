@@ -242,7 +242,7 @@ fn a_name_or_src_can_be_added_once() {
     catalog.add(Entry::new("a", "https://h/a.img").unwrap()).unwrap();
     for (name, src) in [("a", "https://h/b.img"), ("b", "HTTPS://H:443/a.img")] {
         let error = catalog.add(Entry::new(name, src).unwrap()).unwrap_err();
-        assert_eq!(error.to_string(), "\"a\" from https://h/a.img is in the catalog already");
+        assert_eq!(error.to_string(), "\"a\" from https://h/a.img is already in the catalog");
     }
     assert!(Entry::new("c", "file:///c.img").is_err());
     assert_eq!(catalog.entries().len(), 1);

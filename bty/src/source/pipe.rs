@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::source::ByteSource;
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::{CancelToken, Error, ErrorKind, Remedy, Result};
 
 /// Enough to decode the first MiB of an image in every format, including what decoders read ahead.
 const KEPT_BYTES: usize = 16 << 20;
@@ -62,7 +62,8 @@ impl PipeSource {
         if source.shared.lock().read(&mut vec![0; 64 << 10]).map_err(failed)? == Some(0) {
             return Err(Error::new(ErrorKind::Source, format!("the pipe {shown} has no writer"))
                 .with_path(&shown)
-                .hint("start the writer first, or pipe the image into bty flash - DISK"));
+                .hint("start the writer first, or pipe the image into stdin")
+                .with_remedy(Remedy::PipeImage));
         }
         Ok(source)
     }

@@ -36,7 +36,7 @@ fn address(scheme: &str, written: &str) -> Result<Url> {
     let url = Url::parse(&with_scheme).map_err(|e| bad("is not an address").because(e))?;
     match url.scheme() {
         "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
-        "http" | "https" => Err(bad("names no host")),
+        "http" | "https" => Err(bad("has no host")),
         other => {
             Err(bad(&format!("is {}, and {other} is not supported", redact::address(url.as_str()))))
         }

@@ -130,7 +130,7 @@ impl Files {
             let header = Header::from_byte_slice(&block);
             let kind = header.entry_type();
             let size = extra.size.map_or_else(|| header.entry_size(), Ok);
-            let size = size.map_err(|e| explain(e, "a header has no size"))?;
+            let size = size.map_err(|e| explain(e, "a header does not give a size"))?;
             if kind.is_gnu_longname() {
                 extra.name = Some(text(&self.meta(size)?));
             } else if kind.is_pax_local_extensions() {
@@ -186,7 +186,7 @@ impl Files {
             is_extended = more.is_extended();
         }
         if map.end > size || map.data_bytes != packed_bytes {
-            return Err(damaged("the map of a sparse file does not fit it").into());
+            return Err(damaged("the map of a sparse file reaches beyond the file").into());
         }
         map.pieces.push_back((size - map.end, 0));
         Ok((size, map.pieces))
@@ -205,7 +205,7 @@ impl Files {
     /// Reads metadata of the next file.
     fn meta(&mut self, size: u64) -> io::Result<Vec<u8>> {
         if size > META_BYTES_MAX {
-            return Err(damaged(format_args!("{size} bytes describe one file")).into());
+            return Err(damaged(format_args!("the headers of one file have {size} bytes")).into());
         }
         let mut bytes = Vec::new();
         if (&mut self.inner).take(size).read_to_end(&mut bytes)? as u64 != size {

@@ -107,7 +107,7 @@ pub(super) fn parse(bytes: &[u8], file_bytes: u64) -> Result<Header> {
             || !header_bytes.is_multiple_of(8)
             || header_bytes > 1 << cluster_bits)
     {
-        return Err(refuse(format!("a header of {header_bytes} bytes is impossible"), DAMAGED));
+        return Err(refuse(format!("a header cannot have {header_bytes} bytes"), DAMAGED));
     }
     check_features(features)?;
     let header = Header {
@@ -187,7 +187,7 @@ fn check_l1(header: Header, claimed: u64, file_bytes: u64) -> Result<Header> {
     }
     let (start, cluster) = (header.l1_offset, header.cluster_bytes());
     if needed > 0 && (!start.is_multiple_of(cluster) || start < cluster) {
-        return Err(refuse(format!("no L1 table can be at offset {start}"), DAMAGED));
+        return Err(refuse(format!("the L1 table cannot be at offset {start}"), DAMAGED));
     }
     if needed > 0 && start.checked_add(needed * 8).is_none_or(|end| end > file_bytes) {
         return Err(truncated("the L1 table", start, file_bytes));
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(
             parse(&old, FILE_BYTES).unwrap().version,
             2,
-            "what follows a version 2 header is no header"
+            "what follows a version 2 header is not part of it"
         );
     }
 
