@@ -136,11 +136,11 @@ pub struct FlashReport {
     pub source_bytes: u64,
     /// Bytes of the source that did not have to be read: holes, unallocated clusters.
     pub skipped_bytes: u64,
-    /// SHA-256 of the source. Always present if all of the source was read in the order of the
-    /// file, and either a digest was expected or
-    /// [`OpenOptions::compute_sha256`](crate::image::OpenOptions::compute_sha256) was set.
-    /// Otherwise absent for qcow2, and when hashing would have delayed reading by more than a
-    /// twentieth.
+    /// SHA-256 of the source: of the file as published. Present if a digest of it was expected, or
+    /// [`OpenOptions::compute_sha256`](field@crate::image::OpenOptions::compute_sha256) was set.
+    /// Otherwise absent for qcow2, of which not all is read, and for an uncompressed image if
+    /// hashing would have delayed reading by more than a twentieth. Absent if all targets failed
+    /// before the end of the image.
     pub source_sha256: Option<Digest>,
     /// True if a digest of the source or of the disk image was expected, and all expected digests
     /// match.

@@ -39,7 +39,7 @@ pub struct OpenOptions {
     /// always ignored.
     pub ignore_trailing: bool,
     /// Compute the SHA-256 of the source whenever the image is read, even if none is expected and
-    /// hashing delays reading, so that
+    /// hashing delays reading or needs bytes of a qcow2 file that no disk needs, so that
     /// [`FlashReport::source_sha256`](crate::flash::FlashReport::source_sha256) is present.
     pub compute_sha256: bool,
 }

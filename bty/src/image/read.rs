@@ -123,7 +123,10 @@ impl Image {
         let source = &self.source;
         let extents: Box<dyn ExtentReader> =
             match (&self.qcow2, &self.member, self.info.format.compression()) {
-                (Some(qcow2), _, _) => qcow2.extents(source, context)?,
+                (Some(qcow2), _, _) => {
+                    let needs_digest = self.needs_digest;
+                    qcow2.extents(source, &ReadContext { needs_digest, ..context.clone() })?
+                }
                 (None, Some(member), compression) => {
                     let opened = StreamExtents::of_member(
                         source,

@@ -341,7 +341,7 @@ fn refuses_other_files_and_lists_the_disks() {
     ] {
         let error = fake.host().probe(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
-        assert!(error.to_string().contains(needle), "{error}");
+        assert!(format!("{error:#}").contains(needle), "{error}");
         assert!(error.next_step().unwrap().contains("dev/sda 8.0 MiB"), "{error:?}");
     }
 }
@@ -366,7 +366,7 @@ fn creates_a_file_once_and_uses_it_as_a_disk() {
     File::options().write(true).open(&path).unwrap().set_len(2 << 20).unwrap();
     let error = host.open(&disk).map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("is not the disk that was chosen"), "{error}");
+    assert!(format!("{error:#}").contains("is not the disk that was chosen"), "{error}");
 }
 
 #[test]
@@ -430,7 +430,7 @@ fn refuses_a_mounted_disk_and_one_with_a_hidden_use() {
     );
     let error = opened.map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("is mounted on"), "{error}");
+    assert!(format!("{error:#}").contains("is mounted on"), "{error}");
     assert!(read.is_ok());
 
     let claim = host.open(&before).unwrap();

@@ -123,7 +123,7 @@ fn refuses_no_match_and_many_and_lists_the_candidates() {
         assert_eq!(error.next_step().unwrap().matches("\n  /dev/").count(), candidates, "{text}");
     }
     let error = select("serial:0000").unwrap_err();
-    assert_eq!(error.to_string(), "2 disks match serial:0000");
+    assert_eq!(format!("{error:#}"), "2 disks match serial:0000");
     assert_eq!(
         error.next_step().unwrap(),
         "name one of them, by serial number or path:\n  /dev/sdc 8.0 GiB ACME Twin serial 0000\n  /dev/sdd 8.0 GiB ACME Twin serial 0000"
@@ -159,7 +159,7 @@ fn explains_what_it_cannot_parse() {
     ] {
         let error = text.parse::<Selector>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "{text}");
-        assert!(error.to_string().contains(needle), "{text}: {error}");
+        assert!(format!("{error:#}").contains(needle), "{text}: {error}");
         assert!(error.next_step().is_some());
     }
     assert!(

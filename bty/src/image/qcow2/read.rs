@@ -82,6 +82,7 @@ impl Reader {
             pool: Arc::clone(&context.pool),
             counts: Arc::clone(&context.counts),
             stop: reader.stop.clone(),
+            needs_digest: context.needs_digest || !source.expected.is_empty(),
             steps: step_sender.clone(),
             jobs: job_sender,
             number: 0,
@@ -183,6 +184,8 @@ struct ReaderDropped;
 struct Producer {
     image: Qcow2,
     source: Source,
+    /// Read every byte of the file, for its digest.
+    needs_digest: bool,
     pool: Arc<Pool>,
     counts: Arc<ReadCounts>,
     stop: CancelToken,
@@ -209,7 +212,7 @@ impl Producer {
     fn produce(&mut self) -> Result<Result<Option<Checksums>, ReaderDropped>> {
         let (image, source, stop) = (self.image.clone(), self.source.clone(), self.stop.clone());
         let mut walker = Walker::new(&image, &source, 0..u64::MAX, &stop);
-        if !source.expected.is_empty() {
+        if self.needs_digest {
             walker.collect_checks(&image.checks);
         }
         let mut window = Window::default();
@@ -242,7 +245,7 @@ impl Producer {
     /// read strictly front to back.
     fn cursor(&self, checks: Option<Vec<Check>>) -> Result<(Cursor, Option<Checksums>)> {
         let counts = Some(Arc::clone(&self.counts));
-        if self.source.expected.is_empty() {
+        if !self.needs_digest {
             return Ok((Cursor::new(&self.source, &self.stop, counts), None));
         }
         if let Some(checks) = checks {

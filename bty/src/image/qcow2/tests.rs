@@ -465,7 +465,7 @@ fn a_changed_table_is_detected() {
         let error =
             disk(&mut *image.extents(&source, &reading(2, 1)).unwrap(), 2 * MIB).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Source);
-        assert!(error.to_string().contains("changed while it was read"), "{error}");
+        assert!(format!("{error:#}").contains("changed while it was read"), "{error}");
     }
 }
 
@@ -571,7 +571,7 @@ fn an_error_of_the_source_passes_through() {
     let (source, _) = remote(Memory { fails_at: Some(2 * MIB as u64), ..memory(image_file(&dir)) });
     let error = read_all(&source, &reading(2, 1)).unwrap_err();
     assert_eq!((error.kind(), error.next_step()), (ErrorKind::Source, Some("plug it in")));
-    assert!(error.to_string().ends_with("the cable is out"), "{error}");
+    assert!(format!("{error:#}").ends_with("the cable is out"), "{error}");
 }
 
 #[test]
