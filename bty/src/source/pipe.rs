@@ -30,10 +30,10 @@ pub(crate) struct PipeSource {
 
 struct Shared {
     name: String,
-    state: Mutex<State>,
+    state: Mutex<PipeState>,
 }
 
-struct State {
+struct PipeState {
     file: File,
     /// Reads block. The pipe is shared with other processes, so it cannot be set to non-blocking.
     blocks: bool,
@@ -69,7 +69,7 @@ impl PipeSource {
     }
 
     pub(super) fn new(file: File, blocks: bool, name: &str) -> Self {
-        let state = State { file, blocks, kept: Vec::new(), position: 0, has_ended: false };
+        let state = PipeState { file, blocks, kept: Vec::new(), position: 0, has_ended: false };
         Self { shared: Arc::new(Shared { name: name.to_owned(), state: Mutex::new(state) }) }
     }
 }
@@ -104,7 +104,7 @@ impl ByteSource for PipeSource {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
         self.state.lock().expect("no holder panics")
     }
 
@@ -125,7 +125,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl PipeState {
     /// True while all bytes that were read are kept.
     fn has_start(&self) -> bool {
         self.position == self.kept.len() as u64

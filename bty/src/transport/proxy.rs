@@ -45,10 +45,10 @@ fn address(scheme: &str, written: &str) -> Result<Url> {
 
 /// The hosts that are reached without a proxy.
 #[derive(Debug, Default, PartialEq)]
-struct Bypass(Vec<Entry>);
+struct Bypass(Vec<BypassEntry>);
 
 #[derive(Debug, PartialEq)]
-struct Entry {
+struct BypassEntry {
     host: Pattern,
     /// `None` matches every port.
     port: Option<u16>,
@@ -71,7 +71,7 @@ impl Bypass {
     fn parse(text: &str) -> Self {
         let entries =
             text.split([',', ' ', '\t', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
-        Self(entries.filter_map(Entry::parse).collect())
+        Self(entries.filter_map(BypassEntry::parse).collect())
     }
 
     fn has(&self, url: &Url) -> bool {
@@ -82,7 +82,7 @@ impl Bypass {
     }
 }
 
-impl Entry {
+impl BypassEntry {
     fn parse(text: &str) -> Option<Self> {
         if let Some(network) = network(text) {
             return Some(Self { host: network, port: None });

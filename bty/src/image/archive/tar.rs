@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header, PaxExtensions};
 
 use super::{
-    ENTRIES_MAX, Entry, Member, MemberPlace, ambiguous, choose, damaged, explain, find_named,
-    is_image, too_many,
+    ArchiveEntry, ENTRIES_MAX, Member, MemberPlace, ambiguous, choose, damaged, explain,
+    find_named, is_image, too_many,
 };
 use crate::decode::Compression;
 use crate::source::read_ahead::read_full;
@@ -73,7 +73,7 @@ pub(super) fn find(
         files.skip(file.packed_bytes).map_err(read_error)?;
     }
     let index = choose(&entries, wanted)?;
-    let Entry { name, size } = entries.swap_remove(index);
+    let ArchiveEntry { name, size } = entries.swap_remove(index);
     let place = TarPlace { index, must_be_only: !is_whole && wanted.is_none() };
     Ok(Member { name, size, place: MemberPlace::Tar(place, compression) })
 }
@@ -96,7 +96,7 @@ impl TarPlace {
 
 /// A regular file, whose data follows in the archive.
 struct File {
-    entry: Entry,
+    entry: ArchiveEntry,
     /// Length of its data in the archive, without padding.
     packed_bytes: u64,
     /// Pairs of a length of zeros and a length of data.
@@ -162,7 +162,7 @@ impl Files {
         } else {
             (packed_bytes, VecDeque::from([(0, packed_bytes)]))
         };
-        Ok(File { entry: Entry { name, size }, packed_bytes, pieces })
+        Ok(File { entry: ArchiveEntry { name, size }, packed_bytes, pieces })
     }
 
     /// Reads the map of a sparse file, from its header and the blocks after it.

@@ -190,7 +190,7 @@ struct Producer {
     counts: Arc<ReadCounts>,
     stop: CancelToken,
     steps: Sender<Numbered>,
-    jobs: Sender<Job>,
+    jobs: Sender<UnpackJob>,
     number: u64,
 }
 
@@ -284,14 +284,14 @@ impl Producer {
             return Ok(self.send(Ok(Step::Extents(cut(buffer, &segments)))));
         }
         let path = self.source.location.to_string();
-        let job = Job { number: self.number, buffer, segments, packed, parts, path };
+        let job = UnpackJob { number: self.number, buffer, segments, packed, parts, path };
         self.number += 1;
         Ok(self.jobs.send(job).map_err(|_| ReaderDropped))
     }
 }
 
 /// A batch with compressed clusters.
-struct Job {
+struct UnpackJob {
     number: u64,
     buffer: Buffer,
     segments: Vec<Segment>,
@@ -302,7 +302,7 @@ struct Job {
     path: String,
 }
 
-impl Job {
+impl UnpackJob {
     fn run(mut self, unpacker: &mut Unpacker, cluster: usize) -> Result<Step> {
         for (run, start, at) in &self.parts {
             let packed = &self.packed[*start..start + run.packed as usize];
@@ -316,7 +316,7 @@ impl Job {
 
 /// The body of a thread that decompresses.
 fn decompress_jobs(
-    jobs: &Receiver<Job>,
+    jobs: &Receiver<UnpackJob>,
     steps: &Sender<Numbered>,
     compression: ClusterCompression,
     cluster: usize,
