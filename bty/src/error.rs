@@ -82,6 +82,9 @@ string_enum! {
         Credentials = "credentials",
         /// Trust a certificate: [`ClientOptions::ca_files`](crate::ClientOptions).
         CaFiles = "ca_files",
+        /// Move the backup GPT to the end of the disk:
+        /// [`FlashOptions::fix_gpt`](crate::flash::FlashOptions).
+        FixGpt = "fix_gpt",
         /// Leave the backup GPT where it is: no
         /// [`FlashOptions::fix_gpt`](crate::flash::FlashOptions).
         NoFixGpt = "no_fix_gpt",

@@ -431,7 +431,7 @@ fn what_is_no_disk_image_is_refused_with_the_way_out() {
     examining DIR/vpc: this is a Virtual PC disk (vhd), not a disk image | convert it: qemu-img convert -f vpc -O qcow2 IN OUT
     examining DIR/twice.img.gz: this is xz data inside gzip, not a disk image | it was compressed twice: decompress it once, then flash it
     examining DIR/a.qcow2.gz: this is a qcow2 image inside gzip, not a disk image | decompress it first; qcow2 has compression of its own (qemu-img convert -c)
-    examining DIR/login.img: this is a web page or other text, not a disk image | the address may need a log-in or have moved: open it in a browser
+    examining DIR/login.img: this is a web page or other text, not a disk image | the download may have failed: look at the file, and fetch it again
     examining DIR/empty.img: the file is empty | fetch it again
     examining DIR/backed.qcow2: opening DIR/backed.qcow2: the image needs a backing file | flatten it first: qemu-img convert -O qcow2 IMAGE FLAT.qcow2
     examining DIR/luks.qcow2: opening DIR/luks.qcow2: the image is encrypted | decrypt it first: qemu-img convert with the secret, to an image without encryption

@@ -1,6 +1,6 @@
 //! What the command calls the remedies that the library advises: options and subcommands.
 
-use bty::flash::Refusal;
+use bty::flash::{FlashPlan, Refusal};
 use bty::{Error, Remedy};
 
 /// The next step after `error`, in the words of the command.
@@ -12,6 +12,12 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Some(name) => format!("{hint}; {name}"),
         None => hint.to_owned(),
     })
+}
+
+/// The options that help against what a plan warns about; `None` without such options.
+pub(crate) fn tip(plan: &FlashPlan) -> Option<String> {
+    let names: Vec<&str> = plan.remedies().into_iter().filter_map(name).collect();
+    (!names.is_empty()).then(|| names.join("; "))
 }
 
 /// The text of a refusal, in the words of the command.
@@ -33,6 +39,7 @@ fn name(remedy: Remedy) -> Option<&'static str> {
             "they come from --login HOST=FILE, a netrc file, or the file of podman login"
         }
         Remedy::CaFiles => "--ca FILE does so",
+        Remedy::FixGpt => "--fix-gpt moves the backup GPT",
         Remedy::NoFixGpt => "leave out --fix-gpt",
         Remedy::Fit => "--fit does so",
         Remedy::Raw => "--raw does so",

@@ -221,6 +221,26 @@ impl FlashPlan {
         !self.options.fit && fitted.is_some_and(|bytes| bytes <= disk.size_bytes)
     }
 
+    /// True if the backup GPT ends up before the end of `disk`.
+    fn leaves_backup_gpt_behind(&self, disk: &Disk) -> bool {
+        let has_gpt = self.image.table == Some(TableKind::Gpt) && !self.options.fix_gpt;
+        has_gpt && self.image.disk_bytes.is_some_and(|bytes| bytes + MIB <= disk.size_bytes)
+    }
+
+    /// What helps against the causes of [`notes`](field@Self::notes), for programs that can offer
+    /// it. Pure, as [`validate`](Self::validate).
+    #[must_use]
+    pub fn remedies(&self) -> Vec<Remedy> {
+        let mut remedies = Vec::new();
+        if !self.image.has_expected_digest() {
+            remedies.push(Remedy::Sha256);
+        }
+        if self.targets.iter().any(|disk| self.leaves_backup_gpt_behind(disk)) {
+            remedies.push(Remedy::FixGpt);
+        }
+        remedies
+    }
+
     fn warnings(&self) -> Vec<String> {
         let mut notes = Vec::new();
         match (self.image.disk_bytes, self.image.partitions_end()) {
@@ -242,8 +262,8 @@ impl FlashPlan {
         }
         if !self.image.has_expected_digest() {
             notes.push(
-                "no digest is known for the image, so its content is not checked (give its digest, \
-                 or put a .sha256 file next to it)"
+                "no digest is known for the image, so its content is not checked (give one, or put \
+                 a .sha256 file next to the image)"
                     .into(),
             );
         }
@@ -274,11 +294,9 @@ impl FlashPlan {
                     disk.path.display()
                 ));
             }
-            let gpt = self.image.table == Some(TableKind::Gpt) && !self.options.fix_gpt;
-            if gpt && self.image.disk_bytes.is_some_and(|bytes| bytes + MIB <= disk.size_bytes) {
+            if self.leaves_backup_gpt_behind(disk) {
                 notes.push(format!(
-                    "{} is larger than the image, so its backup GPT will not be at the end (fix \
-                     the GPT to move it)",
+                    "{} is larger than the image, so its backup GPT will not be at the end",
                     disk.path.display()
                 ));
             }

@@ -207,6 +207,9 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
     for note in &plan.notes {
         output.warn(note);
     }
+    if let Some(tip) = remedies::tip(plan) {
+        output.say_styled("", Style::Strong, "tip", &format!(": {tip}"));
+    }
     for refusal in refusals {
         output.say_styled("", Style::Bad, "refused", &format!(" {}", remedies::refusal(refusal)));
     }
