@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use bty::Location;
 use bty::digest::Checksums;
 use bty::image::{OpenOptions, directory, name};
-use bty::{Location, Observer as _};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;

@@ -206,7 +206,8 @@ fn every_failing_flush_is_reported() {
     for n in 0..flushes {
         let (report, _) = flash_bytes(&bytes, Faults { fail_flush: Some(n), ..Faults::default() });
         let report = report.unwrap();
-        assert_eq!(report.targets[0].failure.as_ref().unwrap().kind, "target", "flush {n}");
+        let failure = report.targets[0].failure.as_ref().unwrap();
+        assert_eq!(failure.kind, ErrorKind::Target, "flush {n}");
     }
 }
 

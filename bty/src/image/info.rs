@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
-use crate::Event;
 use crate::decode::Compression;
 use crate::digest::Sha512;
 use crate::partition_table::{Content, Partition, TableKind, gpt};
-use crate::progress::{Counts, Phase};
 use crate::size::MIB;
 
 /// The format of an image, recognized from its content.

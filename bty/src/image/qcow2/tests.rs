@@ -114,6 +114,7 @@ fn reading(buffers: usize, threads: usize) -> ReadContext {
         memory_bytes: 64 << 20,
         counts: Arc::default(),
         cancel: CancelToken::new(),
+        needs_digest: false,
     }
 }
 
