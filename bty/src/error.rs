@@ -13,8 +13,8 @@
 //! chain of errors themselves print each part once.
 //!
 //! The next step is not part of the sentence: [`next_step`](Error::next_step) returns it, so that
-//! a program can show it on a line of its own. [`remedy`](Error::remedy) is the same as a value, for
-//! programs that add how their interface calls it.
+//! a program can show it on a line of its own. [`remedy`](Error::remedy) is the same as a value,
+//! for programs that add how their interface calls it.
 //!
 //! ```
 //! use std::error::Error as _;

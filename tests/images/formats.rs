@@ -464,7 +464,7 @@ fn an_image_made_for_another_sector_size_is_refused_with_the_reason() {
         assert_eq!(disk.log(), [], "something was written");
     }
     insta::assert_snapshot!(said.join("\n"), @r"
-    /dev/mem0: the partition table of the image uses sectors of 512 bytes, the disk sectors of 4096: nothing would be found in its place (use an image made for 4096-byte sectors)
-    /dev/mem0: the partition table of the image uses sectors of 4096 bytes, the disk sectors of 512: nothing would be found in its place (use an image made for 512-byte sectors)
+    /dev/mem0: the partition table of the image counts in sectors of 512 bytes, but the disk has sectors of 4096, so no partition would be found (use an image made for 4096-byte sectors)
+    /dev/mem0: the partition table of the image counts in sectors of 4096 bytes, but the disk has sectors of 512, so no partition would be found (use an image made for 512-byte sectors)
     ");
 }
