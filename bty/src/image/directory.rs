@@ -237,7 +237,7 @@ mod tests {
     fn a_missing_directory_is_named() {
         let error = list(Path::new("/nonexistent/images")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Source);
-        assert!(error.to_string().starts_with("listing /nonexistent/images: "), "{error}");
+        assert!(format!("{error:#}").starts_with("listing /nonexistent/images: "), "{error:#}");
     }
 
     #[test]
