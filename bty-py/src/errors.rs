@@ -50,7 +50,7 @@ pub(crate) fn as_kind(py: Python<'_>, error: &bty::Error, kind: &str) -> PyErr {
     };
     let failure = Failure {
         kind,
-        message: error.to_string(),
+        message: format!("{error:#}"),
         path: error.path(),
         offset: error.offset(),
         hint: error.next_step(),

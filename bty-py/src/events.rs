@@ -76,7 +76,7 @@ value! {
         };
         /// Kind of the failure, as `bty.Error.kind`.
         kind: Option<String> = |it| match it {
-            bty::Event::TargetFailed { kind, .. } => Some(kind.clone()),
+            bty::Event::TargetFailed { kind, .. } => Some(kind.to_string()),
             _ => None,
         };
     }

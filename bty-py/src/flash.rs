@@ -185,19 +185,17 @@ impl Plan {
             return Image::from(image.clone()).get();
         }
         let info = &self.plan.image;
-        let options = OpenOptions {
-            sha256: info.expected_sha256,
-            sha512: info.expected_sha512,
-            image_sha256: info.expected_image_sha256,
-            ..OpenOptions::default()
-        };
+        let options = OpenOptions::default()
+            .sha256(info.expected_sha256)
+            .sha512(info.expected_sha512)
+            .image_sha256(info.expected_image_sha256);
         let opening = Opening { options, client, cancel };
         open(pyo3::types::PyString::new(py, &self.plan.image.source).as_any(), &opening)
     }
 }
 
 fn with_sha256(py: Python<'_>, sha256: Option<&str>) -> PyResult<OpenOptions> {
-    Ok(OpenOptions { sha256: arguments::digest(py, sha256)?, ..OpenOptions::default() })
+    Ok(OpenOptions::default().sha256(arguments::digest(py, sha256)?))
 }
 
 /// Compares a disk with an image. Writes nothing.
@@ -221,7 +219,8 @@ fn verify(
         &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel },
     )?;
     let report = run(py, &cancel, progress.as_ref(), |caller, token| {
-        bty::flash::verify(&image, &disk, &SystemHost::new(), fix_gpt, caller, token)
+        let options = bty::flash::VerifyOptions::default().fix_gpt(fix_gpt);
+        bty::flash::verify(&image, &disk, &SystemHost::new(), &options, caller, token)
     })?;
     report.map(VerifyReport).map_err(|error| errors::of(py, &error))
 }

@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use bty::Location;
 use bty::digest::Checksums;
 use bty::image::{OpenOptions, directory, name};
-use bty::{Location, Observer as _};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -80,11 +80,8 @@ impl Image {
     ) -> PyResult<Contents> {
         let image = self.get()?;
         let cancel = Cancel::of(cancel)?;
-        let contents = run(py, &cancel, progress.as_ref(), |caller, token| {
-            let observed =
-                |source, decoded| caller.event(&image.info().read_progress(source, decoded));
-            image.read_fully(&observed, token)
-        })?;
+        let contents =
+            run(py, &cancel, progress.as_ref(), |caller, token| image.read_fully(caller, token))?;
         contents.map(Contents).map_err(|error| errors::of(py, &error))
     }
 
@@ -170,13 +167,11 @@ fn images_open(
     image_sha256: Option<&str>,
 ) -> PyResult<Image> {
     let (py, cancel) = (reference.py(), Cancel::of(cancel)?);
-    let options = OpenOptions {
-        sha256: arguments::digest(py, sha256)?,
-        sha512: arguments::digest(py, sha512)?,
-        image_sha256: arguments::digest(py, image_sha256)?,
-        ignore_sidecar,
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions::default()
+        .sha256(arguments::digest(py, sha256)?)
+        .sha512(arguments::digest(py, sha512)?)
+        .image_sha256(arguments::digest(py, image_sha256)?)
+        .ignore_sidecar(ignore_sidecar);
     open(reference, &Opening { options, client, cancel: &cancel }).map(Image::from)
 }
 

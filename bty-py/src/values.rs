@@ -231,7 +231,7 @@ value! {
         /// The target concerned; none if the reason concerns the plan as a whole.
         target: Option<String> = |it| it.target.clone();
         /// Identifier for programs: `in_use`, `system`, `too_small`, `read_only`, `partition` …
-        reason: String = |it| it.reason.clone();
+        reason: String = |it| it.reason.to_string();
         /// Message for display.
         message: String = |it| it.message.clone();
     } {
@@ -261,7 +261,7 @@ value! {
     /// An error in a report.
     Failure = bty::flash::Failure {
         /// Kind, as `bty.Error.kind`: `target`, `integrity`, `cancelled` …
-        kind: String = |it| it.kind.clone();
+        kind: String = |it| it.kind.to_string();
         /// Message for display.
         message: String = |it| it.message.clone();
         /// The next step.
@@ -306,7 +306,7 @@ value! {
     /// Duration of a phase, over all targets.
     PhaseTime = bty::flash::PhaseTime {
         /// `wipe`, `write`, `verify` or `finish`.
-        phase: String = |it| it.phase.clone();
+        phase: String = |it| it.phase.to_string();
         /// Duration in milliseconds.
         elapsed_ms: u64 = |it| it.elapsed_ms;
     }

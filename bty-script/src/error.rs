@@ -17,7 +17,8 @@ pub use place::{Place, Sources};
 /// What a host function returns to rhai.
 pub(crate) type CallResult<T> = Result<T, Box<EvalAltResult>>;
 
-/// The failure of a host function. Scripts see it as type `Error`, with the same fields.
+/// The failure of a host function. Its text is the whole message: it has no
+/// [`source`](std::error::Error::source). Scripts see it as type `Error`, with the same fields.
 #[derive(Clone, Debug)]
 pub struct HostError {
     /// A word to match on: a kind of [`bty::ErrorKind`]; `capability` if the context does not
@@ -72,11 +73,13 @@ impl fmt::Display for HostError {
     }
 }
 
+impl std::error::Error for HostError {}
+
 impl From<bty::Error> for HostError {
     fn from(error: bty::Error) -> Self {
         Self {
             kind: error.kind().to_string(),
-            message: error.to_string(),
+            message: format!("{error:#}"),
             path: error.path().map(str::to_owned),
             offset: error.offset(),
             hint: error.next_step().map(str::to_owned),

@@ -67,7 +67,7 @@ pub fn load_kernel(disk: &Disk) -> Result<Kernel> {
                     path.display()
                 )),
             },
-            Err(error) => tried.push(format!("{} cannot be mounted: {error}", path.display())),
+            Err(error) => tried.push(format!("{} cannot be mounted: {error:#}", path.display())),
         }
     }
     let tried = if tried.is_empty() {

@@ -136,7 +136,7 @@ impl Entry {
 /// Returns the reference of `src`, or an error if a catalog must not contain it.
 fn check_src(src: &str) -> Result<Digest> {
     let refused = |why: String| Error::new(ErrorKind::Catalog, why);
-    let canonical = canonical_src(src).map_err(|e| refused(e.to_string()))?;
+    let canonical = canonical_src(src).map_err(|e| refused(format!("{e:#}")))?;
     if canonical.starts_with("file://") {
         return Err(refused(format!(
             "{} is a local file; a catalog names only what other machines can reach",
@@ -248,7 +248,7 @@ impl Catalog {
         let taken = |other: &Entry| {
             Error::new(
                 ErrorKind::Catalog,
-                format!("{:?} from {} is in the catalog already", other.name, other.src),
+                format!("{:?} from {} is already in the catalog", other.name, other.src),
             )
         };
         if let Some(other) = self.by_name(&entry.name) {

@@ -18,17 +18,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::device::Device;
 use crate::disks::{Disk, DiskHost, DiskKind, TableKind};
 use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool, split_zeros};
-use crate::flash::Refusal;
+use crate::flash::{Refusal, RefusalReason, fail_if_refused};
 use crate::image::Format;
-use crate::progress::{Counts, TargetCounts};
-use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Result};
+use crate::progress::{Counts, TargetCounts, Ticks};
+use crate::setters::setters;
+use crate::{
+    CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Remedy, Result,
+};
 
 mod part;
 mod prove;
@@ -43,9 +46,6 @@ use shape::Shape;
 /// Number of buffers between the reader and the writer.
 const BUFFERS: usize = 4;
 
-/// Interval of progress events.
-const TICK: Duration = Duration::from_millis(200);
-
 /// Options for [`create`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -53,6 +53,12 @@ const TICK: Duration = Duration::from_millis(200);
 pub struct CreateOptions {
     /// End the image after the last partition. The backup GPT moves to the end of the image.
     pub shrink: bool,
+}
+
+setters! {
+    CreateOptions {
+        shrink: bool,
+    }
 }
 
 /// The result of [`create`]. Sizes are bytes.
@@ -94,49 +100,35 @@ pub fn format_for(path: &Path) -> Option<Format> {
 #[must_use]
 pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    let name = disk.path.display().to_string();
-    let mut refuse = |target: &str, reason: &str, message: String| {
-        refusals.push(Refusal { target: Some(target.to_owned()), reason: reason.into(), message });
-    };
+    let mut refuse = |refusal| refusals.push(refusal);
     for usage in &disk.uses {
-        refuse(
-            &name,
-            "in_use",
-            format!("{usage}; a disk that changes while it is read gives an inconsistent image"),
-        );
+        let message =
+            format!("{usage}; a disk that changes while it is read gives an inconsistent image");
+        refuse(Refusal::of(&disk.path, RefusalReason::InUse, message));
     }
     if disk.kind == DiskKind::Other {
-        refuse(
-            &name,
-            "kind",
-            "it is not a disk that an image can be created from (bty disks lists them)".into(),
-        );
+        let message = "an image cannot be created from a device of this kind (choose a disk)";
+        let refusal = Refusal::of(&disk.path, RefusalReason::UnsupportedKind, message);
+        refuse(refusal.with_remedy(Remedy::ListDisks));
     }
     if disk.size_bytes == 0 {
-        refuse(&name, "empty", "it has no bytes (is a medium inserted?)".into());
+        let message = "it is empty (is a medium inserted?)";
+        refuse(Refusal::of(&disk.path, RefusalReason::Empty, message));
     }
     if options.shrink && disk.partitions.is_empty() {
-        refuse(
-            &name,
-            "no_partitions",
-            "it has no partitions to shrink to (leave out --shrink)".into(),
-        );
+        let message = "it has no partitions, so nothing says where the image could end (do not \
+                       shrink it)";
+        let refusal = Refusal::of(&disk.path, RefusalReason::NoPartitions, message);
+        refuse(refusal.with_remedy(Remedy::NoShrink));
     }
-    let shown = path.display().to_string();
     if format_for(path).is_none() {
-        refuse(
-            &shown,
-            "name",
-            "its name tells no supported format (end it in .img, .img.zst or .qcow2)".into(),
-        );
+        let message = "its name does not end like an image (end it in .img, .img.zst or .qcow2)";
+        refuse(Refusal::of(path, RefusalReason::UnknownFormat, message));
     }
     for path in [path.to_owned(), part::digest_path(path)] {
         if path.symlink_metadata().is_ok() {
-            refuse(
-                &path.display().to_string(),
-                "exists",
-                "it is there already (choose another name, or remove it)".into(),
-            );
+            let message = "it already exists (choose another name, or remove it)";
+            refuse(Refusal::of(&path, RefusalReason::Exists, message));
         }
     }
     refusals
@@ -163,7 +155,7 @@ pub fn create(
     cancel: &CancelToken,
 ) -> Result<CreateReport> {
     let started = Instant::now();
-    check(disk, path, options)?;
+    fail_if_refused(&validate(disk, path, options))?;
     let doing = || format!("creating an image of {}", disk.path.display());
     let format = format_for(path).expect("validate has checked the name");
     let reader = DiskReader::open(disk, options, host, cancel).context(doing)?;
@@ -180,15 +172,6 @@ pub fn create(
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (disk, path, disk_bytes) = (disk.clone(), path.to_owned(), reader.shape.bytes);
     Ok(CreateReport { disk, path, format, disk_bytes, data_bytes, file_bytes, sha256, elapsed_ms })
-}
-
-fn check(disk: &Disk, path: &Path, options: &CreateOptions) -> Result<()> {
-    let refusals: Vec<String> =
-        validate(disk, path, options).iter().map(ToString::to_string).collect();
-    if refusals.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Refused, format!("refused: {}", refusals.join("; "))))
 }
 
 /// Writes an image in one format. Receives the extents of the disk in the order of their offsets.
@@ -358,20 +341,6 @@ impl ProgressReporter<'_> {
     fn emit(&self, phase: Phase, counts: Counts, targets: Vec<TargetCounts>) {
         let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.observer.event(&Event::Progress { phase, elapsed_ms, counts, targets });
-    }
-}
-
-/// Limits progress events to one per [`TICK`].
-#[derive(Default)]
-struct Ticks(Option<Instant>);
-
-impl Ticks {
-    fn is_due(&mut self) -> bool {
-        let is_due = self.0.is_none_or(|last| last.elapsed() >= TICK);
-        if is_due {
-            self.0 = Some(Instant::now());
-        }
-        is_due
     }
 }
 

@@ -9,7 +9,7 @@
 use std::io::{self, Read};
 
 use crate::source::ByteSource;
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::{CancelToken, Error, ErrorKind, Remedy, Result};
 
 mod bzip2;
 mod gzip;
@@ -232,7 +232,8 @@ fn trailing(format: Compression, offset: u64) -> Error {
         format!("bytes after the end of the {} data at wire offset {offset}", format.as_str()),
     )
     .at_offset(offset)
-    .hint("fetch the image again; if these bytes are intended, ignore them with --ignore-trailing")
+    .hint("fetch the image again; if these bytes are intended, ignore them")
+    .with_remedy(Remedy::IgnoreTrailing)
 }
 
 /// The error for valid data that this library does not decode.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::device::Device;
+use crate::device::system::FILE_SECTOR;
 
 mod holders;
 mod host;
@@ -40,8 +41,9 @@ pub enum DiskKind {
     Other,
 }
 
-/// A disk, as probed. Serializes to the object of `bty disks --json`; sizes and offsets are bytes.
+/// A disk, as probed by a [`DiskHost`]. Sizes and offsets are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Disk {
     /// The device node (`/dev/nvme0n1`), or the file.
     #[serde(with = "crate::text::path")]
@@ -154,7 +156,7 @@ impl fmt::Display for Use {
                 )
             }
             Self::Swap { device } => {
-                write!(f, "{} is swap in use (run swapoff on it)", device.display())
+                write!(f, "{} is active swap (run swapoff on it)", device.display())
             }
             Self::Held { device, holder } => {
                 write!(f, "{} is held by {holder} (stop that device first)", device.display())
@@ -171,7 +173,7 @@ impl fmt::Display for Use {
                 write!(f, "{} is in use by the kernel", device.display())?;
                 match hint {
                     Some(hint) => write!(f, " and carries a {hint} signature (export or stop it)"),
-                    None => f.write_str(" (find out by what: lsof, dmsetup, zpool status)"),
+                    None => f.write_str(" (find out what uses it: lsof, dmsetup, zpool status)"),
                 }
             }
             Self::System { device } => {
@@ -186,6 +188,33 @@ impl fmt::Display for Use {
 }
 
 impl Disk {
+    /// Describes an empty disk with sectors of 512 bytes, for simulated hosts and tests. Set the
+    /// other fields as needed. `size_bytes` is a multiple of the sector size.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, kind: DiskKind, size_bytes: u64) -> Self {
+        Self {
+            path: path.into(),
+            kind,
+            size_bytes,
+            logical_sector_bytes: FILE_SECTOR,
+            physical_sector_bytes: 4096,
+            vendor: None,
+            model: None,
+            serial: None,
+            wwn: None,
+            transport: None,
+            is_removable: false,
+            is_read_only: false,
+            is_rotational: None,
+            diskseq: None,
+            table: None,
+            content: None,
+            partitions: Vec::new(),
+            uses: Vec::new(),
+            file_holds: None,
+        }
+    }
+
     /// Describes a regular file of `size_bytes` that is yet to be created, for plans and dry runs.
     /// Does not access the file system.
     #[must_use]
@@ -248,7 +277,8 @@ impl Disk {
 /// The disks of a machine. [`SystemHost`] implements it for the local machine.
 pub trait DiskHost: Send + Sync {
     /// Lists the disks that can be targets, sorted by path: whole disks and attached loop devices,
-    /// but no partitions, RAM disks or optical drives.
+    /// but no partitions, RAM disks or optical drives. Each is described as by
+    /// [`probe`](Self::probe), with the same [`uses`](Disk::uses).
     ///
     /// # Errors
     /// [`ErrorKind::Host`](crate::ErrorKind::Host) when the machine cannot be examined, for example

@@ -1,69 +1,117 @@
 //! The error type of the library.
 //!
-//! [`Error`] has a [`kind`](Error::kind) to match on, and displays as one sentence that says what
-//! was attempted, on what, and why it failed, outermost context first:
+//! [`Error`] has a [`kind`](Error::kind) to match on. `{error}` says what was attempted and on
+//! what, outermost context first. `{error:#}` adds the causes, and is what a program shows to a
+//! person:
 //!
 //! ```text
-//! flashing debian-13 to /dev/sdb: writing at offset 4194304: no space left on device (os error 28)
+//! {error}    flashing debian-13 to /dev/sdb: writing at offset 4194304
+//! {error:#}  flashing debian-13 to /dev/sdb: writing at offset 4194304: No space left on device
 //! ```
 //!
-//! The next step is not part of this sentence: [`next_step`](Error::next_step) returns it, so that
-//! a program can show it on a line of its own.
+//! The causes are [`source`](std::error::Error::source) and its sources, so programs that print a
+//! chain of errors themselves print each part once.
+//!
+//! The next step is not part of the sentence: [`next_step`](Error::next_step) returns it, so that
+//! a program can show it on a line of its own. [`remedy`](Error::remedy) is the same as a value,
+//! for programs that add how their interface calls it.
+//!
+//! ```
+//! use std::error::Error as _;
+//! use bty::{Client, CancelToken, ErrorKind};
+//!
+//! let error = Client::default().open("/no/such.img", &CancelToken::new()).err().unwrap();
+//! assert_eq!(error.kind(), ErrorKind::Source);
+//! let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>()).unwrap();
+//! assert_eq!(cause.kind(), std::io::ErrorKind::NotFound);
+//! ```
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
 use crate::redact;
+use crate::string_enum::string_enum;
 
 /// A [`Result`](std::result::Result) whose error is an [`Error`] by default.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The category of an [`Error`], for callers that react to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// An argument is malformed or ambiguous: a reference, a selector, a digest, a size.
-    Usage,
-    /// The flash plan breaks a safety rule. Nothing was written.
-    Refused,
-    /// The source is unreachable, truncated, longer than announced, or changed while it was read.
-    Source,
-    /// The image has a format that cannot be written to a disk, or it is damaged or hostile.
-    Format,
-    /// A catalog cannot be read, or violates its schema.
-    Catalog,
-    /// A digest differs, or the target reads back different data than was written.
-    Integrity,
-    /// The target failed: an I/O error, a device that disappeared, or no progress.
-    Target,
-    /// The [`CancelToken`](crate::CancelToken) was cancelled.
-    Cancelled,
-    /// This machine failed in another way: no memory, no `/sys`, a file that cannot be created.
-    Host,
-}
-
-impl ErrorKind {
-    /// The kind as one lower-case word, as in JSON and in scripts.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Usage => "usage",
-            Self::Refused => "refused",
-            Self::Source => "source",
-            Self::Format => "format",
-            Self::Catalog => "catalog",
-            Self::Integrity => "integrity",
-            Self::Target => "target",
-            Self::Cancelled => "cancelled",
-            Self::Host => "host",
-        }
+string_enum! {
+    /// The category of an [`Error`], for callers that react to it. Reports and events have the same
+    /// kinds.
+    pub enum ErrorKind: "kind of error" {
+        /// An argument is malformed or ambiguous: a reference, a selector, a digest, a size.
+        Usage = "usage",
+        /// The flash plan breaks a safety rule. Nothing was written.
+        Refused = "refused",
+        /// The source is unreachable, truncated, longer than announced, or changed while it was
+        /// read.
+        Source = "source",
+        /// The image has a format that cannot be written to a disk, or it is damaged or hostile.
+        Format = "format",
+        /// A catalog cannot be read, or violates its schema.
+        Catalog = "catalog",
+        /// A digest differs, or the target reads back different data than was written.
+        Integrity = "integrity",
+        /// The target failed: an I/O error, a device that disappeared, or no progress.
+        Target = "target",
+        /// The [`CancelToken`](crate::CancelToken) was cancelled.
+        Cancelled = "cancelled",
+        /// This machine failed in another way: no memory, no `/sys`, a file that cannot be created.
+        Host = "host",
     }
 }
 
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+string_enum! {
+    /// Something that a program can offer to a person to get past an [`Error`] or a
+    /// [`Refusal`](crate::flash::Refusal).
+    ///
+    /// The library's hints say it in words. A program adds how its own interface calls it, such as
+    /// a command-line option.
+    pub enum Remedy: "remedy" {
+        /// Give the digest of the file: [`OpenOptions::sha256`](crate::image::OpenOptions).
+        Sha256 = "sha256",
+        /// Give the digest of the decoded image:
+        /// [`OpenOptions::image_sha256`](crate::image::OpenOptions).
+        ImageSha256 = "image_sha256",
+        /// Ignore bytes after compressed data:
+        /// [`OpenOptions::ignore_trailing`](crate::image::OpenOptions).
+        IgnoreTrailing = "ignore_trailing",
+        /// Give a user and a password:
+        /// [`ClientOptions::credentials`](crate::ClientOptions).
+        Credentials = "credentials",
+        /// Trust a certificate: [`ClientOptions::ca_files`](crate::ClientOptions).
+        CaFiles = "ca_files",
+        /// Move the backup GPT to the end of the disk:
+        /// [`FlashOptions::fix_gpt`](crate::flash::FlashOptions).
+        FixGpt = "fix_gpt",
+        /// Leave the backup GPT where it is: no
+        /// [`FlashOptions::fix_gpt`](crate::flash::FlashOptions).
+        NoFixGpt = "no_fix_gpt",
+        /// Leave out what follows the last partition:
+        /// [`FlashOptions::fit`](crate::flash::FlashOptions).
+        Fit = "fit",
+        /// Write an image that was not recognized:
+        /// [`FlashOptions::raw`](crate::flash::FlashOptions).
+        Raw = "raw",
+        /// Overwrite a file that holds an image:
+        /// [`FlashOptions::overwrite`](crate::flash::FlashOptions).
+        Overwrite = "overwrite",
+        /// Write to a partition: [`FlashOptions::allow_partition`](crate::flash::FlashOptions).
+        AllowPartition = "allow_partition",
+        /// Keep the image as large as the disk: no
+        /// [`CreateOptions::shrink`](crate::create::CreateOptions).
+        NoShrink = "no_shrink",
+        /// Create a file as a target: [`DiskHost::create`](crate::DiskHost::create).
+        CreateFile = "create_file",
+        /// Write to a file that exists, instead of creating it.
+        NoCreateFile = "no_create_file",
+        /// Show the disks: [`DiskHost::list`](crate::DiskHost::list).
+        ListDisks = "list_disks",
+        /// Show the images in a directory: [`image::directory`](crate::image::directory).
+        ListImages = "list_images",
+        /// Feed the image through standard input.
+        PipeImage = "pipe_image",
     }
 }
 
@@ -78,6 +126,7 @@ struct Inner {
     path: Option<String>,
     offset: Option<u64>,
     hint: Option<String>,
+    remedy: Option<Remedy>,
     has_written: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -95,6 +144,7 @@ impl Error {
             path: None,
             offset: None,
             hint: None,
+            remedy: None,
             has_written: false,
             source: None,
         }))
@@ -132,17 +182,26 @@ impl Error {
         self
     }
 
-    /// Sets the cause, which is shown after the message.
+    /// Sets the cause: the [`source`](std::error::Error::source) of this error.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// Sets what to do next, as an imperative: `"unmount it first"`. Replaces an earlier hint.
+    /// Sets what to do next, as an imperative: `"unmount it first"`. Replaces an earlier hint and
+    /// its remedy.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
+        self.0.remedy = None;
+        self
+    }
+
+    /// Sets what the hint asks for, as a value. Set the hint first.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: Remedy) -> Self {
+        self.0.remedy = Some(remedy);
         self
     }
 
@@ -198,6 +257,12 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// What [`next_step`](Self::next_step) asks for, if a program may have its own name for it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<Remedy> {
+        self.0.remedy
+    }
+
     /// The kind of the I/O error that caused this one, if any. It distinguishes a missing file from
     /// an unreadable one.
     #[must_use]
@@ -223,14 +288,21 @@ fn without_passwords(text: String) -> String {
     }
 }
 
+/// `{}` shows the contexts and the message, `{:#}` also the causes.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for doing in self.0.context.iter().rev() {
             write!(f, "{doing}: ")?;
         }
         f.write_str(&self.0.message)?;
-        let mut cause = self.0.source.as_deref().map(|e| e as &dyn std::error::Error);
+        if f.alternate() { self.write_causes(f) } else { Ok(()) }
+    }
+}
+
+impl Error {
+    fn write_causes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut previous = self.0.message.clone();
+        let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             let text = error.to_string();
             // libraries often repeat their cause in their own message
@@ -246,7 +318,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}] {self}", self.0.kind)?;
+        write!(f, "[{}] {self:#}", self.0.kind)?;
         if let Some(hint) = &self.0.hint {
             write!(f, " ({hint})")?;
         }
@@ -254,8 +326,11 @@ impl fmt::Debug for Error {
     }
 }
 
-// `source()` is not implemented: `Display` already shows the causes.
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|cause| cause as _)
+    }
+}
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
@@ -287,10 +362,29 @@ mod tests {
         let error = Error::new(ErrorKind::Target, "writing at offset 4194304")
             .because(io::Error::from_raw_os_error(28))
             .context("flashing debian-13 to /dev/sdb");
-        assert_eq!(
-            error.to_string(),
-            "flashing debian-13 to /dev/sdb: writing at offset 4194304: No space left on device (os error 28)"
-        );
+        let outer = "flashing debian-13 to /dev/sdb: writing at offset 4194304";
+        assert_eq!(error.to_string(), outer);
+        let chain = format!("{outer}: No space left on device (os error 28)");
+        assert_eq!(format!("{error:#}"), chain);
+        assert_eq!(format!("{error:?}"), format!("[target] {chain}"));
+    }
+
+    #[test]
+    fn the_cause_can_be_reached_and_is_shown_once_in_a_chain() {
+        let missing =
+            Error::from_io(ErrorKind::Source, "opening a", io::ErrorKind::NotFound.into());
+        let outer = Error::new(ErrorKind::Catalog, "reading the catalog").because(missing);
+        let inner = std::error::Error::source(&outer).unwrap();
+        assert_eq!(inner.downcast_ref::<Error>().unwrap().kind(), ErrorKind::Source);
+        assert!(inner.source().unwrap().is::<io::Error>());
+        assert_eq!(format!("{outer:#}"), "reading the catalog: opening a: entity not found");
+    }
+
+    #[test]
+    fn a_new_hint_drops_the_remedy_of_the_old_one() {
+        let error = Error::cancelled().hint("give the digest").with_remedy(Remedy::Sha256);
+        assert_eq!(error.remedy(), Some(Remedy::Sha256));
+        assert_eq!(error.hint("start again").remedy(), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::boot::EFIVARS;
 use crate::disks::Disk;
 use crate::image::ImageInfo;
 use crate::progress::{Counts, TargetCounts};
+use crate::setters::setters;
 use crate::{Digest, Error, ErrorKind, Event, Phase};
 
 mod compare;
@@ -47,8 +48,9 @@ mod target;
 mod watch;
 mod writer;
 
-pub use compare::{VerifyReport, verify};
-pub use plan::Refusal;
+pub use compare::{VerifyOptions, VerifyReport, verify};
+pub(crate) use plan::fail_if_refused;
+pub use plan::{Refusal, RefusalReason};
 
 /// Options of a flash. By default, only `verify` is on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +78,20 @@ pub struct FlashOptions {
     pub efivars: PathBuf,
     /// Fail a target that completes no request for this many milliseconds.
     pub stall_ms: u64,
+}
+
+setters! {
+    FlashOptions {
+        verify: bool,
+        fix_gpt: bool,
+        fit: bool,
+        uefi_boot: bool,
+        allow_partition: bool,
+        raw: bool,
+        overwrite: bool,
+        efivars: impl Into<PathBuf>,
+        stall_ms: u64,
+    }
 }
 
 impl Default for FlashOptions {
@@ -120,8 +136,11 @@ pub struct FlashReport {
     pub source_bytes: u64,
     /// Bytes of the source that did not have to be read: holes, unallocated clusters.
     pub skipped_bytes: u64,
-    /// SHA-256 of the source. Absent if not all of it was read, or if no digest was expected and
-    /// hashing would have delayed reading by more than a twentieth.
+    /// SHA-256 of the source: of the file as published. Present if a digest of it was expected, or
+    /// [`OpenOptions::compute_sha256`](field@crate::image::OpenOptions::compute_sha256) was set.
+    /// Otherwise absent for qcow2, of which not all is read, and for an uncompressed image if
+    /// hashing would have delayed reading by more than a twentieth. Absent if all targets failed
+    /// before the end of the image.
     pub source_sha256: Option<Digest>,
     /// True if a digest of the source or of the disk image was expected, and all expected digests
     /// match.
@@ -140,8 +159,8 @@ pub struct FlashReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PhaseTime {
-    /// Name of the phase, as returned by [`Phase::as_str`].
-    pub phase: String,
+    /// The phase.
+    pub phase: Phase,
     /// Wall-clock time in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -175,9 +194,9 @@ pub struct TargetReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Kind of the error, as returned by [`ErrorKind::as_str`].
-    pub kind: String,
-    /// Text of the error.
+    /// Kind of the error.
+    pub kind: ErrorKind,
+    /// Text of the error, with its causes.
     pub message: String,
     /// The next step for the operator.
     pub hint: Option<String>,
@@ -226,8 +245,8 @@ impl TargetReport {
 impl Failure {
     fn new(error: &Error, difference: Option<Difference>) -> Self {
         Self {
-            kind: error.kind().to_string(),
-            message: error.to_string(),
+            kind: error.kind(),
+            message: format!("{error:#}"),
             hint: error.next_step().map(str::to_owned),
             offset: error.offset(),
             difference,
@@ -273,20 +292,23 @@ impl FlashReport {
         !self.targets.is_empty() && self.targets.iter().all(|t| t.failure.is_none())
     }
 
-    /// The most severe kind among the failures, for exit codes: [`ErrorKind::Integrity`] if any
-    /// target failed with it, [`ErrorKind::Host`] if all did, else [`ErrorKind::Target`]. `None`
-    /// without failures.
+    /// The kind of all failures together, for exit codes; `None` without failures.
+    ///
+    /// [`ErrorKind::Integrity`] if any target failed with it, because its disk holds wrong data.
+    /// [`ErrorKind::Cancelled`] or [`ErrorKind::Host`] if all targets failed with that kind, else
+    /// [`ErrorKind::Target`].
     #[must_use]
     pub fn failure_kind(&self) -> Option<ErrorKind> {
-        let kinds: Vec<&str> =
-            self.targets.iter().filter_map(|t| Some(t.failure.as_ref()?.kind.as_str())).collect();
-        match kinds.first() {
-            None => None,
-            Some(_) if kinds.contains(&"integrity") => Some(ErrorKind::Integrity),
-            Some(_) if kinds.iter().all(|&kind| kind == "host") => Some(ErrorKind::Host),
-            Some(_) => Some(ErrorKind::Target),
-        }
+        let kinds: Vec<ErrorKind> =
+            self.targets.iter().filter_map(|t| Some(t.failure.as_ref()?.kind)).collect();
+        let first = *kinds.first()?;
+        Some(match first {
+            _ if kinds.contains(&ErrorKind::Integrity) => ErrorKind::Integrity,
+            ErrorKind::Cancelled | ErrorKind::Host if kinds.iter().all(|&k| k == first) => first,
+            _ => ErrorKind::Target,
+        })
     }
+
     /// Simulates the last progress event of `phase`, for dry runs.
     #[must_use]
     pub fn progress(&self, phase: Phase) -> Event {

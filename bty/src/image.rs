@@ -42,6 +42,8 @@ pub struct Image {
     member: Option<Arc<Member>>,
     trailer: Trailer,
     head: Arc<[u8]>,
+    /// The caller wants the digest of the source, even if that delays reading.
+    needs_digest: bool,
 }
 
 impl Image {

@@ -54,7 +54,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`progress`] | [`Event`]s for an [`Observer`], and the [`CancelToken`] |
-//! | [`error`] | [`Error`] and [`ErrorKind`] |
+//! | [`error`] | [`Error`], [`ErrorKind`] and [`Remedy`] |
 //! | [`size`] | parses and formats sizes |
 //! | [`text`], [`redact`] | make untrusted text safe to print; remove passwords from addresses |
 //!
@@ -62,7 +62,9 @@
 //!
 //! - Sizes and offsets are bytes, as `u64`.
 //! - Every [`Error`] has a [kind](ErrorKind) to match on, and most have a [hint](Error::next_step)
-//!   that says what to do next.
+//!   that says what to do next. `{error:#}` shows an error with its causes.
+//! - Options and reports are `#[non_exhaustive]`. Options have a setter for each field:
+//!   `FlashOptions::default().fix_gpt(true)`.
 //! - Functions block and may be called from any thread: the library runs its network requests on
 //!   threads of its own. Long operations take a [`CancelToken`], and end within a second after it
 //!   is cancelled.
@@ -90,11 +92,15 @@ pub mod text;
 #[doc(hidden)]
 pub mod fuzzing;
 
+#[cfg(test)]
+mod conventions;
 mod decode;
 mod extent;
 mod partition_table;
 mod read_context;
+mod setters;
 mod signatures;
+mod string_enum;
 mod threads;
 mod transport;
 
@@ -102,7 +108,7 @@ pub use client::{Client, ClientOptions};
 pub use device::Device;
 pub use digest::Digest;
 pub use disks::{Disk, DiskHost, Selector, SystemHost};
-pub use error::{Context, Error, ErrorKind, Result};
+pub use error::{Context, Error, ErrorKind, Remedy, Result};
 pub use image::Image;
-pub use progress::{CancelToken, Event, Observer, Phase};
+pub use progress::{CancelGuard, CancelToken, Event, Observer, Phase};
 pub use source::{Location, Source};

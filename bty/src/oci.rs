@@ -75,7 +75,8 @@ pub(crate) fn open(
     if let (Some(expected), Some(actual)) = (blob.size_bytes, bytes.len_bytes())
         && expected != actual
     {
-        let message = format!("the manifest promises {expected} bytes, the registry has {actual}");
+        let message =
+            format!("the manifest announces {expected} bytes, but the registry has {actual}");
         return Err(Error::new(ErrorKind::Source, message)
             .with_path(reference)
             .hint("push the artifact again; the registry's copy is damaged"));
@@ -165,7 +166,9 @@ impl Registry {
             let attempt = self.fetch_once(origin, expected);
             let result =
                 tokio::time::timeout(EXCHANGE_TIMEOUT, attempt).await.unwrap_or_else(|_| {
-                    Err(RequestError::transient(origin.error("the registry takes too long")))
+                    Err(RequestError::transient(
+                        origin.error("the registry does not answer in time"),
+                    ))
                 });
             match result {
                 Ok(manifest) => return Ok(manifest),

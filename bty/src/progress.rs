@@ -2,17 +2,37 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::string_enum::string_enum;
+use crate::{Error, ErrorKind, Result};
+
+/// Interval between two progress events.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Cancels an operation from another thread or a signal handler. Clones share one flag.
 ///
 /// A cancelled operation ends within a second, with
 /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
+///
+/// ```
+/// use bty::CancelToken;
+///
+/// let all = CancelToken::new();
+/// let one = all.child();
+/// let guard = all.cancel_on_drop();
+/// assert!(!one.is_cancelled());
+/// drop(guard);
+/// assert!(one.is_cancelled());
+/// ```
 #[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+pub struct CancelToken {
+    flag: Arc<AtomicBool>,
+    /// The token that this one is a [child](Self::child) of.
+    parent: Option<Arc<Self>>,
+}
 
 impl CancelToken {
     /// Creates a token that is not cancelled.
@@ -21,15 +41,29 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Cancels the operation. Cannot be undone.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
+    /// Creates a token that is cancelled together with this one, and that can be cancelled alone.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { flag: Arc::default(), parent: Some(Arc::new(self.clone())) }
     }
 
-    /// True once [`cancel`](Self::cancel) was called on any clone.
+    /// Returns a guard that cancels this token when it is dropped, for example when a function
+    /// returns early or panics.
+    pub fn cancel_on_drop(&self) -> CancelGuard {
+        CancelGuard(Some(self.clone()))
+    }
+
+    /// Cancels the operation, and those of all children. Cannot be undone.
+    pub fn cancel(&self) {
+        self.flag.store(true, Ordering::SeqCst);
+    }
+
+    /// True once [`cancel`](Self::cancel) was called on any clone, or on a token that this one is a
+    /// child of.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        let is_parent_cancelled = || self.parent.as_ref().is_some_and(|p| p.is_cancelled());
+        self.flag.load(Ordering::Relaxed) || is_parent_cancelled()
     }
 
     /// Fails once cancelled, so that a loop can stop with `cancel.check()?`.
@@ -41,35 +75,47 @@ impl CancelToken {
     }
 }
 
-/// A phase of an operation. The variants are in the order in which they occur.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Phase {
-    /// Reading the whole image without writing (`bty image --full`).
-    Read,
-    /// Zeroing the boot sectors and signatures of the old system.
-    Wipe,
-    /// Reading and decoding the image, and writing it to the targets.
-    Write,
-    /// Reading the targets back, and comparing them with what was written.
-    Verify,
-    /// Writing the first MiB, and making the kernel re-read the partition table. Reported only
-    /// without verification; with verification, this is part of `Verify`.
-    Finish,
+/// A token that is cancelled when the program sets `flag`, as crates for signals do.
+impl From<Arc<AtomicBool>> for CancelToken {
+    fn from(flag: Arc<AtomicBool>) -> Self {
+        Self { flag, parent: None }
+    }
 }
 
-impl Phase {
-    /// The name of the phase in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Wipe => "wipe",
-            Self::Write => "write",
-            Self::Verify => "verify",
-            Self::Finish => "finish",
+/// Cancels a token when it is dropped. Created by [`CancelToken::cancel_on_drop`].
+#[derive(Debug)]
+#[must_use = "dropping the guard cancels the token"]
+pub struct CancelGuard(Option<CancelToken>);
+
+impl CancelGuard {
+    /// Drops the guard without cancelling the token.
+    pub fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        if let Some(token) = &self.0 {
+            token.cancel();
         }
+    }
+}
+
+string_enum! {
+    /// A phase of an operation. The variants are in the order in which they occur.
+    pub enum Phase: "phase" {
+        /// Reading a whole image without writing, or a disk of which an image is created.
+        Read = "read",
+        /// Zeroing the boot sectors and signatures of the old system.
+        Wipe = "wipe",
+        /// Reading and decoding the image, and writing it to the targets.
+        Write = "write",
+        /// Reading the targets back, and comparing them with what was written.
+        Verify = "verify",
+        /// Writing the first MiB, and making the kernel re-read the partition table. Reported only
+        /// without verification; with verification, this is part of `Verify`.
+        Finish = "finish",
     }
 }
 
@@ -105,7 +151,7 @@ pub struct TargetCounts {
     pub verify_total: Option<u64>,
 }
 
-/// An event for an [`Observer`]. Serializes to one line of `--json` output.
+/// An event for an [`Observer`]. Serializes to one JSON object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -136,11 +182,26 @@ pub enum Event {
     TargetFailed {
         /// Path of the target.
         target: String,
-        /// Kind of the error, as returned by [`ErrorKind::as_str`](crate::ErrorKind::as_str).
-        kind: String,
-        /// Text of the error.
+        /// Kind of the error.
+        kind: ErrorKind,
+        /// Text of the error, with its causes.
         message: String,
     },
+}
+
+/// Limits progress events to five a second.
+#[derive(Default)]
+pub(crate) struct Ticks(Option<Instant>);
+
+impl Ticks {
+    /// True for the first call, and then once per interval.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|last| last.elapsed() >= INTERVAL);
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
 }
 
 /// Receives [`Event`]s. Closures that take an `&Event` are observers.
@@ -157,5 +218,60 @@ impl Observer for () {
 impl<F: Fn(&Event) + Send + Sync> Observer for F {
     fn event(&self, event: &Event) {
         self(event);
+    }
+}
+
+impl<T: Observer + ?Sized> Observer for Arc<T> {
+    fn event(&self, event: &Event) {
+        (**self).event(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_cancelled_with_its_parent_but_not_the_other_way_round() {
+        let parent = CancelToken::new();
+        let (first, second) = (parent.child(), parent.child());
+        first.cancel();
+        assert!(first.is_cancelled() && first.clone().is_cancelled());
+        assert!(!parent.is_cancelled() && !second.is_cancelled());
+        let grandchild = second.child();
+        parent.cancel();
+        assert!(second.is_cancelled() && grandchild.is_cancelled());
+        assert_eq!(grandchild.check().unwrap_err().kind(), ErrorKind::Cancelled);
+    }
+
+    #[test]
+    fn a_token_follows_the_flag_that_it_was_made_of() {
+        let flag = Arc::new(AtomicBool::new(false));
+        let token = CancelToken::from(Arc::clone(&flag));
+        assert!(!token.is_cancelled());
+        flag.store(true, Ordering::SeqCst);
+        assert!(token.is_cancelled());
+    }
+
+    #[test]
+    fn a_guard_cancels_unless_it_is_disarmed() {
+        let token = CancelToken::new();
+        token.cancel_on_drop().disarm();
+        assert!(!token.is_cancelled());
+        drop(token.cancel_on_drop());
+        assert!(token.is_cancelled());
+    }
+
+    #[test]
+    fn an_observer_can_be_shared() {
+        let seen = std::sync::Mutex::new(Vec::new());
+        let observer: Arc<dyn Observer> = Arc::new(());
+        observer.event(&Event::Phase { phase: Phase::Read });
+        let closure = |event: &Event| seen.lock().unwrap().push(event.clone());
+        let observe =
+            |observer: &dyn Observer| observer.event(&Event::Phase { phase: Phase::Wipe });
+        observe(&observer);
+        observe(&closure);
+        assert_eq!(*seen.lock().unwrap(), [Event::Phase { phase: Phase::Wipe }]);
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct ReadContext {
     pub(crate) memory_bytes: u64,
     pub(crate) counts: Arc<ReadCounts>,
     pub(crate) cancel: CancelToken,
+    /// Read all of a qcow2 file and compute its digest, even if none is expected.
+    pub(crate) needs_digest: bool,
 }
 
 impl ReadContext {
@@ -32,6 +34,7 @@ impl ReadContext {
             memory_bytes: DECODER_BYTES,
             counts: Arc::default(),
             cancel: cancel.clone(),
+            needs_digest: false,
         }
     }
 }

@@ -253,7 +253,7 @@ impl Source {
         };
         let message = format!("{} has digest {actual}, expected {expected}", self.location);
         Err(Error::new(ErrorKind::Integrity, message).with_path(&self.location).hint(
-            "the file is not the one that was published, or was damaged on its way: fetch it again, and check the digest",
+            "the file is not the one that was published, or was damaged in transit: fetch it again, and check the digest",
         ))
     }
 }

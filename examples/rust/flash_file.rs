@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let image = Image::open(&Client::default(), &reference, &OpenOptions::default(), &cancel)?;
     let size = match image.info().disk_bytes {
         Some(size) => size,
-        None => image.read_fully(&|_, _| {}, &cancel)?.disk_bytes,
+        None => image.read_fully(&(), &cancel)?.disk_bytes,
     };
 
     let host = SystemHost::new();

@@ -6,10 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bty::digest::Sha512;
-use bty::disks::{TableKind, Use};
-use bty::flash::{FlashOptions, FlashPlan, FlashReport, Found, verify};
+use bty::disks::{DiskKind, TableKind, Use};
+use bty::flash::{
+    FlashOptions, FlashPlan, FlashReport, Found, RefusalReason, VerifyOptions, verify,
+};
 use bty::image::OpenOptions;
-use bty::{CancelToken, Client, Device, Digest, DiskHost, Error, ErrorKind, Event, Image, Result};
+use bty::{
+    CancelToken, Client, Device, Digest, Disk, DiskHost, Error, ErrorKind, Event, Image, Remedy,
+    Result,
+};
 use bty_tests::disk::{Faults, FaultyDisk, MemoryHost, Request, describe};
 use bty_tests::images::{disk_image, filter, write};
 use bty_tests::{LIMIT, eventually};

@@ -326,12 +326,12 @@ fn an_image_one_sector_larger_than_the_disk_never_boots_and_is_refused_early_whe
             if is_size_known {
                 let error = result.expect_err(&what);
                 assert_eq!(error.kind(), ErrorKind::Refused, "{what}: {error}");
-                assert!(error.to_string().contains("use a larger disk"), "{error}");
+                assert!(format!("{error:#}").contains("use a larger disk"), "{error}");
                 assert!(disk.content() == old, "{what}: something was written");
                 continue;
             }
             let failure = result.unwrap().targets[0].failure.clone().expect(&what);
-            assert_eq!(failure.kind, "target", "{what}: {failure:?}");
+            assert_eq!(failure.kind, ErrorKind::Target, "{what}: {failure:?}");
             assert!(disk.content()[..MIB].iter().all(|&b| b == 0), "{what}: it may boot");
         }
     }
@@ -431,7 +431,7 @@ fn what_is_no_disk_image_is_refused_with_the_way_out() {
     examining DIR/vpc: this is a Virtual PC disk (vhd), not a disk image | convert it: qemu-img convert -f vpc -O qcow2 IN OUT
     examining DIR/twice.img.gz: this is xz data inside gzip, not a disk image | it was compressed twice: decompress it once, then flash it
     examining DIR/a.qcow2.gz: this is a qcow2 image inside gzip, not a disk image | decompress it first; qcow2 has compression of its own (qemu-img convert -c)
-    examining DIR/login.img: this is a web page or other text, not a disk image | the address may need a log-in or have moved: open it in a browser
+    examining DIR/login.img: this is a web page or other text, not a disk image | the download may have failed: look at the file, and fetch it again
     examining DIR/empty.img: the file is empty | fetch it again
     examining DIR/backed.qcow2: opening DIR/backed.qcow2: the image needs a backing file | flatten it first: qemu-img convert -O qcow2 IMAGE FLAT.qcow2
     examining DIR/luks.qcow2: opening DIR/luks.qcow2: the image is encrypted | decrypt it first: qemu-img convert with the secret, to an image without encryption
@@ -464,7 +464,7 @@ fn an_image_made_for_another_sector_size_is_refused_with_the_reason() {
         assert_eq!(disk.log(), [], "something was written");
     }
     insta::assert_snapshot!(said.join("\n"), @r"
-    /dev/mem0: the partition table of the image uses sectors of 512 bytes, the disk sectors of 4096: nothing would be found in its place (use an image made for 4096-byte sectors)
-    /dev/mem0: the partition table of the image uses sectors of 4096 bytes, the disk sectors of 512: nothing would be found in its place (use an image made for 512-byte sectors)
+    /dev/mem0: the partition table of the image counts in sectors of 512 bytes, but the disk has sectors of 4096, so no partition would be found (use an image made for 4096-byte sectors)
+    /dev/mem0: the partition table of the image counts in sectors of 4096 bytes, but the disk has sectors of 512, so no partition would be found (use an image made for 512-byte sectors)
     ");
 }

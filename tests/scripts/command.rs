@@ -369,7 +369,7 @@ fn a_real_disk_is_flashed_verified_and_backed_up_by_scripts() {
     assert!(backup.stdout.contains("read back and equal"), "{}", backup.stdout);
     assert!(fs::read(copy).unwrap() == disk.content(), "the copy differs");
     let again = example("backup_disk", &[disk.path(), copy]).expect(3);
-    assert!(again.stderr.contains("is there already"), "{}", again.stderr);
+    assert!(again.stderr.contains("already exists"), "{}", again.stderr);
     let equal = example("verify_rack", &[copy, disk.path()]).expect(0);
     assert!(equal.stdout.contains("1 of 1 disks hold copy.img"), "{}", equal.stdout);
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
-use bty::{CancelToken, Client, ClientOptions, Digest, DiskHost, Error, ErrorKind, Event, Image};
+use bty::{
+    CancelToken, Client, ClientOptions, Digest, DiskHost, Error, ErrorKind, Event, Image, Remedy,
+};
 use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
 use bty_tests::images::{disk_image, filter, write};
 use bty_tests::nginx::Nginx;
@@ -65,7 +67,7 @@ fn after_probe(
 fn assert_fails(outcome: bty::Result<Vec<u8>>, with: &str) -> Error {
     let error = outcome.expect_err(with);
     assert_eq!(error.kind(), ErrorKind::Source, "{error:?}");
-    assert!(error.to_string().contains(with), "{error:?} does not say {with:?}");
+    assert!(format!("{error:#}").contains(with), "{error:?} does not say {with:?}");
     assert!(error.next_step().is_some(), "{error:?} gives no next step");
     assert!(error.path().is_some(), "{error:?} names no path");
     error

@@ -105,16 +105,19 @@ fn says_what_is_missing() {
     push(&registry, "team/images:v1", &[layer("application/spdx+json", "", b"{}")]);
     let error = read(&format!("oras://{}/team/images:v2", registry.host())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Source);
-    assert!(error.to_string().contains("no such tag"), "{error:?}");
+    assert!(format!("{error:#}").contains("no such tag"), "{error:?}");
 
     let error = read(&format!("oras://{}/team/images:v1", registry.host())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Format);
-    assert!(error.to_string().contains("no disk image, only application/spdx+json"), "{error:?}");
+    assert!(
+        format!("{error:#}").contains("no disk image, only application/spdx+json"),
+        "{error:?}"
+    );
 
     let error =
         read(&format!("oras://{}/team/images@sha256:{}", registry.host(), Digest::of(b"?")))
             .unwrap_err();
-    assert!(error.to_string().contains("404"), "{error:?}");
+    assert!(format!("{error:#}").contains("404"), "{error:?}");
 }
 
 #[test]
@@ -140,7 +143,7 @@ fn an_index_is_listed_and_its_digests_work() {
     let error = read(&text).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert_eq!(
-        error.to_string(),
+        format!("{error:#}"),
         format!("opening {text}: {text} is an index of several artifacts: {listed}")
     );
     let named = error.next_step().unwrap().rsplit(' ').next().unwrap();
@@ -224,7 +227,7 @@ fn an_index_of_one_artifact_is_followed() {
     assert_eq!(error.kind(), ErrorKind::Integrity, "{error:?}");
     let gone = serving(vec![("v1".to_owned(), index)], &disk);
     let error = read(&format!("oras://{}/team/images:v1", gone.host())).unwrap_err();
-    assert!(error.to_string().contains("no such manifest"), "{error:?}");
+    assert!(format!("{error:#}").contains("no such manifest"), "{error:?}");
     let empty = serving(vec![("v1".to_owned(), index_of(&[]))], &disk);
     assert_eq!(
         read(&format!("oras://{}/team/images:v1", empty.host())).unwrap_err().kind(),
@@ -271,7 +274,7 @@ fn a_registry_that_wants_user_and_password_gets_those_of_the_auth_file() {
     let error = read(&reference).unwrap_err();
     assert!(error.next_step().unwrap().contains("podman login"), "{error:?}");
     let error = read_as(options(), "other.example", &reference).unwrap_err();
-    assert!(error.to_string().contains("401"), "{error:?}");
+    assert!(format!("{error:#}").contains("401"), "{error:?}");
 }
 
 #[test]
@@ -295,7 +298,7 @@ fn a_token_is_asked_for_with_user_and_password() {
     });
     let reference = format!("oras://{}/team/images:v1", registry.host());
     assert_eq!(read_as(options(), &format!("{}/team", registry.host()), &reference).unwrap(), disk);
-    assert!(read(&reference).unwrap_err().to_string().contains("401"));
+    assert!(format!("{:#}", read(&reference).unwrap_err()).contains("401"));
 }
 
 #[test]
@@ -313,7 +316,7 @@ fn a_registry_cannot_lead_a_password_from_https_to_http() {
     let (host, reference) =
         (format!("localhost:{port}"), format!("oras://localhost:{port}/team/images:v1"));
     let error = read_as(options, &host, &reference).unwrap_err();
-    assert!(error.to_string().contains("does not use https"), "{error:?}");
+    assert!(format!("{error:#}").contains("does not use https"), "{error:?}");
     assert!(token.requests().is_empty());
 }
 
@@ -441,7 +444,7 @@ fn a_registry_that_refuses_every_token_is_not_asked_forever() {
     let registry = guarded(|_| false, |_| Reply::status(404));
     let error = read(&format!("oras://{}/team/images:v1", registry.host())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Source);
-    assert!(error.to_string().contains("401"), "{error:?}");
+    assert!(format!("{error:#}").contains("401"), "{error:?}");
     assert!(registry.requests().len() <= 4, "{}", registry.requests().len());
 }
 
@@ -458,7 +461,7 @@ fn a_denied_token_is_final() {
     });
     let error = read(&format!("oras://{}/team/images:v1", registry.host())).unwrap_err();
     assert!(
-        error.to_string().contains("getting a token") && error.to_string().contains("403"),
+        format!("{error:#}").contains("getting a token") && format!("{error:#}").contains("403"),
         "{error:?}"
     );
     assert!(
@@ -486,7 +489,7 @@ fn lured(registry: &Server, secret: &Server) -> String {
     let error = bounded().open(&reference, &CancelToken::new()).unwrap_err();
     assert_eq!(secret.requests().len(), 0, "the internal service was asked: {error:?}");
     assert!(!format!("{error:?}").contains("SECRET"), "{error:?}");
-    error.to_string()
+    format!("{error:#}")
 }
 
 #[test]
@@ -556,7 +559,7 @@ fn a_token_without_an_end_is_cut_off() {
         }
     });
     let error = read(&format!("oras://{}/team/images:v1", registry.host())).unwrap_err();
-    assert!(error.to_string().contains("larger than 256.0 KiB"), "{error:?}");
+    assert!(format!("{error:#}").contains("larger than 256.0 KiB"), "{error:?}");
 }
 
 #[test]

@@ -259,27 +259,14 @@ impl Device for FaultyDisk {
 /// The description of a healthy disk at `/dev/NAME`, which tests can change.
 #[must_use]
 pub fn describe(name: &str, size_bytes: u64, sector_bytes: u32) -> Disk {
-    Disk {
-        path: format!("/dev/{name}").into(),
-        kind: DiskKind::Disk,
-        size_bytes,
-        logical_sector_bytes: sector_bytes,
-        physical_sector_bytes: 4096,
-        vendor: Some("ACME".into()),
-        model: Some("Memory".into()),
-        serial: Some(format!("SN-{name}")),
-        wwn: None,
-        transport: Some("memory".into()),
-        is_removable: false,
-        is_read_only: false,
-        is_rotational: Some(false),
-        diskseq: None,
-        table: None,
-        content: None,
-        partitions: Vec::new(),
-        uses: Vec::new(),
-        file_holds: None,
-    }
+    let mut disk = Disk::new(format!("/dev/{name}"), DiskKind::Disk, size_bytes);
+    disk.logical_sector_bytes = sector_bytes;
+    disk.vendor = Some("ACME".into());
+    disk.model = Some("Memory".into());
+    disk.serial = Some(format!("SN-{name}"));
+    disk.transport = Some("memory".into());
+    disk.is_rotational = Some(false);
+    disk
 }
 
 /// A host with simulated disks.

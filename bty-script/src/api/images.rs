@@ -1,8 +1,9 @@
 //! The module `images`, and the types `Image` and `ImageFile`.
 
-use bty::Location;
+use bty::digest::Sha512;
 use bty::image::OpenOptions;
 use bty::image::directory::ImageFile;
+use bty::{Digest, Location};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map, NativeCallContext};
 
@@ -41,11 +42,7 @@ pub(crate) fn from_value(call: &NativeCallContext<'_>, value: &Dynamic) -> CallR
         .read_lock::<bty::catalog::Entry>()
         .map(|entry| (entry.src().to_owned(), entry.checksums()));
     if let Some((src, promised)) = entry {
-        let options = OpenOptions {
-            sha256: promised.sha256,
-            sha512: promised.sha512,
-            ..OpenOptions::default()
-        };
+        let options = OpenOptions::default().sha256(promised.sha256).sha512(promised.sha512);
         return open_checked(call, &src, &options);
     }
     let file = value.read_lock::<ImageFile>().map(|file| bty::text::path_reference(&file.path));
@@ -77,10 +74,10 @@ fn promised(map: &rhai::Map) -> CallResult<OpenOptions> {
     ) -> CallResult<Option<T>> {
         text_of(map, name).map(|text| text.parse()).transpose().map_err(raise)
     }
-    let mut options = OpenOptions { sha256: parsed(map, "sha256")?, ..OpenOptions::default() };
-    options.sha512 = parsed(map, "sha512")?;
-    options.image_sha256 = parsed(map, "image_sha256")?;
-    Ok(options)
+    Ok(OpenOptions::default()
+        .sha256(parsed::<Digest>(map, "sha256")?)
+        .sha512(parsed::<Sha512>(map, "sha512")?)
+        .image_sha256(parsed::<Digest>(map, "image_sha256")?))
 }
 
 #[export_module]
@@ -100,9 +97,8 @@ pub(super) mod functions {
         reference: &str,
         sha256: &str,
     ) -> CallResult<Image> {
-        let options =
-            OpenOptions { sha256: Some(sha256.parse().map_err(raise)?), ..OpenOptions::default() };
-        open_checked(&call, reference, &options)
+        let sha256: Digest = sha256.parse().map_err(raise)?;
+        open_checked(&call, reference, &OpenOptions::default().sha256(sha256))
     }
 
     /// Opens an image and requires all given digests: `sha256` and `sha512` of the file as

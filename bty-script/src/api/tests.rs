@@ -137,7 +137,7 @@ fn a_refused_flash_has_a_reason_and_no_effect() {
         ("flash(\"/images/broken.img\", \"serial:S1\")", "source", "nobody answers"),
         ("flash(#{}, \"serial:S1\")", "usage", "has no src"),
         ("flash(\"/images/a.img\", 7)", "usage", "as a disk"),
-        ("flash(\"/images/a.img\", [])", "refused", "no target is given"),
+        ("flash(\"/images/a.img\", [])", "refused", "there is no target"),
         (
             "flash(\"/images/a.img\", [\"serial:S1\", \"/dev/sda\"])",
             "refused",

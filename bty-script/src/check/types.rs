@@ -88,7 +88,7 @@ fn sides(left: &Expr, right: &Expr, operator: &str, known: &[Function]) -> Optio
     match (&left, &right) {
         (Operand::Size, Operand::Text(text)) | (Operand::Text(text), Operand::Size) => {
             let error = size::parse(text).err()?;
-            Some((error.to_string(), error.next_step().map(str::to_owned)))
+            Some((format!("{error:#}"), error.next_step().map(str::to_owned)))
         }
         (Operand::Number, Operand::Text(text)) | (Operand::Text(text), Operand::Number) => {
             let is_size = size::parse(text).is_ok();

@@ -44,7 +44,7 @@ Examples:
   bty run lab.rhai --json                        print JSON lines
   bty run wizard.rhai                            run a changed wizard, after: bty eject wizard";
 
-/// Writes operating system images to disks, and reads them back to prove it.
+/// Writes operating system images to disks, and reads them back to verify them.
 #[derive(Debug, Parser)]
 #[command(name = "bty", version, max_term_width = 100, after_help = EXIT_CODES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Cli {
@@ -184,7 +184,7 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         action: CatalogAction,
     },
-    /// Write an image to disks, and read it back to prove it
+    /// Write an image to disks, and read it back to verify it
     #[command(after_help = EXIT_CODES)]
     Flash(Flash),
     /// Compare a disk with an image, without writing

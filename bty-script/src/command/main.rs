@@ -13,6 +13,7 @@ mod network;
 mod output;
 mod power;
 mod progress;
+mod remedies;
 mod repl;
 mod session;
 mod signals;

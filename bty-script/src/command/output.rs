@@ -8,6 +8,8 @@ use bty_script::terminal::{Style, stdout};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::remedies;
+
 /// Prints results on stdout and text for people on stderr; with `--json`, results and errors are
 /// JSON lines on stdout.
 #[derive(Clone)]
@@ -77,17 +79,18 @@ impl Output {
 
     /// Prints an error; people get the hint on a line of its own.
     pub(crate) fn error(&self, error: &Error) {
+        let hint = remedies::hint(error);
         if self.is_json {
             self.line(&json!({
                 "event": "error",
-                "kind": error.kind().as_str(),
-                "message": error.to_string(),
-                "hint": error.next_step(),
+                "kind": error.kind(),
+                "message": format!("{error:#}"),
+                "hint": hint,
                 "path": error.path(),
                 "offset": error.offset(),
             }));
         }
-        self.failure(&error.to_string(), error.next_step());
+        self.failure(&format!("{error:#}"), hint.as_deref());
     }
 
     /// Prints the failure of a script, with its place.
@@ -100,7 +103,7 @@ impl Output {
 
     /// Prints an error for people only, since stdout has failed.
     pub(crate) fn stdout_error(&self, error: &Error) {
-        self.failure(&error.to_string(), error.next_step());
+        self.failure(&format!("{error:#}"), remedies::hint(error).as_deref());
     }
 
     fn failure(&self, message: &str, hint: Option<&str>) {

@@ -66,7 +66,7 @@ pub(crate) fn run(
         }
         PlanReply::Json(flash) => match flash.script(mac).map(|script| script.render()) {
             Some(Ok(text)) => target.json_flash(&text),
-            Some(Err(error)) => target.give_up(&format!("the plan cannot be run: {error}")),
+            Some(Err(error)) => target.give_up(&format!("the plan cannot be run: {error:#}")),
             None => target.give_up("this version of bty does not know the mode of the plan"),
         },
         PlanReply::Unusable(reason) => target.give_up(&reason),
@@ -88,7 +88,7 @@ fn boot_cycle_token(cmdline: &str) -> Option<String> {
 /// would otherwise stay in the live environment.
 fn boot_flashed(start: &Start, output: &Output) -> Result<()> {
     if let Err(error) = bty::boot::repeat_boot_next(bty::boot::EFIVARS.as_ref()) {
-        output.say(&format!("staying in the live environment: {error}"));
+        output.say(&format!("staying in the live environment: {error:#}"));
         return Ok(());
     }
     output.say("rebooting into the flashed disk");
@@ -108,7 +108,7 @@ impl Target<'_> {
     fn script(&self, text: &str) -> Result<ExitCode> {
         let header = match Header::parse(text) {
             Ok(header) => header,
-            Err(error) => return self.give_up(&format!("{error}")),
+            Err(error) => return self.give_up(&format!("{error:#}")),
         };
         if header.machine != self.server.mac() {
             let reason = format!(

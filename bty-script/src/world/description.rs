@@ -218,27 +218,22 @@ impl DiskSection {
         let mounted =
             self.mounted.iter().map(|at| Use::Mounted { device: device(), mountpoint: at.clone() });
         let system = self.system.then(|| Use::System { device: device() });
-        Disk {
-            path: self.path.clone(),
-            kind: DiskKind::Disk,
-            size_bytes: self.size,
-            logical_sector_bytes: self.sector_bytes,
-            physical_sector_bytes: 4096,
-            vendor: self.vendor.clone(),
-            model: self.model.clone(),
-            serial: self.serial.clone(),
-            wwn: self.wwn.clone(),
-            transport: self.transport.clone(),
-            is_removable: self.removable,
-            is_read_only: self.read_only,
-            is_rotational: self.rotational,
-            diskseq: Some(diskseq),
-            table: self.table.or((!partitions.is_empty()).then_some(TableKind::Gpt)),
-            content: self.content.clone(),
-            partitions,
-            uses: mounted.chain(system).collect(),
-            file_holds: None,
-        }
+        let mut disk = Disk::new(&self.path, DiskKind::Disk, self.size);
+        disk.logical_sector_bytes = self.sector_bytes;
+        disk.vendor.clone_from(&self.vendor);
+        disk.model.clone_from(&self.model);
+        disk.serial.clone_from(&self.serial);
+        disk.wwn.clone_from(&self.wwn);
+        disk.transport.clone_from(&self.transport);
+        disk.is_removable = self.removable;
+        disk.is_read_only = self.read_only;
+        disk.is_rotational = self.rotational;
+        disk.diskseq = Some(diskseq);
+        disk.table = self.table.or((!partitions.is_empty()).then_some(TableKind::Gpt));
+        disk.content.clone_from(&self.content);
+        disk.partitions = partitions;
+        disk.uses = mounted.chain(system).collect();
+        disk
     }
 }
 

@@ -24,12 +24,14 @@ impl SingleDiskHost {
         Ok(Self { path, serial: serial.to_owned(), system })
     }
 
-    fn as_disk(&self, disk: Disk) -> Disk {
-        if disk.path != self.path {
-            return disk;
+    fn as_disk(&self, mut disk: Disk) -> Disk {
+        if disk.path == self.path {
+            disk.kind = DiskKind::Disk;
+            disk.serial = Some(self.serial.clone());
+            // naming the file as a disk means that it may be overwritten
+            disk.file_holds = None;
         }
-        // naming the file as a disk means that it may be overwritten
-        Disk { kind: DiskKind::Disk, serial: Some(self.serial.clone()), file_holds: None, ..disk }
+        disk
     }
 
     /// The file behind `disk`; `disk` itself if it has another serial number.

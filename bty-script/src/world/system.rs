@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bty::catalog::Catalog;
 use bty::client::{Reply, Request};
-use bty::flash::{self, FlashPlan, FlashReport, VerifyReport};
+use bty::flash::{self, FlashPlan, FlashReport, VerifyOptions, VerifyReport};
 use bty::hardware::{self, Dmi, HardwareRoots, Inventory};
 use bty::image::directory::{self, ImageFile};
 use bty::image::{Contents, OpenOptions};
@@ -82,8 +82,7 @@ impl Images for SystemWorld {
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<Contents> {
-        let observed = |source, decoded| observer.event(&image.info.read_progress(source, decoded));
-        opened(image)?.read_fully(&observed, cancel)
+        opened(image)?.read_fully(observer, cancel)
     }
 
     fn catalog(&self, reference: &str, cancel: &CancelToken) -> Result<Catalog> {
@@ -116,7 +115,8 @@ impl Flasher for SystemWorld {
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<VerifyReport> {
-        flash::verify(opened(image)?, disk, &*self.disks, false, observer, cancel)
+        let options = VerifyOptions::default();
+        flash::verify(opened(image)?, disk, &*self.disks, &options, observer, cancel)
     }
 
     fn create(&self, path: &Path, size_bytes: u64) -> Result<Disk> {

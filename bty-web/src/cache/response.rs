@@ -45,7 +45,7 @@ impl BlobRequest<'_> {
                 .ok_or_else(|| Error::new(ErrorKind::Malformed, "/blob needs ?url="))?
                 .parse()?,
         };
-        let malformed = |e: bty::Error| Error::new(ErrorKind::Malformed, format!("sha256: {e}"));
+        let malformed = |e: bty::Error| Error::new(ErrorKind::Malformed, format!("sha256: {e:#}"));
         let expected = field("sha256")
             .filter(|text| !text.is_empty())
             .map(|text| text.parse().map_err(malformed))

@@ -201,7 +201,7 @@ impl From<bty::Error> for Error {
             _ => ErrorKind::Internal,
         };
         let hint = error.next_step().map(|hint| format!("; {hint}")).unwrap_or_default();
-        Self::new(kind, format!("{error}{hint}"))
+        Self::new(kind, format!("{error:#}{hint}"))
     }
 }
 

@@ -86,7 +86,7 @@ impl CacheControl {
     pub async fn fetch(&self, new: &NewObject) -> Result<ObjectState> {
         let cache = self.host()?;
         let address: Address = new.url.trim().parse()?;
-        let invalid = |e: bty::Error| Error::invalid(format!("sha256: {e}"));
+        let invalid = |e: bty::Error| Error::invalid(format!("sha256: {e:#}"));
         let expected = new.sha256.as_deref().map(str::parse).transpose().map_err(invalid)?;
         Ok(match cache.fetch(&address, expected).await? {
             Lookup::Whole { object, .. } => {

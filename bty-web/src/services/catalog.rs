@@ -143,7 +143,7 @@ impl CatalogEdits {
     fn make(&self, new: &NewImage, now: Time) -> Result<Stored> {
         let src = new.image_url.trim();
         let image_ref =
-            catalog::image_ref(src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
+            catalog::image_ref(src).map_err(|e| Error::invalid(format!("image_url: {e:#}")))?;
         if new.reference.as_ref().is_some_and(|reference| *reference != image_ref.to_string()) {
             return Err(Error::invalid(format!(
                 "ref: expected {image_ref}, the reference of this address"
@@ -153,7 +153,7 @@ impl CatalogEdits {
             check_foreign("sha_url", url)?;
         }
         // refuse an invalid URL before any request
-        Entry::new("unnamed", src).map_err(|e| Error::invalid(format!("image_url: {e}")))?;
+        Entry::new("unnamed", src).map_err(|e| Error::invalid(format!("image_url: {e:#}")))?;
         let is_oras = src.to_ascii_lowercase().starts_with("oras://");
         let file = file_name(src);
         if !is_oras && file.is_none() {
@@ -166,7 +166,7 @@ impl CatalogEdits {
             .clone()
             .or_else(|| file.filter(|_| !is_oras))
             .unwrap_or_else(|| resolved.name.clone());
-        let mut entry = Entry::new(name, src).map_err(|e| Error::invalid(e.to_string()))?;
+        let mut entry = Entry::new(name, src).map_err(|e| Error::invalid(format!("{e:#}")))?;
         let mut sha256 = resolved.sha256;
         if let Some(url) = &new.sha_url {
             let image = file_name(src).filter(|_| is_oras).unwrap_or_else(|| src.to_owned());
@@ -503,7 +503,7 @@ fn stored(
 /// - [`ErrorKind::Forbidden`] for a file, whether it exists or not.
 /// - [`ErrorKind::Invalid`] for an invalid URL, or one with a password.
 pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
-    match source.parse::<Location>().map_err(|e| Error::invalid(format!("source: {e}")))? {
+    match source.parse::<Location>().map_err(|e| Error::invalid(format!("source: {e:#}")))? {
         Location::File(_) if may_read_files => Ok(()),
         Location::File(_) | Location::Stdin => {
             let detail = "source: a file on the server requires the scope admin; give an http://, \
@@ -587,7 +587,7 @@ fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Op
 /// [`ErrorKind::Invalid`] with the problem and its location.
 pub fn parse(bytes: &[u8]) -> Result<Catalog> {
     Catalog::parse(bytes).map_err(|e| {
-        let problem = Problem::new("catalog", e.to_string());
+        let problem = Problem::new("catalog", format!("{e:#}"));
         Error::invalid("invalid catalog").with_problems(vec![problem])
     })
 }

@@ -165,7 +165,10 @@ async fn exchange(client: &Client, url: &str, method: &str) -> Option<Reply> {
     (request.method, request.timeout, request.limit_bytes) =
         (Some(method), PROBE_TIMEOUT, PROBE_BYTES_MAX);
     let reply = client.exchange_async(&request).await;
-    reply.inspect_err(|error| tracing::debug!(%error, "a cache host did not respond")).ok()
+    let log = |error: &bty::Error| {
+        tracing::debug!(error = format_args!("{error:#}"), "a cache host did not respond");
+    };
+    reply.inspect_err(log).ok()
 }
 
 /// Asks an external cache host about an object. bty's cache host answers in `X-Cache`. Without that

@@ -97,7 +97,7 @@ fn check_entry(open: &dyn Fn(&str) -> Result<Source>, entry: &Entry) -> EntryChe
             checked.size_bytes = source.len_bytes();
             checked.sha256 = source.expected_digest();
         }
-        Err(error) => checked.problems.push(error.to_string()),
+        Err(error) => checked.problems.push(format!("{error:#}")),
     }
     if let (Some(stated), Some(actual)) = (entry.size_bytes, checked.size_bytes)
         && stated != actual

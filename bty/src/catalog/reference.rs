@@ -82,12 +82,12 @@ fn http(scheme: &str, default_port: &str, rest: &str) -> Canonical {
     let address = authority.rsplit('@').next().unwrap_or(authority);
     let (host, port) = split_port(address)?;
     if host.is_empty() {
-        return Err("names no host");
+        return Err("has no host");
     }
     // browsers and the HTTP client treat a backslash as a slash, and would connect to another host
     // than the one that is checked here
     if host.contains('\\') {
-        return Err("names no valid host");
+        return Err("has an invalid host");
     }
     let mut canonical = format!("{scheme}://{}", host.to_lowercase());
     let port = port.trim_start_matches('0');
@@ -101,7 +101,7 @@ fn http(scheme: &str, default_port: &str, rest: &str) -> Canonical {
         canonical.push('#');
         canonical.push_str(fragment);
     }
-    Url::parse(&canonical).map_err(|_| "names no valid host")?;
+    Url::parse(&canonical).map_err(|_| "has an invalid host")?;
     Ok(canonical)
 }
 
@@ -109,7 +109,7 @@ fn http(scheme: &str, default_port: &str, rest: &str) -> Canonical {
 /// may be empty.
 fn split_port(address: &str) -> Result<(&str, &str), &'static str> {
     let after_brackets = if address.starts_with('[') {
-        address.find(']').ok_or("names no valid host")? + 1
+        address.find(']').ok_or("has an invalid host")? + 1
     } else {
         0
     };
@@ -117,38 +117,38 @@ fn split_port(address: &str) -> Result<(&str, &str), &'static str> {
     let (host, port) = (&address[..colon], address.get(colon + 1..).unwrap_or(""));
     let valid = port.is_empty()
         || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok());
-    if valid { Ok((host, port)) } else { Err("has a port that is no number below 65536") }
+    if valid { Ok((host, port)) } else { Err("has a port that is not a number below 65536") }
 }
 
 fn oras(rest: &str) -> Canonical {
-    let (host, rest) = rest.split_once('/').ok_or("names no repository")?;
+    let (host, rest) = rest.split_once('/').ok_or("has no repository")?;
     let (name, digest) =
         rest.split_once('@').map_or((rest, None), |(name, digest)| (name, Some(digest)));
     let (repository, tag) =
         name.split_once(':').map_or((name, None), |(name, tag)| (name, Some(tag)));
     let (host, repository) = (host.to_lowercase(), repository.to_lowercase());
     split_port(&host)?;
-    Url::parse(&format!("https://{host}/")).map_err(|_| "names no valid host")?;
+    Url::parse(&format!("https://{host}/")).map_err(|_| "has an invalid host")?;
     if host.contains(['@', '\\', '?', '#']) || host.starts_with(':') {
-        return Err("names no valid host");
+        return Err("has an invalid host");
     }
     let word = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     if !repository
         .split('/')
         .all(|part| part.starts_with(|c: char| c.is_ascii_alphanumeric()) && word(part))
     {
-        return Err("names no valid repository");
+        return Err("has an invalid repository");
     }
     if tag.is_some_and(|tag| {
         tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || !word(tag)
     }) {
-        return Err("has no valid tag");
+        return Err("has an invalid tag");
     }
     if digest.is_some_and(|digest| !digest.strip_prefix("sha256:").is_some_and(is_hex)) {
-        return Err("has no valid digest");
+        return Err("has an invalid digest");
     }
     match (tag, digest) {
-        (None, None) => Err("names no tag and no digest"),
+        (None, None) => Err("has neither a tag nor a digest"),
         (Some(tag), None) => Ok(format!("oras://{host}/{repository}:{tag}")),
         (None, Some(digest)) => Ok(format!("oras://{host}/{repository}@{digest}")),
         (Some(tag), Some(digest)) => Ok(format!("oras://{host}/{repository}:{tag}@{digest}")),
@@ -173,10 +173,10 @@ fn file(rest: &str) -> Canonical {
     let kept: Vec<&str> =
         rest.split('/').filter(|segment| !segment.is_empty() && *segment != ".").collect();
     if kept.contains(&"..") {
-        return Err("climbs with ..");
+        return Err("contains ..");
     }
     if kept.is_empty() {
-        return Err("names no file");
+        return Err("has no file name");
     }
     Ok(format!("file://{}", kept.join("/")))
 }
@@ -229,25 +229,25 @@ mod tests {
             ("", "no scheme"),
             ("/tmp/a.img", "no scheme"),
             ("ftp://h/a", "not supported"),
-            ("http:///a", "names no host"),
-            ("http://u@/a", "names no host"),
-            ("http://:80/a", "names no host"),
+            ("http:///a", "has no host"),
+            ("http://u@/a", "has no host"),
+            ("http://:80/a", "has no host"),
             ("http://h:65536/a", "port"),
             ("http://h:8x/a", "port"),
             ("http://h:1:2/a", "port"),
             ("http://[::1/a", "valid host"),
             ("http://h\\evil.org/a", "valid host"),
             ("http://h/a\nb", "control character"),
-            ("oras://h", "names no repository"),
-            ("oras://h/a", "no tag and no digest"),
-            ("oras://h:5000/a", "no tag and no digest"),
+            ("oras://h", "has no repository"),
+            ("oras://h/a", "neither a tag nor a digest"),
+            ("oras://h:5000/a", "neither a tag nor a digest"),
             ("oras://h/a:", "valid tag"),
             ("oras://h/a//b:t", "valid repository"),
             ("oras://h/a@sha256:12", "valid digest"),
             ("oras:///a/b:t", "valid host"),
-            ("file://", "names no file"),
-            ("file:///./", "names no file"),
-            ("file://a/../b", "climbs"),
+            ("file://", "has no file name"),
+            ("file:///./", "has no file name"),
+            ("file://a/../b", "contains .."),
             ("file://a\0b", "control character"),
         ] {
             let error = canonical_src(src).expect_err(src);

@@ -120,7 +120,7 @@ impl Fields<'_, '_> {
         let mut entry = match Entry::new(name, src) {
             Ok(entry) => entry,
             Err(e) => {
-                self.problem(Some(src_span), &format!("src {e}"));
+                self.problem(Some(src_span), &format!("src {e:#}"));
                 return None;
             }
         };
@@ -197,7 +197,7 @@ impl Fields<'_, '_> {
         if let Some(Err(e)) =
             size.map(|size| crate::source::check_size(size, crate::client::IMAGE_BYTES_MAX))
         {
-            self.problem(Some(value.span()), &format!("size_bytes: {e}"));
+            self.problem(Some(value.span()), &format!("size_bytes: {e:#}"));
             return None;
         }
         if size.is_none() {

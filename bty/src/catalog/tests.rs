@@ -44,7 +44,7 @@ fn published() -> String {
 fn problem(toml: &str) -> String {
     let error = Catalog::parse(toml.as_bytes()).expect_err(toml);
     assert_eq!(error.kind(), ErrorKind::Catalog);
-    error.to_string()
+    format!("{error:#}")
 }
 
 fn one(fields: &str) -> String {
@@ -153,7 +153,7 @@ fn each_rule_has_a_message_of_its_own() {
 #[test]
 fn invalid_utf8_is_reported_with_its_line() {
     let error = Catalog::parse(b"version = 1\n\xff").unwrap_err();
-    assert_eq!(error.to_string(), "line 2: not valid UTF-8");
+    assert_eq!(format!("{error:#}"), "line 2: not valid UTF-8");
     assert_eq!(error.offset(), Some(12));
 }
 
@@ -207,19 +207,19 @@ fn an_error_names_the_catalog_file() {
     let error = load(shown).unwrap_err();
     assert_eq!(error.path(), Some(shown));
     assert_eq!(
-        error.to_string(),
+        format!("{error:#}"),
         format!("reading the catalog {shown}: line 1: version=3, this bty understands version=1")
     );
 
     std::fs::write(&path, vec![b'#'; MAX_BYTES as usize + 1]).unwrap();
     let error = load(shown).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Catalog);
-    assert!(error.to_string().ends_with("is larger than 4.0 MiB"), "{error}");
+    assert!(format!("{error:#}").ends_with("is larger than 4.0 MiB"), "{error}");
 
     std::fs::remove_file(&path).unwrap();
     let error = load(shown).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Catalog);
-    assert!(error.to_string().contains("No such file"), "{error}");
+    assert!(format!("{error:#}").contains("No such file"), "{error}");
     assert_eq!(load("gopher://h/c").unwrap_err().kind(), ErrorKind::Usage);
 }
 
@@ -242,7 +242,7 @@ fn a_name_or_src_can_be_added_once() {
     catalog.add(Entry::new("a", "https://h/a.img").unwrap()).unwrap();
     for (name, src) in [("a", "https://h/b.img"), ("b", "HTTPS://H:443/a.img")] {
         let error = catalog.add(Entry::new(name, src).unwrap()).unwrap_err();
-        assert_eq!(error.to_string(), "\"a\" from https://h/a.img is in the catalog already");
+        assert_eq!(format!("{error:#}"), "\"a\" from https://h/a.img is already in the catalog");
     }
     assert!(Entry::new("c", "file:///c.img").is_err());
     assert_eq!(catalog.entries().len(), 1);
@@ -428,7 +428,7 @@ fn an_endless_catalog_is_refused() {
     });
     let error = Catalog::load(&Client::default(), &url, &CancelToken::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Catalog);
-    assert!(error.to_string().contains("larger than 4.0 MiB"), "{error}");
+    assert!(format!("{error:#}").contains("larger than 4.0 MiB"), "{error}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use url::Url;
 
 use crate::client::Client;
+use crate::setters::setters;
 use crate::transport::address_policy;
 use crate::transport::body::{self, BodyError};
 use crate::transport::network::NetworkRuntime;
@@ -56,6 +57,17 @@ impl<'a> Request<'a> {
             body: Some(("application/json", json.to_string().into_bytes())),
             ..Self::get(url)
         }
+    }
+}
+
+setters! {
+    Request<'a> {
+        accept: &'a str,
+        method: impl Into<Option<&'a str>>,
+        headers: Vec<(&'a str, String)>,
+        body: impl Into<Option<(&'a str, Vec<u8>)>>,
+        timeout: Duration,
+        limit_bytes: usize,
     }
 }
 

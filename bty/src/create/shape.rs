@@ -3,7 +3,7 @@
 use crate::disks::Disk;
 use crate::partition_table::gpt;
 use crate::size::{MIB, align_up};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Remedy, Result};
 
 /// Size of an image in bytes, and patches over what the disk holds: a GPT backup at its new place,
 /// and the primary GPT that points to it.
@@ -33,7 +33,8 @@ impl Shape {
                 format!("the GPT of {} is damaged, and cannot be moved", disk.path.display()),
             )
             .with_path(disk.path.display())
-            .hint("leave out --shrink, or repair the table first (sgdisk --verify)")
+            .hint("do not shrink the image, or repair the table first (sgdisk --verify)")
+            .with_remedy(Remedy::NoShrink)
         };
         let sector = u64::from(disk.logical_sector_bytes);
         let table =

@@ -159,7 +159,7 @@ fn two_processes_cannot_create_the_same_image() {
     let bench = Bench::new(MIB as u64, &[]);
     let held = part::PartFile::create(&bench.path("a.img")).unwrap();
     let error = bench.create("a.img", &SystemHost::new(), &CancelToken::new()).unwrap_err();
-    assert!(error.to_string().contains("another process is creating"), "{error}");
+    assert!(format!("{error:#}").contains("another process is creating"), "{error}");
     drop(held);
     bench.create("a.img", &SystemHost::new(), &CancelToken::new()).unwrap();
 }

@@ -20,7 +20,7 @@ const LEVEL: i32 = 3;
 
 pub(super) struct ZstdSink<'a> {
     part: &'a PartFile,
-    jobs: Sender<Job>,
+    jobs: Sender<CompressJob>,
     /// Frames that are not written yet, in the order of the image.
     frames: VecDeque<Frame>,
     frames_max: usize,
@@ -30,7 +30,7 @@ pub(super) struct ZstdSink<'a> {
     cancel: CancelToken,
 }
 
-struct Job {
+struct CompressJob {
     content: Vec<u8>,
     reply: Sender<io::Result<Vec<u8>>>,
 }
@@ -88,7 +88,7 @@ impl<'a> ZstdSink<'a> {
     fn end_frame(&mut self) -> Result<()> {
         let (reply, receiver) = bounded(1);
         let content = std::mem::take(&mut self.current);
-        self.jobs.send(Job { content, reply }).map_err(|_| gone())?;
+        self.jobs.send(CompressJob { content, reply }).map_err(|_| gone())?;
         self.push(Frame::Compressed(receiver))
     }
 
@@ -155,9 +155,9 @@ fn compressor() -> io::Result<Compressor<'static>> {
     Ok(compressor)
 }
 
-fn compress_all(inbox: &Receiver<Job>) {
+fn compress_all(inbox: &Receiver<CompressJob>) {
     let mut compressor = compressor();
-    for Job { content, reply } in inbox {
+    for CompressJob { content, reply } in inbox {
         let result = match &mut compressor {
             Ok(compressor) => compressor.compress(&content),
             Err(e) => Err(io::Error::new(e.kind(), e.to_string())),

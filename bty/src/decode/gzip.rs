@@ -25,10 +25,10 @@ pub(super) struct Gzip {
     inflater: Decompress,
     checksum: crc32fast::Hasher,
     member_bytes: u64,
-    state: State,
+    state: GzipState,
 }
 
-enum State {
+enum GzipState {
     /// Between members. `is_first` before the first one.
     Between {
         is_first: bool,
@@ -43,7 +43,7 @@ impl Gzip {
             inflater: Decompress::new(false),
             checksum: crc32fast::Hasher::new(),
             member_bytes: 0,
-            state: State::Between { is_first: true },
+            state: GzipState::Between { is_first: true },
         }
     }
 
@@ -52,7 +52,7 @@ impl Gzip {
         self.inflater.reset(false);
         self.checksum = crc32fast::Hasher::new();
         self.member_bytes = 0;
-        self.state = State::Member;
+        self.state = GzipState::Member;
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl Gzip {
                 damaged(Compression::Gzip, offset, "its checksum or its size differs").into()
             );
         }
-        self.state = State::Between { is_first: false };
+        self.state = GzipState::Between { is_first: false };
         Ok(())
     }
 }
@@ -109,13 +109,13 @@ impl Read for Gzip {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.state {
-                State::Between { is_first } => {
+                GzipState::Between { is_first } => {
                     if !member_follows(&mut self.wire, is_first)? {
                         return Ok(0);
                     }
                     self.begin_member()?;
                 }
-                State::Member => match self.inflate(buf)? {
+                GzipState::Member => match self.inflate(buf)? {
                     0 => {} // the end of a member
                     n => return Ok(n),
                 },
@@ -130,7 +130,7 @@ fn read_header(wire: &mut CompressedInput) -> io::Result<()> {
     const EXTRA: u8 = 4;
     const TEXTS: [u8; 2] = [8, 16];
     let start = wire.offset();
-    let mut header = Header { wire, checksum: crc32fast::Hasher::new() };
+    let mut header = MemberHeader { wire, checksum: crc32fast::Hasher::new() };
     let fixed = header.take::<10>()?;
     let flags = fixed[3];
     if fixed[2] != 8 || flags & 0xe0 != 0 {
@@ -162,12 +162,12 @@ fn read_header(wire: &mut CompressedInput) -> io::Result<()> {
 }
 
 /// Reads the fields of a header, and computes their checksum.
-struct Header<'a> {
+struct MemberHeader<'a> {
     wire: &'a mut CompressedInput,
     checksum: crc32fast::Hasher,
 }
 
-impl Header<'_> {
+impl MemberHeader<'_> {
     fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let offset = self.wire.offset();
         let Some(&bytes) = self.wire.peek(N)?.first_chunk::<N>() else {

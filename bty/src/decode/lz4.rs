@@ -36,7 +36,7 @@ pub(super) struct Lz4 {
     wire: CompressedInput,
     /// True after the first frame was seen.
     has_begun: bool,
-    frame: Option<Frame>,
+    frame: Option<Lz4Frame>,
     /// A compressed block.
     packed: Vec<u8>,
     /// [`HISTORY_BYTES`] of history, right-aligned, then the decoded block.
@@ -46,8 +46,8 @@ pub(super) struct Lz4 {
 }
 
 /// The frame that is being decoded.
-struct Frame {
-    header: Header,
+struct Lz4Frame {
+    header: Lz4Header,
     content: XxHash32,
     content_bytes: u64,
     history_bytes: usize,
@@ -56,7 +56,7 @@ struct Frame {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Header {
+struct Lz4Header {
     len: usize,
     are_blocks_linked: bool,
     has_block_checksums: bool,
@@ -65,7 +65,7 @@ struct Header {
     block_bytes_max: usize,
 }
 
-impl Header {
+impl Lz4Header {
     /// Parses the header of a frame. `bytes` must begin with the magic. `None` means that they are
     /// too few.
     fn parse(bytes: &[u8]) -> Result<Option<Self>, &'static str> {
@@ -135,13 +135,13 @@ impl Lz4 {
                     .hint("recompress it without a dictionary")
                     .into());
             } else if bytes.starts_with(&MAGIC) {
-                let header =
-                    Header::parse(bytes).map_err(|why| damaged(Compression::Lz4, offset, why))?;
+                let header = Lz4Header::parse(bytes)
+                    .map_err(|why| damaged(Compression::Lz4, offset, why))?;
                 let header = header.ok_or_else(|| truncated(Compression::Lz4, offset))?;
                 self.skip(header.len as u64)?;
                 self.decoded.resize(HISTORY_BYTES + header.block_bytes_max, 0);
                 let content = XxHash32::with_seed(0);
-                self.frame = Some(Frame {
+                self.frame = Some(Lz4Frame {
                     header,
                     content,
                     content_bytes: 0,
@@ -167,7 +167,7 @@ impl Lz4 {
     }
 
     /// Decodes the next block of `frame`; false after the last one.
-    fn next_block(&mut self, frame: &mut Frame) -> io::Result<bool> {
+    fn next_block(&mut self, frame: &mut Lz4Frame) -> io::Result<bool> {
         let offset = self.wire.offset();
         let bad = |why: &'static str| damaged(Compression::Lz4, offset, why);
         let size = self.take_u32()?;
@@ -208,7 +208,7 @@ impl Lz4 {
     /// Decompresses `packed` into `decoded` after the history, and returns the number of bytes.
     fn unpack(
         &mut self,
-        frame: &mut Frame,
+        frame: &mut Lz4Frame,
         is_stored: bool,
     ) -> Result<usize, lz4_flex::block::DecompressError> {
         if frame.header.are_blocks_linked {
@@ -291,7 +291,7 @@ pub(super) fn decoded_size(source: &dyn ByteSource, cancel: &CancelToken) -> Opt
         if !bytes.starts_with(&MAGIC) {
             return None;
         }
-        let header = Header::parse(bytes).ok()??;
+        let header = Lz4Header::parse(bytes).ok()??;
         let declared = header.content_bytes?;
         walk.skip(header.len as u64)?;
         let blocks = skip_blocks(&mut walk, &header)?;
@@ -306,7 +306,7 @@ pub(super) fn decoded_size(source: &dyn ByteSource, cancel: &CancelToken) -> Opt
 }
 
 /// Skips the blocks and the end mark of one frame, and returns the number of blocks.
-fn skip_blocks(walk: &mut Walk<'_>, header: &Header) -> Option<u64> {
+fn skip_blocks(walk: &mut Walk<'_>, header: &Lz4Header) -> Option<u64> {
     let mut blocks = 0;
     loop {
         let size = u32::from_le_bytes(*walk.peek(&mut [0; 4])?.first_chunk()?);

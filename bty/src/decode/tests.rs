@@ -200,7 +200,7 @@ fn every_cut_is_an_error() {
         }
         let one_and_a_bit = [&packed[..], &packed[..packed.len() - 1]].concat();
         let error = decode(compression, &one_and_a_bit).unwrap_err();
-        assert!(error.to_string().contains("incomplete"), "{compression:?}: {error}");
+        assert!(format!("{error:#}").contains("incomplete"), "{compression:?}: {error}");
     }
 }
 
@@ -232,7 +232,7 @@ fn bytes_after_the_end_are_an_error_with_their_offset() {
         for garbage in [&b"x"[..], b"garbage", &[0, 0, 0, 7], &[0xff; 100_000]] {
             let error = decode(compression, &[&packed, garbage].concat()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Format);
-            let text = error.to_string();
+            let text = format!("{error:#}");
             assert!(
                 text.starts_with(&format!(
                     "bytes after the end of the {} data",
@@ -289,7 +289,7 @@ fn skippable_frames_are_skipped_wherever_they_are() {
         assert!(decoded == [&content[..], &content].concat());
         for len in [file.len() - 1, file.len() - 12, file.len() - 16] {
             let error = decode(compression, &file[..len]).unwrap_err();
-            assert!(error.to_string().contains("incomplete"), "{error}");
+            assert!(format!("{error:#}").contains("incomplete"), "{error}");
         }
     }
 }
@@ -320,7 +320,7 @@ fn errors_of_the_source_pass_through() {
                 .hint("try again");
             let error = decode_with(compression, wire(lost), OPTIONS).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Source, "{compression:?} at {len}: {error}");
-            assert_eq!(error.to_string(), "the server went away");
+            assert_eq!(format!("{error:#}"), "the server went away");
             assert_eq!((error.offset(), error.next_step()), (Some(7), Some("try again")));
             let error = decode_with(compression, wire(Error::cancelled()), OPTIONS).unwrap_err();
             assert!(error.is_cancelled(), "{compression:?} at {len}: {error}");
@@ -403,7 +403,7 @@ fn unsupported_variants_are_refused_with_a_reason() {
 fn an_lz4_frame_without_its_end_mark_is_incomplete() {
     let packed = pack("lz4 -q --no-frame-crc -c", &content(9_000, 16));
     let error = decode(Compression::Lz4, &packed[..packed.len() - 4]).unwrap_err();
-    assert!(error.to_string().contains("incomplete"), "{error}");
+    assert!(format!("{error:#}").contains("incomplete"), "{error}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Trailer {
         }
         let bytes = start.len() as u64 + io::copy(rest, &mut io::sink())?;
         let what = if is_known { "firmware metadata of OpenWrt" } else { "an unknown trailer" };
-        self.record(format!("ignored {bytes} bytes behind the {} data: {what}", format.as_str()));
+        self.record(format!("ignored {bytes} bytes after the {} data: {what}", format.as_str()));
         Ok(())
     }
 
@@ -62,7 +62,7 @@ impl Trailer {
     /// skipped.
     pub(super) fn skip(&self, format: Compression) -> bool {
         if self.ignore_any {
-            self.record(format!("ignored the bytes behind the {} data", format.as_str()));
+            self.record(format!("ignored the bytes after the {} data", format.as_str()));
         }
         self.ignore_any
     }
@@ -114,11 +114,11 @@ mod tests {
         trailer.clone().take(&mut &known[..], Compression::Gzip, 7).unwrap();
         assert_eq!(
             trailer.warning().unwrap(),
-            "ignored 18 bytes behind the gzip data: firmware metadata of OpenWrt"
+            "ignored 18 bytes after the gzip data: firmware metadata of OpenWrt"
         );
         let any = Trailer::new(true);
         any.take(&mut &vec![7; 3 << 20][..], Compression::Xz, 7).unwrap();
-        assert!(any.warning().unwrap().starts_with("ignored 3145728 bytes behind the xz data"));
+        assert!(any.warning().unwrap().starts_with("ignored 3145728 bytes after the xz data"));
     }
 
     proptest! {

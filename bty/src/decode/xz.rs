@@ -67,7 +67,7 @@ impl Xz {
                     .hint("recompress it with xz -9 or less: xz -dc IMAGE | xz -9 -T0 > NEW")
             }
             LzmaError::Mem => Error::new(ErrorKind::Host, "decoding xz").because(error).hint(
-                "the system gave no memory or no thread: allow more (ulimit -v, ulimit -u, the limits of the container)",
+                "the system refused memory or a thread: allow more (ulimit -v, ulimit -u, the limits of the container)",
             ),
             LzmaError::Options => refused(Compression::Xz, offset, "it uses a filter or option that is not supported")
                 .hint("recompress it: xz -dc IMAGE | xz -T0 > NEW"),

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::device::{Device, ioctl};
 use crate::size::align_down;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Remedy, Result};
 
 /// Alignment of direct I/O on a regular file, in bytes: enough for every file system.
 const FILE_BLOCK: u64 = 4096;
@@ -28,6 +28,10 @@ const CACHED_BYTES_MAX: u64 = 64 << 20;
 /// the kernel does not re-read the partition table.
 const REREAD_ATTEMPTS: u32 = 10;
 const REREAD_PAUSE: Duration = Duration::from_millis(100);
+/// To find hidden users, every listing of disks claims each idle disk for some microseconds. A disk
+/// counts as busy only if it still is after these attempts.
+const CLAIM_ATTEMPTS: u32 = 5;
+const CLAIM_PAUSE: Duration = Duration::from_millis(4);
 
 /// Access to an opened target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,12 +127,13 @@ impl SystemDevice {
                 format!("{} is neither a disk nor a file", path.display()),
             )
             .with_path(path.display())
-            .hint("name a disk or a regular file; bty disks lists the disks"));
+            .hint("name a disk or a regular file")
+            .with_remedy(Remedy::ListDisks));
         }
         if access == AccessMode::Exclusive {
             lock(&file).map_err(|e| match e {
                 Errno::AGAIN | Errno::ACCESS => in_use(path, "by another process").hint(
-                    "end what uses it, such as a virtual machine or another flash, then try again",
+                    "stop what uses it, such as a virtual machine or another flash, then try again",
                 ),
                 e => target_error("locking", path, e.into()),
             })?;
@@ -292,11 +297,25 @@ fn open(path: &Path, access: AccessMode, flags: OFlags) -> io::Result<File> {
     // claimed. On a regular file it has no effect; the locks do that.
     let exclusive = if access == AccessMode::Exclusive { OFlags::EXCL } else { OFlags::empty() };
     let flags = (flags | exclusive).bits().cast_signed();
-    OpenOptions::new()
-        .read(true)
-        .write(access == AccessMode::Exclusive)
-        .custom_flags(flags)
-        .open(path)
+    let mut options = OpenOptions::new();
+    options.read(true).write(access == AccessMode::Exclusive).custom_flags(flags);
+    open_unless_busy(|| options.open(path))
+}
+
+/// Calls `open` again while the device is busy, for some milliseconds.
+pub(crate) fn open_unless_busy(open: impl Fn() -> io::Result<File>) -> io::Result<File> {
+    for _ in 1..CLAIM_ATTEMPTS {
+        match open() {
+            Err(error) if is_busy(&error) => std::thread::sleep(CLAIM_PAUSE),
+            result => return result,
+        }
+    }
+    open()
+}
+
+/// True when the kernel refused to open a device because something has claimed it.
+pub(crate) fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
 }
 
 fn is_block(file: &File) -> bool {

@@ -56,9 +56,7 @@ impl NotListed {
     #[must_use]
     pub fn next_step(&self) -> &'static str {
         match self {
-            Self::NoList => {
-                "give a file that sha256sum or sha512sum wrote, or one in the format of the BSDs"
-            }
+            Self::NoList => "give a file that sha256sum or sha512sum wrote, or one in BSD format",
             Self::Missing => "look for the file name of the image in the list",
             Self::OtherKind(_) => {
                 "give a list made with SHA-256 or SHA-512, as sha256sum writes it"

@@ -11,7 +11,8 @@ use rustix::fs::OFlags;
 
 use crate::device::Device;
 use crate::device::system::{
-    AccessMode, FILE_SECTOR, SystemDevice, file_bytes, is_marked_as_disk, mark_as_disk,
+    AccessMode, FILE_SECTOR, SystemDevice, file_bytes, is_busy, is_marked_as_disk, mark_as_disk,
+    open_unless_busy,
 };
 use crate::disks::holders::Usage;
 use crate::disks::sysfs::{BlockDevice, BlockDevices, SystemRoots};
@@ -20,11 +21,10 @@ use crate::image::foreign;
 use crate::partition_table::{self, gpt};
 use crate::signatures;
 use crate::size::align_up;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Remedy, Result};
 
 /// Hint for a file that cannot be created because it exists.
-const ALREADY_THERE: &str =
-    "choose another name, remove it, or leave out --create to write to it as it is";
+const EXISTS_HINT: &str = "choose another name, remove it, or write to it instead of creating it";
 
 /// The local machine. Every call reads sysfs and procfs again.
 ///
@@ -62,27 +62,25 @@ impl SystemHost {
     /// [`ErrorKind::Refused`] when `path` already exists, its directory is missing, or it lies
     /// directly in `/dev`.
     pub fn plan_file(&self, path: &Path, size_bytes: u64) -> Result<Disk> {
-        let refuse = |what: &str, next: &str| {
+        let refusal = |what: &str, next: &str| {
             let message = format!("{} {what}", path.display());
-            Err(Error::new(ErrorKind::Refused, message).with_path(path.display()).hint(next))
+            Error::new(ErrorKind::Refused, message).with_path(path.display()).hint(next)
         };
         if fs::symlink_metadata(path).is_ok() {
-            return refuse("is there already", ALREADY_THERE);
+            return Err(already_exists(path));
         }
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let (Ok(parent), Some(name)) = (fs::canonicalize(parent), path.file_name()) else {
-            return refuse("cannot be created", "create its directory first");
+            return Err(refusal("cannot be created", "create its directory first"));
         };
         if parent == self.roots.dev {
-            return refuse(
-                "would be a regular file in the directory of devices",
-                "check the name of the disk; bty disks lists them",
-            );
+            let what = "would be a regular file in the directory of devices";
+            let error = refusal(what, "check the name of the disk");
+            return Err(error.with_remedy(Remedy::ListDisks));
         }
         Ok(planned_file(parent.join(name), size_bytes))
     }
 
-    /// Examines `node` without claiming it, so that other programs are not disturbed.
     fn describe(&self, node: &BlockDevice, nodes: &BlockDevices, usage: &Usage<'_>) -> Disk {
         let mut disk = node.facts(nodes.disk_of(node), &self.roots);
         disk.uses = usage.of_node(node);
@@ -99,6 +97,7 @@ impl SystemHost {
                 found.find(|p| p.start_bytes() == partition.start_bytes).map(|p| p.path.clone());
         }
         disk.partitions.sort_by_key(|p| p.start_bytes);
+        add_hidden_use(&mut disk);
         disk
     }
 
@@ -119,11 +118,12 @@ impl SystemHost {
         };
         let meta = fs::metadata(path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
-                let next = "name one that is there, or create a file to be a virtual machine's \
-                            disk with --create=SIZE";
-                Error::new(ErrorKind::Refused, format!("there is nothing at {}", path.display()))
+                let next = "name a disk that exists, or create a file to be the disk of a virtual \
+                            machine";
+                Error::new(ErrorKind::Refused, format!("{} does not exist", path.display()))
                     .with_path(path.display())
                     .hint(self.hint_with_disks(next))
+                    .with_remedy(Remedy::CreateFile)
             }
             _ => refuse("cannot be examined").because(e),
         })?;
@@ -145,8 +145,7 @@ impl SystemHost {
         if path.parent() == Some(&self.roots.dev) {
             return Err(refuse("is a regular file in the directory of devices, not a disk"));
         }
-        let mut disk = empty_disk(path, DiskKind::File);
-        disk.size_bytes = file_bytes(meta.len());
+        let mut disk = Disk::new(path, DiskKind::File, file_bytes(meta.len()));
         disk.transport = Some("file".to_owned());
         disk.is_read_only = rustix::fs::access(&disk.path, rustix::fs::Access::WRITE_OK).is_err();
         Ok(disk)
@@ -161,13 +160,6 @@ impl SystemHost {
         let lines: Vec<String> =
             disks.iter().map(|disk| format!("\n  {}", disk.summary())).collect();
         format!("{next}; this machine has:{}", lines.concat())
-    }
-
-    /// Adds a use that neither sysfs nor procfs shows: a ZFS pool, a mount in another namespace.
-    fn add_hidden_use(&self, disk: &mut Disk) {
-        if disk.uses.is_empty() && is_claimed(&disk.path) {
-            disk.uses.push(Use::Busy { device: disk.path.clone(), hint: container(disk) });
-        }
     }
 
     /// Adds the holders of the disk to a refusal, if they can be found.
@@ -205,9 +197,7 @@ impl DiskHost for SystemHost {
         let nodes = BlockDevices::read(&self.roots)?;
         let usage = Usage::read(&nodes);
         if let Some(node) = nodes.by_path(path) {
-            let mut disk = self.describe(node, &nodes, &usage);
-            self.add_hidden_use(&mut disk);
-            return Ok(disk);
+            return Ok(self.describe(node, &nodes, &usage));
         }
         let mut disk = self.probe_file(path)?;
         disk.uses = usage.of_file(&disk.path);
@@ -237,12 +227,7 @@ impl DiskHost for SystemHost {
         let file = match File::options().write(true).create_new(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(Error::new(
-                    ErrorKind::Refused,
-                    format!("{} is there already", path.display()),
-                )
-                .with_path(path.display())
-                .hint(ALREADY_THERE));
+                return Err(already_exists(path));
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(failed(e).hint("create its directory first"));
@@ -294,35 +279,19 @@ impl SystemHost {
     }
 }
 
-pub(super) fn planned_file(path: PathBuf, size_bytes: u64) -> Disk {
-    let mut disk = empty_disk(path, DiskKind::File);
-    disk.size_bytes = align_up(size_bytes, u64::from(FILE_SECTOR));
-    disk.transport = Some("file".to_owned());
-    disk
+/// The refusal to create a file at `path`, because there is one.
+fn already_exists(path: &Path) -> Error {
+    Error::new(ErrorKind::Refused, format!("{} already exists", path.display()))
+        .with_path(path.display())
+        .hint(EXISTS_HINT)
+        .with_remedy(Remedy::NoCreateFile)
 }
 
-fn empty_disk(path: PathBuf, kind: DiskKind) -> Disk {
-    Disk {
-        path,
-        kind,
-        size_bytes: 0,
-        logical_sector_bytes: FILE_SECTOR,
-        physical_sector_bytes: 4096,
-        vendor: None,
-        model: None,
-        serial: None,
-        wwn: None,
-        transport: None,
-        is_removable: false,
-        is_read_only: false,
-        is_rotational: None,
-        diskseq: None,
-        table: None,
-        content: None,
-        partitions: Vec::new(),
-        uses: Vec::new(),
-        file_holds: None,
-    }
+pub(super) fn planned_file(path: PathBuf, size_bytes: u64) -> Disk {
+    let size_bytes = align_up(size_bytes, u64::from(FILE_SECTOR));
+    let mut disk = Disk::new(path, DiskKind::File, size_bytes);
+    disk.transport = Some("file".to_owned());
+    disk
 }
 
 fn kernel_partition(node: &BlockDevice) -> Partition {
@@ -398,8 +367,15 @@ fn table_sector(disk: &Disk, read: &mut partition_table::ReadAt<'_>) -> u32 {
 /// True when the kernel refuses to open the block device at `path` exclusively.
 fn is_claimed(path: &Path) -> bool {
     let flags = (OFlags::EXCL | OFlags::NONBLOCK).bits().cast_signed();
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    opened.is_err_and(|e| e.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()))
+    open_unless_busy(|| OpenOptions::new().read(true).custom_flags(flags).open(path))
+        .is_err_and(|error| is_busy(&error))
+}
+
+/// Adds a use that neither sysfs nor procfs shows: a ZFS pool, a mount in another namespace.
+fn add_hidden_use(disk: &mut Disk) {
+    if disk.uses.is_empty() && is_claimed(&disk.path) {
+        disk.uses.push(Use::Busy { device: disk.path.clone(), hint: container(disk) });
+    }
 }
 
 /// A signature on `disk` of something that claims disks: a pool, an array, a volume group.

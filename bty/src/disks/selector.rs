@@ -115,7 +115,7 @@ impl FromStr for Selector {
                 Ok(Self(Rule::Path(text::path_of_reference(whole))))
             }
             _ if whole.contains('/') => Ok(Self(Rule::Path(whole.into()))),
-            _ => usage(&format!("{prefix:?} is not a way to name one")),
+            _ => usage(&format!("the prefix {prefix:?} is unknown")),
         }
     }
 }
@@ -168,8 +168,8 @@ impl Condition {
             };
             return Ok(Self::Flag { field, is });
         }
-        let field =
-            TextField::parse(field).ok_or_else(|| bad(&format!("there is no field {field:?}")))?;
+        let field = TextField::parse(field)
+            .ok_or_else(|| bad(&format!("the field {field:?} is unknown")))?;
         let operator = TextOperator::parse(operator).ok_or_else(wrong_operator)?;
         Ok(Self::Text { field, operator, value: value.to_owned() })
     }

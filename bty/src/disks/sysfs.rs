@@ -8,10 +8,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::disks::{Disk, DiskKind};
+use crate::setters::setters;
 use crate::{Error, ErrorKind, Result};
 
 /// The directories through which the kernel and udev describe devices. Tests use their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SystemRoots {
     /// `/sys`.
     pub sys: PathBuf,
@@ -21,6 +23,15 @@ pub struct SystemRoots {
     pub dev: PathBuf,
     /// `/run/udev`; need not exist.
     pub udev: PathBuf,
+}
+
+setters! {
+    SystemRoots {
+        sys: impl Into<PathBuf>,
+        proc: impl Into<PathBuf>,
+        dev: impl Into<PathBuf>,
+        udev: impl Into<PathBuf>,
+    }
 }
 
 impl Default for SystemRoots {

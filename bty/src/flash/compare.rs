@@ -1,4 +1,4 @@
-//! Compares a disk with an image without writing (`bty verify`).
+//! Compares a disk with an image without writing.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,7 +19,24 @@ use crate::image::{Image, ImageInfo};
 use crate::partition_table::gpt;
 use crate::progress::{Counts, TargetCounts};
 use crate::read_context::ReadContext;
+use crate::setters::setters;
 use crate::{CancelToken, Digest, Error, ErrorKind, Event, Observer, Phase, Result, threads};
+
+/// Options for [`verify`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// Expect the backup GPT at the end of the disk, where
+    /// [`FlashOptions::fix_gpt`](field@FlashOptions::fix_gpt) puts it.
+    pub fix_gpt: bool,
+}
+
+setters! {
+    VerifyOptions {
+        fix_gpt: bool,
+    }
+}
 
 /// The outcome of [`verify`]. Sizes and offsets are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +54,8 @@ pub struct VerifyReport {
     pub different_bytes: u64,
     /// Number of bytes compared: the size of the image, plus that of a backup GPT after it.
     pub compared_bytes: u64,
-    /// SHA-256 of the source; absent when not all of it was read.
+    /// SHA-256 of the source; present as in
+    /// [`FlashReport::source_sha256`](crate::flash::FlashReport::source_sha256).
     pub source_sha256: Option<Digest>,
 }
 
@@ -80,10 +98,7 @@ fn progress(image: &ImageInfo, disk: &Disk, compared_bytes: u64) -> Event {
 }
 
 /// Compares `disk` with `image` byte by byte, reading from the medium. Writes nothing, and works on
-/// a disk in use.
-///
-/// With `fix_gpt` it expects the backup GPT at the end of the disk, where
-/// [`FlashOptions::fix_gpt`](crate::flash::FlashOptions) puts it. `observer` receives the progress.
+/// a disk in use. `observer` receives the progress.
 ///
 /// # Errors
 /// - [`ErrorKind::Refused`]: the disk is smaller than the image, or not the one that was probed.
@@ -97,12 +112,13 @@ pub fn verify(
     image: &Image,
     disk: &Disk,
     host: &dyn DiskHost,
-    fix_gpt: bool,
+    options: &VerifyOptions,
     observer: &dyn Observer,
     cancel: &CancelToken,
 ) -> Result<VerifyReport> {
     let target = Arc::new(TargetState::new(disk, host.open_read_only(disk)?, false, cancel)?);
-    let patch = if fix_gpt { GptPatch::new(image, &target.io)? } else { GptPatch::default() };
+    let patch =
+        if options.fix_gpt { GptPatch::new(image, &target.io)? } else { GptPatch::default() };
     let reading = ReadContext::new(8, cancel);
     let comparison = Arc::new(Comparison::new(&target, patch));
     let mut summary = ReadSummary::default();

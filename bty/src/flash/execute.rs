@@ -23,7 +23,9 @@ use crate::flash::{FlashPlan, FlashReport, TargetReport};
 use crate::image::Image;
 use crate::partition_table::gpt;
 use crate::read_context::ReadContext;
-use crate::{CancelToken, Context, Error, ErrorKind, Event, Observer, Phase, Result, threads};
+use crate::{
+    CancelToken, Context, Error, ErrorKind, Event, Observer, Phase, Remedy, Result, threads,
+};
 
 /// Buffers of 2 MiB between reader and writers.
 const BUFFERS: usize = 20;
@@ -95,7 +97,8 @@ impl FlashPlan {
         }
         if !changed.is_empty() {
             return Err(Error::new(ErrorKind::Refused, format!("refused: {}", changed.join("; ")))
-                .hint("look at bty disks, and plan again"));
+                .hint("list the disks, choose again, and plan again")
+                .with_remedy(Remedy::ListDisks));
         }
         let fresh = Self::new(image.info(), disks, self.options.clone());
         fresh.check()?;
@@ -289,14 +292,14 @@ impl Execution<'_> {
         let reports: Vec<_> =
             done.iter().zip(running).map(|(&i, end)| end.wait(&mut writers[i])).collect();
         let failures = || reports.iter().filter_map(|report| report.failure.as_ref());
-        if failures().any(|failure| failure.kind == ErrorKind::Cancelled.as_str()) {
+        if failures().any(|failure| failure.kind == ErrorKind::Cancelled) {
             return Err(Error::cancelled());
         }
         for (&i, report) in done.iter().zip(&reports) {
             if let (Some(failure), true) = (&report.failure, writers.len() > 1) {
                 self.observer.event(&Event::TargetFailed {
                     target: writers[i].state.name().to_owned(),
-                    kind: failure.kind.clone(),
+                    kind: failure.kind,
                     message: failure.message.clone(),
                 });
             }
@@ -323,9 +326,9 @@ impl Execution<'_> {
 
 /// A copy of `error` for another target; errors cannot be cloned.
 fn repeat(error: &Error) -> Error {
-    let copy = Error::new(error.kind(), error.to_string());
-    match error.next_step() {
-        Some(step) => copy.hint(step),
-        None => copy,
+    let mut copy = Error::new(error.kind(), format!("{error:#}"));
+    if let Some(step) = error.next_step() {
+        copy = copy.hint(step);
     }
+    error.remedy().into_iter().fold(copy, Error::with_remedy)
 }

@@ -181,7 +181,7 @@ impl Completion<'_> {
         let sector = io.device.sector_bytes();
         let moved = gpt::relocate_backup(head, &mut on_disk, io.size_bytes(), sector)?;
         let Some(backup) = moved else {
-            self.outcome.notes.push("the backup GPT was at the end of the disk already".into());
+            self.outcome.notes.push("the backup GPT was already at the end of the disk".into());
             return Ok(());
         };
         io.write(backup.backup_offset, &backup.backup)?;
@@ -235,7 +235,7 @@ impl Completion<'_> {
                 return;
             }
             Ok(BootNext::Skipped { reason }) => reason.to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => format!("{error:#}"),
         };
         let note = format!("the firmware was not told to boot it next: {reason}");
         self.outcome.notes.push(note);

@@ -1,6 +1,7 @@
 //! Validates a plan: every reason to refuse it, and warnings to show before the flash.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,53 @@ use crate::disks::{Disk, DiskKind, TableKind, Use};
 use crate::flash::{FlashOptions, FlashPlan};
 use crate::image::ImageInfo;
 use crate::size::{MIB, align_up, human};
-use crate::{Error, ErrorKind, Result};
+use crate::string_enum::string_enum;
+use crate::{Error, ErrorKind, Remedy, Result};
+
+string_enum! {
+    /// The rule that a [`Refusal`] is about.
+    pub enum RefusalReason: "reason of a refusal" {
+        /// Something uses the disk: a mount, swap, another device.
+        InUse = "in_use",
+        /// The running system was started from the disk.
+        System = "system",
+        /// The disk is smaller than the image.
+        TooSmall = "too_small",
+        /// The kernel refuses writes.
+        ReadOnly = "read_only",
+        /// The target is a partition, and
+        /// [`allow_partition`](crate::flash::FlashOptions) is off.
+        Partition = "partition",
+        /// The partition table was made for another sector size.
+        SectorSize = "sector_size",
+        /// The target is the file that the image is read from.
+        SameAsSource = "same_as_source",
+        /// Two targets are the same disk.
+        Twice = "twice",
+        /// The target is a device that is not a disk.
+        UnsupportedKind = "kind",
+        /// The plan has no targets.
+        NoTarget = "no_target",
+        /// [`fix_gpt`](crate::flash::FlashOptions) is on, but the image has no GPT.
+        NoGpt = "no_gpt",
+        /// The image does not look like a disk image, and
+        /// [`raw`](crate::flash::FlashOptions) is off.
+        Unrecognized = "unrecognized",
+        /// The target is a file that holds an image, and
+        /// [`overwrite`](crate::flash::FlashOptions) is off.
+        Overwrite = "overwrite",
+        /// From [`create::validate`](crate::create::validate): the disk has no bytes.
+        Empty = "empty",
+        /// From [`create::validate`](crate::create::validate): without partitions,
+        /// [`shrink`](crate::create::CreateOptions) has no end to shrink to.
+        NoPartitions = "no_partitions",
+        /// From [`create::validate`](crate::create::validate): the name of the file has no known
+        /// extension.
+        UnknownFormat = "name",
+        /// From [`create::validate`](crate::create::validate): the file exists.
+        Exists = "exists",
+    }
+}
 
 /// A reason to refuse an operation. Its text names the target, the reason and, in parentheses, what
 /// to do about it.
@@ -17,24 +64,45 @@ use crate::{Error, ErrorKind, Result};
 pub struct Refusal {
     /// Path of the target concerned; absent if the reason concerns the plan as a whole.
     pub target: Option<String>,
-    /// A word to match on: `in_use`, `system`, `too_small`, `read_only`, `partition`,
-    /// `sector_size`, `same_as_source`, `twice`, `kind`, `no_target`, `no_gpt`, `unrecognized`,
-    /// `overwrite`; from [`create::validate`](crate::create::validate) also `empty`,
-    /// `no_partitions`, `name`, `exists`.
-    pub reason: String,
+    /// The rule that the plan breaks, to match on.
+    pub reason: RefusalReason,
     /// One sentence without a full stop.
     pub message: String,
+    /// What the message advises, if a program may have its own name for it. Not serialized.
+    #[serde(skip)]
+    pub remedy: Option<Remedy>,
 }
 
-const UNRECOGNIZED: &str = "unrecognized";
-
 impl Refusal {
+    pub(crate) fn of_plan(reason: RefusalReason, message: impl Into<String>) -> Self {
+        Self { target: None, reason, message: message.into(), remedy: None }
+    }
+
+    /// A refusal that concerns the disk or the file at `path`.
+    pub(crate) fn of(path: &Path, reason: RefusalReason, message: impl Into<String>) -> Self {
+        Self { target: Some(path.display().to_string()), ..Self::of_plan(reason, message) }
+    }
+
+    pub(crate) fn with_remedy(mut self, remedy: Remedy) -> Self {
+        self.remedy = Some(remedy);
+        self
+    }
+
     /// True when the image does not look like a disk image. Only a person can decide whether it is
-    /// one: [`FlashOptions::raw`] lifts this refusal.
+    /// one: [`FlashOptions::raw`](field@FlashOptions::raw) lifts this refusal.
     #[must_use]
     pub fn is_unrecognized_image(&self) -> bool {
-        self.reason == UNRECOGNIZED
+        self.reason == RefusalReason::Unrecognized
     }
+}
+
+/// Fails when there are `refusals`, with all of them in one message.
+pub(crate) fn fail_if_refused(refusals: &[Refusal]) -> Result<()> {
+    let texts: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    if texts.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Refused, format!("refused: {}", texts.join("; "))))
 }
 
 impl fmt::Display for Refusal {
@@ -58,122 +126,85 @@ impl FlashPlan {
     /// depends only on the plan.
     #[must_use]
     pub fn validate(&self) -> Vec<Refusal> {
-        let mut refusals = Vec::new();
-        if self.targets.is_empty() {
-            refusals.push(Refusal {
-                target: None,
-                reason: "no_target".into(),
-                message: "no target is given (bty disks lists them)".into(),
-            });
-        }
-        if self.options.fix_gpt && self.image.table != Some(TableKind::Gpt) {
-            refusals.push(Refusal {
-                target: None,
-                reason: "no_gpt".into(),
-                message: "the image has no GPT whose backup could be moved (leave out --fix-gpt)"
-                    .into(),
-            });
-        }
-        if !self.image.is_recognized && !self.options.raw {
-            refusals.push(Refusal {
-                target: None,
-                reason: UNRECOGNIZED.into(),
-                message:
-                    "no partition table, file system or boot sector was found in the image, so \
-                     it is probably not the file you meant (check it; --raw writes it anyway)"
-                        .into(),
-            });
-        }
+        let mut refusals = self.refusals_of_plan();
         for (index, disk) in self.targets.iter().enumerate() {
-            self.check_target(disk, &mut |reason, message| {
-                refusals.push(Refusal {
-                    target: Some(disk.path.display().to_string()),
-                    reason: reason.into(),
-                    message,
-                });
-            });
+            refusals.extend(disk.refusals(&self.options));
+            refusals.extend(self.refusals_of_image_on(disk));
             if self.targets[..index].iter().any(|earlier| is_same_medium(earlier, disk)) {
-                refusals.push(Refusal {
-                    target: Some(disk.path.display().to_string()),
-                    reason: "twice".into(),
-                    message: "it is named more than once (name every disk once)".into(),
-                });
+                let message = "it is named more than once (name every disk once)";
+                refusals.push(Refusal::of(&disk.path, RefusalReason::Twice, message));
             }
         }
         refusals
     }
 
-    fn check_target(&self, disk: &Disk, refuse: &mut dyn FnMut(&str, String)) {
-        for usage in &disk.uses {
-            let reason = if matches!(usage, Use::System { .. }) { "system" } else { "in_use" };
-            refuse(reason, usage.to_string());
-        }
-        match disk.kind {
-            DiskKind::Partition if !self.options.allow_partition => refuse(
-                "partition",
-                "it is a partition, but an image is for a whole disk (name the disk, or allow \
-                 partitions explicitly)"
-                    .into(),
-            ),
-            DiskKind::Other => {
-                refuse(
-                    "kind",
-                    "an image cannot be written to a device of this kind (bty disks lists the \
-                     disks)"
-                        .into(),
-                );
-            }
-            _ => {}
-        }
-        if disk.is_read_only {
-            refuse(
-                "read_only",
-                "it is read-only (look for a write-protect switch, or run blockdev --setrw)".into(),
+    fn refusals_of_plan(&self) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        if self.targets.is_empty() {
+            let message = "there is no target (choose one of the disks)";
+            refusals.push(
+                Refusal::of_plan(RefusalReason::NoTarget, message).with_remedy(Remedy::ListDisks),
             );
         }
+        if self.options.fix_gpt && self.image.table != Some(TableKind::Gpt) {
+            let message = "the image has no GPT whose backup could be moved (do not fix the GPT)";
+            refusals.push(
+                Refusal::of_plan(RefusalReason::NoGpt, message).with_remedy(Remedy::NoFixGpt),
+            );
+        }
+        if !self.image.is_recognized && !self.options.raw {
+            let message = "no partition table, file system or boot sector was found in the image, \
+                           so it is probably not the file you meant (check it, or write it as raw \
+                           data anyway)";
+            refusals.push(
+                Refusal::of_plan(RefusalReason::Unrecognized, message).with_remedy(Remedy::Raw),
+            );
+        }
+        refusals
+    }
+
+    /// The reasons not to write this image to `disk`. Those against `disk` itself are not among
+    /// them.
+    fn refusals_of_image_on(&self, disk: &Disk) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
         if let Some(need) = self.needed_bytes(disk)
             && align_up(need, u64::from(disk.logical_sector_bytes)) > disk.size_bytes
         {
-            refuse(
-                "too_small",
-                format!(
-                    "the image needs {} ({need} bytes), the disk has {} ({} bytes) ({})",
-                    human(need),
-                    human(disk.size_bytes),
-                    disk.size_bytes,
-                    if self.would_fit(disk) {
-                        "use a larger disk, or --fit"
-                    } else {
-                        "use a larger disk"
-                    }
-                ),
-            );
+            refusals.push(self.too_small(disk, need));
         }
         if let Some(sector) = self.image.sector_bytes
             && sector != disk.logical_sector_bytes
         {
-            refuse(
-                "sector_size",
-                format!(
-                    "the partition table of the image uses sectors of {sector} bytes, the disk \
-                     sectors of {}: nothing would be found in its place (use an image made for \
-                     {}-byte sectors)",
-                    disk.logical_sector_bytes, disk.logical_sector_bytes
-                ),
+            let has = disk.logical_sector_bytes;
+            let message = format!(
+                "the partition table of the image counts in sectors of {sector} bytes, but the \
+                 disk has sectors of {has}, so no partition would be found (use an image made for \
+                 {has}-byte sectors)"
             );
-        }
-        if let (Some(holds), false) = (&disk.file_holds, self.options.overwrite) {
-            refuse(
-                "overwrite",
-                format!(
-                    "it is a file that holds {holds}, which would be lost (name another file, or \
-                     give --overwrite)"
-                ),
-            );
+            refusals.push(Refusal::of(&disk.path, RefusalReason::SectorSize, message));
         }
         if self.image.path.as_ref() == Some(&disk.path) {
-            refuse("same_as_source", "it is the image itself (name another target)".into());
+            let message = "it is the image itself (name another target)";
+            refusals.push(Refusal::of(&disk.path, RefusalReason::SameAsSource, message));
         }
+        refusals
+    }
+
+    fn too_small(&self, disk: &Disk, need: u64) -> Refusal {
+        let would_fit = self.would_fit(disk);
+        let next = if would_fit {
+            "use a larger disk, or leave out what follows the last partition"
+        } else {
+            "use a larger disk"
+        };
+        let message = format!(
+            "the image needs {} ({need} bytes), the disk has {} ({} bytes) ({next})",
+            human(need),
+            human(disk.size_bytes),
+            disk.size_bytes,
+        );
+        let refusal = Refusal::of(&disk.path, RefusalReason::TooSmall, message);
+        if would_fit { refusal.with_remedy(Remedy::Fit) } else { refusal }
     }
 
     /// Minimum size in bytes that `disk` must have, if known.
@@ -190,17 +221,39 @@ impl FlashPlan {
         !self.options.fit && fitted.is_some_and(|bytes| bytes <= disk.size_bytes)
     }
 
+    /// True if the backup GPT ends up before the end of `disk`.
+    fn leaves_backup_gpt_behind(&self, disk: &Disk) -> bool {
+        let has_gpt = self.image.table == Some(TableKind::Gpt) && !self.options.fix_gpt;
+        has_gpt && self.image.disk_bytes.is_some_and(|bytes| bytes + MIB <= disk.size_bytes)
+    }
+
+    /// What helps against the causes of [`notes`](field@Self::notes), for programs that can offer
+    /// it. Pure, as [`validate`](Self::validate).
+    #[must_use]
+    pub fn remedies(&self) -> Vec<Remedy> {
+        let mut remedies = Vec::new();
+        if !self.image.has_expected_digest() {
+            remedies.push(Remedy::Sha256);
+        }
+        if self.targets.iter().any(|disk| self.leaves_backup_gpt_behind(disk)) {
+            remedies.push(Remedy::FixGpt);
+        }
+        remedies
+    }
+
     fn warnings(&self) -> Vec<String> {
         let mut notes = Vec::new();
         match (self.image.disk_bytes, self.image.partitions_end()) {
             (None, None) => {
                 notes.push(
-                    "the size of the image is unknown: whether it fits is seen only while writing"
+                    "the size of the image is unknown, so whether it fits shows only while writing"
                         .into(),
                 );
             }
-            (None, Some(end)) => notes
-                .push(format!("by its partition table, the image needs at least {}", human(end))),
+            (None, Some(end)) => notes.push(format!(
+                "according to its partition table, the image needs at least {}",
+                human(end)
+            )),
             (Some(bytes), Some(end)) if end > bytes => notes.push(cut_image_note(bytes, end)),
             _ => {}
         }
@@ -209,14 +262,14 @@ impl FlashPlan {
         }
         if !self.image.has_expected_digest() {
             notes.push(
-                "no digest is known for the image, so its content is not checked (--sha256, \
-                 --sha512, or a .sha256 file beside it)"
+                "no digest is known for the image, so its content is not checked (give one, or put \
+                 a .sha256 file next to the image)"
                     .into(),
             );
         }
         if !self.options.verify {
             notes.push(
-                "verification is off: whether the disk really holds the image is not checked"
+                "verification is off, so nothing proves that the disk holds the image afterwards"
                     .into(),
             );
         }
@@ -241,11 +294,9 @@ impl FlashPlan {
                     disk.path.display()
                 ));
             }
-            let gpt = self.image.table == Some(TableKind::Gpt) && !self.options.fix_gpt;
-            if gpt && self.image.disk_bytes.is_some_and(|bytes| bytes + MIB <= disk.size_bytes) {
+            if self.leaves_backup_gpt_behind(disk) {
                 notes.push(format!(
-                    "{} is larger than the image: its backup GPT will not be at the end \
-                     (--fix-gpt moves it)",
+                    "{} is larger than the image, so its backup GPT will not be at the end",
                     disk.path.display()
                 ));
             }
@@ -258,11 +309,55 @@ impl FlashPlan {
     /// # Errors
     /// [`ErrorKind::Refused`] when there is a reason to refuse the plan.
     pub fn check(&self) -> Result<()> {
-        let refusals: Vec<String> = self.validate().iter().map(ToString::to_string).collect();
-        if refusals.is_empty() {
-            return Ok(());
+        fail_if_refused(&self.validate())
+    }
+}
+
+impl Disk {
+    /// Every reason not to write to this disk, whatever the image; empty if there is none. Pure:
+    /// the result depends on the disk as it was probed, and on `allow_partition` and `overwrite`.
+    ///
+    /// A [`FlashPlan`] also checks whether the image and the disk go together.
+    #[must_use]
+    pub fn refusals(&self, options: &FlashOptions) -> Vec<Refusal> {
+        let refuse = |reason, message: &str| Refusal::of(&self.path, reason, message);
+        let mut refusals = Vec::new();
+        for usage in &self.uses {
+            let is_system = matches!(usage, Use::System { .. });
+            let reason = if is_system { RefusalReason::System } else { RefusalReason::InUse };
+            refusals.push(refuse(reason, &usage.to_string()));
         }
-        Err(Error::new(ErrorKind::Refused, format!("refused: {}", refusals.join("; "))))
+        match self.kind {
+            DiskKind::Partition if !options.allow_partition => {
+                let message = "it is a partition, but an image is for a whole disk (name the disk, \
+                               or allow partitions explicitly)";
+                refusals.push(
+                    refuse(RefusalReason::Partition, message).with_remedy(Remedy::AllowPartition),
+                );
+            }
+            DiskKind::Other => {
+                let message =
+                    "an image cannot be written to a device of this kind (choose one of the disks)";
+                refusals.push(
+                    refuse(RefusalReason::UnsupportedKind, message).with_remedy(Remedy::ListDisks),
+                );
+            }
+            _ => {}
+        }
+        if self.is_read_only {
+            let message =
+                "it is read-only (look for a write-protect switch, or run blockdev --setrw)";
+            refusals.push(refuse(RefusalReason::ReadOnly, message));
+        }
+        if let (Some(holds), false) = (&self.file_holds, options.overwrite) {
+            let message = format!(
+                "it is a file that holds {holds}, which would be lost (name another file, or \
+                 overwrite it)"
+            );
+            refusals
+                .push(refuse(RefusalReason::Overwrite, &message).with_remedy(Remedy::Overwrite));
+        }
+        refusals
     }
 }
 

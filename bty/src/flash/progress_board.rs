@@ -9,12 +9,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crate::flash::PhaseTime;
 use crate::flash::target::TargetState;
 use crate::image::Image;
-use crate::progress::{Counts, TargetCounts};
+use crate::progress::{Counts, INTERVAL, TargetCounts};
 use crate::read_context::ReadCounts;
 use crate::{Event, Observer, Phase};
-
-/// Interval between two progress events.
-const INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct ProgressBoard {
     counts: Arc<ReadCounts>,
@@ -106,7 +103,7 @@ impl ProgressBoard {
             .iter()
             .zip(ends)
             .map(|((phase, start), end)| PhaseTime {
-                phase: phase.as_str().into(),
+                phase: *phase,
                 elapsed_ms: millis(end - *start),
             })
             .collect()

@@ -127,7 +127,7 @@ impl TargetState {
         self.status.may_boot.store(true, Ordering::SeqCst);
         self.io.cancel.check()?;
         if self.is_given_up() {
-            let message = format!("{} was given up", self.name());
+            let message = format!("{} did not respond and was abandoned", self.name());
             return Err(Error::new(ErrorKind::Target, message));
         }
         Ok(())

@@ -53,7 +53,7 @@ impl fmt::Display for ArchiveKind {
 
 /// A regular file in an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
+struct ArchiveEntry {
     /// Path in the archive.
     name: String,
     /// Unpacked size in bytes.
@@ -151,7 +151,7 @@ fn is_image(name: &str) -> bool {
 }
 
 /// Chooses the image among `entries`.
-fn choose(entries: &[Entry], wanted: Option<&str>) -> Result<usize> {
+fn choose(entries: &[ArchiveEntry], wanted: Option<&str>) -> Result<usize> {
     let images: Vec<usize> = (0..entries.len()).filter(|&i| is_image(&entries[i].name)).collect();
     let names = |of: &[usize]| list(of.iter().map(|&i| entries[i].name.as_str()));
     if let Some(wanted) = wanted {
@@ -180,7 +180,7 @@ fn choose(entries: &[Entry], wanted: Option<&str>) -> Result<usize> {
 }
 
 /// Finds the entry with the path `wanted`, or the only one with this file name.
-fn find_named(entries: &[Entry], wanted: &str) -> Option<usize> {
+fn find_named(entries: &[ArchiveEntry], wanted: &str) -> Option<usize> {
     let bare = |name: &str| name.trim_start_matches("./").to_owned();
     let exact = entries.iter().position(|e| bare(&e.name) == bare(wanted));
     exact.or_else(|| {

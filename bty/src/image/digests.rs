@@ -7,7 +7,7 @@ use crate::image::Image;
 use crate::image::stream::StreamExtents;
 use crate::read_context::ReadContext;
 use crate::source::read_ahead::ReadAhead;
-use crate::{CancelToken, Digest, Error, ErrorKind, Result, Source};
+use crate::{CancelToken, Digest, Error, ErrorKind, Remedy, Result, Source};
 
 impl Image {
     /// Compares the digests of a whole read with the expected ones.
@@ -52,14 +52,19 @@ impl Image {
                 self.source.location()
             );
             let error = Error::new(ErrorKind::Integrity, message).with_path(self.source.location());
-            return error.hint(
-                "give it as the digest of the image: --image-sha256, image_sha256 in scripts",
-            );
+            return error
+                .hint("give it as the digest of the image instead")
+                .with_remedy(Remedy::ImageSha256);
         }
         if unpacked.is_some() || is_local {
             return error;
         }
-        error.hint("fetch it again, and check the digest; if that is the digest of the unpacked image, give it as --image-sha256")
+        error
+            .hint(
+                "fetch it again, and check the digest; if that is the digest of the unpacked \
+                 image, give it as the digest of the image",
+            )
+            .with_remedy(Remedy::ImageSha256)
     }
 }
 

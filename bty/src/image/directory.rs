@@ -54,9 +54,10 @@ impl TryFrom<ImageFileData> for ImageFile {
     fn try_from(data: ImageFileData) -> Result<Self, String> {
         let ImageFileData { name, path, format, size_bytes, sha256, arch } = data;
         let format =
-            name::known_format(&format).ok_or_else(|| format!("{format:?} is no format"))?;
+            name::known_format(&format).ok_or_else(|| format!("{format:?} is not a format"))?;
         let arch = arch.map(|arch| {
-            name::known_architecture(&arch).ok_or_else(|| format!("{arch:?} is no architecture"))
+            name::known_architecture(&arch)
+                .ok_or_else(|| format!("{arch:?} is not an architecture"))
         });
         Ok(Self { name, path, format, size_bytes, sha256, arch: arch.transpose()? })
     }
@@ -236,7 +237,7 @@ mod tests {
     fn a_missing_directory_is_named() {
         let error = list(Path::new("/nonexistent/images")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Source);
-        assert!(error.to_string().starts_with("listing /nonexistent/images: "), "{error}");
+        assert!(format!("{error:#}").starts_with("listing /nonexistent/images: "), "{error:#}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Recognizes files that are often mistaken for disk images, to refuse them with a hint.
 
 use crate::decode::Compression;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Location, Remedy, Result};
 
 const CONVERT: &str = "convert it: qemu-img convert -O qcow2 IN OUT";
 const FOR_PHONES: &str =
@@ -84,7 +84,7 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
         "a raw copy of a CD (bin)",
         "convert it to ISO (bchunk or ccd2iso)",
     ),
-    (0, b"MComprHD", "a compressed disc of MAME (chd)", "unpack it: chdman extractraw"),
+    (0, b"MComprHD", "a compressed MAME disc (chd)", "unpack it: chdman extractraw"),
     (0, b"CISO", "a compressed disc (cso)", "unpack it and flash what is inside"),
     // phones
     (0, b"\x3a\xff\x26\xed", "an Android sparse image", "unpack it: simg2img IN OUT"),
@@ -94,15 +94,15 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"AVB0", "Android verification data (vbmeta)", FOR_PHONES),
     (4096, b"gDla", "an Android super partition", "unpack it with lpunpack"),
     // boards
-    (0, b"RKFW", "a Rockchip firmware (RKFW)", FOR_BOARDS),
-    (0, b"RKAF", "a Rockchip firmware (RKAF)", FOR_BOARDS),
-    (0, b"IMAGEWTY", "an Allwinner firmware (IMAGEWTY)", FOR_BOARDS),
-    (8, b"\x56\x19\xb5\x27", "an Amlogic firmware", FOR_BOARDS),
-    (0, b"HDR0", "a firmware of a router (trx)", FOR_BOARDS),
+    (0, b"RKFW", "Rockchip firmware (RKFW)", FOR_BOARDS),
+    (0, b"RKAF", "Rockchip firmware (RKAF)", FOR_BOARDS),
+    (0, b"IMAGEWTY", "Allwinner firmware (IMAGEWTY)", FOR_BOARDS),
+    (8, b"\x56\x19\xb5\x27", "Amlogic firmware", FOR_BOARDS),
+    (0, b"HDR0", "router firmware (trx)", FOR_BOARDS),
     (
         0,
         b"UF2\n\x57\x51\x5d\x9e",
-        "a firmware of a microcontroller (uf2)",
+        "microcontroller firmware (uf2)",
         "copy it to the drive that the board shows",
     ),
     (0, b"\x27\x05\x19\x56", "a U-Boot image", FOR_BOARDS),
@@ -114,16 +114,11 @@ const FOREIGN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"\x89PNG", "a picture", OTHER_FILE),
     (0, b"\xff\xd8\xff", "a picture", OTHER_FILE),
     (0, b"SQLite format 3\0", "a database (SQLite)", OTHER_FILE),
-    (
-        0,
-        b"BSDIFF40",
-        "a difference between two files (bsdiff)",
-        "apply it to the old image, and flash the result",
-    ),
+    (0, b"BSDIFF40", "a binary patch (bsdiff)", "apply it to the old image, and flash the result"),
     (
         0,
         b"\xd6\xc3\xc4",
-        "a difference between two files (xdelta)",
+        "a binary patch (xdelta)",
         "apply it to the old image, and flash the result",
     ),
     (0, b"Salted__", "an encrypted file (openssl)", "decrypt it and flash what is inside"),
@@ -145,22 +140,36 @@ pub(crate) const FOOTER_BYTES: usize = 512;
 /// Maximum number of characters of a text that an error quotes.
 const QUOTED_MAX: usize = 40;
 
-/// Describes what was found instead of a disk image; with a hint.
-type Finding = (String, &'static str);
+/// What was found instead of a disk image.
+struct Finding {
+    what: String,
+    hint: &'static str,
+    remedy: Option<Remedy>,
+}
+
+impl Finding {
+    fn new(what: impl Into<String>, hint: &'static str) -> Self {
+        Self { what: what.into(), hint, remedy: None }
+    }
+}
 
 /// Refuses `head`, the first bytes of a supposed disk image, if they are those of another kind of
-/// file. With `is_recognized`, the head has a partition table, file system or boot sector; formats
+/// file, read from `location`. With `is_recognized`, the head has a partition table, file system or boot sector; formats
 /// that it may resemble by chance are then not checked.
-pub(super) fn refuse(head: &[u8], inside: Option<Compression>, is_recognized: bool) -> Result<()> {
-    let certain = by_magic(head).or_else(|| packed_twice(head, inside)).or_else(|| text(head));
-    match certain.or_else(|| if is_recognized { None } else { probable(head) }) {
-        Some((what, hint)) => {
-            let within = inside.map_or(String::new(), |c| format!(" inside {}", c.as_str()));
-            Err(Error::new(ErrorKind::Format, format!("this is {what}{within}, not a disk image"))
-                .hint(hint))
-        }
-        None => Ok(()),
-    }
+pub(super) fn refuse(
+    head: &[u8],
+    inside: Option<Compression>,
+    is_recognized: bool,
+    location: &Location,
+) -> Result<()> {
+    let certain =
+        by_magic(head).or_else(|| packed_twice(head, inside)).or_else(|| text(head, location));
+    let found = certain.or_else(|| if is_recognized { None } else { probable(head) });
+    let Some(Finding { what, hint, remedy }) = found else { return Ok(()) };
+    let within = inside.map_or(String::new(), |c| format!(" inside {}", c.as_str()));
+    let message = format!("this is {what}{within}, not a disk image");
+    let error = Error::new(ErrorKind::Format, message).hint(hint);
+    Err(remedy.into_iter().fold(error, Error::with_remedy))
 }
 
 /// Refuses a file by its last [`FOOTER_BYTES`].
@@ -186,7 +195,8 @@ pub(crate) fn name_of_file(head: &[u8]) -> Option<String> {
         return Some("a qcow2 image".into());
     }
     let packed = Compression::sniff(head).map(|c| format!("{} data", c.as_str()));
-    packed.or_else(|| by_magic(head).or_else(|| text(head)).map(|(what, _)| what))
+    packed
+        .or_else(|| by_magic(head).or_else(|| text(head, &Location::Stdin)).map(|found| found.what))
 }
 
 fn by_magic(head: &[u8]) -> Option<Finding> {
@@ -194,13 +204,15 @@ fn by_magic(head: &[u8]) -> Option<Finding> {
         .iter()
         .find(|(offset, magic, ..)| head.get(*offset..).is_some_and(|at| at.starts_with(magic)));
     if let Some((_, _, what, hint)) = listed {
-        return Some(((*what).to_owned(), hint));
+        return Some(Finding::new(*what, hint));
     }
     if is_compress(head) {
-        return Some(("compress data (.Z)".into(), "unpack it (gzip -d) and flash what is inside"));
+        let hint = "unpack it (gzip -d) and flash what is inside";
+        return Some(Finding::new("compress data (.Z)", hint));
     }
     if is_old_tar(head) {
-        return Some(("a tar archive".into(), "unpack it (tar -xf) and flash the image inside"));
+        let hint = "unpack it (tar -xf) and flash the image inside";
+        return Some(Finding::new("a tar archive", hint));
     }
     None
 }
@@ -208,13 +220,11 @@ fn by_magic(head: &[u8]) -> Option<Finding> {
 /// Formats with weak magic, which a disk image may have by chance.
 fn probable(head: &[u8]) -> Option<Finding> {
     if is_lzma(head) {
-        return Some((
-            "lzma data".into(),
-            "unpack it (xz -d --format=lzma) and flash what is inside",
-        ));
+        let hint = "unpack it (xz -d --format=lzma) and flash what is inside";
+        return Some(Finding::new("lzma data", hint));
     }
     if head.starts_with(b"MZ") {
-        return Some(("a program for Windows or UEFI".into(), OTHER_FILE));
+        return Some(Finding::new("a program for Windows or UEFI", OTHER_FILE));
     }
     None
 }
@@ -223,10 +233,11 @@ fn packed_twice(head: &[u8], inside: Option<Compression>) -> Option<Finding> {
     inside?;
     if let Some(second) = Compression::sniff(head) {
         let what = format!("{} data", second.as_str());
-        return Some((what, "it was compressed twice: decompress it once, then flash it"));
+        let hint = "it was compressed twice: decompress it once, then flash it";
+        return Some(Finding::new(what, hint));
     }
     let hint = "decompress it first; qcow2 has compression of its own (qemu-img convert -c)";
-    head.starts_with(b"QFI\xfb").then(|| ("a qcow2 image".into(), hint))
+    head.starts_with(b"QFI\xfb").then(|| Finding::new("a qcow2 image", hint))
 }
 
 /// compress(1): magic | 5 bits: code length, 9 to 16; 2 bits: 0; 1 bit: block mode
@@ -269,41 +280,45 @@ fn is_lzma(head: &[u8]) -> bool {
 }
 
 /// Text. No disk image begins with it.
-fn text(head: &[u8]) -> Option<Finding> {
+fn text(head: &[u8], location: &Location) -> Option<Finding> {
     if head.is_empty() {
-        return Some(("nothing at all".into(), "fetch it again"));
+        return Some(Finding::new("an empty file", "fetch it again"));
     }
     if is_markup(head) {
-        let hint = "the address may need a log-in or have moved: open it in a browser";
-        return Some(("a web page or other text".into(), hint));
+        return Some(Finding::new("a web page or other text", not_the_image(location)));
     }
     let text = printable(head)?;
     let begins = |start: &str| text.trim_start().starts_with(start);
     Some(if begins("version https://git-lfs") {
-        (
-            "a Git LFS pointer, which only names the image".into(),
+        Finding::new(
+            "a Git LFS pointer, which only names the image",
             "fetch the image itself: git lfs pull",
         )
     } else if begins("-----BEGIN PGP") || begins("-----BEGIN SSH") || begins("untrusted comment:") {
-        (
-            "a signature or a key".into(),
+        Finding::new(
+            "a signature or a key",
             "flash the file that was signed; this one is for checking it",
         )
     } else if is_checksum_list(text) {
-        (
-            "a list of checksums".into(),
-            "flash the image that it lists, and give its checksum with --sha256",
-        )
+        let hint = "flash an image that it lists, and give the digest of that image";
+        Finding { remedy: Some(Remedy::Sha256), ..Finding::new("a list of checksums", hint) }
     } else {
         let line = text.trim().lines().next().unwrap_or_default();
         let quoted: String = line.chars().take(QUOTED_MAX).collect();
         let more = if line.chars().count() > QUOTED_MAX { "…" } else { "" };
         let what = format!("text that begins with \"{}{more}\"", quoted.replace('\t', " "));
-        (
-            what,
-            "the address may need a log-in or have moved, or the download has failed: look at the file, and fetch it again",
-        )
+        Finding::new(what, not_the_image(location))
     })
+}
+
+/// What to do about a text that stands in place of an image.
+fn not_the_image(location: &Location) -> &'static str {
+    match location {
+        Location::File(_) | Location::Stdin => {
+            "the download may have failed: look at the file, and fetch it again"
+        }
+        _ => "the address may need a login or have moved: open it in a browser",
+    }
 }
 
 fn is_markup(head: &[u8]) -> bool {

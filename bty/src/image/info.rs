@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
-use crate::Event;
 use crate::decode::Compression;
 use crate::digest::Sha512;
 use crate::partition_table::{Content, Partition, TableKind, gpt};
-use crate::progress::{Counts, Phase};
 use crate::size::MIB;
 
 /// The format of an image, recognized from its content.
@@ -79,8 +77,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// The known properties of an image. Serializes to the object that `bty image --json` prints; sizes
-/// and offsets are bytes.
+/// The known properties of an image. Sizes and offsets are bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ImageInfo {
@@ -216,15 +213,6 @@ impl ImageInfo {
             }
             _ => Some(end),
         }
-    }
-
-    /// Creates the progress event for reading the image without writing it. `source_bytes` were
-    /// read from the source, and `decoded_bytes` came out of the decoder.
-    #[must_use]
-    pub fn read_progress(&self, source_bytes: u64, decoded_bytes: u64) -> Event {
-        let (source_total, decoded_total) = (self.source_bytes, self.disk_bytes);
-        let counts = Counts { source_bytes, source_total, decoded_bytes, decoded_total };
-        Event::Progress { phase: Phase::Read, elapsed_ms: 0, counts, targets: Vec::new() }
     }
 
     /// Minimum size of the disk in bytes: the size of the image or, if that is unknown, the end of

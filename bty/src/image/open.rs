@@ -14,11 +14,15 @@ use crate::image::info::Format;
 use crate::image::qcow2::Qcow2;
 use crate::image::{Image, directory, foreign};
 use crate::read_context::DECODER_BYTES;
+use crate::setters::setters;
 use crate::source::{VersionCheck, check_size, spool};
-use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
+use crate::{
+    CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Remedy, Result, Source,
+};
 
 /// Options for [`Image::open`]. By default, nothing is expected of the image.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct OpenOptions {
     /// SHA-256 that the file must have, as published.
     pub sha256: Option<Digest>,
@@ -34,6 +38,22 @@ pub struct OpenOptions {
     /// Ignore any bytes after the end of compressed data. Known trailers (firmware metadata) are
     /// always ignored.
     pub ignore_trailing: bool,
+    /// Compute the SHA-256 of the source whenever the image is read, even if none is expected and
+    /// hashing delays reading or needs bytes of a qcow2 file that no disk needs, so that
+    /// [`FlashReport::source_sha256`](crate::flash::FlashReport::source_sha256) is present.
+    pub compute_sha256: bool,
+}
+
+setters! {
+    OpenOptions {
+        sha256: impl Into<Option<Digest>>,
+        sha512: impl Into<Option<Sha512>>,
+        image_sha256: impl Into<Option<Digest>>,
+        ignore_sidecar: bool,
+        member: impl Into<Option<String>>,
+        ignore_trailing: bool,
+        compute_sha256: bool,
+    }
 }
 
 impl Image {
@@ -87,11 +107,15 @@ impl Image {
         let mut image = Self::examine(client, source, member, trailer, cancel)
             .context(|| format!("examining {reference}"))?;
         if options.image_sha256.is_some() && image.qcow2.is_some() {
-            let message = "the digest of the image inside cannot be checked for qcow2, which is not read in the order of the disk";
+            let message = "the digest of the disk image in a qcow2 file cannot be checked, because \
+                           the file is not read in the order of the disk";
             let error = Error::new(ErrorKind::Usage, message).with_path(reference);
-            return Err(error.hint("give the digest of the file as published: --sha256"));
+            return Err(error
+                .hint("give the digest of the file instead, as published")
+                .with_remedy(Remedy::Sha256));
         }
         image.info.expected_image_sha256 = options.image_sha256;
+        image.needs_digest = options.compute_sha256;
         Ok(image)
     }
 
@@ -169,7 +193,7 @@ impl Image {
             (None, None) => Format::Raw,
         };
         let mut info = describe(&source, format, disk_bytes, &head);
-        foreign::refuse(&head, compression, info.is_recognized)?;
+        foreign::refuse(&head, compression, info.is_recognized, source.location())?;
         if format == Format::Raw && member.is_none() {
             foreign::refuse_footer(&read_footer(&source, cancel)?)?;
         }
@@ -187,7 +211,7 @@ impl Image {
             info.source = format!("{}#{}", info.source, member.name());
             info.name = member.name().rsplit('/').next().unwrap_or_default().to_owned();
         }
-        Ok(Self { source, info, qcow2, member, trailer, head: head.into() })
+        Ok(Self { source, info, qcow2, member, trailer, head: head.into(), needs_digest: false })
     }
 
     /// Copies the source into an unnamed file in the
@@ -203,6 +227,7 @@ impl Image {
         let member = self.member.as_ref().map(|member| member.name());
         let mut image = Self::examine(client, source, member, self.trailer.clone(), cancel)?;
         image.info.expected_image_sha256 = self.info.expected_image_sha256;
+        image.needs_digest = self.needs_digest;
         Ok(image)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +17,9 @@ use crate::image::qcow2::Qcow2;
 use crate::image::raw::RawExtents;
 use crate::image::stream::StreamExtents;
 use crate::partition_table::gpt;
+use crate::progress::{Counts, Ticks};
 use crate::read_context::ReadContext;
-use crate::{CancelToken, Digest, Error, Result, Source};
+use crate::{CancelToken, Digest, Error, Event, Observer, Phase, Result, Source};
 
 /// The result of [`Image::read_fully`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +55,7 @@ impl Image {
     /// Reads and decodes the whole image, and checks the expected digests, without writing
     /// anything.
     ///
-    /// `on_progress` is called after each extent, with the bytes read from the source and the bytes
-    /// decoded so far.
+    /// `observer` receives the progress of [`Phase::Read`].
     ///
     /// # Errors
     /// - [`ErrorKind::Source`](crate::ErrorKind::Source): the source cannot be read, or has changed
@@ -62,14 +63,21 @@ impl Image {
     /// - [`ErrorKind::Format`](crate::ErrorKind::Format): the image is damaged.
     /// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity): a digest is not the expected one.
     /// - [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled): `cancel` was cancelled.
-    pub fn read_fully(
-        &self,
-        on_progress: &dyn Fn(u64, u64),
-        cancel: &CancelToken,
-    ) -> Result<Contents> {
+    pub fn read_fully(&self, observer: &dyn Observer, cancel: &CancelToken) -> Result<Contents> {
+        let started = Instant::now();
         let context = ReadContext::new(4, cancel);
+        let progress = |decoded_bytes| {
+            let counts = Counts {
+                source_bytes: context.counts.source_bytes.load(Ordering::Relaxed),
+                source_total: self.info.source_bytes,
+                decoded_bytes,
+                decoded_total: self.info.disk_bytes,
+            };
+            let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            Event::Progress { phase: Phase::Read, elapsed_ms, counts, targets: Vec::new() }
+        };
         let mut extents = self.extents(&context, true)?;
-        let (mut disk_bytes, mut data_bytes) = (0, 0);
+        let (mut disk_bytes, mut data_bytes, mut ticks) = (0, 0, Ticks::default());
         while let Some(extent) = extents.next()? {
             match extent {
                 Extent::Data { block, .. } => {
@@ -78,8 +86,11 @@ impl Image {
                 }
                 Extent::Zero { len, .. } => disk_bytes += len,
             }
-            on_progress(context.counts.source_bytes.load(Ordering::Relaxed), disk_bytes);
+            if ticks.is_due() {
+                observer.event(&progress(disk_bytes));
+            }
         }
+        observer.event(&progress(disk_bytes));
         let digests = all_digests(&*extents, &self.source, &context)?;
         self.check_digests(&digests, cancel)?;
         let source_sha256 = digests.wire.sha256.ok_or_else(Error::cancelled)?;
@@ -103,7 +114,7 @@ impl Image {
         with_digest: bool,
     ) -> Result<Box<dyn ExtentReader>> {
         self.source.bytes.check_unchanged()?;
-        let need = if with_digest || self.info.has_expected_digest() {
+        let need = if with_digest || self.needs_digest || self.info.has_expected_digest() {
             DigestNeed::Required
         } else {
             DigestNeed::Optional
@@ -112,7 +123,10 @@ impl Image {
         let source = &self.source;
         let extents: Box<dyn ExtentReader> =
             match (&self.qcow2, &self.member, self.info.format.compression()) {
-                (Some(qcow2), _, _) => qcow2.extents(source, context)?,
+                (Some(qcow2), _, _) => {
+                    let needs_digest = self.needs_digest;
+                    qcow2.extents(source, &ReadContext { needs_digest, ..context.clone() })?
+                }
                 (None, Some(member), compression) => {
                     let opened = StreamExtents::of_member(
                         source,

@@ -113,7 +113,7 @@ impl FromStr for OciReference {
             let digest =
                 digest.strip_prefix("sha256:").ok_or_else(|| bad("its digest is not sha256"))?;
             if digest.len() != 64 {
-                return Err(bad("its digest has not 64 hexadecimal digits"));
+                return Err(bad("its digest does not have 64 hexadecimal digits"));
             }
             (repository, TagOrDigest::Digest(digest.parse()?))
         } else if let Some((repository, tag)) = path.split_once(':') {

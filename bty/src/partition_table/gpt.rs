@@ -121,7 +121,10 @@ pub(crate) fn read(head: &[u8], sector: u32) -> Result<Option<Gpt>> {
     let Some(header) = header_in(head, sector) else { return Ok(None) };
     let mut gpt = parse_header(header, 1)?;
     let entries = entries_in(head, &gpt, sector).ok_or_else(|| {
-        damaged(format_args!("its entries at LBA {} are not at the start", gpt.entries_lba))
+        damaged(format_args!(
+            "its entries, at LBA {}, are not at the start of the disk",
+            gpt.entries_lba
+        ))
     })?;
     gpt.partitions = parse_entries(entries, &gpt)?;
     Ok(Some(gpt))

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::sync::Arc;
 
 use crate::source::ByteSource;
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::{CancelToken, Error, ErrorKind, Remedy, Result};
 
 pub(crate) struct FileSource {
     file: Arc<File>,
@@ -56,7 +56,8 @@ impl FileSource {
 pub(super) fn neither_file_nor_disk(shown: &str) -> Error {
     Error::new(ErrorKind::Source, format!("{shown} is neither a file nor a disk"))
         .with_path(shown)
-        .hint("name one image file; bty images DIR lists a directory")
+        .hint("name one image file")
+        .with_remedy(Remedy::ListImages)
 }
 
 impl ByteSource for FileSource {

@@ -21,7 +21,7 @@ use crate::transport::headers::{self, ContentRange, Validators};
 use crate::transport::network::{self, NetworkRuntime};
 use crate::transport::origin::Origin;
 use crate::transport::retry::{Backoff, RequestError};
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::{CancelToken, Error, ErrorKind, Remedy, Result};
 
 /// Maximum number of chunks that wait for the reader. Bounds memory: a chunk is the result of one
 /// read of the socket, at most about 0.5 MiB.
@@ -208,10 +208,9 @@ fn whole(origin: &Origin, response: &Response) -> Result<ObjectInfo, RequestErro
     if len_bytes.is_none() && !headers::is_chunked(headers) && !origin.endpoint.caller_verifies() {
         return Err(RequestError::Permanent(
             origin
-                .error(
-                    "the server sends neither a length nor an end mark, so a broken transfer would look complete",
-                )
-                .hint("give the digest of the file (--sha256), or use another server"),
+                .error("the server sends no length, so an interrupted transfer would look complete")
+                .hint("give the digest of the file, or use another server")
+                .with_remedy(Remedy::Sha256),
         ));
     }
     Ok(ObjectInfo { len_bytes, has_ranges: false, validators: Validators::of(headers) })
@@ -265,7 +264,7 @@ impl Transfer {
 
     async fn transfer(&mut self) -> Result<()> {
         let origin = Arc::clone(&self.origin);
-        let mut backoff = Backoff::new(&origin.endpoint.http.options);
+        let mut backoff = Backoff::after_answer(&origin.endpoint.http.options);
         while self.end.is_none_or(|end| self.position < end) {
             let before = self.position;
             match self.request().await {
@@ -287,7 +286,7 @@ impl Transfer {
     /// Makes a failure in the middle permanent when the transfer cannot be resumed.
     fn permanent_unless_resumable(&self, error: RequestError) -> RequestError {
         match error {
-            RequestError::Transient { error, .. }
+            RequestError::Refused(error) | RequestError::Transient { error, .. }
                 if self.position > 0 && !self.object.has_ranges =>
             {
                 RequestError::Permanent(
@@ -390,9 +389,13 @@ impl Transfer {
     fn changed(&self, how: &str) -> RequestError {
         let error = self.origin.error(format!("it changed while it was read: {how}"));
         RequestError::Permanent(
-            error.at_offset(self.position).hint(
-                "wait until the file is complete on the server, then start again; with the digest of the file (--sha256) another version alone is no reason",
-            ),
+            error
+                .at_offset(self.position)
+                .hint(
+                    "wait until the file is complete on the server, then start again; if mirrors \
+                     only name it differently, give the digest of the file",
+                )
+                .with_remedy(Remedy::Sha256),
         )
     }
 
@@ -420,7 +423,7 @@ impl Transfer {
             let position = self.position + bytes.len() as u64;
             if body_end.is_some_and(|end| position > end) {
                 let error = origin
-                    .error("the server sends more bytes than it promised")
+                    .error("the server sends more bytes than it announced")
                     .at_offset(self.position);
                 return Err(RequestError::Permanent(
                     error.hint("the server is faulty; use another one"),
@@ -434,7 +437,7 @@ impl Transfer {
         match body_end {
             Some(end) if self.position < end => {
                 let error = origin.error(format!(
-                    "the body ended at offset {}, {end} bytes were promised",
+                    "the response ended at offset {}, but {end} bytes were announced",
                     self.position
                 ));
                 Err(RequestError::transient(error.at_offset(self.position)))

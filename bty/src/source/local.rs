@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::source::ByteSource;
 use crate::source::file::{FileSource, neither_file_nor_disk};
 use crate::source::pipe::PipeSource;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Remedy, Result};
 
 /// Opens the file, disk or named pipe at `path`.
 pub(crate) fn open(path: &Path) -> Result<Arc<dyn ByteSource>> {
@@ -19,7 +19,7 @@ pub(crate) fn open(path: &Path) -> Result<Arc<dyn ByteSource>> {
         let missing = e.kind() == io::ErrorKind::NotFound;
         let error =
             Error::new(ErrorKind::Source, format!("opening {shown}")).because(e).with_path(&shown);
-        if missing { error.hint("check the path; bty images DIR lists a directory") } else { error }
+        if missing { error.hint("check the path").with_remedy(Remedy::ListImages) } else { error }
     };
     // checked before opening: opening a pipe as a file would wait for a writer, and no cancel
     // could end that
@@ -40,7 +40,8 @@ pub(crate) fn stdin() -> Result<Arc<dyn ByteSource>> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         return Err(Error::new(ErrorKind::Usage, "stdin is a terminal, not an image")
-            .hint("pipe an image into it (curl … | bty flash - DISK), or name a file"));
+            .hint("pipe an image into it, or name a file")
+            .with_remedy(Remedy::PipeImage));
     }
     let file = File::from(stdin.as_fd().try_clone_to_owned().map_err(failed)?);
     let kind = file.metadata().map_err(failed)?.file_type();

@@ -55,14 +55,14 @@ impl FromStr for Location {
                 if url.host_str().is_none_or(str::is_empty) {
                     return Err(Error::new(
                         ErrorKind::Usage,
-                        format!("{:?} names no host", redact::address(text)),
+                        format!("{:?} has no host", redact::address(text)),
                     ));
                 }
                 Ok(Self::Http(url))
             }
             "oras" => text.parse().map(Self::Oci),
             "file" => text::file_url_path(text).map(Self::File).ok_or_else(|| {
-                Error::new(ErrorKind::Usage, format!("{text:?} names no file"))
+                Error::new(ErrorKind::Usage, format!("{text:?} has no file name"))
                     .hint("%00 cannot be part of a path")
             }),
             other => Err(Error::new(ErrorKind::Usage, format!("{other}:// is not supported"))

@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::source::ByteSource;
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::{CancelToken, Error, ErrorKind, Remedy, Result};
 
 /// Enough to decode the first MiB of an image in every format, including what decoders read ahead.
 const KEPT_BYTES: usize = 16 << 20;
@@ -30,10 +30,10 @@ pub(crate) struct PipeSource {
 
 struct Shared {
     name: String,
-    state: Mutex<State>,
+    state: Mutex<PipeState>,
 }
 
-struct State {
+struct PipeState {
     file: File,
     /// Reads block. The pipe is shared with other processes, so it cannot be set to non-blocking.
     blocks: bool,
@@ -62,13 +62,14 @@ impl PipeSource {
         if source.shared.lock().read(&mut vec![0; 64 << 10]).map_err(failed)? == Some(0) {
             return Err(Error::new(ErrorKind::Source, format!("the pipe {shown} has no writer"))
                 .with_path(&shown)
-                .hint("start the writer first, or pipe the image into bty flash - DISK"));
+                .hint("start the writer first, or pipe the image into stdin")
+                .with_remedy(Remedy::PipeImage));
         }
         Ok(source)
     }
 
     pub(super) fn new(file: File, blocks: bool, name: &str) -> Self {
-        let state = State { file, blocks, kept: Vec::new(), position: 0, has_ended: false };
+        let state = PipeState { file, blocks, kept: Vec::new(), position: 0, has_ended: false };
         Self { shared: Arc::new(Shared { name: name.to_owned(), state: Mutex::new(state) }) }
     }
 }
@@ -103,7 +104,7 @@ impl ByteSource for PipeSource {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
         self.state.lock().expect("no holder panics")
     }
 
@@ -124,7 +125,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl PipeState {
     /// True while all bytes that were read are kept.
     fn has_start(&self) -> bool {
         self.position == self.kept.len() as u64

@@ -18,7 +18,7 @@ use crate::transport::headers;
 use crate::transport::http_client::HttpClient;
 use crate::transport::retry::RequestError;
 use crate::transport::trust;
-use crate::{Error, ErrorKind, Result, redact};
+use crate::{Error, ErrorKind, Remedy, Result, redact};
 
 /// Time limit for the body of a small response as a whole.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -122,26 +122,21 @@ impl Endpoint {
     /// The hop that a `Location` header leads to. A redirect from `https` to `http` is refused
     /// unless the caller verifies the bytes.
     fn redirected(&self, from: &Hop, location: &str) -> Result<Hop, RequestError> {
-        let refused =
-            |message: String, hint: &str| RequestError::Permanent(self.error(message).hint(hint));
         let url =
             from.url.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let Some(url) = url.filter(|url| url.host_str().is_some_and(|host| !host.is_empty()))
         else {
-            return Err(refused(
-                "the server redirects to an address that is not http:// or https://".into(),
-                "check the address",
-            ));
+            let message = "the server redirects to an address that is not http:// or https://";
+            return Err(RequestError::Permanent(self.error(message).hint("check the address")));
         };
         let url = redact::url(&url);
         if from.url.scheme() == "https" && url.scheme() == "http" && !self.caller_verifies {
             let message = format!(
-                "the server redirects from https to http ({url}), where anybody on the way can change it"
+                "the server redirects from https to http ({url}), where anybody in between can change it"
             );
-            return Err(refused(
-                message,
-                "give the digest of the file (--sha256), or an address that stays with https",
-            ));
+            let hint = "give the digest of the file, or an address that stays with https";
+            let error = self.error(message).hint(hint).with_remedy(Remedy::Sha256);
+            return Err(RequestError::Permanent(error));
         }
         let is_home = from.is_home && url.origin() == self.url.origin();
         Ok(Hop { url, is_home })
@@ -187,10 +182,8 @@ impl Endpoint {
             return RequestError::Permanent(self.error(cause));
         }
         if let Some(refusal) = tls_refusal(error) {
-            let (why, hint) = trust::refusal(refusal);
-            return RequestError::Permanent(
-                self.error("the server's certificate is not trusted").because(why).hint(hint),
-            );
+            let error = self.error("the server's certificate is not trusted");
+            return RequestError::Permanent(trust::explain(error, refusal));
         }
         if cause.contains(PROXY_LOGIN_REQUIRED) {
             return RequestError::Permanent(
@@ -201,8 +194,15 @@ impl Endpoint {
             return RequestError::Permanent(self.error(cause).hint("check the address"));
         }
         let message = if error.is_connect() { "cannot connect" } else { "the connection broke" };
-        let error = self.error(message).because(cause);
-        RequestError::transient(error.hint("check the address, the network and the proxy"))
+        let failure = match system_error(error) {
+            Some(cause) => self.error(message).because(cause),
+            None => self.error(message).because(cause),
+        };
+        if failure.io_kind() == Some(io::ErrorKind::ConnectionRefused) {
+            let hint = "check the address, the port and the proxy, and whether the server runs";
+            return RequestError::Refused(failure.hint(hint));
+        }
+        RequestError::transient(failure.hint("check the address, the network and the proxy"))
     }
 
     /// Checks the status of a response (2xx or 416), and that its body is not encoded.
@@ -234,18 +234,15 @@ impl Endpoint {
                 retry_after: seconds.map(Duration::from_secs),
             };
         }
-        let hint = match status.as_u16() {
+        RequestError::Permanent(match status.as_u16() {
             401 if self.has_login => {
-                "the user or the password is wrong: check --login, the netrc file, and the file of podman login"
+                error.hint("check the user and the password").with_remedy(Remedy::Credentials)
             }
-            401 | 403 => {
-                "give a user and a password: --login HOST=FILE, a netrc, or for registries the file of podman login"
-            }
-            404 | 410 => "check the address; nothing is there",
-            407 => PROXY_LOGIN_HINT,
-            _ => "check the address",
-        };
-        RequestError::Permanent(error.hint(hint))
+            401 | 403 => error.hint("give a user and a password").with_remedy(Remedy::Credentials),
+            404 | 410 => error.hint("check the address; nothing is there"),
+            407 => error.hint(PROXY_LOGIN_HINT),
+            _ => error.hint("check the address"),
+        })
     }
 
     /// Reads a whole body of at most `limit_bytes` within a minute. Errors quote nothing of it.
@@ -305,6 +302,18 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+/// The error of a system call that made the request fail.
+fn system_error(error: &reqwest::Error) -> Option<io::Error> {
+    let mut cause: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(error) = cause {
+        if let Some(code) = error.downcast_ref().and_then(io::Error::raw_os_error) {
+            return Some(io::Error::from_raw_os_error(code));
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// True when the address policy refused the host.

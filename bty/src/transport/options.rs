@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Observer;
+use crate::setters::setters;
 use crate::transport::credentials::Credentials;
 
 /// Default of [`ClientOptions::image_bytes_max`]: 64 TiB, more than any disk holds today.
@@ -42,7 +43,9 @@ pub struct ClientOptions {
     pub document_timeout: Duration,
     /// An image that claims to be larger, in bytes, is refused. [`IMAGE_BYTES_MAX`] by default.
     pub image_bytes_max: u64,
-    /// Maximum number of attempts for a request. The count starts over when bytes arrive.
+    /// Maximum number of attempts for a request. The count starts over when bytes arrive. A server
+    /// that refuses the first connection gets no second attempt; one that refuses a connection in
+    /// the middle of a transfer may be restarting, and does.
     pub attempts: u32,
     /// Delay before the second attempt. Doubles with each further one, up to 10 s.
     pub retry_delay: Duration,
@@ -82,7 +85,33 @@ impl Default for ClientOptions {
     }
 }
 
+setters! {
+    ClientOptions {
+        http_proxy: impl Into<Option<String>>,
+        https_proxy: impl Into<Option<String>>,
+        no_proxy: impl Into<Option<String>>,
+        ca_files: impl Into<Vec<PathBuf>>,
+        credentials: Credentials,
+        plain_http: bool,
+        connect_timeout: Duration,
+        stall_timeout: Duration,
+        document_timeout: Duration,
+        image_bytes_max: u64,
+        attempts: u32,
+        retry_delay: Duration,
+        spool_dir: impl Into<PathBuf>,
+        may_reach: impl Into<Option<MayReach>>,
+    }
+}
+
 impl ClientOptions {
+    /// Sets the field `observer`.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observer = Arc::new(observer);
+        self
+    }
+
     /// Sets the proxies from the usual environment variables: `http_proxy`, `https_proxy`,
     /// `all_proxy` (for a scheme without its own), and `no_proxy`. Lower case takes precedence
     /// over upper case. `variable` looks up one variable; the library itself reads none.

@@ -63,7 +63,7 @@ fn address(scheme: &str, written: &str) -> Result<Url> {
     let url = Url::parse(&with_scheme).map_err(|e| bad("is not an address").because(e))?;
     match url.scheme() {
         "http" | "https" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(url),
-        "http" | "https" => Err(bad("names no host")),
+        "http" | "https" => Err(bad("has no host")),
         other => {
             Err(bad(&format!("is {}, and {other} is not supported", redact::address(url.as_str()))))
         }
@@ -72,10 +72,10 @@ fn address(scheme: &str, written: &str) -> Result<Url> {
 
 /// The hosts that are reached without a proxy.
 #[derive(Debug, Default, PartialEq)]
-struct Bypass(Vec<Entry>);
+struct Bypass(Vec<BypassEntry>);
 
 #[derive(Debug, PartialEq)]
-struct Entry {
+struct BypassEntry {
     host: Pattern,
     /// `None` matches every port.
     port: Option<u16>,
@@ -98,7 +98,7 @@ impl Bypass {
     fn parse(text: &str) -> Self {
         let entries =
             text.split([',', ' ', '\t', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
-        Self(entries.filter_map(Entry::parse).collect())
+        Self(entries.filter_map(BypassEntry::parse).collect())
     }
 
     fn has(&self, url: &Url) -> bool {
@@ -109,7 +109,7 @@ impl Bypass {
     }
 }
 
-impl Entry {
+impl BypassEntry {
     fn parse(text: &str) -> Option<Self> {
         if let Some(network) = network(text) {
             return Some(Self { host: network, port: None });

@@ -84,7 +84,7 @@ impl RegistryAuth {
                 Ok(Ok(authorization)) => authorization,
                 Ok(Err(error)) => return Err(error.map(|e| self.in_context(e))),
                 Err(_) => {
-                    let error = self.error("the token server takes too long");
+                    let error = self.error("the token server does not answer in time");
                     return Err(RequestError::transient(self.in_context(error)));
                 }
             };
@@ -101,7 +101,8 @@ impl RegistryAuth {
         };
         let url = challenge.url(&self.repository).ok_or_else(|| {
             RequestError::Permanent(
-                self.error("its challenge names no usable token server").hint("check the registry"),
+                self.error("its reply does not name a usable token server")
+                    .hint("check the registry"),
             )
         })?;
         let login = self.login_for(&url)?.and_then(Login::header);
@@ -111,9 +112,9 @@ impl RegistryAuth {
         let body = endpoint.read_all(response, RESPONSE_BYTES_MAX).await?;
         let permanent = |message: &str| RequestError::Permanent(endpoint.error(message));
         let response: TokenResponse = serde_json::from_slice(&body)
-            .map_err(|_| permanent("the token server's answer is no JSON with a token"))?;
+            .map_err(|_| permanent("the token server's reply is not JSON with a token"))?;
         let token = response.token.or(response.access_token).and_then(|token| bearer(&token));
-        token.map(Some).ok_or_else(|| permanent("the token server's answer has no usable token"))
+        token.map(Some).ok_or_else(|| permanent("the token server's reply has no usable token"))
     }
 
     /// The login for the token server at `url`. A registry that is reached over `https` must not

@@ -13,6 +13,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 pub(crate) enum RequestError {
     /// It would fail again.
     Permanent(Error),
+    /// Nothing accepts connections at the address: the address is wrong or the server does not run.
+    /// It may be restarting if it has answered before.
+    Refused(Error),
     /// It may succeed later. `retry_after` is the delay that the server asked for.
     Transient { error: Error, retry_after: Option<Duration> },
 }
@@ -25,6 +28,7 @@ impl RequestError {
     pub(crate) fn map(self, change: impl FnOnce(Error) -> Error) -> Self {
         match self {
             Self::Permanent(error) => Self::Permanent(change(error)),
+            Self::Refused(error) => Self::Refused(change(error)),
             Self::Transient { error, retry_after } => {
                 Self::Transient { error: change(error), retry_after }
             }
@@ -36,11 +40,18 @@ impl RequestError {
 pub(crate) struct Backoff<'a> {
     options: &'a ClientOptions,
     failures: u32,
+    /// The server has answered, so it exists.
+    has_answered: bool,
 }
 
 impl<'a> Backoff<'a> {
     pub(crate) fn new(options: &'a ClientOptions) -> Self {
-        Self { options, failures: 0 }
+        Self { options, failures: 0, has_answered: false }
+    }
+
+    /// For a server that has answered an earlier request.
+    pub(crate) fn after_answer(options: &'a ClientOptions) -> Self {
+        Self { has_answered: true, ..Self::new(options) }
     }
 
     /// Starts the count over, because bytes have arrived.
@@ -55,6 +66,10 @@ impl<'a> Backoff<'a> {
     pub(crate) async fn wait_after(&mut self, failure: RequestError) -> Result<()> {
         let (error, retry_after) = match failure {
             RequestError::Permanent(error) => return Err(error),
+            RequestError::Refused(error) if self.failures == 0 && !self.has_answered => {
+                return Err(error);
+            }
+            RequestError::Refused(error) => (error, None),
             RequestError::Transient { error, retry_after } => (error, retry_after),
         };
         self.failures += 1;
@@ -69,9 +84,35 @@ impl<'a> Backoff<'a> {
         let doubled = self.options.retry_delay.saturating_mul(1 << (self.failures - 1).min(16));
         let delay = retry_after
             .map_or(doubled.min(BACKOFF_MAX), |retry_after| retry_after.min(RETRY_AFTER_MAX));
-        let message = format!("{error}; trying again in {:.1} s", delay.as_secs_f64());
+        let message = format!("{error:#}; trying again in {:.1} s", delay.as_secs_f64());
         self.options.observer.event(&Event::Notice { message });
         tokio::time::sleep(delay).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn refused() -> RequestError {
+        RequestError::Refused(Error::new(ErrorKind::Source, "cannot connect"))
+    }
+
+    fn is_retried(backoff: &mut Backoff<'_>, failure: RequestError) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(backoff.wait_after(failure)).is_ok()
+    }
+
+    #[test]
+    fn only_the_refusal_of_a_first_connection_is_final() {
+        let options = ClientOptions::default().retry_delay(Duration::ZERO);
+        assert!(!is_retried(&mut Backoff::new(&options), refused()));
+        assert!(is_retried(&mut Backoff::after_answer(&options), refused()));
+        let mut restarting = Backoff::new(&options);
+        let busy = RequestError::transient(Error::new(ErrorKind::Source, "answered 503"));
+        assert!(is_retried(&mut restarting, busy));
+        assert!(is_retried(&mut restarting, refused()));
     }
 }

@@ -15,7 +15,7 @@ use rustls::{
 };
 
 use crate::transport::options::ClientOptions;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Remedy, Result};
 
 /// Where distributions keep their bundle of authorities. The first that has any is used.
 const SYSTEM_ROOTS: [&str; 5] = [
@@ -178,35 +178,38 @@ fn is_ca_as_server(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(other)) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
 
-/// The reason why a certificate was refused, and a hint.
-pub(crate) fn refusal(error: &rustls::Error) -> (String, &'static str) {
-    let rustls::Error::InvalidCertificate(certificate) = error else {
-        return (error.to_string(), "check the server's certificate");
+/// Turns `error`, about a server that cannot be trusted, into one that says why and what to do.
+pub(crate) fn explain(error: Error, refusal: &rustls::Error) -> Error {
+    let rustls::Error::InvalidCertificate(certificate) = refusal else {
+        return error.because(refusal.clone()).hint("check the server's certificate");
     };
     match certificate {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
-            "it has expired".into(),
-            "check this machine's clock, or renew the certificate of the server",
-        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => error
+            .because("it has expired")
+            .hint("check this machine's clock, or renew the certificate of the server"),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            ("it is not valid yet".into(), "check this machine's clock")
+            error.because("it is not valid yet").hint("check this machine's clock")
         }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
-            "it is for another name".into(),
-            "use the name that the certificate has, or make one with this name in subjectAltName",
-        ),
-        CertificateError::UnknownIssuer => (
-            "no trusted authority has signed it".into(),
-            "check this machine's clock, or give the certificate of its authority, or its own when it is self-signed (--ca)",
-        ),
-        _ if is_ca_as_server(error) => (
-            "it is a certificate of an authority, not of a server".into(),
-            "if the server is yours, give this very certificate (--ca)",
-        ),
-        other => (
-            format!("it is malformed or outdated ({other:?})"),
-            "make a certificate of version 3 with subjectAltName for the server",
-        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            error.because("it is for another name").hint(
+                "use the name that the certificate has, or make one with this name in \
+                 subjectAltName",
+            )
+        }
+        CertificateError::UnknownIssuer => error
+            .because("no trusted authority has signed it")
+            .hint(
+                "check this machine's clock, or trust the certificate of its authority, or its own \
+                 if it is self-signed",
+            )
+            .with_remedy(Remedy::CaFiles),
+        _ if is_ca_as_server(refusal) => error
+            .because("it is a certificate of an authority, not of a server")
+            .hint("if the server is yours, trust this very certificate")
+            .with_remedy(Remedy::CaFiles),
+        other => error
+            .because(format!("it is malformed or outdated ({other:?})"))
+            .hint("make a certificate of version 3 with subjectAltName for the server"),
     }
 }
 

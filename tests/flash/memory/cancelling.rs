@@ -133,7 +133,8 @@ fn cancelling_a_comparison_does_not_wait_for_a_hanging_disk() {
     let cancel = CancelToken::new();
     // one reference here, one in the host, and the third in the comparison
     let is_time = || Arc::strong_count(&disk) > 2;
-    let work = || verify(&image, &target, &host, false, &(), &cancel).unwrap_err();
+    let work =
+        || verify(&image, &target, &host, &VerifyOptions::default(), &(), &cancel).unwrap_err();
     let (error, _) = cancel_when(is_time, "the comparison opens the disk", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
 }

@@ -28,7 +28,7 @@ fn a_disk_that_changed_since_the_plan_is_refused_and_untouched() {
         host.change(path, |d| change(d));
         let error = plan.execute(&image, &host, &(), &CancelToken::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
-        assert!(error.to_string().contains(reason), "{error}");
+        assert!(format!("{error:#}").contains(reason), "{error}");
         host.change(path, |d| *d = healthy);
     }
     assert_eq!(disk.log(), []);
@@ -48,15 +48,15 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
         Use::System { device: "/dev/sdb".into() },
     ];
     let mut partition = describe("sdc1", 4 * MIB as u64, 512);
-    partition.kind = bty::disks::DiskKind::Partition;
+    partition.kind = DiskKind::Partition;
     let mut options = FlashOptions::default();
     options.fix_gpt = true;
     let plan = FlashPlan::new(image.info(), vec![disk, partition.clone(), partition], options);
     let refusals: Vec<String> = plan.validate().iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(refusals.join("\n"), @r"
-    the image has no GPT whose backup could be moved (leave out --fix-gpt)
+    the image has no GPT whose backup could be moved (do not fix the GPT)
     /dev/sdb: /dev/sdb1 is mounted on /mnt/data (unmount it)
-    /dev/sdb: /dev/sdb2 is swap in use (run swapoff on it)
+    /dev/sdb: /dev/sdb2 is active swap (run swapoff on it)
     /dev/sdb: /dev/sdb3 is held by dm-0 (vg0-root) (stop that device first)
     /dev/sdb: the running system was started from /dev/sdb (boot something else to rewrite it)
     /dev/sdb: it is read-only (look for a write-protect switch, or run blockdev --setrw)
@@ -69,8 +69,66 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
         FlashPlan::new(image.info(), Vec::new(), FlashOptions::default())
             .validate()
             .iter()
-            .any(|r| r.reason == "no_target")
+            .any(|r| r.reason == RefusalReason::NoTarget)
     );
+}
+
+#[test]
+fn a_disk_is_refused_without_an_image_for_what_an_image_cannot_change() {
+    let mut disk = describe("sdb1", MIB as u64, 512);
+    disk.kind = DiskKind::Partition;
+    disk.is_read_only = true;
+    disk.file_holds = Some("a qcow2 image".into());
+    let reasons = |options: &FlashOptions| {
+        let refusals = disk.refusals(options);
+        refusals.into_iter().map(|refusal| refusal.reason).collect::<Vec<_>>()
+    };
+    let [partition, read_only, overwrite] =
+        [RefusalReason::Partition, RefusalReason::ReadOnly, RefusalReason::Overwrite];
+    assert_eq!(reasons(&FlashOptions::default()), [partition, read_only, overwrite]);
+    let allowed = FlashOptions::default().allow_partition(true).overwrite(true);
+    assert_eq!(reasons(&allowed), [read_only]);
+    let healthy = Disk::new("/dev/sdc", DiskKind::Disk, MIB as u64);
+    assert_eq!(healthy.refusals(&FlashOptions::default()), []);
+}
+
+#[test]
+fn the_kind_of_all_failures_is_the_worst_or_the_common_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB)));
+    let disks = vec![describe("sdb", 4 << 20, 512), describe("sdc", 4 << 20, 512)];
+    let plan = FlashPlan::new(image.info(), disks, FlashOptions::default());
+    let kind_of = |kinds: [Option<ErrorKind>; 2]| {
+        let mut report = plan.dry_run_report();
+        for (target, kind) in report.targets.iter_mut().zip(kinds) {
+            kind.into_iter().for_each(|kind| target.fail(&Error::new(kind, "x")));
+        }
+        report.failure_kind()
+    };
+    let [integrity, target, host, cancelled] =
+        [ErrorKind::Integrity, ErrorKind::Target, ErrorKind::Host, ErrorKind::Cancelled].map(Some);
+    assert_eq!(kind_of([None, None]), None);
+    assert_eq!(kind_of([cancelled, integrity]), integrity);
+    assert_eq!(kind_of([cancelled, cancelled]), cancelled);
+    assert_eq!(kind_of([None, host]), host);
+    assert_eq!(kind_of([cancelled, host]), target);
+}
+
+#[test]
+fn the_digest_of_the_source_is_reported_when_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = write(dir.path(), "a.img", &disk_image(4 * MIB));
+    let qcow2 = dir.path().join("a.qcow2");
+    let (from, to) = (raw.to_str().unwrap(), qcow2.to_str().unwrap());
+    let _ = filter(&["qemu-img", "convert", "-O", "qcow2", from, to], b"");
+    let options = OpenOptions::default().compute_sha256(true);
+    for path in [from, to] {
+        let image = Image::open(&Client::default(), path, &options, &CancelToken::new()).unwrap();
+        let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+        let report = flash(&image, &disk).unwrap();
+        assert_eq!(report.source_sha256, Some(Digest::of(&std::fs::read(path).unwrap())));
+        assert!(!report.is_digest_checked);
+    }
 }
 
 #[test]
@@ -83,7 +141,8 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     let target = host.probe(Path::new("/dev/mem0"))?;
     flash(&image, &disk)?;
     let before = disk.log().len();
-    let report = verify(&image, &target, &host, false, &(), &CancelToken::new())?;
+    let report =
+        verify(&image, &target, &host, &VerifyOptions::default(), &(), &CancelToken::new())?;
     assert!(report.is_equal);
     assert_eq!(report.compared_bytes, bytes.len() as u64);
     assert_eq!(disk.log().len(), before);
@@ -92,7 +151,8 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     for offset in [(5 << 20) + (512 << 10), 2 << 20] {
         disk.write_at(sector, offset).unwrap();
     }
-    let report = verify(&image, &target, &host, false, &(), &CancelToken::new())?;
+    let report =
+        verify(&image, &target, &host, &VerifyOptions::default(), &(), &CancelToken::new())?;
     let expected = bytes
         .chunks(512)
         .zip(disk.content().chunks(512))

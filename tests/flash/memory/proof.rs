@@ -77,7 +77,7 @@ fn a_wrong_digest_fails_and_leaves_nothing_that_boots() {
     {
         let path = write(dir.path(), name, &content);
         for (digest, is_right) in [(Digest::of(b"another"), false), (Digest::of(&content), true)] {
-            let options = OpenOptions { sha256: Some(digest), ..OpenOptions::default() };
+            let options = OpenOptions::default().sha256(digest);
             let opened = Image::open(
                 &Client::default(),
                 path.to_str().unwrap(),
@@ -118,30 +118,28 @@ fn a_digest_of_the_unpacked_image_is_told_apart_and_taken_as_such() {
         assert_eq!(report.is_ok(), is_bootable(&disk.content()));
         report
     };
-    let error =
-        flash(&path, OpenOptions { sha256: Some(inside), ..OpenOptions::default() }).unwrap_err();
+    let error = flash(&path, OpenOptions::default().sha256(inside)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity);
     assert!(
-        error.to_string().contains("is that of the unpacked image, not of the file"),
+        format!("{error:#}").contains("is that of the unpacked image, not of the file"),
         "{error}"
     );
-    assert!(error.next_step().unwrap().contains("--image-sha256"), "{error:?}");
+    assert_eq!(error.remedy(), Some(Remedy::ImageSha256), "{error:?}");
 
-    let promised = OpenOptions { image_sha256: Some(inside), ..OpenOptions::default() };
+    let promised = OpenOptions::default().image_sha256(inside);
     assert!(flash(&path, promised.clone()).unwrap().is_digest_checked);
-    let wrong =
-        OpenOptions { image_sha256: Some(Digest::of(b"another")), ..OpenOptions::default() };
+    let wrong = OpenOptions::default().image_sha256(Digest::of(b"another"));
     let error = flash(&path, wrong).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity);
-    assert!(error.to_string().contains("the image inside"), "{error}");
+    assert!(format!("{error:#}").contains("the image inside"), "{error}");
 
     let raw = write(dir.path(), "raw.img", &bytes);
     assert!(flash(&raw, promised.clone()).unwrap().is_digest_checked);
-    let long = OpenOptions { sha512: Some(sha512), ..OpenOptions::default() };
+    let long = OpenOptions::default().sha512(sha512);
     assert!(flash(&raw, long.clone()).unwrap().is_digest_checked);
     let error = flash(&path, long).unwrap_err();
     assert!(
-        error.kind() == ErrorKind::Integrity && error.to_string().contains(&sha512.to_string()),
+        error.kind() == ErrorKind::Integrity && format!("{error:#}").contains(&sha512.to_string()),
         "{error}"
     );
 
@@ -159,9 +157,7 @@ fn a_digest_of_the_unpacked_image_is_told_apart_and_taken_as_such() {
     let qcow2 = dir.path().join("a.qcow2");
     assert_eq!(flash(&qcow2, promised).unwrap_err().kind(), ErrorKind::Usage);
     let sha512 = Some(Sha512::of(&std::fs::read(&qcow2).unwrap()));
-    assert!(
-        flash(&qcow2, OpenOptions { sha512, ..OpenOptions::default() }).unwrap().is_digest_checked
-    );
+    assert!(flash(&qcow2, OpenOptions::default().sha512(sha512)).unwrap().is_digest_checked);
 }
 
 #[test]
@@ -198,7 +194,7 @@ fn an_image_that_is_still_growing_is_an_error() {
         let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
         let error = plan.execute(&image, &host, &watch, &CancelToken::new()).expect_err(name);
         assert_eq!(error.kind(), ErrorKind::Source, "{error}");
-        assert!(error.to_string().contains("changed while it was read"), "{error}");
+        assert!(format!("{error:#}").contains("changed while it was read"), "{error}");
         assert!(
             error.next_step().unwrap().contains("wait until the file is complete"),
             "{error:?}"

@@ -78,7 +78,7 @@ fn an_image_that_turns_out_too_large_leaves_nothing_that_boots() {
     let disk = FaultyDisk::new(6 * MIB, 512, Faults::default());
     let report = flash(&image, &disk).unwrap();
     let failure = report.targets[0].failure.as_ref().unwrap();
-    assert_eq!(failure.kind, "target");
+    assert_eq!(failure.kind, ErrorKind::Target);
     assert!(!is_bootable(&disk.content()));
 }
 
@@ -132,7 +132,7 @@ fn every_failing_write_is_reported_and_leaves_nothing_that_boots() {
             .failure
             .as_ref()
             .unwrap_or_else(|| panic!("write {n} failed unnoticed"));
-        assert_eq!(failure.kind, "target", "{failure:?}");
+        assert_eq!(failure.kind, ErrorKind::Target, "{failure:?}");
         // the first write clears the start of the disk: if it fails, the old system is untouched
         let content = disk.content();
         assert!(n == 0 || !is_bootable(&content) || content[0] != bytes[0], "write {n}");
@@ -149,7 +149,8 @@ fn every_failing_flush_is_reported() {
     for n in 0..flushes {
         let (report, _) = flash_bytes(&bytes, Faults { fail_flush: Some(n), ..Faults::default() });
         let report = report.unwrap();
-        assert_eq!(report.targets[0].failure.as_ref().unwrap().kind, "target", "flush {n}");
+        let failure = report.targets[0].failure.as_ref().unwrap();
+        assert_eq!(failure.kind, ErrorKind::Target, "flush {n}");
     }
 }
 

@@ -67,7 +67,7 @@ fn gives_up_when_nothing_arrives_any_more() {
         });
         let error = read(&server.url("/")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Source);
-        assert!(error.to_string().contains("giving up after 3 attempts"), "{error}");
+        assert!(format!("{error:#}").contains("giving up after 3 attempts"), "{error}");
         assert_eq!(server.requests().len(), 1 + 3);
     }
 }
@@ -142,7 +142,7 @@ fn a_part_that_is_longer_than_promised_is_an_error() {
             .body(&body[10..21])
             .chunked()
     });
-    assert_fails(read_at(&server.url("/"), 10, 10), "more bytes than it promised");
+    assert_fails(read_at(&server.url("/"), 10, 10), "more bytes than it announced");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn mirrors_that_tag_the_same_bytes_otherwise_are_read_as_one_transfer_or_with_a_
 
     let broken = mirrors(&body, 70_000);
     let error = assert_fails(read(&broken.url("/")), "changed while it was read");
-    assert!(error.next_step().unwrap().contains("--sha256"), "{error:?}");
+    assert_eq!(error.remedy(), Some(Remedy::Sha256), "{error:?}");
     let expecting = |digest: Digest| {
         let location = broken.url("/").parse().unwrap();
         let source =
@@ -203,7 +203,7 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
     body[510..512].copy_from_slice(&[0x55, 0xaa]);
     let server = mirrors(&body, LEN);
     let image = |server: &Server, sha256: Option<Digest>| {
-        let options = OpenOptions { sha256, ..OpenOptions::default() };
+        let options = OpenOptions::default().sha256(sha256);
         Image::open(
             &Client::new(self::options()),
             &server.url("/a.img"),
@@ -213,7 +213,7 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
         .unwrap()
     };
     for sha256 in [None, Some(Digest::of(&body))] {
-        let contents = image(&server, sha256).read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
+        let contents = image(&server, sha256).read_fully(&(), &CancelToken::new()).unwrap();
         assert_eq!(contents.source_sha256, Digest::of(&body));
     }
     let disk = FaultyDisk::new(LEN.next_multiple_of(512), 512, Faults::default());
@@ -233,7 +233,7 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
     });
     let error = flash(&image(&changing, None)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Source);
-    assert!(error.to_string().contains("begins differently than when it was opened"), "{error}");
+    assert!(format!("{error:#}").contains("begins differently than when it was opened"), "{error}");
     assert!(disk.content()[..512].iter().all(|&byte| byte == 0), "it does not boot");
 }
 
@@ -265,7 +265,7 @@ fn a_qcow2_of_mirrors_is_downloaded_first() {
             .any(|n| n.contains("copying it to the spool directory first")),
         "{notices:?}"
     );
-    let contents = image.read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
+    let contents = image.read_fully(&(), &CancelToken::new()).unwrap();
     assert_eq!(
         (contents.disk_bytes, contents.source_sha256),
         (3 << 20, Digest::of(&std::fs::read(&qcow2).unwrap()))

@@ -105,7 +105,7 @@ impl Server {
             let failure = match self.client.exchange(&request, &self.cancel) {
                 Ok(reply) if is_transient(&reply) => format!("{url} answered {}", reply.status),
                 Ok(reply) => return Ok(parse_reply(&url, &reply)),
-                Err(error) => error.to_string(),
+                Err(error) => format!("{error:#}"),
             };
             self.cancel.check()?;
             self.output.warn(&format!(
@@ -147,7 +147,7 @@ impl Server {
                 Ok(reply) => {
                     self.output.warn(&format!("{url} answered {}; retrying", reply.status));
                 }
-                Err(error) => self.output.warn(&format!("{error}; retrying")),
+                Err(error) => self.output.warn(&format!("{error:#}; retrying")),
             }
             if should_stop(pause) {
                 return false;

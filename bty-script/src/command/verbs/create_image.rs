@@ -11,15 +11,14 @@ use crate::cli::CreateImage;
 use crate::output::Output;
 use crate::progress::ProgressDisplay;
 use crate::verbs::disks;
-use crate::{exit, signals};
+use crate::{exit, remedies, signals};
 
 pub(super) fn run(arguments: &CreateImage, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
     let progress = ProgressDisplay::new(output.is_json());
     let system = SystemHost::new();
     let disk = arguments.disk.parse::<Selector>()?.select(&system)?;
-    let mut options = CreateOptions::default();
-    options.shrink = arguments.shrink;
+    let options = CreateOptions::default().shrink(arguments.shrink);
     let refusals = create::validate(&disk, &arguments.out, &options);
     if !refusals.is_empty() {
         output.event(
@@ -27,7 +26,12 @@ pub(super) fn run(arguments: &CreateImage, output: &Output) -> Result<ExitCode> 
             &serde_json::json!({ "disk": disk, "path": arguments.out, "refusals": refusals }),
         );
         refusals.iter().for_each(|refusal| {
-            output.say_styled("", Style::Bad, "refused", &format!(" {refusal}"));
+            output.say_styled(
+                "",
+                Style::Bad,
+                "refused",
+                &format!(" {}", remedies::refusal(refusal)),
+            );
         });
         return Ok(ExitCode::from(exit::REFUSED));
     }

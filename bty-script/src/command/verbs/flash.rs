@@ -24,15 +24,17 @@ use crate::cli::{Flash, Network};
 use crate::output::Output;
 use crate::progress::ProgressDisplay;
 use crate::verbs::disks;
-use crate::{exit, network, signals};
+use crate::{exit, network, remedies, signals};
 
 pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
     let progress = Arc::new(ProgressDisplay::new(output.is_json()));
     let client = network::client(network, progress.clone())?;
-    let mut opening = OpenOptions { sha256: flash.sha256, ..OpenOptions::default() };
-    (opening.sha512, opening.image_sha256) = (flash.sha512, flash.image_sha256);
-    opening.ignore_trailing = flash.ignore_trailing;
+    let opening = OpenOptions::default()
+        .sha256(flash.sha256)
+        .sha512(flash.sha512)
+        .image_sha256(flash.image_sha256)
+        .ignore_trailing(flash.ignore_trailing);
     let (mut image, is_raw) =
         open_image(&client, &flash.src, flash.catalog.as_deref(), opening, &cancel)?;
     if flash.create == Some(None)
@@ -115,15 +117,14 @@ fn can_ask_for_raw(refusals: &[Refusal], flash: &Flash) -> bool {
 }
 
 fn options(flash: &Flash) -> FlashOptions {
-    let mut options = FlashOptions::default();
-    options.verify = !flash.no_verify;
-    options.fix_gpt = flash.fix_gpt;
-    options.fit = flash.fit;
-    options.uefi_boot = flash.uefi_boot;
-    options.allow_partition = flash.allow_partition;
-    options.raw = flash.raw;
-    options.overwrite = flash.overwrite;
-    options
+    FlashOptions::default()
+        .verify(!flash.no_verify)
+        .fix_gpt(flash.fix_gpt)
+        .fit(flash.fit)
+        .uefi_boot(flash.uefi_boot)
+        .allow_partition(flash.allow_partition)
+        .raw(flash.raw)
+        .overwrite(flash.overwrite)
 }
 
 fn find_targets(
@@ -145,7 +146,7 @@ fn find_targets(
         Some(size) => size,
         None => {
             output.warn("the size of the image is unknown: reading it once to find out");
-            image.read_fully(&|_, _| {}, cancel)?.disk_bytes
+            image.read_fully(&(), cancel)?.disk_bytes
         }
     };
     paths.iter().map(|path| created.plan(system, path, size)).collect()
@@ -206,8 +207,11 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
     for note in &plan.notes {
         output.warn(note);
     }
+    if let Some(tip) = remedies::tip(plan) {
+        output.say_styled("", Style::Strong, "tip", &format!(": {tip}"));
+    }
     for refusal in refusals {
-        output.say_styled("", Style::Bad, "refused", &format!(" {refusal}"));
+        output.say_styled("", Style::Bad, "refused", &format!(" {}", remedies::refusal(refusal)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bty::image::{Contents, ImageInfo, OpenOptions};
 use bty::size::human;
-use bty::{Image, Result, text};
+use bty::{Event, Image, Result, text};
 
 use crate::cli::Network;
 use crate::output::Output;
@@ -18,8 +18,7 @@ pub(super) fn run(src: &str, full: bool, network: &Network, output: &Output) -> 
     let client = network::client(network, progress.clone())?;
     let image = Image::open(&client, src, &OpenOptions::default(), &cancel)?;
     let info = image.info();
-    let observed =
-        |source, decoded| progress.event_for_people(&info.read_progress(source, decoded));
+    let observed = |event: &Event| progress.event_for_people(event);
     let contents = full.then(|| image.read_fully(&observed, &cancel)).transpose();
     progress.clear();
     let contents = contents?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bty::flash::{self, Found};
+use bty::flash::{self, Found, VerifyOptions};
 use bty::image::OpenOptions;
 use bty::size::human;
 use bty::{ErrorKind, Result, Selector, SystemHost, text};
@@ -18,13 +18,16 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
     let cancel = signals::cancel_on_signal()?;
     let progress = Arc::new(ProgressDisplay::new(output.is_json()));
     let client = network::client(network, progress.clone())?;
-    let mut opening = OpenOptions { sha256: verify.sha256, ..OpenOptions::default() };
-    (opening.sha512, opening.image_sha256) = (verify.sha512, verify.image_sha256);
-    opening.ignore_trailing = verify.ignore_trailing;
+    let opening = OpenOptions::default()
+        .sha256(verify.sha256)
+        .sha512(verify.sha512)
+        .image_sha256(verify.image_sha256)
+        .ignore_trailing(verify.ignore_trailing);
     let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), opening, &cancel)?;
     let system = SystemHost::new();
     let disk = verify.target.parse::<Selector>()?.select(&system)?;
-    let report = flash::verify(&image, &disk, &system, verify.fix_gpt, &*progress, &cancel);
+    let options = VerifyOptions::default().fix_gpt(verify.fix_gpt);
+    let report = flash::verify(&image, &disk, &system, &options, &*progress, &cancel);
     progress.clear();
     let report = report?;
     image.warnings().iter().for_each(|note| output.warn(note));

@@ -287,8 +287,9 @@ fn download_whole(
     let (mut buffer, mut done) = (vec![0; CHUNK], 0);
     loop {
         bounds.check(done)?;
-        let n =
-            reader.read(&mut buffer).map_err(|e| Error::new(ErrorKind::Upstream, e.to_string()))?;
+        let n = reader
+            .read(&mut buffer)
+            .map_err(|e| Error::new(ErrorKind::Upstream, format!("{e:#}")))?;
         if n == 0 {
             return Ok(done);
         }

@@ -131,5 +131,5 @@ fn says_which_variable_could_not_be_written() {
     fs::create_dir(variable(dir.path(), "BootNext")).unwrap();
     let error = boot_loader_next(dir.path(), Some(&table), LABEL, r"\x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Host);
-    assert!(error.to_string().contains("BootNext"), "{error}");
+    assert!(format!("{error:#}").contains("BootNext"), "{error}");
 }

@@ -13,9 +13,9 @@ use crate::{Error, ErrorKind, threads};
 pub(super) struct Parallel {
     options: DecodeOptions,
     /// Bounded by [`Parallel::has_room`].
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<DecodeJob>>,
     /// The receiving end, for threads that are started later.
-    work: Option<Receiver<Job>>,
+    work: Option<Receiver<DecodeJob>>,
     threads: usize,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: u64,
@@ -24,7 +24,7 @@ pub(super) struct Parallel {
     position: usize,
 }
 
-struct Job {
+struct DecodeJob {
     frame: Vec<u8>,
     decoded_max: usize,
     reply: Sender<Result<Vec<u8>, &'static str>>,
@@ -80,7 +80,7 @@ impl Parallel {
         let sent = self
             .jobs
             .as_ref()
-            .is_some_and(|jobs| jobs.send(Job { frame, decoded_max, reply }).is_ok());
+            .is_some_and(|jobs| jobs.send(DecodeJob { frame, decoded_max, reply }).is_ok());
         if !sent {
             return Err(gone());
         }
@@ -139,9 +139,9 @@ impl Parallel {
     }
 }
 
-fn decode_all(work: &Receiver<Job>) {
+fn decode_all(work: &Receiver<DecodeJob>) {
     let mut context = DCtx::try_create();
-    while let Ok(Job { frame, decoded_max, reply }) = work.recv() {
+    while let Ok(DecodeJob { frame, decoded_max, reply }) = work.recv() {
         let result = context.as_mut().ok_or("out of memory").and_then(|context| {
             let mut decoded = Vec::with_capacity(decoded_max);
             context.decompress(&mut decoded, &frame).map_err(get_error_name)?;

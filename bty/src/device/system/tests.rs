@@ -130,7 +130,7 @@ fn refuses_a_write_protected_block_device() {
     protect("--setrw");
     let error = opened.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().ends_with("is read-only"), "{error}");
+    assert!(format!("{error:#}").ends_with("is read-only"), "{error}");
 }
 
 /// A regular file, opened with direct I/O or without.
@@ -179,7 +179,7 @@ fn refuses_a_file_that_another_flash_has_locked() {
     let (dir, device) = file_device(4096, true);
     let error = SystemDevice::open(&dir.path().join("disk"), AccessMode::Exclusive).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().ends_with("is in use by another process"), "{error}");
+    assert!(format!("{error:#}").ends_with("is in use by another process"), "{error}");
     assert!(SystemDevice::open(&dir.path().join("disk"), AccessMode::ReadOnly).is_ok());
     drop(device);
     assert!(SystemDevice::open(&dir.path().join("disk"), AccessMode::Exclusive).is_ok());

@@ -248,13 +248,13 @@ fn reports_every_use_of_a_disk() {
         fake.uses("dev/sda"),
         [
             "dev/sda1 is mounted on /boot x (unmount it)",
-            "dev/sda2 is swap in use (run swapoff on it)",
+            "dev/sda2 is active swap (run swapoff on it)",
             "the running system was started from dev/sda3 (boot something else to rewrite it)",
             "dev/sda3 is held by dm-0 (vg0-root) (stop that device first)",
             "dev/dm-0 is mounted on / (unmount it)",
         ]
     );
-    assert_eq!(fake.uses("dev/sda2"), ["dev/sda2 is swap in use (run swapoff on it)"]);
+    assert_eq!(fake.uses("dev/sda2"), ["dev/sda2 is active swap (run swapoff on it)"]);
     assert_eq!(fake.probe("dev/sda2").kind, DiskKind::Partition);
     // a mount of btrfs names only one of its disks
     assert_eq!(fake.uses("dev/sdc"), ["dev/sdc is mounted on /pool (unmount it)"]);
@@ -333,15 +333,15 @@ fn refuses_other_files_and_lists_the_disks() {
     symlink("/nowhere/at/all", fake.at("home/dangling")).unwrap();
     assert_eq!(fake.probe("home/by-id").path, fake.at("dev/sda"));
     for (path, needle) in [
-        (fake.at("dev/sdx"), "there is nothing at"),
-        (fake.at("home/dangling"), "there is nothing at"),
+        (fake.at("dev/sdx"), "does not exist"),
+        (fake.at("home/dangling"), "does not exist"),
         (fake.at("home"), "is a directory"),
         (PathBuf::from("/dev/null"), "is a character device"),
         (fake.at("dev/sdb"), "is a regular file in the directory of devices"),
     ] {
         let error = fake.host().probe(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
-        assert!(error.to_string().contains(needle), "{error}");
+        assert!(format!("{error:#}").contains(needle), "{error}");
         assert!(error.next_step().unwrap().contains("dev/sda 8.0 MiB"), "{error:?}");
     }
 }
@@ -366,7 +366,7 @@ fn creates_a_file_once_and_uses_it_as_a_disk() {
     File::options().write(true).open(&path).unwrap().set_len(2 << 20).unwrap();
     let error = host.open(&disk).map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("is not the disk that was chosen"), "{error}");
+    assert!(format!("{error:#}").contains("is not the disk that was chosen"), "{error}");
 }
 
 #[test]
@@ -430,12 +430,15 @@ fn refuses_a_mounted_disk_and_one_with_a_hidden_use() {
     );
     let error = opened.map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("is mounted on"), "{error}");
+    assert!(format!("{error:#}").contains("is mounted on"), "{error}");
     assert!(read.is_ok());
 
     let claim = host.open(&before).unwrap();
     let uses = host.probe(&disk.path).unwrap().uses;
     assert!(matches!(&uses[..], [Use::Busy { .. }]), "{uses:?}");
+    let listed = host.list().unwrap();
+    let listed = listed.iter().find(|listed| listed.path == disk.path);
+    assert_eq!(listed.map(|listed| &listed.uses), Some(&uses), "list() agrees with probe()");
     drop((claim, read));
     assert!(host.probe(&disk.path).unwrap().uses.is_empty());
 }

@@ -123,7 +123,7 @@ fn refuses_no_match_and_many_and_lists_the_candidates() {
         assert_eq!(error.next_step().unwrap().matches("\n  /dev/").count(), candidates, "{text}");
     }
     let error = select("serial:0000").unwrap_err();
-    assert_eq!(error.to_string(), "2 disks match serial:0000");
+    assert_eq!(format!("{error:#}"), "2 disks match serial:0000");
     assert_eq!(
         error.next_step().unwrap(),
         "name one of them, by serial number or path:\n  /dev/sdc 8.0 GiB ACME Twin serial 0000\n  /dev/sdd 8.0 GiB ACME Twin serial 0000"
@@ -145,21 +145,21 @@ fn explains_what_it_cannot_parse() {
         ("", "empty"),
         ("serial:", "nothing follows"),
         ("wwn:  ", "nothing follows"),
-        ("uuid:1", "\"uuid\" is not a way to name one"),
+        ("uuid:1", "the prefix \"uuid\" is unknown"),
         ("where:", "no operator"),
         ("where:size>=1G,", "no operator"),
         ("where:size", "no operator"),
         ("where:size>=", "no value"),
         ("where:size~1G", "cannot be compared"),
         ("where:size>=big", "not a size"),
-        ("where:colour=red", "no field \"colour\""),
+        ("where:colour=red", "the field \"colour\" is unknown"),
         ("where:removable=maybe", "yes or no"),
         ("where:removable>yes", "cannot be compared"),
         ("where:model>=a", "cannot be compared"),
     ] {
         let error = text.parse::<Selector>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage, "{text}");
-        assert!(error.to_string().contains(needle), "{text}: {error}");
+        assert!(format!("{error:#}").contains(needle), "{text}: {error}");
         assert!(error.next_step().is_some());
     }
     assert!(

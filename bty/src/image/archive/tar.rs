@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header, PaxExtensions};
 
 use super::{
-    ENTRIES_MAX, Entry, Member, MemberPlace, ambiguous, choose, damaged, explain, find_named,
-    is_image, too_many,
+    ArchiveEntry, ENTRIES_MAX, Member, MemberPlace, ambiguous, choose, damaged, explain,
+    find_named, is_image, too_many,
 };
 use crate::decode::Compression;
 use crate::source::read_ahead::read_full;
@@ -73,7 +73,7 @@ pub(super) fn find(
         files.skip(file.packed_bytes).map_err(read_error)?;
     }
     let index = choose(&entries, wanted)?;
-    let Entry { name, size } = entries.swap_remove(index);
+    let ArchiveEntry { name, size } = entries.swap_remove(index);
     let place = TarPlace { index, must_be_only: !is_whole && wanted.is_none() };
     Ok(Member { name, size, place: MemberPlace::Tar(place, compression) })
 }
@@ -96,7 +96,7 @@ impl TarPlace {
 
 /// A regular file, whose data follows in the archive.
 struct File {
-    entry: Entry,
+    entry: ArchiveEntry,
     /// Length of its data in the archive, without padding.
     packed_bytes: u64,
     /// Pairs of a length of zeros and a length of data.
@@ -130,7 +130,7 @@ impl Files {
             let header = Header::from_byte_slice(&block);
             let kind = header.entry_type();
             let size = extra.size.map_or_else(|| header.entry_size(), Ok);
-            let size = size.map_err(|e| explain(e, "a header has no size"))?;
+            let size = size.map_err(|e| explain(e, "a header does not give a size"))?;
             if kind.is_gnu_longname() {
                 extra.name = Some(text(&self.meta(size)?));
             } else if kind.is_pax_local_extensions() {
@@ -162,7 +162,7 @@ impl Files {
         } else {
             (packed_bytes, VecDeque::from([(0, packed_bytes)]))
         };
-        Ok(File { entry: Entry { name, size }, packed_bytes, pieces })
+        Ok(File { entry: ArchiveEntry { name, size }, packed_bytes, pieces })
     }
 
     /// Reads the map of a sparse file, from its header and the blocks after it.
@@ -186,7 +186,7 @@ impl Files {
             is_extended = more.is_extended();
         }
         if map.end > size || map.data_bytes != packed_bytes {
-            return Err(damaged("the map of a sparse file does not fit it").into());
+            return Err(damaged("the map of a sparse file reaches beyond the file").into());
         }
         map.pieces.push_back((size - map.end, 0));
         Ok((size, map.pieces))
@@ -205,7 +205,7 @@ impl Files {
     /// Reads metadata of the next file.
     fn meta(&mut self, size: u64) -> io::Result<Vec<u8>> {
         if size > META_BYTES_MAX {
-            return Err(damaged(format_args!("{size} bytes describe one file")).into());
+            return Err(damaged(format_args!("the headers of one file have {size} bytes")).into());
         }
         let mut bytes = Vec::new();
         if (&mut self.inner).take(size).read_to_end(&mut bytes)? as u64 != size {

@@ -12,7 +12,7 @@ use ::zip::result::ZipError;
 use ::zip::{CompressionMethod, ZipArchive};
 use flate2::bufread::DeflateDecoder;
 
-use super::{ENTRIES_MAX, Entry, Member, MemberPlace, choose, damaged, explain, too_many};
+use super::{ArchiveEntry, ENTRIES_MAX, Member, MemberPlace, choose, damaged, explain, too_many};
 use crate::{CancelToken, Error, ErrorKind, Result, Source};
 
 /// Size of one read of the directory, in bytes. Over the network, each read is a request.
@@ -48,7 +48,7 @@ struct DirectoryEntry {
 pub(super) fn find(source: &Source, wanted: Option<&str>, cancel: &CancelToken) -> Result<Member> {
     let (mut window, entries, mut listed) = read_directory(BlockReader::new(source, cancel)?)?;
     let chosen = choose(&entries, wanted)?;
-    let Entry { name, size } = entries[chosen].clone();
+    let ArchiveEntry { name, size } = entries[chosen].clone();
     let found = listed.swap_remove(chosen);
     let place = locate(&mut window, &found, &name)?;
     Ok(Member { name, size, place: MemberPlace::Zip(place) })
@@ -56,7 +56,7 @@ pub(super) fn find(source: &Source, wanted: Option<&str>, cancel: &CancelToken) 
 
 fn read_directory(
     window: BlockReader<'_>,
-) -> Result<(BlockReader<'_>, Vec<Entry>, Vec<DirectoryEntry>)> {
+) -> Result<(BlockReader<'_>, Vec<ArchiveEntry>, Vec<DirectoryEntry>)> {
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let archive = ZipArchive::with_config(config, window).map_err(directory_error)?;
     let (mut entries, mut listed) = (Vec::new(), Vec::new());
@@ -69,7 +69,7 @@ fn read_directory(
             return Err(too_many());
         }
         let name = file.name().map_err(directory_error)?.into_owned();
-        entries.push(Entry { name, size: file.size() });
+        entries.push(ArchiveEntry { name, size: file.size() });
         listed.push(DirectoryEntry {
             header_at: file.header_start(),
             method: file.compression(),

@@ -1,7 +1,7 @@
 use super::*;
 
 fn refusal(head: &[u8], inside: Option<Compression>) -> String {
-    let error = refuse(head, inside, false).unwrap_err();
+    let error = refuse(head, inside, false, &Location::Stdin).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Format);
     format!("{error} | {}", error.next_step().unwrap())
 }
@@ -89,7 +89,19 @@ fn text_is_named_by_what_it_looks_like() {
 }
 
 #[test]
+fn only_the_hint_for_a_remote_file_speaks_of_an_address() {
+    let remote = "http://h/d.img".parse().unwrap();
+    for text in [&b"404: Not Found"[..], b"<!DOCTYPE html>"] {
+        assert!(!refusal(text, None).contains("address"));
+        let error = refuse(text, None, false, &remote).unwrap_err();
+        assert!(error.next_step().unwrap().contains("address"));
+    }
+}
+
+#[test]
 fn lets_disks_pass() {
+    let refuse =
+        |head: &[u8], inside, is_recognized| refuse(head, inside, is_recognized, &Location::Stdin);
     assert!(refuse(&[0; 4096], None, false).is_ok());
     assert!(refuse(&[0xeb, 0x63, 0x90], Some(Compression::Xz), false).is_ok());
     let fat = b"\xeb\x58\x90mkfs.fat\0\x02\x01\x20\0";

@@ -107,7 +107,7 @@ pub(super) fn parse(bytes: &[u8], file_bytes: u64) -> Result<Header> {
             || !header_bytes.is_multiple_of(8)
             || header_bytes > 1 << cluster_bits)
     {
-        return Err(refuse(format!("a header of {header_bytes} bytes is impossible"), DAMAGED));
+        return Err(refuse(format!("a header cannot have {header_bytes} bytes"), DAMAGED));
     }
     check_features(features)?;
     let header = Header {
@@ -187,7 +187,7 @@ fn check_l1(header: Header, claimed: u64, file_bytes: u64) -> Result<Header> {
     }
     let (start, cluster) = (header.l1_offset, header.cluster_bytes());
     if needed > 0 && (!start.is_multiple_of(cluster) || start < cluster) {
-        return Err(refuse(format!("no L1 table can be at offset {start}"), DAMAGED));
+        return Err(refuse(format!("the L1 table cannot be at offset {start}"), DAMAGED));
     }
     if needed > 0 && start.checked_add(needed * 8).is_none_or(|end| end > file_bytes) {
         return Err(truncated("the L1 table", start, file_bytes));
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(
             parse(&old, FILE_BYTES).unwrap().version,
             2,
-            "what follows a version 2 header is no header"
+            "what follows a version 2 header is not part of it"
         );
     }
 
@@ -319,14 +319,14 @@ mod tests {
         [format] the image needs unknown features (bits 0x8020) (convert it first: qemu-img convert -O qcow2 IMAGE NEW.qcow2)
         [format] compression type 0 contradicts its feature bit (1) (download or copy the image again, this one is damaged)
         [format] compression type 1 contradicts its feature bit (0) (download or copy the image again, this one is damaged)
-        [format] a header of 96 bytes is impossible (download or copy the image again, this one is damaged)
-        [format] a header of 105 bytes is impossible (download or copy the image again, this one is damaged)
-        [format] a header of 131072 bytes is impossible (download or copy the image again, this one is damaged)
+        [format] a header cannot have 96 bytes (download or copy the image again, this one is damaged)
+        [format] a header cannot have 105 bytes (download or copy the image again, this one is damaged)
+        [format] a header cannot have 131072 bytes (download or copy the image again, this one is damaged)
         [format] an L1 table of 1 entries is too small for 1073741824 bytes (download or copy the image again, this one is damaged)
         [format] an L1 table of 4294967295 entries is too large (download or copy the image again, this one is damaged)
         [format] an L1 table of 2 entries is too small for 18446744073709551615 bytes (download or copy the image again, this one is damaged)
-        [format] no L1 table can be at offset 0 (download or copy the image again, this one is damaged)
-        [format] no L1 table can be at offset 66048 (download or copy the image again, this one is damaged)
+        [format] the L1 table cannot be at offset 0 (download or copy the image again, this one is damaged)
+        [format] the L1 table cannot be at offset 66048 (download or copy the image again, this one is damaged)
         [source] the image is cut short: the L1 table is at offset 262144, the file has 262144 bytes (download or copy it again)
         [source] the image is cut short: the L1 table is at offset 18446744073709486080, the file has 262144 bytes (download or copy it again)
         ");

@@ -180,9 +180,8 @@ impl<'a> Walker<'a> {
     fn table(&self, l1_index: u64) -> Result<Option<u64>> {
         let offset = self.l1[l1_index as usize] & OFFSET;
         if !offset.is_multiple_of(self.header.cluster_bytes()) {
-            return Err(
-                refuse(format!("no L2 table can be at offset {offset}"), DAMAGED).at_offset(offset)
-            );
+            return Err(refuse(format!("an L2 table cannot be at offset {offset}"), DAMAGED)
+                .at_offset(offset));
         }
         if offset != 0 && offset + self.header.cluster_bytes() > self.file_bytes {
             return Err(truncated("an L2 table", offset, self.file_bytes));
@@ -258,7 +257,7 @@ impl<'a> Walker<'a> {
         let host = entry & OFFSET;
         if !host.is_multiple_of(cluster) {
             return Err(
-                refuse(format!("no cluster can be at offset {host}"), DAMAGED).at_offset(host)
+                refuse(format!("a cluster cannot be at offset {host}"), DAMAGED).at_offset(host)
             );
         }
         if self.header.extended_l2 {
@@ -267,7 +266,7 @@ impl<'a> Walker<'a> {
         let reads_as_zero = entry & ZERO != 0;
         if reads_as_zero && self.header.version < 3 {
             return Err(refuse(
-                format!("the cluster for offset {guest} has a mark that version 2 does not know"),
+                format!("the cluster for offset {guest} has a flag that version 2 does not have"),
                 DAMAGED,
             ));
         }
@@ -291,7 +290,7 @@ impl<'a> Walker<'a> {
         let (present, zero) = (bitmap as u32, (bitmap >> 32) as u32);
         if present & zero != 0 || (host == 0 && present != 0) {
             return Err(refuse(
-                format!("the cluster for offset {guest} contradicts itself"),
+                format!("the cluster for offset {guest} has contradictory flags"),
                 DAMAGED,
             ));
         }

@@ -82,6 +82,7 @@ impl Reader {
             pool: Arc::clone(&context.pool),
             counts: Arc::clone(&context.counts),
             stop: reader.stop.clone(),
+            needs_digest: context.needs_digest || !source.expected.is_empty(),
             steps: step_sender.clone(),
             jobs: job_sender,
             number: 0,
@@ -183,11 +184,13 @@ struct ReaderDropped;
 struct Producer {
     image: Qcow2,
     source: Source,
+    /// Read every byte of the file, for its digest.
+    needs_digest: bool,
     pool: Arc<Pool>,
     counts: Arc<ReadCounts>,
     stop: CancelToken,
     steps: Sender<Numbered>,
-    jobs: Sender<Job>,
+    jobs: Sender<UnpackJob>,
     number: u64,
 }
 
@@ -209,7 +212,7 @@ impl Producer {
     fn produce(&mut self) -> Result<Result<Option<Checksums>, ReaderDropped>> {
         let (image, source, stop) = (self.image.clone(), self.source.clone(), self.stop.clone());
         let mut walker = Walker::new(&image, &source, 0..u64::MAX, &stop);
-        if !source.expected.is_empty() {
+        if self.needs_digest {
             walker.collect_checks(&image.checks);
         }
         let mut window = Window::default();
@@ -242,7 +245,7 @@ impl Producer {
     /// read strictly front to back.
     fn cursor(&self, checks: Option<Vec<Check>>) -> Result<(Cursor, Option<Checksums>)> {
         let counts = Some(Arc::clone(&self.counts));
-        if self.source.expected.is_empty() {
+        if !self.needs_digest {
             return Ok((Cursor::new(&self.source, &self.stop, counts), None));
         }
         if let Some(checks) = checks {
@@ -281,14 +284,14 @@ impl Producer {
             return Ok(self.send(Ok(Step::Extents(cut(buffer, &segments)))));
         }
         let path = self.source.location.to_string();
-        let job = Job { number: self.number, buffer, segments, packed, parts, path };
+        let job = UnpackJob { number: self.number, buffer, segments, packed, parts, path };
         self.number += 1;
         Ok(self.jobs.send(job).map_err(|_| ReaderDropped))
     }
 }
 
 /// A batch with compressed clusters.
-struct Job {
+struct UnpackJob {
     number: u64,
     buffer: Buffer,
     segments: Vec<Segment>,
@@ -299,7 +302,7 @@ struct Job {
     path: String,
 }
 
-impl Job {
+impl UnpackJob {
     fn run(mut self, unpacker: &mut Unpacker, cluster: usize) -> Result<Step> {
         for (run, start, at) in &self.parts {
             let packed = &self.packed[*start..start + run.packed as usize];
@@ -313,7 +316,7 @@ impl Job {
 
 /// The body of a thread that decompresses.
 fn decompress_jobs(
-    jobs: &Receiver<Job>,
+    jobs: &Receiver<UnpackJob>,
     steps: &Sender<Numbered>,
     compression: ClusterCompression,
     cluster: usize,

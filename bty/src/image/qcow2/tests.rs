@@ -114,6 +114,7 @@ fn reading(buffers: usize, threads: usize) -> ReadContext {
         memory_bytes: 64 << 20,
         counts: Arc::default(),
         cancel: CancelToken::new(),
+        needs_digest: false,
     }
 }
 
@@ -465,7 +466,7 @@ fn a_changed_table_is_detected() {
         let error =
             disk(&mut *image.extents(&source, &reading(2, 1)).unwrap(), 2 * MIB).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Source);
-        assert!(error.to_string().contains("changed while it was read"), "{error}");
+        assert!(format!("{error:#}").contains("changed while it was read"), "{error}");
     }
 }
 
@@ -519,14 +520,14 @@ fn damaged_tables_are_refused() {
     ];
     insta::assert_snapshot!(cases.map(refusal).join("\n"), @r"
     [source] the image is cut short: the cluster for offset 65536 of the disk is at offset 327680, the file has 327680 bytes (download or copy it again)
-    [format] no cluster can be at offset 197120 (download or copy the image again, this one is damaged)
+    [format] a cluster cannot be at offset 197120 (download or copy the image again, this one is damaged)
     [source] the image is cut short: the cluster for offset 0 of the disk is at offset 589824, the file has 262144 bytes (download or copy it again)
     [format] the compressed cluster for offset 0 of the disk is damaged (download or copy the image again, this one is damaged)
-    [format] the cluster for offset 0 has a mark that version 2 does not know (download or copy the image again, this one is damaged)
-    [format] no L2 table can be at offset 131584 (download or copy the image again, this one is damaged)
+    [format] the cluster for offset 0 has a flag that version 2 does not have (download or copy the image again, this one is damaged)
+    [format] an L2 table cannot be at offset 131584 (download or copy the image again, this one is damaged)
     [source] the image is cut short: an L2 table is at offset 16908288, the file has 196608 bytes (download or copy it again)
     [source] the image is cut short: an L2 table is at offset 131072, the file has 196607 bytes (download or copy it again)
-    [format] the cluster for offset 0 contradicts itself (download or copy the image again, this one is damaged)
+    [format] the cluster for offset 0 has contradictory flags (download or copy the image again, this one is damaged)
     ");
 }
 
@@ -571,7 +572,7 @@ fn an_error_of_the_source_passes_through() {
     let (source, _) = remote(Memory { fails_at: Some(2 * MIB as u64), ..memory(image_file(&dir)) });
     let error = read_all(&source, &reading(2, 1)).unwrap_err();
     assert_eq!((error.kind(), error.next_step()), (ErrorKind::Source, Some("plug it in")));
-    assert!(error.to_string().ends_with("the cable is out"), "{error}");
+    assert!(format!("{error:#}").ends_with("the cable is out"), "{error}");
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn moves_the_backup_inward_but_never_into_a_partition() {
     let error =
         relocate_backup(&mut head(&file), &mut nothing, (8192 + 32) * 512, 512).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.to_string().contains("partition 2 ends at LBA 8191"), "{error}");
+    assert!(format!("{error:#}").contains("partition 2 ends at LBA 8191"), "{error}");
 }
 
 #[test]
