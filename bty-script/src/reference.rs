@@ -311,8 +311,13 @@ pub(crate) fn hint_for(engine: &Engine, message: &str) -> Option<String> {
             return Some(format!("the arguments do not fit: see bty docs {name}"));
         }
         let similar = closest(bare, names).map(|name| format!("did you mean {name}?"));
-        return similar
-            .or_else(|| Some("bty docs lists all functions; bty check finds such calls without running the script".into()));
+        return similar.or_else(|| {
+            Some(
+                "bty docs lists all functions; bty check finds such calls without \
+                              running the script"
+                    .into(),
+            )
+        });
     }
     if let Some((kind, field)) = message.split_once(" has no field ") {
         let fields = all.iter().filter(|f| {

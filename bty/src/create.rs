@@ -135,7 +135,7 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
             refuse(
                 &path.display().to_string(),
                 "exists",
-                "it is there already (choose another name, or remove it)".into(),
+                "it already exists (choose another name, or remove it)".into(),
             );
         }
     }

@@ -146,7 +146,7 @@ fn makes_disk_files() {
         assert_eq!(made.len(), size);
         assert!(made[..image.len()] == image[..] && is_zero(&made[image.len()..]));
         let refused = bty(&["flash", path, target, option, "--yes"]).expect(3);
-        assert!(refused.stderr.contains("is there already"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("already exists"), "{}", refused.stderr);
         assert!(fs::read(target).unwrap() == made);
         let _ = bty(&["flash", path, target, "--yes"]).expect(0);
         assert!(fs::read(target).unwrap() == made);

@@ -90,7 +90,7 @@ fn what_must_not_be_made_is_refused_with_every_reason() {
     write(bench.dir.path(), "there.img", b"mine");
     let disk = disk.to_str().unwrap();
     let refused = bty(&["image", "create", disk, &bench.text("there.img"), "--shrink"]).expect(3);
-    assert!(refused.stderr.contains("it is there already"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("it already exists"), "{}", refused.stderr);
     assert!(refused.stderr.contains("no partitions"), "{}", refused.stderr);
     let _ = bty(&["image", "create", disk, &bench.text("notes.txt")]).expect(3);
     let _ = bty(&["image", "create", "/dev/no-such-disk", &bench.text("a.img")]).expect(3);

@@ -281,7 +281,7 @@ fn an_ejected_wizard_is_whole_and_own_copies_are_not_overwritten() {
     }
     fs::write(format!("{dir}/confirm.rhai"), "// mine").unwrap();
     let again = bty(&["eject", "wizard", dir]).expect(3);
-    assert!(again.stderr.contains("it exists"), "{}", again.stderr);
+    assert!(again.stderr.contains("it already exists"), "{}", again.stderr);
     assert_eq!(fs::read_to_string(format!("{dir}/confirm.rhai")).unwrap(), "// mine");
     assert!(bty(&["eject", "wizzard", dir]).expect(2).stderr.contains("wizard, "));
 }
@@ -369,7 +369,7 @@ fn a_real_disk_is_flashed_verified_and_backed_up_by_scripts() {
     assert!(backup.stdout.contains("read back and equal"), "{}", backup.stdout);
     assert!(fs::read(copy).unwrap() == disk.content(), "the copy differs");
     let again = example("backup_disk", &[disk.path(), copy]).expect(3);
-    assert!(again.stderr.contains("is there already"), "{}", again.stderr);
+    assert!(again.stderr.contains("already exists"), "{}", again.stderr);
     let equal = example("verify_rack", &[copy, disk.path()]).expect(0);
     assert!(equal.stdout.contains("1 of 1 disks hold copy.img"), "{}", equal.stdout);
 }

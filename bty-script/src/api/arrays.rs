@@ -24,7 +24,12 @@ fn invoke<const N: usize>(
 ) -> CallResult<Dynamic> {
     let mut result = function.call_raw(call, Some(item), &mut [][..]);
     for mut args in argument_lists {
-        let is_missing = |error: &EvalAltResult| matches!(error, EvalAltResult::ErrorFunctionNotFound(signature, _) if signature.starts_with(function.fn_name()));
+        let is_missing = |error: &EvalAltResult| match error {
+            EvalAltResult::ErrorFunctionNotFound(signature, _) => {
+                signature.starts_with(function.fn_name())
+            }
+            _ => false,
+        };
         match result {
             Err(error) if is_missing(&error) => {
                 result = function.call_raw(call, None, &mut args[..]);

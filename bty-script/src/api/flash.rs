@@ -55,7 +55,8 @@ fn options_of(map: &Map) -> CallResult<FlashOptions> {
             "raw" => options.raw = flag?,
             "overwrite" => options.overwrite = flag?,
             _ => {
-                let hint = "the options are verify, fix_gpt, fit, uefi_boot, allow_partition, raw, overwrite";
+                let hint = "the options are verify, fix_gpt, fit, uefi_boot, allow_partition, raw, \
+                            overwrite";
                 return Err(raise(
                     HostError::usage(format!("unknown option {name} of flash")).hint(hint),
                 ));

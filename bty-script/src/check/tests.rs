@@ -39,7 +39,8 @@ fn a_good_script_has_no_findings() {
 #[test]
 fn unknown_functions_and_wrong_argument_counts_are_found_with_their_place() {
     let found = findings(
-        "let d = disks::by_serail(\"X\");\nflash(\"a\");\nfn wait() { slep(1) }\nd.validate(1);\nnowhere(2);",
+        "let d = disks::by_serail(\"X\");\nflash(\"a\");\nfn wait() { slep(1) \
+         }\nd.validate(1);\nnowhere(2);",
         &ImportRoot::None,
     );
     assert_eq!(
@@ -57,8 +58,10 @@ fn unknown_functions_and_wrong_argument_counts_are_found_with_their_place() {
 #[test]
 fn comparisons_that_fail_are_found() {
     let found = findings(
-        "fn f(d, x) {\nd.size_bytes.bytes > \"100G\";\nd.size_bytes > \"big\";\n\"4096\" == d.logical_sector_bytes;\nd.size_bytes < ();\n\
-         switch d.size_bytes { \"1G\" => 1 }\nsize(\"1G\") <= [];\nd.size_bytes.bytes in [1, \"2G\"];\n}",
+        "fn f(d, x) {\nd.size_bytes.bytes > \"100G\";\nd.size_bytes > \"big\";\n\"4096\" == \
+         d.logical_sector_bytes;\nd.size_bytes < ();\n\
+         switch d.size_bytes { \"1G\" => 1 }\nsize(\"1G\") <= [];\nd.size_bytes.bytes in [1, \
+         \"2G\"];\n}",
         &ImportRoot::None,
     );
     let wanted = [
@@ -74,7 +77,8 @@ fn comparisons_that_fail_are_found() {
     for (line, begin) in found.iter().zip(wanted) {
         assert!(line.starts_with(begin), "{line} is not {begin}");
     }
-    let fine = "fn f(d, p) { d.size_bytes > \"100G\"; d.size_bytes == (); p.disk == \"auto\"; p.n == \"all\"; d.serial == \"1\"; d.size_bytes > 1e9 }";
+    let fine = "fn f(d, p) { d.size_bytes > \"100G\"; d.size_bytes == (); p.disk == \"auto\"; p.n \
+                == \"all\"; d.serial == \"1\"; d.size_bytes > 1e9 }";
     assert_eq!(findings(fine, &ImportRoot::None), [""; 0]);
 }
 

@@ -273,7 +273,8 @@ fn a_failure_in_a_function_shows_its_line_and_the_calls() {
     let error =
         simulate("fn pick(s) {\n    disks::by_serial(s)\n}\n\npick(\"none\");").unwrap_err();
     let shown = error.to_string();
-    let wanted = "no disk matches serial:none\n  --> script.rhai:2:12\n   |\n 2 |     disks::by_serial(s)\n   |            ^\n  called from script.rhai:5:1";
+    let wanted = "no disk matches serial:none\n  --> script.rhai:2:12\n   |\n 2 |     \
+                  disks::by_serial(s)\n   |            ^\n  called from script.rhai:5:1";
     assert_eq!(shown, wanted);
 }
 
@@ -300,7 +301,9 @@ fn reboot_ends_the_script_and_cannot_be_caught() {
 
 #[test]
 fn sizes_keep_all_64_bits() {
-    let text = "let d = disks::by_serial(\"HUGE\"); [d.size_bytes == size(\"18446744073709551104\"), d.size_bytes - 1 < d.size_bytes, `${d.size_bytes}`, d.size_bytes / 2 * 2 == d.size_bytes]";
+    let text = "let d = disks::by_serial(\"HUGE\"); [d.size_bytes == \
+                size(\"18446744073709551104\"), d.size_bytes - 1 < d.size_bytes, \
+                `${d.size_bytes}`, d.size_bytes / 2 * 2 == d.size_bytes]";
     let found = to_json(&simulate(text).unwrap().value).unwrap();
     assert_eq!(found, serde_json::json!([true, true, "16.0 EiB", true]));
     let error = simulate("disks::by_serial(\"HUGE\").size_bytes.bytes").unwrap_err();
@@ -367,7 +370,8 @@ fn sizes_compare_with_texts_and_numbers_in_every_operator() {
         ("-size(2) == -2 && 5 - size(7) == -2 && size(2) * -3 == -6", true),
         // comparisons of the language itself are unchanged
         (
-            "1 < 2 && 1.5 > 1 && \"a\" < \"b\" && 'a' == \"a\" && true != false && [1] == [1] && #{a: 1} == #{a: 1}",
+            "1 < 2 && 1.5 > 1 && \"a\" < \"b\" && 'a' == \"a\" && true != false && [1] == [1] && \
+             #{a: 1} == #{a: 1}",
             true,
         ),
         ("#{} == \"auto\" || 5 == \"all\" || () == 1 || \"\" == ()", false),
@@ -503,7 +507,8 @@ fn callbacks_must_return_true_or_false() {
 #[test]
 fn shown_text_cannot_control_the_terminal() {
     let (world, _, terminal) = SimulatedWorld::parse("").unwrap();
-    let text = "ui::say(\"a\\x1b[2Jb\\x07\"); ui::say(ui::paint(\"bad\", \"red\")); ui::say(ui::clean(\"x\\x1b[31my\")); ui::table([#{ a: \"\\x1b]0;t\\x07\" }]);";
+    let text = "ui::say(\"a\\x1b[2Jb\\x07\"); ui::say(ui::paint(\"bad\", \"red\")); \
+                ui::say(ui::clean(\"x\\x1b[31my\")); ui::table([#{ a: \"\\x1b]0;t\\x07\" }]);";
     run_in(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text).unwrap();
     assert!(
         terminal.transcript().iter().all(|line| !line.contains(['\u{1b}', '\u{7}'])),
@@ -518,7 +523,8 @@ proptest! {
     #[test]
     fn sizes_calculate_exactly(a in any::<u64>(), b in any::<u64>(), n in any::<i64>()) {
         let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
-        let script = engine.compile("s", "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }", &ImportRoot::None).unwrap();
+        let text = "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }";
+        let script = engine.compile("s", text, &ImportRoot::None).unwrap();
         let call = |name: &str, left: Dynamic, right: Dynamic| engine.call(&script, name, vec![left, right], &CancelToken::new());
         let size = |n: u64| Dynamic::from(Size(n));
         let sum = call("sum", size(a), size(b)).ok().map(|e| e.value.cast::<Size>().0);

@@ -67,7 +67,7 @@ impl SystemHost {
             Err(Error::new(ErrorKind::Refused, message).with_path(path.display()).hint(next))
         };
         if fs::symlink_metadata(path).is_ok() {
-            return refuse("is there already", ALREADY_THERE);
+            return refuse("already exists", ALREADY_THERE);
         }
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let (Ok(parent), Some(name)) = (fs::canonicalize(parent), path.file_name()) else {
@@ -119,9 +119,9 @@ impl SystemHost {
         };
         let meta = fs::metadata(path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
-                let next = "name one that is there, or create a file to be a virtual machine's \
+                let next = "name an existing disk or file, or create a file to be a virtual machine's \
                             disk with --create=SIZE";
-                Error::new(ErrorKind::Refused, format!("there is nothing at {}", path.display()))
+                Error::new(ErrorKind::Refused, format!("{} does not exist", path.display()))
                     .with_path(path.display())
                     .hint(self.hint_with_disks(next))
             }
@@ -239,7 +239,7 @@ impl DiskHost for SystemHost {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(Error::new(
                     ErrorKind::Refused,
-                    format!("{} is there already", path.display()),
+                    format!("{} already exists", path.display()),
                 )
                 .with_path(path.display())
                 .hint(ALREADY_THERE));

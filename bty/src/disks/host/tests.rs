@@ -333,8 +333,8 @@ fn refuses_other_files_and_lists_the_disks() {
     symlink("/nowhere/at/all", fake.at("home/dangling")).unwrap();
     assert_eq!(fake.probe("home/by-id").path, fake.at("dev/sda"));
     for (path, needle) in [
-        (fake.at("dev/sdx"), "there is nothing at"),
-        (fake.at("home/dangling"), "there is nothing at"),
+        (fake.at("dev/sdx"), "does not exist"),
+        (fake.at("home/dangling"), "does not exist"),
         (fake.at("home"), "is a directory"),
         (PathBuf::from("/dev/null"), "is a character device"),
         (fake.at("dev/sdb"), "is a regular file in the directory of devices"),
