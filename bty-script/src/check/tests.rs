@@ -121,3 +121,50 @@ fn bundled_scripts_have_no_findings() {
         assert!(found.is_empty(), "{name}: {}", found.join("\n"));
     }
 }
+
+#[test]
+fn unknown_fields_of_known_types_are_found() {
+    let text = "let d = disks::by_serial(\"X\");\nd.transprt;\n\
+                disks().filter(|d| d.sice_bytes > 5);\nfor e in catalog::load(\"c\").entries { \
+                e.nme }\nfn f() { disks()[0].serail }\nflash(\"a\", d).target;\n\
+                disks::list().order(|a, b| b.size_bites - a.size_bytes);\n\
+                let all = disks(); let x = all.filter(|d| d.is_used)[0]; x.serial.len(); x.nope";
+    assert_eq!(
+        findings(text, &ImportRoot::None),
+        [
+            "script.rhai:2:3: Disk has no field transprt (did you mean transport?)",
+            "script.rhai:3:22: Disk has no field sice_bytes (did you mean size_bytes?)",
+            "script.rhai:4:39: Entry has no field nme (did you mean name?)",
+            "script.rhai:5:21: Disk has no field serail (did you mean serial?)",
+            "script.rhai:6:15: Report has no field target (did you mean targets?)",
+            "script.rhai:7:30: Disk has no field size_bites (did you mean size_bytes?)",
+            "script.rhai:8:76: Disk has no field nope (bty docs Disk lists its fields)",
+        ]
+    );
+}
+
+#[test]
+fn fields_of_values_of_an_uncertain_type_are_not_judged() {
+    let text = "let d = disks()[0];\nd = #{ mine: 1 };\nd.mine;\nlet m = #{ disk: disks()[0] };\n\
+                m.disk.mine;\nfn f(p) { p.anything.at.all }\nfor x in [1] { x.y }\n\
+                fn flash(a, b) { #{} }\nflash(1, 2).mine;\n\
+                http::get_json(\"u\").items[0].mine;\nimages::read_fully(images::open(\"a\")).x;\n\
+                disks().map(|d| #{ a: d.path }).filter(|m| m.a == \"x\")";
+    assert_eq!(findings(text, &ImportRoot::None), [""; 0]);
+}
+
+#[test]
+fn unknown_keys_of_option_maps_are_found() {
+    let text = "flash(\"a\", \"d\", #{ verfy: false });\n\
+                flash::plan(#{ src: \"a\", sha265: \"x\" }, \"d\", #{ uefi_boot: true });\n\
+                images::open(\"a\", #{ md5: \"x\" });\nlet o = #{ anything: 1 }; flash(\"a\", \"d\", o)";
+    assert_eq!(
+        findings(text, &ImportRoot::None),
+        [
+            "script.rhai:1:20: unknown option verfy of flash (did you mean verify?)",
+            "script.rhai:2:28: unknown key sha265 of plan (did you mean sha256?)",
+            "script.rhai:3:21: unknown digest md5 of open (the keys are sha256, sha512, \
+             image_sha256)",
+        ]
+    );
+}

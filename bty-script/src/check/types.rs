@@ -47,7 +47,7 @@ impl Operand {
         types.sort_unstable();
         types.dedup();
         match types[..] {
-            ["Size"] | ["Size", "any"] => Some(Self::Size),
+            ["Size"] | ["Size?"] | ["Size", "Size?"] => Some(Self::Size),
             ["int"] => Some(Self::Number),
             _ => None,
         }

@@ -201,8 +201,9 @@ pub(crate) enum Verb {
     Run(Run),
     /// Find mistakes in scripts without running them
     ///
-    /// Compiles each script, and reports unknown functions, wrong numbers of arguments, failing
-    /// imports, and comparisons that always fail. The exit code is 7 if there is a finding.
+    /// Compiles each script, and reports unknown functions, fields and options, wrong numbers of
+    /// arguments, failing imports, and comparisons that always fail. The exit code is 7 if there is
+    /// a finding.
     Check {
         /// Scripts to check
         #[arg(required = true, value_name = "FILE")]
@@ -420,6 +421,9 @@ pub(crate) struct Run {
     /// machine
     #[arg(long, value_name = "FILE", requires = "dry_run")]
     pub(crate) world: Option<PathBuf>,
+    /// Let the script read and write text files below this directory
+    #[arg(long, value_name = "DIR", conflicts_with = "world")]
+    pub(crate) files: Option<PathBuf>,
     /// Time limit of the script in seconds
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
