@@ -88,6 +88,10 @@ impl Checker<'_> {
         });
         ast.walk(&mut |path: &[ASTNode<'_>]| {
             let call = match path.last() {
+                Some(ASTNode::Stmt(Stmt::Switch(switch, position))) => {
+                    self.switch(&switch.0, *position, &variables);
+                    None
+                }
                 Some(ASTNode::Expr(expr @ (Expr::Dot(..) | Expr::Index(..)))) => {
                     self.chain(expr, &variables);
                     None
@@ -233,6 +237,17 @@ impl Checker<'_> {
             types.insert(param.to_owned(), is_item.then(|| item.to_owned()));
         }
         self.closures.insert(pointer.fn_name().to_owned(), types);
+    }
+
+    /// Finds `switch` on a variable that holds a size. No case ever equals it.
+    fn switch(&mut self, subject: &Expr, position: Position, variables: &Variables) {
+        if !matches!(subject, Expr::Variable(..)) {
+            return;
+        }
+        if self.infer(subject, variables).as_deref() == Some("Size") {
+            let (message, hint) = super::types::switch_on_size();
+            self.mistakes.push(Mistake { message, hint, position });
+        }
     }
 
     /// Checks the keys of maps that are written as arguments of a function of bty.

@@ -144,6 +144,15 @@ fn unknown_fields_of_known_types_are_found() {
 }
 
 #[test]
+fn a_switch_on_a_variable_that_holds_a_size_is_found() {
+    let text = "let s = disks()[0].size_bytes;\nswitch s { \"1G\" => 1, _ => 2 }\nlet n = s.bytes;\n\
+                switch n { 1 => 1 }";
+    let wanted = "script.rhai:2:1: a size never matches a case of switch (use if, or switch on its \
+                  .bytes)";
+    assert_eq!(findings(text, &ImportRoot::None), [wanted]);
+}
+
+#[test]
 fn fields_of_values_of_an_uncertain_type_are_not_judged() {
     let text = "let d = disks()[0];\nd = #{ mine: 1 };\nd.mine;\nlet m = #{ disk: disks()[0] };\n\
                 m.disk.mine;\nfn f(p) { p.anything.at.all }\nfor x in [1] { x.y }\n\
