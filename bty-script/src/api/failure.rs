@@ -73,8 +73,28 @@ pub(super) mod functions {
     }
 
     /// `()`.
-    #[rhai_fn(get = "path", get = "offset", get = "hint", get = "report", pure)]
-    pub fn nothing_of_text(_text: &mut ImmutableString) {}
+    #[rhai_fn(get = "path", pure)]
+    pub fn path_of_text(_text: &mut ImmutableString) -> Dynamic {
+        Dynamic::UNIT
+    }
+
+    /// `()`.
+    #[rhai_fn(get = "offset", pure)]
+    pub fn offset_of_text(_text: &mut ImmutableString) -> Dynamic {
+        Dynamic::UNIT
+    }
+
+    /// `()`.
+    #[rhai_fn(get = "hint", pure)]
+    pub fn hint_of_text(_text: &mut ImmutableString) -> Dynamic {
+        Dynamic::UNIT
+    }
+
+    /// `()`.
+    #[rhai_fn(get = "report", pure)]
+    pub fn report_of_text(_text: &mut ImmutableString) -> Dynamic {
+        Dynamic::UNIT
+    }
 
     /// False.
     #[rhai_fn(get = "has_written", pure)]

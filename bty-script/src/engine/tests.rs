@@ -9,7 +9,7 @@ use crate::context::{Capabilities, Capability};
 use crate::convert::{Size, to_json};
 use crate::error::Cause;
 use crate::terminal::ScriptedTerminal;
-use crate::world::{SimulatedWorld, SystemWorld};
+use crate::world::{Effect, SimulatedWorld, SystemWorld};
 
 fn run_in(
     context: ScriptContext,
