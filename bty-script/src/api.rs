@@ -18,6 +18,7 @@ use rhai::{Dynamic, Engine, NativeCallContext, exported_module};
 use crate::convert::Size;
 use crate::error::HostError;
 use crate::machine::PlanMachine;
+use crate::test_run::TestRun;
 use crate::world::{Image, PlannedFlash};
 
 mod arrays;
@@ -31,12 +32,14 @@ mod flash;
 mod globals;
 mod http;
 mod images;
+mod json;
 mod machine;
 mod oci;
 mod size;
 mod system;
 pub(crate) mod test;
 mod ui;
+mod unit;
 
 /// Name and topic of each module, in the order of the reference.
 pub(crate) const MODULES: [(&str, &str); 9] = [
@@ -80,7 +83,105 @@ const HOST_TYPES: [fn() -> TypeId; 12] = [
     TypeId::of::<VerifyReport>,
     TypeId::of::<PlanMachine>,
     TypeId::of::<HostError>,
-    TypeId::of::<test::TestRun>,
+    TypeId::of::<TestRun>,
+];
+
+/// An argument of a function that is a map with certain keys.
+pub(crate) struct OptionMap {
+    pub(crate) module: &'static str,
+    pub(crate) function: &'static str,
+    /// Index of the argument.
+    pub(crate) argument: usize,
+    /// What a key is called in messages.
+    pub(crate) noun: &'static str,
+    pub(crate) keys: &'static [&'static str],
+}
+
+impl OptionMap {
+    const fn new(
+        module: &'static str,
+        function: &'static str,
+        argument: usize,
+        noun: &'static str,
+        keys: &'static [&'static str],
+    ) -> Self {
+        Self { module, function, argument, noun, keys }
+    }
+}
+
+/// All arguments that are maps with certain keys.
+pub(crate) const OPTION_MAPS: [OptionMap; 6] = [
+    OptionMap::new("", "flash", 0, "key", &images::IMAGE_KEYS),
+    OptionMap::new("", "flash", 2, "option", &flash::FLASH_OPTIONS),
+    OptionMap::new("", "verify", 0, "key", &images::IMAGE_KEYS),
+    OptionMap::new("flash", "plan", 0, "key", &images::IMAGE_KEYS),
+    OptionMap::new("flash", "plan", 2, "option", &flash::FLASH_OPTIONS),
+    OptionMap::new("images", "open", 1, "digest", &images::DIGESTS),
+];
+
+/// Result types of functions and fields whose Rust types do not say them. `?` marks results that
+/// may be `()`.
+pub(crate) const RESULT_TYPES: [(&str, &str); 60] = [
+    ("disks", "array<Disk>"),
+    ("flash", "Report"),
+    ("verify", "Comparison"),
+    ("exit", ""),
+    ("kexec", ""),
+    ("power_off", ""),
+    ("reboot", ""),
+    ("disks::list", "array<Disk>"),
+    ("images::architecture", "String?"),
+    ("images::list", "array<ImageFile>"),
+    ("images::read_fully", "map"),
+    ("oci::resolve", "map"),
+    ("ui::ask", "String?"),
+    ("system::dmi", "map"),
+    ("system::inventory", "map"),
+    ("Disk.is_rotational", "bool?"),
+    ("Disk.model", "String?"),
+    ("Disk.partitions", "array<map>"),
+    ("Disk.serial", "String?"),
+    ("Disk.transport", "String?"),
+    ("Disk.uses", "array<String>"),
+    ("Disk.vendor", "String?"),
+    ("Disk.wwn", "String?"),
+    ("Image.disk_bytes", "Size?"),
+    ("Image.expected_image_sha256", "String?"),
+    ("Image.expected_sha256", "String?"),
+    ("Image.expected_sha512", "String?"),
+    ("Image.partitions", "array<map>"),
+    ("Image.source_bytes", "Size?"),
+    ("Image.table", "String?"),
+    ("ImageFile.arch", "String?"),
+    ("ImageFile.sha256", "String?"),
+    ("Catalog.entries", "array<Entry>"),
+    ("Entry.arch", "String?"),
+    ("Entry.description", "String?"),
+    ("Entry.format", "String?"),
+    ("Entry.sha256", "String?"),
+    ("Entry.sha512", "String?"),
+    ("Entry.size_bytes", "Size?"),
+    ("Plan.notes", "array<String>"),
+    ("Plan.targets", "array<Disk>"),
+    ("Plan.validate", "array<map>"),
+    ("Report.disk_bytes", "Size"),
+    ("Report.source_sha256", "String?"),
+    ("Report.targets", "array<map>"),
+    ("Report.to_map", "map"),
+    ("Comparison.compared_bytes", "Size"),
+    ("Comparison.different_bytes", "Size"),
+    ("Comparison.first_difference", "map?"),
+    ("Comparison.to_map", "map"),
+    ("Machine.labels", "array<String>"),
+    ("Error.hint", "String?"),
+    ("Error.offset", "Size?"),
+    ("Error.path", "String?"),
+    ("Error.report", "map?"),
+    ("Outcome.effects", "array<map>"),
+    ("Outcome.error", "map?"),
+    ("Outcome.flashed", "array<map>"),
+    ("Outcome.printed", "array<String>"),
+    ("Outcome.shown", "array<String>"),
 ];
 
 /// "a value of type T", with T as scripts name it.
@@ -102,7 +203,7 @@ pub(crate) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<VerifyReport>("Comparison");
     engine.register_type_with_name::<PlanMachine>("Machine");
     engine.register_type_with_name::<HostError>("Error");
-    engine.register_type_with_name::<test::TestRun>("Outcome");
+    engine.register_type_with_name::<TestRun>("Outcome");
 
     engine.register_global_module(exported_module!(bounded::functions).into());
     engine.register_global_module(exported_module!(arrays::functions).into());
@@ -111,6 +212,8 @@ pub(crate) fn register(engine: &mut Engine) {
     compare::register(engine);
     engine.register_global_module(exported_module!(failure::functions).into());
     engine.register_global_module(exported_module!(globals::functions).into());
+    engine.register_global_module(exported_module!(json::functions).into());
+    engine.register_global_module(exported_module!(unit::functions).into());
     engine.register_global_module(exported_module!(machine::functions).into());
     engine.register_static_module("disks", exported_module!(disks::functions).into());
     engine.register_static_module("images", exported_module!(images::functions).into());

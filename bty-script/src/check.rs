@@ -1,5 +1,6 @@
 //! Finds mistakes in a script without running it: calls of unknown functions or with a wrong number
-//! of arguments, failing imports, and comparisons that always fail.
+//! of arguments, failing imports, comparisons that always fail, unknown fields of bty's types, and
+//! unknown options.
 
 use std::collections::HashMap;
 
@@ -10,6 +11,7 @@ use crate::engine::{Engine, ImportRoot, Script};
 use crate::error::{Place, ScriptError};
 use crate::reference::{self, Function, FunctionKind};
 
+mod properties;
 mod types;
 
 /// A mistake in a script.
@@ -106,6 +108,9 @@ impl Checker<'_> {
             true
         });
         self.comparisons(ast, file);
+        for mistake in properties::find(ast, &self.known) {
+            self.add_finding(mistake.message, mistake.hint, file, mistake.position);
+        }
         for (namespace, name, args, is_method, position) in calls {
             let finding = match imports.get(&namespace) {
                 _ if name.starts_with("anon$") => None,

@@ -22,10 +22,13 @@ pub enum Capability {
     Dialogs,
     /// Sleep, reboot, power off.
     Power,
+    /// Read and write text files below the directory of the world.
+    Files,
 }
 
 impl Capability {
-    const ALL: [Self; 5] = [Self::Read, Self::Network, Self::Flash, Self::Dialogs, Self::Power];
+    const ALL: [Self; 6] =
+        [Self::Read, Self::Network, Self::Flash, Self::Dialogs, Self::Power, Self::Files];
 
     fn bit(self) -> u8 {
         1 << self as u8
@@ -38,6 +41,7 @@ impl Capability {
             Self::Flash => "write to disks or files",
             Self::Dialogs => "talk to a person",
             Self::Power => "wait, reboot or power off",
+            Self::Files => "read or write text files",
         }
     }
 }

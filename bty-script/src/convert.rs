@@ -1,15 +1,17 @@
 //! Converts values between Rust, JSON and scripts without losing digits.
 
-use bty::catalog::Entry;
-use bty::flash::{FlashPlan, FlashReport, VerifyReport};
+use bty::catalog::{Catalog, Entry};
+use bty::flash::{FlashReport, VerifyReport};
 use bty::image::directory::ImageFile;
 use bty::{Disk, size};
-use rhai::{Array, Dynamic, INT, Map};
+use rhai::{Array, Blob, Dynamic, FLOAT, INT, Map};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{CallResult, HostError, raise_unplaced};
-use crate::world::Image;
+use crate::machine::PlanMachine;
+use crate::test_run::TestRun;
+use crate::world::{Image, PlannedFlash};
 
 /// A number of bytes with 64 bits; integers of scripts are signed and have one less. Displays in a
 /// readable unit: `465.8 GiB`.
@@ -31,13 +33,29 @@ impl Size {
         if let Ok(bytes) = value.as_int() {
             return Self::from_int(bytes);
         }
+        if let Ok(bytes) = value.as_float() {
+            return Self::from_float(bytes);
+        }
         match value.read_lock::<rhai::ImmutableString>() {
             Some(text) => size::parse(&text).map(Self).map_err(raise_unplaced),
             None => Err(raise_unplaced(HostError::usage(format!(
                 "cannot convert a value of type {} to a size",
-                value.type_name()
+                bare_type_name(value)
             )))),
         }
+    }
+
+    /// Converts only numbers that a size holds exactly.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the range is checked
+    fn from_float(bytes: FLOAT) -> CallResult<Self> {
+        /// 2^64, the first float that does not fit.
+        const END: FLOAT = 18_446_744_073_709_551_616.0;
+        if bytes.fract() == 0.0 && (0.0..END).contains(&bytes) {
+            return Ok(Self(bytes as u64));
+        }
+        let message =
+            format!("cannot convert {bytes} to a size: it is not a whole number of bytes");
+        Err(raise_unplaced(HostError::usage(message).hint("round it: (x).floor()")))
     }
 
     pub(crate) fn from_int(bytes: INT) -> CallResult<Self> {
@@ -114,7 +132,9 @@ pub(crate) fn to_json(value: &Dynamic) -> CallResult<Value> {
         return Ok(int.into());
     }
     if let Ok(float) = value.as_float() {
-        return Ok(float.into());
+        return serde_json::Number::from_f64(float).map(Value::Number).ok_or_else(|| {
+            raise_unplaced(HostError::usage(format!("cannot convert {float} to JSON")))
+        });
     }
     if let Ok(is) = value.as_bool() {
         return Ok(is.into());
@@ -125,8 +145,42 @@ pub(crate) fn to_json(value: &Dynamic) -> CallResult<Value> {
     if let Ok(character) = value.as_char() {
         return Ok(Value::String(character.to_string()));
     }
-    let what = value.type_name().rsplit("::").next().unwrap_or_default().to_owned();
-    Err(raise_unplaced(HostError::usage(format!("cannot convert a value of type {what} to JSON"))))
+    if let Some(bytes) = value.read_lock::<Blob>() {
+        return Ok(bytes.as_slice().into());
+    }
+    if let Some(run) = value.read_lock::<TestRun>() {
+        return test_run_json(&run);
+    }
+    if let Some(machine) = value.read_lock::<PlanMachine>() {
+        return machine_json(&machine);
+    }
+    Err(raise_unplaced(HostError::usage(format!(
+        "cannot convert a value of type {} to JSON",
+        bare_type_name(value)
+    ))))
+}
+
+fn test_run_json(run: &TestRun) -> CallResult<Value> {
+    let record = run.record();
+    let value =
+        record.result.as_ref().map_or(Ok(Value::Null), |outcome| to_json(&outcome.value))?;
+    Ok(serde_json::json!({
+        "effects": record.effects, "flashed": run.flashed(), "printed": record.printed,
+        "shown": record.transcript, "exit_code": run.exit_code(), "value": value,
+        "error": record.result.as_ref().err().map(crate::error::ScriptError::to_json),
+    }))
+}
+
+/// The facts of a machine, with the state as the plan has set it.
+fn machine_json(machine: &PlanMachine) -> CallResult<Value> {
+    let (mut facts, state) = machine.with(|data| (data.facts.clone(), data.state.clone()));
+    facts.state = to_json(&state)?;
+    serde_json::to_value(facts).map_err(|e| raise_unplaced(HostError::new("host", e.to_string())))
+}
+
+/// The name of a type without its path, for messages.
+pub(crate) fn bare_type_name(value: &Dynamic) -> &'static str {
+    value.type_name().rsplit("::").next().unwrap_or_default()
 }
 
 /// Converts a value of one of bty's types to JSON; `None` for other types.
@@ -138,9 +192,16 @@ pub(crate) fn typed_json(value: &Dynamic) -> Option<Value> {
         return Some(size.0.into());
     }
     macro_rules! serialized {
-        ($($type:ty),+) => { $(if let Some(value) = value.read_lock::<$type>() { return of(&*value); })+ };
+        ($($type:ty),+) => {
+            $(if let Some(value) = value.read_lock::<$type>() {
+                return of(&*value);
+            })+
+        };
     }
-    serialized!(Disk, Entry, ImageFile, FlashPlan, FlashReport, VerifyReport);
+    serialized!(Disk, Catalog, Entry, ImageFile, FlashReport, VerifyReport);
+    if let Some(planned) = value.read_lock::<PlannedFlash>() {
+        return of(&planned.plan);
+    }
     if let Some(image) = value.read_lock::<Image>() {
         return of(&*image.info);
     }

@@ -146,7 +146,10 @@ impl Decider {
         if !script.has_function(function, arity) {
             return Ok(Decision { value: Value::Null, state: unchanged, is_defined: false });
         }
-        let machine = machine.map(|facts| PlanMachine::new(facts, catalog));
+        let machine = machine.map(|facts| {
+            let state = from_json(&facts.state, false);
+            PlanMachine::new(facts, state, catalog)
+        });
         let mut values: Vec<Dynamic> =
             machine.iter().map(|machine| Dynamic::from(machine.clone())).collect();
         values.extend(args.iter().map(|arg| from_json(arg, false)));

@@ -56,6 +56,8 @@ pub struct Engine {
     library: &'static Library,
     limits: Limits,
     resolver: resolve::Resolver,
+    /// The value of `ARGS` inside functions, shared with the engine.
+    args: Dynamic,
 }
 
 /// A compiled script. Cheap to clone.
@@ -152,10 +154,12 @@ impl Engine {
         rhai.on_debug(move |text, source, position| {
             terminal.say(&format!("{}:{position:?}: {text}", source.unwrap_or("script")));
         });
+        let args = Dynamic::from(rhai::Array::new()).into_shared();
+        rhai.register_global_module(constants(&context, &args).into());
         let sources = Sources::default();
         let resolver = resolve::Resolver::new(context.clone(), sources.clone());
         rhai.set_module_resolver(resolver.clone());
-        Self { rhai, context, sources, library, limits, resolver }
+        Self { rhai, context, sources, library, limits, resolver, args }
     }
 
     /// The type of `value` as scripts name it.
@@ -244,7 +248,19 @@ impl Engine {
         args: &[String],
         cancel: &CancelToken,
     ) -> Result<ScriptOutcome, ScriptError> {
-        self.run_in(&mut standard_scope(&self.context, args), script, cancel)
+        let mut scope = standard_scope(&self.context, args);
+        self.set_args(scope.get("ARGS").cloned().unwrap_or_default());
+        let outcome = self.run_in(&mut scope, script, cancel);
+        self.set_args(rhai::Array::new().into());
+        outcome
+    }
+
+    /// Sets what functions see as `ARGS`.
+    fn set_args(&self, args: Dynamic) {
+        // cannot fail: the value is shared, and no script is running
+        if let Some(mut shared) = self.args.clone().write_lock::<rhai::Array>() {
+            *shared = args.into_array().unwrap_or_default();
+        }
     }
 
     /// Runs a whole script on the variables of `scope`.
@@ -353,6 +369,14 @@ pub(crate) fn names_to_compile_with() -> Scope<'static> {
     scope.push("ARGS", ());
     scope.push("BTY", ());
     scope
+}
+
+/// `ARGS` and `BTY` for functions, which do not see the variables of the script.
+fn constants(context: &ScriptContext, args: &Dynamic) -> rhai::Module {
+    let mut module = rhai::Module::new();
+    module.set_var("ARGS", args.clone().into_read_only());
+    module.set_var("BTY", (*context.facts).clone());
+    module
 }
 
 /// The variables that every script sees: `ARGS`, and `BTY` with the facts of the context.

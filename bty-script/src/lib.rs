@@ -23,6 +23,7 @@
 //! | [`context`] | what a script may do |
 //! | [`world`] | what scripts act on: this machine, a dry run, a simulated machine |
 //! | [`error`] | failures of host functions and of scripts, with their place in the source |
+//! | [`exit_code`] | the exit codes of the `bty` command |
 //! | [`plan`] | the plan scripts that a server sends to machines, and the machines' reports |
 //! | [`decide`] | calls of a plan's functions by the server |
 //! | [`worker`] | the same calls in separate processes with bounded memory |
@@ -41,6 +42,7 @@ pub mod context;
 pub mod decide;
 pub mod engine;
 pub mod error;
+pub mod exit_code;
 pub mod plan;
 pub mod reference;
 pub mod render;
@@ -55,6 +57,7 @@ mod library;
 mod limits;
 mod machine;
 mod meter;
+mod test_run;
 
 pub use context::{Capabilities, Capability, ScriptContext};
 pub use convert::Size;

@@ -3,11 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bty::catalog::Catalog;
-use rhai::Dynamic;
+use rhai::{Dynamic, Map};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::convert::from_json;
 
 /// What a plan sees of a machine. Times are seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,11 +60,12 @@ pub(crate) struct MachineData {
 }
 
 impl PlanMachine {
-    pub(crate) fn new(mut facts: MachineFacts, catalog: Arc<Catalog>) -> Self {
-        if facts.state.is_null() {
+    /// `state` is `facts.state` as a script value; `()` becomes an empty map.
+    pub(crate) fn new(mut facts: MachineFacts, mut state: Dynamic, catalog: Arc<Catalog>) -> Self {
+        if state.is_unit() {
             facts.state = Value::Object(serde_json::Map::new());
+            state = Map::new().into();
         }
-        let state = from_json(&facts.state, false);
         Self(Arc::new(Mutex::new(MachineData { facts, state, catalog })))
     }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use rhai::FnNamespace;
 
-use crate::api::{MODULES, TYPES};
+use crate::api::{MODULES, RESULT_TYPES, TYPES};
 use crate::context::ScriptContext;
 use crate::engine::{Engine, Limits};
 
@@ -97,9 +97,26 @@ pub fn functions(engine: &Engine) -> Vec<Function> {
 }
 
 /// Functions of the language that bty replaces by stricter ones.
-const REPLACED: [&str; 14] = [
-    "blob", "pad", "sort", "sort_by", "order", "order_by", "filter", "drain", "retain", "index_of",
-    "find", "some", "all", "dedup",
+const REPLACED: [&str; 19] = [
+    "blob",
+    "pad",
+    "sort",
+    "sort_by",
+    "sort_desc",
+    "order",
+    "order_by",
+    "order_desc",
+    "filter",
+    "drain",
+    "retain",
+    "index_of",
+    "find",
+    "some",
+    "all",
+    "dedup",
+    "contains",
+    "print",
+    "to_string",
 ];
 
 fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
@@ -131,7 +148,7 @@ fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
         let doc = meta.comments.iter().flat_map(|block| block.lines());
         let doc: Vec<&str> =
             doc.map(|line| line.trim_start().trim_start_matches('/').trim()).collect();
-        Some(Function {
+        let mut function = Function {
             module: info.namespace.to_string(),
             name,
             params,
@@ -139,9 +156,24 @@ fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
             doc: doc.join("\n").trim().to_owned(),
             kind,
             is_standard: false,
-        })
+        };
+        if let Some(kind) = declared_result(&function).filter(|_| !with_standard) {
+            function.returns = kind.to_owned();
+        }
+        Some(function)
     };
     engine.rhai.collect_fn_metadata(None, describe, with_standard)
+}
+
+/// The result type of a function whose Rust type does not say it.
+fn declared_result(function: &Function) -> Option<&'static str> {
+    let (owner, separator) = match function.kind {
+        FunctionKind::Field | FunctionKind::Method => (function.params.first()?.1.as_str(), "."),
+        _ if function.module.is_empty() => ("", ""),
+        _ => (function.module.as_str(), "::"),
+    };
+    let name = format!("{owner}{separator}{}", function.name);
+    RESULT_TYPES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
 }
 
 fn parameter(engine: &Engine, text: &str) -> (String, String) {
@@ -311,8 +343,13 @@ pub(crate) fn hint_for(engine: &Engine, message: &str) -> Option<String> {
             return Some(format!("the arguments do not fit: see bty docs {name}"));
         }
         let similar = closest(bare, names).map(|name| format!("did you mean {name}?"));
-        return similar
-            .or_else(|| Some("bty docs lists all functions; bty check finds such calls without running the script".into()));
+        return similar.or_else(|| {
+            Some(
+                "bty docs lists all functions; bty check finds such calls without \
+                              running the script"
+                    .into(),
+            )
+        });
     }
     if let Some((kind, field)) = message.split_once(" has no field ") {
         let fields = all.iter().filter(|f| {
@@ -364,4 +401,20 @@ pub fn closest_function(engine: &Engine, name: &str) -> Option<String> {
             .map(|f| f.name.as_str())
             .chain(modules),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_declared_result_belongs_to_a_function() {
+        let all = functions(&Engine::new(ScriptContext::compute_only(), Limits::operator()));
+        let declared: Vec<_> = all.iter().filter_map(declared_result).collect();
+        for (name, kind) in RESULT_TYPES {
+            assert!(declared.contains(&kind), "{name}");
+            let bare = name.rsplit(['.', ':']).next().unwrap();
+            assert!(all.iter().any(|f| f.name == bare && f.returns == kind), "{name}: {kind}");
+        }
+    }
 }

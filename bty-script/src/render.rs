@@ -73,16 +73,15 @@ pub(crate) fn one_line(value: &Dynamic) -> String {
         return format!("#{{{}}}", fields.join(", "));
     }
     if value.is_unit() {
-        return String::new();
+        return "()".to_owned();
     }
     host_value(value).unwrap_or_else(|| value.to_string())
 }
 
-/// Formats a value inside a container: strings are quoted.
+/// Formats a value inside a container or at the prompt: strings are quoted.
 fn quoted(value: &Dynamic) -> String {
     match value.read_lock::<rhai::ImmutableString>() {
         Some(text) => format!("{:?}", text.as_str()),
-        None if value.is_unit() => "()".to_owned(),
         None => one_line(value),
     }
 }
@@ -128,7 +127,7 @@ pub(crate) fn host_value(value: &Dynamic) -> Option<String> {
 }
 
 /// Formats a value as the REPL does: arrays of disks, image files, catalog entries or maps become
-/// tables of at most `width` characters; other values take one line.
+/// tables of at most `width` characters; other values take one line, and strings are quoted.
 #[must_use]
 pub fn display(value: &Dynamic, width: usize) -> String {
     if let Some(catalog) = value.read_lock::<Catalog>() {
@@ -136,19 +135,14 @@ pub fn display(value: &Dynamic, width: usize) -> String {
             .lines(width)
             .join("\n");
     }
-    let Some(items) = value.read_lock::<Array>() else { return at_prompt(value) };
+    let Some(items) = value.read_lock::<Array>() else { return quoted(value) };
     let is_record = |item: &Dynamic| {
         item.is::<Disk>() || item.is::<Entry>() || item.is::<ImageFile>() || item.is::<Map>()
     };
     if items.is_empty() || !items.iter().all(is_record) {
-        return at_prompt(value);
+        return quoted(value);
     }
     table_of(items.iter().cloned()).lines(width).join("\n")
-}
-
-/// Formats a value for the prompt: strings are quoted, `()` is empty.
-fn at_prompt(value: &Dynamic) -> String {
-    if value.is_unit() { String::new() } else { quoted(value) }
 }
 
 /// A table of disks, image files, catalog entries or maps, by the type of the first item.

@@ -1,6 +1,7 @@
 //! Runs the functions `test_…` in `*_test.rhai` files, for `bty test`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bty::{CancelToken, Error, ErrorKind, Result};
@@ -10,6 +11,7 @@ use crate::api::test::TEST_DIR;
 use crate::context::{Capabilities, Capability, ScriptContext};
 use crate::engine::{Engine, Limits};
 use crate::error::{Cause, ScriptError};
+use crate::terminal::ScriptedTerminal;
 use crate::world::World;
 
 /// Time limit of one test.
@@ -25,6 +27,8 @@ pub struct TestResult {
     pub name: String,
     /// Why the test failed, in the form of [`ScriptError::to_json`]; `None` if it passed.
     pub failure: Option<serde_json::Value>,
+    /// The lines that the test itself printed.
+    pub printed: Vec<String>,
     /// The failure as text, with place and hint.
     #[serde(skip)]
     pub text: Option<String>,
@@ -37,7 +41,12 @@ impl TestResult {
         self.failure.is_none()
     }
 
-    fn new(file: &Path, name: &str, result: std::result::Result<(), ScriptError>) -> Self {
+    fn new(
+        file: &Path,
+        name: &str,
+        result: std::result::Result<(), ScriptError>,
+        printed: Vec<String>,
+    ) -> Self {
         let error = result.err();
         let text = error.as_ref().map(|error| match &error.hint {
             Some(hint) => format!("{error}\n next: {hint}"),
@@ -47,6 +56,7 @@ impl TestResult {
             file: file.to_owned(),
             name: name.to_owned(),
             failure: error.map(|e| e.to_json()),
+            printed,
             text,
         }
     }
@@ -91,12 +101,14 @@ pub fn find(dir: &Path) -> Result<Vec<PathBuf>> {
 pub fn run_file(file: &Path, cancel: &CancelToken, on_result: &mut dyn FnMut(TestResult)) {
     // tests themselves may only read; the scripts they run act on simulated machines
     let dir = file.parent().unwrap_or(Path::new("")).display().to_string();
-    let context = ScriptContext::new(Capabilities::NONE.with(Capability::Read), World::empty());
+    let terminal = ScriptedTerminal::default();
+    let world = World { terminal: Arc::new(terminal.clone()), ..World::empty() };
+    let context = ScriptContext::new(Capabilities::NONE.with(Capability::Read), world);
     let context = context.with_facts([(TEST_DIR, dir.into())]);
     let engine = Engine::new(context, Limits::operator().with_time(Some(TIME)));
     let script = match engine.compile_file(file) {
         Ok(script) => script,
-        Err(error) => return on_result(TestResult::new(file, "", Err(error))),
+        Err(error) => return on_result(TestResult::new(file, "", Err(error), Vec::new())),
     };
     let mut names = script.functions_without_parameters();
     names.retain(|name| name.starts_with("test_"));
@@ -104,11 +116,11 @@ pub fn run_file(file: &Path, cancel: &CancelToken, on_result: &mut dyn FnMut(Tes
     if names.is_empty() {
         let mut error = ScriptError::new(Cause::Script, "the file has no tests");
         error.hint = Some("write tests as fn test_something() { … }".into());
-        return on_result(TestResult::new(file, "", Err(error)));
+        return on_result(TestResult::new(file, "", Err(error), Vec::new()));
     }
     for name in names {
         let result = engine.call(&script, &name, Vec::new(), cancel).map(drop);
-        on_result(TestResult::new(file, &name, result));
+        on_result(TestResult::new(file, &name, result, terminal.take_transcript()));
         if cancel.is_cancelled() {
             return;
         }

@@ -9,6 +9,7 @@
 //! | flasher | writes | records the effect | records the effect, updates the simulated disks |
 //! | platform | clock, sleep, kernel log | records the effect | simulated clock, records the effect |
 //! | web | sends requests | sends only requests without a body | answers from the description |
+//! | files | below a directory | reads; records what would be written | from the description |
 //! | terminal | the terminal | the terminal | [`ScriptedTerminal`](crate::terminal::ScriptedTerminal) |
 
 use std::path::Path;
@@ -27,12 +28,14 @@ mod description;
 mod dry_run;
 mod effect;
 mod empty;
+mod files;
 mod simulated;
 mod single_disk;
 mod system;
 
 pub use dry_run::DryRunWorld;
 pub use effect::{Effect, EffectLog};
+pub use files::FilesBelow;
 pub use simulated::SimulatedWorld;
 pub use single_disk::SingleDiskHost;
 pub use system::SystemWorld;
@@ -177,6 +180,26 @@ pub trait Web: Send + Sync {
     fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply>;
 }
 
+/// Reads and writes text files. Paths are relative to a directory that scripts cannot leave.
+pub trait Files: Send + Sync {
+    /// The text of the file at `path`.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): `path` is not below the directory
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the file does not exist
+    /// - [`ErrorKind::Format`](bty::ErrorKind::Format): the file is not text in UTF-8
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): there is no directory, or the file is not
+    ///   a regular one, or too large
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): reading fails
+    fn read_text(&self, path: &str) -> Result<String>;
+
+    /// Writes a file, or replaces it as a whole.
+    ///
+    /// # Errors
+    /// Those of [`read_text`](Self::read_text), except `Format`.
+    fn write_text(&self, path: &str, text: &str) -> Result<()>;
+}
+
 /// Everything that scripts act on. Cheap to clone.
 #[derive(Clone)]
 pub struct World {
@@ -190,6 +213,8 @@ pub struct World {
     pub platform: Arc<dyn Platform>,
     /// Sends HTTP requests.
     pub web: Arc<dyn Web>,
+    /// Reads and writes text files; by default none.
+    pub files: Arc<dyn Files>,
     /// Shows text and reads answers.
     pub terminal: Arc<dyn Terminal>,
     /// Gets the progress of operations for which the script does not take it itself.
@@ -216,6 +241,7 @@ impl World {
             flasher: nothing.clone(),
             platform: nothing.clone(),
             web: nothing.clone(),
+            files: Arc::new(files::NoFiles),
             terminal: nothing,
             observer: Arc::new(()),
         }

@@ -27,7 +27,8 @@ const BOMBS: [(&str, &str); 10] = [
     ("an array in an array", "let a = [1];\nloop { a = [a, a]; }"),
     (
         "a map that grows by assignment",
-        "let m = #{};\nlet i = 0;\nloop { let s = \"\"; s.pad(60000, 'x'); m[`${i}`] = s; i += 1; }",
+        "let m = #{};\nlet i = 0;\nloop { let s = \"\"; s.pad(60000, 'x'); m[`${i}`] = s; i += 1; \
+         }",
     ),
     ("a map in a map", "let m = #{ a: 1 };\nloop { m = #{ a: m, b: m }; }"),
     ("a string that is padded", "let s = \"\";\ns.pad(2000000000, 'x');"),
@@ -56,7 +57,8 @@ fn every_resource_bomb_hits_a_limit_with_its_place() {
             assert!(error.place.is_some(), "{what}: {error}");
         }
     }
-    let eats = "let m = #{};\nlet i = 0;\nloop { let s = \"\"; s.pad(1000000, 'x'); m[`${i}`] = s; i += 1; }";
+    let eats = "let m = #{};\nlet i = 0;\nloop { let s = \"\"; s.pad(1000000, 'x'); m[`${i}`] = s; \
+                i += 1; }";
     let error = compute(Limits::operator(), eats).unwrap_err();
     assert!(error.message.contains("of memory"), "{error}");
 }

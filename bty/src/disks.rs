@@ -289,7 +289,7 @@ pub trait DiskHost: Send + Sync {
     /// (`/dev/disk/by-id/…`).
     ///
     /// # Errors
-    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): there is nothing at `path`, or
+    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): `path` does not exist, or is
     ///   something that cannot be written like a disk.
     /// - [`ErrorKind::Host`](crate::ErrorKind::Host): the machine cannot be examined.
     fn probe(&self, path: &Path) -> Result<Disk>;

@@ -37,7 +37,7 @@ pub(crate) enum Command {
     ShowConfig(ShowConfig),
     /// Stop a site and remove it; lists what will be deleted, and asks first
     Purge(Purge),
-    /// Find common problems of a site, and say what to do about them
+    /// Find common problems of a site, and print what to do about each
     Doctor(Doctor),
     /// Print shell completions: bty-lab completions bash >/etc/bash_completion.d/bty-lab
     Completions {

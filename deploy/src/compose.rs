@@ -17,7 +17,7 @@ struct Compose<'a> {
 /// The compose file of all services; profiles select those that are started.
 pub(crate) fn compose(settings: &Settings, version: &str) -> String {
     let services = services::all(settings, version);
-    let rootless = !crate::podman::is_root();
+    let rootless = !crate::process::is_root();
     // rendering to a string cannot fail
     Compose { version, services, rootless, uid: UID }.render().unwrap_or_default()
 }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::cli;
 use crate::failure::Result;
 use crate::service_manager::ServiceManager;
 use crate::site::{Deployment, Site, VERSION};
+use crate::{cli, output};
 
 mod boot;
 mod clock;
@@ -35,7 +35,7 @@ enum Level {
     Ok,
     /// Not a problem, but worth knowing.
     Note,
-    Wrong,
+    Error,
 }
 
 impl Finding {
@@ -47,8 +47,8 @@ impl Finding {
         Self { check, level: Level::Note, detail: detail.into(), next: None }
     }
 
-    fn wrong(check: &'static str, detail: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { check, level: Level::Wrong, detail: detail.into(), next: Some(next.into()) }
+    fn error(check: &'static str, detail: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { check, level: Level::Error, detail: detail.into(), next: Some(next.into()) }
     }
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for Finding {
         let level = match self.level {
             Level::Ok => "ok   ",
             Level::Note => "note ",
-            Level::Wrong => "WRONG",
+            Level::Error => "ERROR",
         };
         write!(f, "{level}  {:<9} {}", self.check, self.detail)?;
         self.next.iter().try_for_each(|next| write!(f, "\n       {:<9} next: {next}", ""))
@@ -78,16 +78,16 @@ pub(crate) fn run(options: &cli::Doctor) -> Result<ExitCode> {
     if let Some(interface) = &options.dhcp {
         findings.extend(dhcp::check(&site, interface)?);
     }
-    let wrong = findings.iter().filter(|finding| finding.level == Level::Wrong).count();
+    let problems = findings.iter().filter(|finding| finding.level == Level::Error).count();
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&findings).unwrap_or_default());
+        output::line(serde_json::to_string_pretty(&findings).unwrap_or_default());
     } else {
-        findings.iter().for_each(|finding| println!("{finding}"));
-        match wrong {
-            0 => println!("no problems found"),
-            1 => println!("1 problem found"),
-            n => println!("{n} problems found"),
+        findings.iter().for_each(output::line);
+        match problems {
+            0 => output::line("no problems found"),
+            1 => output::line("1 problem found"),
+            n => output::line(format_args!("{n} problems found")),
         }
     }
-    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -28,7 +28,8 @@ impl Failure {
             let failure = Self::new(format!("{}: {error}", path.display()));
             match error.kind() {
                 std::io::ErrorKind::PermissionDenied => failure.hint(format!(
-                    "choose a directory that you own, or: sudo mkdir -p {0} && sudo chown $USER {0}",
+                    "choose a directory that you own, or run \
+                     sudo mkdir -p {0} && sudo chown $USER {0}",
                     path.parent().unwrap_or(path).display()
                 )),
                 std::io::ErrorKind::StorageFull => {

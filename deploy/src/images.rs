@@ -11,8 +11,11 @@ use crate::services::Service;
 pub(crate) fn ensure(services: &[Service], archive: Option<&Path>) -> Result<String> {
     if let Some(archive) = archive {
         if !archive.is_file() {
-            return Err(Failure::new(format!("there is no file {}", archive.display()))
-                .hint("make images builds the archive, in target/images"));
+            return Err(Failure::new(format!(
+                "cannot load images: {} does not exist",
+                archive.display()
+            ))
+            .hint("make images builds the archive below target/images"));
         }
         podman::load(archive)?;
     }
@@ -21,8 +24,10 @@ pub(crate) fn ensure(services: &[Service], archive: Option<&Path>) -> Result<Str
         let arch = match podman::architecture(&service.image) {
             Some(arch) => arch,
             None if service.image.starts_with("localhost/") => {
-                let failure =
-                    Failure::new(format!("the image {} is not on this host", service.image));
+                let failure = Failure::new(format!(
+                    "the container image {} is not on this host",
+                    service.image
+                ));
                 return Err(failure.hint(
                     "load an archive with --images FILE, or set BTY_IMAGE_PREFIX to a registry",
                 ));
@@ -35,7 +40,7 @@ pub(crate) fn ensure(services: &[Service], archive: Option<&Path>) -> Result<Str
         };
         if arch != own_architecture() {
             let failure = Failure::new(format!(
-                "the image {} is for {arch}, but this host is {}",
+                "the container image {} is for {arch}, but this host is {}",
                 service.image,
                 own_architecture()
             ));

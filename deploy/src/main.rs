@@ -4,9 +4,6 @@
 //! [`services`] is the only description of the services: the compose file, the systemd units and
 //! the `podman run` commands are generated from it.
 
-// the commands print to a terminal
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -16,16 +13,20 @@ mod command;
 mod compose;
 mod doctor;
 mod failure;
+mod file;
 mod images;
+mod lifecycle;
+mod output;
 mod owner;
 mod podman;
 mod ports;
+mod process;
 mod server;
 mod service_manager;
 mod services;
 mod settings;
 mod site;
-mod steps;
+mod site_files;
 mod units;
 
 use cli::{Cli, Command};
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
         }
     };
     result.unwrap_or_else(|failure| {
-        eprintln!("bty-lab: {failure}");
+        output::error(&failure);
         ExitCode::FAILURE
     })
 }

@@ -10,7 +10,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::failure::{Failure, Result};
-use crate::podman;
+use crate::process;
 use crate::services::{self, EARLIER_UID, UID};
 use crate::site::{Site, VERSION};
 
@@ -40,7 +40,7 @@ pub(crate) fn fix_ownership(site: &Site) -> Result<()> {
         }
     }
     let toml = site.toml();
-    match podman::is_root() && toml.exists() {
+    match process::is_root() && toml.exists() {
         true => std::os::unix::fs::chown(&toml, Some(UID), Some(UID)).map_err(Failure::at(&toml)),
         false => Ok(()),
     }
@@ -57,7 +57,7 @@ fn open_dir(at: BorrowedFd<'_>, path: impl rustix::path::Arg) -> rustix::io::Res
 }
 
 fn make_private(dir: &OwnedFd) -> rustix::io::Result<()> {
-    if podman::is_root() {
+    if process::is_root() {
         chown_to_programs(dir.as_fd())?;
     }
     fchmod(dir, Mode::from_raw_mode(DIR_MODE))
@@ -71,7 +71,7 @@ fn chown_to_programs(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
 /// link, and checks and changes each file through the same descriptor, so that it cannot be swapped
 /// in between.
 fn hand_over(dir: &OwnedFd) -> rustix::io::Result<()> {
-    if !podman::is_root() {
+    if !process::is_root() {
         return Ok(());
     }
     for entry in Dir::read_from(dir)? {
@@ -95,7 +95,7 @@ fn hand_over(dir: &OwnedFd) -> rustix::io::Result<()> {
 
 /// The name of a user of this host, from any source of users that the host has.
 pub(crate) fn user_name(uid: u32) -> Option<String> {
-    let entry = podman::run("getent", &["passwd", &uid.to_string()]).ok().or_else(|| {
+    let entry = process::run("getent", &["passwd", &uid.to_string()]).ok().or_else(|| {
         // not every host has getent
         let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
         passwd

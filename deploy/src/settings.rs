@@ -34,8 +34,11 @@ impl Settings {
     pub(crate) fn read(dest: &Path) -> Result<Self> {
         let path = dest.join(FILE);
         let text = std::fs::read_to_string(&path).map_err(Failure::at(&path))?;
-        Self::parse(dest, &text)
-            .map_err(|errors| Failure::new(format!("{}: {}", path.display(), errors.join("; "))))
+        Self::parse(dest, &text).map_err(|errors| {
+            let lines: String = errors.iter().map(|error| format!("\n  {error}")).collect();
+            Failure::new(format!("{} has invalid settings:{lines}", path.display()))
+                .hint("correct them there, and run the command again")
+        })
     }
 
     /// Parses the settings, or returns all errors at once.
@@ -67,19 +70,24 @@ impl Settings {
         ];
         let tftp = value_or("BTY_TFTP_LISTEN", "0.0.0.0:69");
         for name in profiles.iter().filter(|name| !["cache", "tftp"].contains(&name.as_str())) {
-            errors.push(format!("COMPOSE_PROFILES: unknown profile {name:?}, use cache and tftp"));
+            errors.push(format!(
+                "COMPOSE_PROFILES: unknown profile {name:?}, expected cache or tftp"
+            ));
         }
         let [port, cache_port] = ports.map(|(name, text)| {
             let port =
                 text.rsplit(':').next().and_then(|port| port.parse().ok()).filter(|port| *port > 0);
             port.unwrap_or_else(|| {
-                errors.push(format!("{name}: {text:?} is not a port"));
+                errors.push(format!("{name}: {text:?} has no port from 1 to 65535"));
                 0
             })
         });
-        let host_addr = host
-            .parse()
-            .map_err(|_| errors.push(format!("HOST_ADDR: {host:?} is not an IP address")));
+        let host_addr = host.parse().map_err(|_| {
+            errors.push(match host {
+                "" => "HOST_ADDR is not set: the address at which machines reach this host".into(),
+                _ => format!("HOST_ADDR: {host:?} is not an IP address"),
+            });
+        });
         let tftp = tftp
             .parse()
             .map_err(|_| errors.push(format!("BTY_TFTP_LISTEN: {tftp:?} is not ADDRESS:PORT")));
@@ -128,7 +136,8 @@ mod tests {
 
     #[test]
     fn all_errors_are_reported_at_once() {
-        let text = "HOST_ADDR=here\nBTY_SERVER_PORT=http\nCOMPOSE_PROFILES=tftp,dhcp\nwhat\nBTY_TFTP_LISTEN=69\n";
+        let text = "HOST_ADDR=here\nBTY_SERVER_PORT=http\nCOMPOSE_PROFILES=tftp,dhcp\nwhat\n\
+                    BTY_TFTP_LISTEN=69\n";
         let errors = Settings::parse(Path::new("/srv/bty"), text).unwrap_err();
         insta::assert_snapshot!(errors.join("\n"));
     }

@@ -15,8 +15,11 @@ pub(crate) fn file_name(service: &Service) -> String {
 /// The unit of a service. `user` selects a unit for the systemd instance of a user.
 pub(crate) fn unit(site: &Site, service: &Service, user: bool) -> String {
     let mut text = format!(
-        "# written by bty-lab; settings are in {}\n[Unit]\nDescription=bty: {}\nWants=network-online.target\nAfter=network-online.target\n\n\
-         [Container]\nContainerName={}\nImage={}\nNetwork=host\nReadOnly=true\nDropCapability=all\nNoNewPrivileges=true\nPodmanArgs=--stop-timeout=30\n",
+        "# written by bty-lab; settings are in {}\n\
+         [Unit]\nDescription=bty: {}\n\
+         Wants=network-online.target\nAfter=network-online.target\n\n\
+         [Container]\nContainerName={}\nImage={}\nNetwork=host\nReadOnly=true\n\
+         DropCapability=all\nNoNewPrivileges=true\nPodmanArgs=--stop-timeout=30\n",
         site.envvars().display(),
         service.purpose,
         service.name,
@@ -42,7 +45,8 @@ pub(crate) fn unit(site: &Site, service: &Service, user: bool) -> String {
     let target = if user { "default.target" } else { "multi-user.target" };
     let _ = write!(
         text,
-        "\n[Service]\nRestart=always\nRestartSec=2\nTimeoutStopSec=45\n\n[Install]\nWantedBy={target}\n"
+        "\n[Service]\nRestart=always\nRestartSec=2\nTimeoutStopSec=45\n\n\
+         [Install]\nWantedBy={target}\n"
     );
     text
 }

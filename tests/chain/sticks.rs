@@ -47,7 +47,7 @@ pub(crate) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
     machine.type_in(&format!("{}\r", number_of(&machine, SERIAL)));
     machine.wait(PATIENCE, "the question", |said| said.contains("Type yes to erase and write:"));
     machine.type_in("yes\r");
-    machine.wait(PATIENCE, "the result", |said| said.contains("Reboot now?:"));
+    machine.wait(PATIENCE, "the result", |said| said.contains("Reboot now?"));
     drop(machine);
 
     assert!(

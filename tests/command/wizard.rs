@@ -74,7 +74,7 @@ fn an_image_is_flashed_through_the_wizard_on_a_console() {
     );
     assert!(disk.content().iter().all(|&byte| byte == 0), "something was written before the word");
     terminal.send("yes\r");
-    terminal.wait_for("> Reboot now?:");
+    terminal.wait_for("> Reboot now?");
     for shown in ["decode", "write", "verify"] {
         assert!(terminal.transcript().contains(shown), "no bar says {shown}");
     }
@@ -97,18 +97,18 @@ fn a_computer_that_somebody_works_at_restarts_only_by_the_word() {
         let number = number_of(&terminal, disk.path());
         terminal.send(&format!("{number}\r"));
         terminal.answer("> Type yes to erase and write:", "yes");
-        terminal.wait_for("> What now?:");
+        terminal.wait_for("> What now?");
         assert!(terminal.screen().contains("Flash completed."), "{}", terminal.screen());
         assert!(
             terminal.screen().contains("[reboot] RESTART THIS COMPUTER"),
             "{}",
             terminal.screen()
         );
-        terminal.answer("> What now?:", answers[0]);
+        terminal.answer("> What now?", answers[0]);
         if restarts {
             terminal.wait_for("type the word reboot");
             terminal.answer("(press Enter to continue)", "");
-            terminal.answer("> What now?:", answers[1]);
+            terminal.answer("> What now?", answers[1]);
         }
         assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
         assert_eq!(
@@ -132,7 +132,7 @@ fn a_refusal_before_the_first_write_leaves_the_disk_as_it_was_and_says_so() {
     bty_tests::command::tool(&["mkfs.ext4", "-q", disk.path()]);
     let _mount = Mount::device(disk.path());
     terminal.send("yes\r");
-    terminal.wait_for("> What now?:");
+    terminal.wait_for("> What now?");
     let screen = terminal.screen();
     assert!(screen.contains("Flash FAILED.") && screen.contains("is mounted on"), "{screen}");
     assert!(
@@ -266,7 +266,7 @@ fn ctrl_c_during_a_flash_cancels_it_and_keeps_the_wizard() {
     terminal.answer("> Type yes to erase and write:", "yes");
     terminal.wait_for_ever_shown("decode");
     terminal.send("\x03");
-    terminal.wait_for("> What now?:");
+    terminal.wait_for("> What now?");
     assert!(terminal.screen().contains("Flash cancelled."), "{}", terminal.screen());
     assert!(terminal.screen().contains("It does not boot"), "{}", terminal.screen());
     assert!(disk.content()[..MIB].iter().all(|&byte| byte == 0), "the first MiB is not zero");

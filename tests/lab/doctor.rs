@@ -10,18 +10,18 @@ use serde_json::Value;
 use super::fake::{Host, UID};
 
 /// Check and detail of all problems in the output of `bty-lab doctor --json`.
-fn wrong(run: &Outcome) -> Vec<(String, String)> {
+fn problems(run: &Outcome) -> Vec<(String, String)> {
     let all: Vec<Value> = serde_json::from_str(&run.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}{}", run.stdout, run.stderr));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let wrong: Vec<_> = all.iter().filter(|finding| finding["level"] == "wrong").collect();
+    let problems: Vec<_> = all.iter().filter(|finding| finding["level"] == "error").collect();
     assert!(
-        wrong.iter().all(|finding| finding["next"].is_string()),
+        problems.iter().all(|finding| finding["next"].is_string()),
         "each says what to do: {}",
         run.stdout
     );
-    assert_eq!(run.code, i32::from(!wrong.is_empty()));
-    wrong.iter().map(|finding| (text(&finding["check"]), text(&finding["detail"]))).collect()
+    assert_eq!(run.code, i32::from(!problems.is_empty()));
+    problems.iter().map(|finding| (text(&finding["check"]), text(&finding["detail"]))).collect()
 }
 
 fn has(found: &[(String, String)], check: &str, detail: &str) {
@@ -42,7 +42,7 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
     let host = Host::new();
     let _ = host.lab(&["deploy", "site"]).expect(0);
     let doctor = || host.lab(&["doctor", "site", "--json"]);
-    let found = wrong(&doctor());
+    let found = problems(&doctor());
     has(&found, "boot", "netboot-pc");
     assert_eq!(without_live(found), []);
 
@@ -53,39 +53,39 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
         }));
     };
     sh("chmod 777 data/bty");
-    has(&wrong(&doctor()), "data", "other users of this host have access");
+    has(&problems(&doctor()), "data", "other users of this host have access");
     sh("chmod 700 data/bty && chown 0 data/bty");
     has(
-        &wrong(&doctor()),
+        &problems(&doctor()),
         "data",
         &format!("belongs to user 0, but its program runs as user {UID}"),
     );
     sh(&format!("chown {UID} data/bty && chmod 644 bty.toml"));
-    has(&wrong(&doctor()), "files", "every user of this host can read");
+    has(&problems(&doctor()), "files", "every user of this host can read");
     sh("chmod 640 bty.toml && touch -d 2100-01-01 site.json");
-    has(&wrong(&doctor()), "clock", "earlier than the last change");
+    has(&problems(&doctor()), "clock", "earlier than the last change");
     sh(
         "touch site.json && nft add table inet f && nft add chain inet f input '{ type filter hook input priority 0; policy drop; }' && nft add rule inet f input iif lo accept && nft add rule inet f input tcp dport 3000 accept",
     );
-    let found = wrong(&doctor());
+    let found = problems(&doctor());
     has(&found, "firewall", "nftables blocks 8080/tcp");
     assert!(!found.iter().any(|(_, detail)| detail.contains("3000/tcp")), "{found:#?}");
     sh(
         "nft delete table inet f && ip addr del 192.0.2.77/24 dev br0 && ip addr add 192.0.2.78/24 dev br0",
     );
-    let found = wrong(&doctor());
+    let found = problems(&doctor());
     has(&found, "address", "no interface has HOST_ADDR 192.0.2.77; this host has 192.0.2.78");
     has(&found, "network", "the server does not answer at http://192.0.2.77:8080");
     sh(
         "ip addr add 192.0.2.77/24 dev br0 && ip route add default via 192.0.2.1 && ip link set br0 up",
     );
-    has(&wrong(&doctor()), "resolver", "");
+    has(&problems(&doctor()), "resolver", "");
     sh("ip route del default && kill $(cat ../pids/bty-tftp)");
-    let found = wrong(&doctor());
+    let found = problems(&doctor());
     has(&found, "services", "bty-tftp is not healthy");
     has(&found, "boot", "TFTP at 192.0.2.77:69");
     sh("sed -i s/running/exited/ ../containers/bty-cache && rm bty.toml");
-    let found = wrong(&doctor());
+    let found = problems(&doctor());
     has(&found, "services", "bty-cache is not running: its container is exited");
     has(&found, "files", "bty.toml is missing");
 }
@@ -95,7 +95,7 @@ fn a_person_who_owns_the_site_by_a_number_is_found() {
     let host = Host::new();
     let _ = host.lab(&["init", "site"]).expect(0);
     let owners = || {
-        let found = wrong(&host.lab(&["doctor", "site", "--json"]));
+        let found = problems(&host.lab(&["doctor", "site", "--json"]));
         found
             .into_iter()
             .filter(|(check, _)| check == "owner")
@@ -240,5 +240,9 @@ fn dhcp_is_asked_as_machines_ask_and_what_it_says_is_judged() {
     }
     insta::assert_snapshot!("dhcp", told.join("\n\n"));
     let unknown = host.lab(&["doctor", "site", "--dhcp", "eth77"]).expect(1);
-    assert!(unknown.stderr.contains("there is no network interface eth77"), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains("the network interface eth77 does not exist"),
+        "{}",
+        unknown.stderr
+    );
 }

@@ -266,6 +266,11 @@ fn what_cannot_be_deployed_is_refused_before_anything_is_written() {
     drop(listener);
     host.put("containers/bty-cache", "|running|docker.io/else");
     tell("a container of somebody else", &host, &["deploy", "site"]);
+    host.put("containers/bty-cache", &format!("{}|running|else", host.path("gone").display()));
+    tell("a container of a site that was deleted", &host, &["deploy", "site"]);
+    let _ = host.lab(&["init", "other"]).expect(0);
+    host.put("containers/bty-cache", &format!("{}|running|else", host.path("other").display()));
+    tell("a container of another site", &host, &["deploy", "site"]);
     insta::assert_snapshot!("refused", told.join("\n\n"));
 }
 
@@ -347,7 +352,7 @@ fn settings_that_are_wrong_are_all_told() {
     let _ = host.lab(&["init", "site"]).expect(0);
     host.put("site/envvars", "HOST_ADDR=\nBTY_SERVER_PORT=99999\nCOMPOSE_PROFILES=web\n");
     let run = host.lab(&["deploy", "site"]).expect(1);
-    insta::assert_snapshot!("settings", host.plain(run.stderr.lines().last().unwrap()));
+    insta::assert_snapshot!("settings", host.plain(run.stderr.split_once("bty-lab: ").unwrap().1));
 }
 
 #[test]

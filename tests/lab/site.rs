@@ -229,7 +229,7 @@ fn the_two_documented_commands_make_a_site_and_one_ends_it() {
     assert!(!again.stdout.contains("password"), "it stays as it is: {}", again.stdout);
     let other = host.lab(&["deploy", "other"]).expect(1);
     assert!(
-        other.stderr.contains("there is already a container bty-cache, which belongs to "),
+        other.stderr.contains("the container bty-cache already exists: it belongs to the site "),
         "{}",
         other.stderr
     );

@@ -184,12 +184,61 @@ fn the_examples_pass_their_tests() {
 fn a_failed_test_shows_what_differs_and_where() {
     let desk = Desk::new();
     desk.file("good.rhai", "print(1 + 1);");
-    desk.file("a_test.rhai", "fn test_sum() {\n    let run = test::run(\"good.rhai\", #{});\n    assert_eq(run.printed, [\"3\"]);\n}\nfn test_fine() {}\nfn helper(x) {}\n");
+    desk.file("a_test.rhai", "fn test_sum() {\n    let run = test::run(\"good.rhai\", #{});\n    assert_eq(run.printed, [\"3\"]);\n}\nfn test_fine() { print(`disk ${()}`); print([1]); }\nfn helper(x) {}\n");
     desk.file("b_test.rhai", "fn nothing_here() {}\n");
     desk.file("c_test.rhai", "fn test_x( {\n");
     let run = bty(&["test", desk.0.path().to_str().unwrap()]).expect(7);
     insta::assert_snapshot!("failed_tests", desk.redact(&format!("{}{}", run.stdout, run.stderr)));
     assert_eq!(bty(&["test", desk.path("nowhere").to_str().unwrap()]).code, 2);
+}
+
+#[test]
+fn a_test_sees_the_exit_code_and_the_flashed_image() {
+    let desk = Desk::new();
+    desk.file("ok.rhai", "flash(\"/a.img\", \"serial:S1\"); exit(4)");
+    desk.file("refused.rhai", "flash(\"/a.img\", \"serial:S2\")");
+    desk.file(
+        "a_test.rhai",
+        r#"
+        fn world() {
+            #{ disks: [#{ path: "/dev/sda", size: "8G", serial: "S1" }],
+               images: [#{ src: "/a.img", disk_size: "1G" }] }
+        }
+        fn test_success() {
+            let run = test::run("ok.rhai", world());
+            assert_eq(run.exit_code, 4);
+            assert_eq(run.flashed, [#{ path: "/dev/sda", serial: "S1", image: "/a.img" }]);
+            assert_eq(parse_json(to_json(run)).exit_code, 4);
+        }
+        fn test_failure() {
+            let run = test::run("refused.rhai", world());
+            assert_eq(run.exit_code, 3);
+            assert_eq(run.flashed, []);
+        }"#,
+    );
+    let run = bty(&["test", desk.0.path().to_str().unwrap()]).expect(0);
+    assert_eq!(run.stderr, "2 passed, 0 failed\n");
+}
+
+#[test]
+fn scripts_use_files_only_below_the_directory_that_was_opened() {
+    let desk = Desk::new();
+    let dir = desk.path("files");
+    fs::create_dir(&dir).unwrap();
+    let script = desk.file(
+        "s.rhai",
+        "system::write_text(ARGS[0], \"text\"); print(system::read_text(ARGS[0]));",
+    );
+    let dir = dir.to_str().unwrap();
+    let dry = bty(&["run", &script, "--files", dir, "--dry-run", "a.txt"]).expect(0);
+    assert_eq!(dry.stdout, "text\n  write a.txt with 4 B\n");
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+    assert_eq!(bty(&["run", &script, "--files", dir, "a.txt"]).expect(0).stdout, "text\n");
+    assert_eq!(fs::read_to_string(format!("{dir}/a.txt")).unwrap(), "text");
+    let outside = bty(&["run", &script, "--files", dir, "../b.txt"]).expect(2);
+    assert!(outside.stderr.contains("not below the directory of files"), "{}", outside.stderr);
+    let without = bty(&["run", &script, "a.txt"]).expect(3);
+    assert!(without.stderr.contains("bty run --files DIR"), "{}", without.stderr);
 }
 
 #[test]
@@ -281,7 +330,7 @@ fn an_ejected_wizard_is_whole_and_own_copies_are_not_overwritten() {
     }
     fs::write(format!("{dir}/confirm.rhai"), "// mine").unwrap();
     let again = bty(&["eject", "wizard", dir]).expect(3);
-    assert!(again.stderr.contains("it exists"), "{}", again.stderr);
+    assert!(again.stderr.contains("it already exists"), "{}", again.stderr);
     assert_eq!(fs::read_to_string(format!("{dir}/confirm.rhai")).unwrap(), "// mine");
     assert!(bty(&["eject", "wizzard", dir]).expect(2).stderr.contains("wizard, "));
 }

@@ -32,7 +32,7 @@ def list() -> builtins.list[Disk]:
 def probe(path: Union[str, PathLike[str]]) -> Disk:
     """Returns the disk, partition, loop device or regular file at ``path``; follows links.
 
-    Raises :class:`bty.RefusedError` if there is nothing at ``path``, or nothing that can be used as
+    Raises :class:`bty.RefusedError` if ``path`` does not exist, or cannot be used as
     a disk.
 
     >>> import bty, tempfile

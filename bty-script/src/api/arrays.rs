@@ -24,7 +24,12 @@ fn invoke<const N: usize>(
 ) -> CallResult<Dynamic> {
     let mut result = function.call_raw(call, Some(item), &mut [][..]);
     for mut args in argument_lists {
-        let is_missing = |error: &EvalAltResult| matches!(error, EvalAltResult::ErrorFunctionNotFound(signature, _) if signature.starts_with(function.fn_name()));
+        let is_missing = |error: &EvalAltResult| match error {
+            EvalAltResult::ErrorFunctionNotFound(signature, _) => {
+                signature.starts_with(function.fn_name())
+            }
+            _ => false,
+        };
         match result {
             Err(error) if is_missing(&error) => {
                 result = function.call_raw(call, None, &mut args[..]);
@@ -148,26 +153,35 @@ fn compare(call: &Context<'_>, comparer: &FnPtr, a: &Dynamic, b: &Dynamic) -> Ca
 
 /// Merge sort. Unlike the standard library's it can return an error, and an inconsistent comparer
 /// cannot make it panic.
-fn sorted(call: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> CallResult<Array> {
+fn sorted(
+    array: &[Dynamic],
+    compare: &mut dyn FnMut(&Dynamic, &Dynamic) -> CallResult<Ordering>,
+) -> CallResult<Array> {
     if array.len() < 2 {
         return Ok(array.to_vec());
     }
     let (left, right) = array.split_at(array.len() / 2);
-    let (left, right) = (sorted(call, left, comparer)?, sorted(call, right, comparer)?);
+    let (left, right) = (sorted(left, compare)?, sorted(right, compare)?);
     let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
     let mut merged = Array::with_capacity(array.len());
     while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        let takes_right = compare(call, comparer, a, b)?.is_gt();
+        let takes_right = compare(a, b)?.is_gt();
         merged.extend(if takes_right { right.next() } else { left.next() });
     }
     merged.extend(left.chain(right));
     Ok(merged)
 }
 
+/// Sorts sizes, numbers, strings, characters or booleans; fails for items that cannot be compared.
+fn sorted_by_value(name: &str, array: &[Dynamic]) -> CallResult<Array> {
+    let operation = format!("{name}()");
+    sorted(array, &mut |a, b| super::compare::order(&operation, a, b))
+}
+
 /// Sorts, then checks that the comparer agrees with the result: `|a, b| a.size_bytes`, for example,
 /// does not compare anything.
 fn checked_sort(call: &Context<'_>, array: &[Dynamic], comparer: &FnPtr) -> CallResult<Array> {
-    let sorted = sorted(call, array, comparer)?;
+    let sorted = sorted(array, &mut |a, b| compare(call, comparer, a, b))?;
     for pair in sorted.windows(2) {
         let is_before = |a: usize, b: usize| compare(call, comparer, &pair[a], &pair[b]);
         // a boolean comparer such as `a < b` returns false both ways for equal items
@@ -208,6 +222,35 @@ fn dedup_with(call: &Context<'_>, array: &mut Array, comparer: &FnPtr) -> CallRe
 
 #[export_module]
 pub(super) mod functions {
+    /// Sorts an array of sizes, numbers or strings.
+    #[rhai_fn(name = "sort", return_raw)]
+    pub fn sort_values(array: &mut Array) -> CallResult<()> {
+        *array = sorted_by_value("sort", array)?;
+        Ok(())
+    }
+
+    /// Sorts an array of sizes, numbers or strings, the largest first.
+    #[rhai_fn(name = "sort_desc", return_raw)]
+    pub fn sort_values_desc(array: &mut Array) -> CallResult<()> {
+        *array = sorted_by_value("sort_desc", array)?;
+        array.reverse();
+        Ok(())
+    }
+
+    /// Returns a sorted copy of an array of sizes, numbers or strings.
+    #[rhai_fn(name = "order", return_raw, pure)]
+    pub fn order_values(array: &mut Array) -> CallResult<Array> {
+        sorted_by_value("order", array)
+    }
+
+    /// Returns a sorted copy of an array of sizes, numbers or strings, the largest first.
+    #[rhai_fn(name = "order_desc", return_raw, pure)]
+    pub fn order_values_desc(array: &mut Array) -> CallResult<Array> {
+        let mut array = sorted_by_value("order_desc", array)?;
+        array.reverse();
+        Ok(array)
+    }
+
     /// Sorts an array by a function that compares two of its items.
     #[rhai_fn(name = "sort", name = "sort_by", return_raw)]
     pub fn sort(call: NativeCallContext, array: &mut Array, comparer: FnPtr) -> CallResult<()> {

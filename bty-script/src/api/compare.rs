@@ -77,7 +77,7 @@ fn comparisons() -> Module {
 
     let mut module = Module::new();
     for operator in &ORDER {
-        add(&mut module, operator, unlike.clone().chain(hosts.clone()));
+        add(&mut module, operator, unlike.clone().chain(hosts.clone()).chain([[text, text]]));
     }
     for operator in &EQUALITY {
         add(&mut module, operator, equal.clone());
@@ -116,18 +116,64 @@ fn add(module: &mut Module, operator: &'static Operator, pairs: impl Iterator<It
 /// Evaluates `a operator b`.
 fn evaluate(operator: &Operator, a: &Dynamic, b: &Dynamic) -> CallResult<bool> {
     let is_equality = EQUALITY.iter().any(|equality| equality.name == operator.name);
+    let is_or_reads_as_size = |value: &Dynamic| value.is::<Size>() || reads_as_size(value);
+    let is_unlike = a.is_unit() || b.is_unit() || ![a, b].into_iter().any(is_or_reads_as_size);
+    if is_equality && is_unlike {
+        return Ok(operator.name == "!=");
+    }
+    order(operator.name, a, b).map(operator.holds)
+}
+
+/// The order of two values. Fails for values without an order; the error names `operation`.
+pub(super) fn order(operation: &str, a: &Dynamic, b: &Dynamic) -> CallResult<Ordering> {
     let sizes = (a.read_lock::<Size>().map(|size| *size), b.read_lock::<Size>().map(|size| *size));
     let ordering = match sizes {
-        _ if is_equality && (a.is_unit() || b.is_unit()) => return Ok(operator.name == "!="),
         (Some(a), Some(b)) => Some(a.cmp(&b)),
         (Some(size), None) => compare_size(size, b)?,
         (None, Some(size)) => compare_size(size, a)?.map(Ordering::reverse),
-        (None, None) if is_equality && !reads_as_size(a) && !reads_as_size(b) => {
-            return Ok(operator.name == "!=");
-        }
-        (None, None) => None,
+        (None, None) => order_plain(operation, a, b)?,
     };
-    ordering.map(operator.holds).ok_or_else(|| raise_unplaced(unlike(operator.name, a, b)))
+    ordering.ok_or_else(|| raise_unplaced(unlike(operation, a, b)))
+}
+
+/// The order of two numbers, strings, characters or booleans; `None` for other values.
+fn order_plain(operation: &str, a: &Dynamic, b: &Dynamic) -> CallResult<Option<Ordering>> {
+    if let (Ok(a), Ok(b)) = (a.as_int(), b.as_int()) {
+        return Ok(Some(a.cmp(&b)));
+    }
+    if let (Some(a), Some(b)) = (number(a), number(b)) {
+        return Ok(a.partial_cmp(&b));
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<ImmutableString>(), b.read_lock::<ImmutableString>())
+    {
+        refuse_sizes_in_text(operation, &a, &b)?;
+        return Ok(Some(a.cmp(&b)));
+    }
+    if let (Ok(a), Ok(b)) = (a.as_char(), b.as_char()) {
+        return Ok(Some(a.cmp(&b)));
+    }
+    Ok(a.as_bool().ok().zip(b.as_bool().ok()).map(|(a, b)| a.cmp(&b)))
+}
+
+#[allow(clippy::cast_precision_loss)] // as the language compares integers with floats
+fn number(value: &Dynamic) -> Option<FLOAT> {
+    value.as_float().or_else(|_| value.as_int().map(|int| int as FLOAT)).ok()
+}
+
+/// Fails for two strings that are sizes with units: by their characters, `"100G"` comes before
+/// `"20G"`, which no script means.
+pub(super) fn refuse_sizes_in_text(operation: &str, a: &str, b: &str) -> CallResult<()> {
+    let is_size = |text: &str| {
+        let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').trim();
+        !unit.is_empty() && !unit.eq_ignore_ascii_case("b") && size::parse(text).is_ok()
+    };
+    if !is_size(a) || !is_size(b) {
+        return Ok(());
+    }
+    let message = format!("cannot compare the strings {a:?} and {b:?} with {operation}");
+    Err(raise_unplaced(
+        HostError::usage(message).hint(format!("they are sizes: use size({a:?}) for one of them")),
+    ))
 }
 
 /// Compares `size` with a number, or with a string that is a size; `None` for other values.
@@ -145,7 +191,8 @@ fn compare_size(size: Size, other: &Dynamic) -> CallResult<Option<Ordering>> {
 }
 
 /// Compares exactly: converting a size of 2^53 or more to a float would lose digits.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within the range of a size, without its fraction
+// the cast is within the range of a size, and the fraction is compared by itself
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn compare_float(bytes: u64, number: FLOAT) -> Option<Ordering> {
     const ABOVE: FLOAT = 18_446_744_073_709_551_616.0;
     if number.is_nan() {
@@ -170,7 +217,11 @@ fn unlike(operator: &str, a: &Dynamic, b: &Dynamic) -> HostError {
         HostError::usage(format!("cannot compare {} and {} with {operator}", kind(a), kind(b)));
     let text = [a, b].into_iter().find(|value| value.is_string());
     let has_number = [a, b].into_iter().any(|value| value.is_int() || value.is_float());
+    let is_nan = |value: &&Dynamic| value.as_float().is_ok_and(FLOAT::is_nan);
     match text {
+        _ if [a, b].iter().any(is_nan) => {
+            error.hint("the number is NaN, the result of a calculation such as 0.0 / 0.0")
+        }
         _ if a.is_unit() || b.is_unit() => error
             .hint("() means that the value is unknown: check x == () first, or use x ?? default"),
         Some(text) if has_number && reads_as_size(text) => error.hint(format!(

@@ -1,7 +1,7 @@
-//! The type `Error`: a caught [`HostError`].
+//! The type `Error`: a caught [`HostError`]. A caught string has the same fields.
 
-use rhai::Dynamic;
 use rhai::plugin::*;
+use rhai::{Dynamic, ImmutableString};
 
 use crate::convert::{Size, from_json};
 use crate::error::HostError;
@@ -56,5 +56,49 @@ pub(super) mod functions {
     #[rhai_fn(name = "to_string", name = "to_debug", pure)]
     pub fn to_string(error: &mut HostError) -> String {
         error.message.clone()
+    }
+
+    // the same fields of a string that a script has thrown, so that `catch` need not look at types
+
+    /// `throw`: of a string that a script has thrown.
+    #[rhai_fn(get = "kind", pure)]
+    pub fn kind_of_text(_text: &mut ImmutableString) -> String {
+        "throw".to_owned()
+    }
+
+    /// The string itself.
+    #[rhai_fn(get = "message", pure)]
+    pub fn message_of_text(text: &mut ImmutableString) -> ImmutableString {
+        text.clone()
+    }
+
+    /// `()`.
+    #[rhai_fn(get = "path", pure)]
+    pub fn path_of_text(_text: &mut ImmutableString) -> Dynamic {
+        Dynamic::UNIT
+    }
+
+    /// `()`.
+    #[rhai_fn(get = "offset", pure)]
+    pub fn offset_of_text(_text: &mut ImmutableString) -> Dynamic {
+        Dynamic::UNIT
+    }
+
+    /// `()`.
+    #[rhai_fn(get = "hint", pure)]
+    pub fn hint_of_text(_text: &mut ImmutableString) -> Dynamic {
+        Dynamic::UNIT
+    }
+
+    /// `()`.
+    #[rhai_fn(get = "report", pure)]
+    pub fn report_of_text(_text: &mut ImmutableString) -> Dynamic {
+        Dynamic::UNIT
+    }
+
+    /// False.
+    #[rhai_fn(get = "has_written", pure)]
+    pub fn has_text_written(_text: &mut ImmutableString) -> bool {
+        false
     }
 }

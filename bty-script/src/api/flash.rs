@@ -39,6 +39,10 @@ fn disks_of(call: &NativeCallContext<'_>, value: &Dynamic) -> CallResult<Vec<Dis
     Ok(vec![disk.map_err(raise)?])
 }
 
+/// Names of the options of a flash.
+pub(super) const FLASH_OPTIONS: [&str; 7] =
+    ["verify", "fix_gpt", "fit", "uefi_boot", "allow_partition", "raw", "overwrite"];
+
 /// Unknown options fail: a misspelled one may be the one that protects data.
 fn options_of(map: &Map) -> CallResult<FlashOptions> {
     let mut options = FlashOptions::default();
@@ -55,7 +59,7 @@ fn options_of(map: &Map) -> CallResult<FlashOptions> {
             "raw" => options.raw = flag?,
             "overwrite" => options.overwrite = flag?,
             _ => {
-                let hint = "the options are verify, fix_gpt, fit, uefi_boot, allow_partition, raw, overwrite";
+                let hint = format!("the options are {}", FLASH_OPTIONS.join(", "));
                 return Err(raise(
                     HostError::usage(format!("unknown option {name} of flash")).hint(hint),
                 ));

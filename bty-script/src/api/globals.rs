@@ -28,7 +28,7 @@ pub(super) mod functions {
         crate::api::disks::functions::list(call)
     }
 
-    /// Writes an image to one or more disks, and reads it back to verify it. The image is an
+    /// Writes an image to one or more disks, and verifies it. The image is an
     /// `Image`, a reference, an `Entry` of a catalog, or a map with `src` and optionally `sha256`,
     /// `sha512` or `image_sha256`. Each disk is a `Disk` or a selector. Fails with all reasons if
     /// the flash is refused, and if any disk fails.

@@ -12,6 +12,11 @@ use crate::convert::{Size, from_rust};
 use crate::error::{CallResult, HostError, raise};
 use crate::world::Image;
 
+/// Keys of a map of digests.
+pub(super) const DIGESTS: [&str; 3] = ["sha256", "sha512", "image_sha256"];
+/// Keys of the map of an image, as a plan has it.
+pub(super) const IMAGE_KEYS: [&str; 6] = ["src", "name", "sha256", "sha512", "image_sha256", "raw"];
+
 fn open_checked(
     call: &NativeCallContext<'_>,
     reference: &str,
@@ -110,8 +115,7 @@ pub(super) mod functions {
         reference: &str,
         digests: Map,
     ) -> CallResult<Image> {
-        let known = ["sha256", "sha512", "image_sha256"];
-        if let Some(unknown) = digests.keys().find(|key| !known.contains(&key.as_str())) {
+        if let Some(unknown) = digests.keys().find(|key| !DIGESTS.contains(&key.as_str())) {
             let error = HostError::usage(format!(
                 "cannot open {reference}: unknown kind of digest {unknown}"
             ));

@@ -1,11 +1,17 @@
 //! The type `Size`: exact arithmetic with numbers of bytes. [`compare`](super::compare) compares
 //! them.
 
-use rhai::plugin::*;
-use rhai::{Dynamic, INT};
+use std::ops::{Range, RangeInclusive};
 
+use rhai::plugin::*;
+use rhai::{Dynamic, FLOAT, INT};
+
+use super::compare;
 use crate::convert::Size;
 use crate::error::{CallResult, HostError, raise_unplaced};
+
+/// Every integer below this, as a float, fits into a size.
+const SIZE_END: FLOAT = 18_446_744_073_709_551_616.0;
 
 fn overflow(what: &str) -> Box<rhai::EvalAltResult> {
     raise_unplaced(HostError::usage(format!(
@@ -17,6 +23,15 @@ fn wide(size: Size) -> i128 {
     i128::from(size.0)
 }
 
+/// The number of bytes that an operand means: of a size, a number without a fraction, or a string
+/// that is a size.
+fn operand(value: &Dynamic) -> CallResult<i128> {
+    match value.as_int() {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(_) => Size::from_dynamic(value).map(wide),
+    }
+}
+
 /// A size, or an integer if negative, so that a difference of sizes can be compared with 0 and used
 /// to sort an array.
 fn signed(bytes: i128, what: &str) -> CallResult<Dynamic> {
@@ -24,6 +39,17 @@ fn signed(bytes: i128, what: &str) -> CallResult<Dynamic> {
         return Ok(Dynamic::from(Size(size)));
     }
     INT::try_from(bytes).map(Dynamic::from).map_err(|_| overflow(what))
+}
+
+/// A computed number of bytes, rounded down.
+#[allow(clippy::cast_possible_truncation)] // the range is checked
+fn rounded(bytes: FLOAT, what: &str) -> CallResult<Dynamic> {
+    let bytes = bytes.floor();
+    if (-SIZE_END..SIZE_END).contains(&bytes) {
+        signed(bytes as i128, what)
+    } else {
+        Err(overflow(what))
+    }
 }
 
 /// Adding a string to a size joins them to a string. If the string is a size itself, that is
@@ -67,18 +93,18 @@ pub(super) mod functions {
     }
 
     #[rhai_fn(name = "+", return_raw)]
-    pub fn add(a: Size, b: Size) -> CallResult<Size> {
-        a.0.checked_add(b.0).map(Size).ok_or_else(|| overflow("sum"))
+    pub fn add(a: Size, b: Dynamic) -> CallResult<Dynamic> {
+        signed(wide(a) + operand(&b)?, "sum")
     }
 
     #[rhai_fn(name = "+", return_raw)]
-    pub fn add_bytes(a: Size, b: INT) -> CallResult<Dynamic> {
-        signed(wide(a) + i128::from(b), "sum")
+    pub fn add_number(a: INT, b: Size) -> CallResult<Dynamic> {
+        add(b, a.into())
     }
 
     #[rhai_fn(name = "+", return_raw)]
-    pub fn add_to_bytes(a: INT, b: Size) -> CallResult<Dynamic> {
-        add_bytes(b, a)
+    pub fn add_float(a: FLOAT, b: Size) -> CallResult<Dynamic> {
+        add(b, a.into())
     }
 
     #[rhai_fn(name = "+", return_raw)]
@@ -92,18 +118,18 @@ pub(super) mod functions {
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract(a: Size, b: Size) -> CallResult<Dynamic> {
+    pub fn subtract(a: Size, b: Dynamic) -> CallResult<Dynamic> {
+        signed(wide(a) - operand(&b)?, "difference")
+    }
+
+    #[rhai_fn(name = "-", return_raw)]
+    pub fn subtract_from(a: Dynamic, b: Size) -> CallResult<Dynamic> {
+        signed(operand(&a)? - wide(b), "difference")
+    }
+
+    #[rhai_fn(name = "-", return_raw)]
+    pub fn subtract_sizes(a: Size, b: Size) -> CallResult<Dynamic> {
         signed(wide(a) - wide(b), "difference")
-    }
-
-    #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract_bytes(a: Size, b: INT) -> CallResult<Dynamic> {
-        signed(wide(a) - i128::from(b), "difference")
-    }
-
-    #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract_from_bytes(a: INT, b: Size) -> CallResult<Dynamic> {
-        signed(i128::from(a) - wide(b), "difference")
     }
 
     #[rhai_fn(name = "-", return_raw)]
@@ -124,10 +150,25 @@ pub(super) mod functions {
         multiply(a, times)
     }
 
+    #[rhai_fn(name = "*", return_raw)]
+    pub fn scale(a: Size, by: FLOAT) -> CallResult<Dynamic> {
+        rounded(a.0 as FLOAT * by, "product")
+    }
+
+    #[rhai_fn(name = "*", return_raw)]
+    pub fn scale_left(by: FLOAT, a: Size) -> CallResult<Dynamic> {
+        scale(a, by)
+    }
+
     #[rhai_fn(name = "/", return_raw)]
     pub fn divide(a: Size, by: INT) -> CallResult<Size> {
         let quotient = u64::try_from(by).ok().and_then(|by| a.0.checked_div(by));
         quotient.map(Size).ok_or_else(|| overflow("quotient"))
+    }
+
+    #[rhai_fn(name = "/", return_raw)]
+    pub fn divide_scaled(a: Size, by: FLOAT) -> CallResult<Dynamic> {
+        rounded(a.0 as FLOAT / by, "quotient")
     }
 
     #[rhai_fn(name = "/", return_raw)]
@@ -136,9 +177,27 @@ pub(super) mod functions {
         Size(quotient).to_int()
     }
 
+    #[rhai_fn(name = "/", return_raw)]
+    pub fn ratio_to_text(a: Size, b: &str) -> CallResult<INT> {
+        ratio(a, Size::from_dynamic(&b.into())?)
+    }
+
     #[rhai_fn(name = "%", return_raw)]
-    pub fn remainder(a: Size, b: Size) -> CallResult<Size> {
+    pub fn remainder(a: Size, b: Dynamic) -> CallResult<Size> {
+        let b = Size::from_dynamic(&b)?;
         a.0.checked_rem(b.0).map(Size).ok_or_else(|| overflow("remainder"))
+    }
+
+    /// True if the size, as a number of bytes, is in the range.
+    #[rhai_fn(name = "contains", pure)]
+    pub fn range_contains(range: &mut Range<INT>, size: Size) -> bool {
+        size.to_int().is_ok_and(|bytes| range.contains(&bytes))
+    }
+
+    /// True if the size, as a number of bytes, is in the range.
+    #[rhai_fn(name = "contains", pure)]
+    pub fn inclusive_range_contains(range: &mut RangeInclusive<INT>, size: Size) -> bool {
+        size.to_int().is_ok_and(|bytes| range.contains(&bytes))
     }
 
     /// The larger of two sizes. Numbers of bytes and strings such as `"4G"` are converted.
@@ -163,5 +222,17 @@ pub(super) mod functions {
     #[rhai_fn(name = "min", return_raw)]
     pub fn min_with(a: Dynamic, b: Size) -> CallResult<Size> {
         min_of(b, a)
+    }
+
+    #[rhai_fn(name = "max", return_raw)]
+    pub fn max_text(a: &str, b: &str) -> CallResult<String> {
+        compare::refuse_sizes_in_text("max", a, b)?;
+        Ok(a.max(b).to_owned())
+    }
+
+    #[rhai_fn(name = "min", return_raw)]
+    pub fn min_text(a: &str, b: &str) -> CallResult<String> {
+        compare::refuse_sizes_in_text("min", a, b)?;
+        Ok(a.min(b).to_owned())
     }
 }

@@ -29,7 +29,7 @@ pub(super) mod functions {
         Ok(words.collect())
     }
 
-    /// The constant `BTY`, for use inside functions, which do not see constants.
+    /// The value of the constant `BTY`.
     #[rhai_fn(return_raw)]
     pub fn facts(call: NativeCallContext) -> CallResult<Map> {
         Ok((*ScriptContext::from_call(&call)?.facts).clone())
@@ -70,5 +70,21 @@ pub(super) mod functions {
         let seconds = now(call)?;
         let time = jiff::Timestamp::from_second(seconds);
         time.map(|time| time.to_string()).map_err(|e| raise(HostError::new("host", e.to_string())))
+    }
+
+    /// The text of a file below the directory that `bty run --files DIR` opens to the script.
+    /// `path` is relative to that directory. The file has at most 16 MiB.
+    #[rhai_fn(return_raw)]
+    pub fn read_text(call: NativeCallContext, path: &str) -> CallResult<String> {
+        let context = ScriptContext::require(&call, Capability::Files)?;
+        context.world.files.read_text(path).map_err(raise)
+    }
+
+    /// Writes a text file below the directory that `bty run --files DIR` opens to the script, or
+    /// replaces it as a whole. Directories must exist.
+    #[rhai_fn(volatile, return_raw)]
+    pub fn write_text(call: NativeCallContext, path: &str, text: &str) -> CallResult<()> {
+        let context = ScriptContext::require(&call, Capability::Files)?;
+        context.world.files.write_text(path, text).map_err(raise)
     }
 }

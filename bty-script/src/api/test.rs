@@ -7,14 +7,15 @@ use std::time::Duration;
 use bty::CancelToken;
 use bty::catalog::Catalog;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, FnPtr, NativeCallContext};
+use rhai::{Array, Dynamic, FnPtr, INT, NativeCallContext};
 use serde_json::Value;
 
 use crate::context::{Capabilities, Capability, ScriptContext};
 use crate::convert::{from_json, from_rust, to_json};
 use crate::engine::{Engine, Limits, ScriptOutcome};
 use crate::error::{CallResult, HostError, ScriptError, raise};
-use crate::machine::PlanMachine;
+use crate::machine::{MachineFacts, PlanMachine};
+use crate::test_run::{RunRecord, TestRun};
 use crate::world::{Effect, SimulatedWorld};
 
 /// Time limit of a script that a test runs.
@@ -22,17 +23,6 @@ const TIME: Duration = Duration::from_secs(30);
 
 /// The entry of `BTY` with the directory of the running test.
 pub(crate) const TEST_DIR: &str = "test_dir";
-
-/// How a script ended, and what it did; the script type `Outcome`.
-#[derive(Clone)]
-pub struct TestRun(Arc<RunRecord>);
-
-struct RunRecord {
-    result: Result<ScriptOutcome, ScriptError>,
-    effects: Vec<Effect>,
-    printed: Vec<String>,
-    transcript: Vec<String>,
-}
 
 /// `path` relative to the directory of the running test.
 fn resolve(context: &ScriptContext, path: &str) -> PathBuf {
@@ -67,12 +57,12 @@ fn run_on(
     if let Some(action) = result.as_ref().ok().and_then(|outcome| outcome.power) {
         effects.push(Effect::Power { action });
     }
-    Ok(TestRun(Arc::new(RunRecord {
+    Ok(TestRun::new(RunRecord {
         result,
         effects,
         printed: terminal.printed(),
         transcript: terminal.transcript(),
-    })))
+    }))
 }
 
 fn texts(lines: &[String]) -> Array {
@@ -119,47 +109,51 @@ pub(super) mod functions {
         })
     }
 
-    /// What the script did, in order: maps with `effect` (`flash`, `create`, `post`, `sleep`, `log`
-    /// or `power`) and the details.
+    /// What the script did, in order: maps with `effect` (`flash`, `create`, `write`, `post`, `sleep`,
+    /// `log` or `power`) and the details.
     #[rhai_fn(global, get = "effects", pure, return_raw)]
     pub fn effects(outcome: &mut TestRun) -> CallResult<Dynamic> {
-        from_rust(&outcome.0.effects)
+        from_rust(&outcome.record().effects)
     }
 
-    /// The disks that the script flashed: maps with `path` and `serial`.
+    /// The disks that the script flashed: maps with `path`, `serial`, and the reference of the
+    /// `image`.
     #[rhai_fn(global, get = "flashed", pure, return_raw)]
     pub fn flashed(outcome: &mut TestRun) -> CallResult<Dynamic> {
-        let flashed = outcome.0.effects.iter().filter_map(|effect| match effect {
-            Effect::Flash { targets, .. } => Some(targets.clone()),
-            _ => None,
-        });
-        from_rust(&flashed.flatten().collect::<Vec<_>>())
+        from_rust(&outcome.flashed())
+    }
+
+    /// The exit code that `bty run` would have: 0 for success, the code of `exit(code)`, or that of
+    /// the failure.
+    #[rhai_fn(global, get = "exit_code", pure)]
+    pub fn exit_code(outcome: &mut TestRun) -> INT {
+        outcome.exit_code().into()
     }
 
     /// The lines that the script printed.
     #[rhai_fn(global, get = "printed", pure)]
     pub fn printed(outcome: &mut TestRun) -> Array {
-        texts(&outcome.0.printed)
+        texts(&outcome.record().printed)
     }
 
     /// Everything that the person saw and typed, line by line.
     #[rhai_fn(global, get = "shown", pure)]
     pub fn shown(outcome: &mut TestRun) -> Array {
-        texts(&outcome.0.transcript)
+        texts(&outcome.record().transcript)
     }
 
     /// The error that ended the script: a map with `kind`, `message`, `hint`, `place`; `()` if it
     /// succeeded.
     #[rhai_fn(global, get = "error", pure)]
     pub fn failure(outcome: &mut TestRun) -> Dynamic {
-        let json = outcome.0.result.as_ref().err().map_or(Value::Null, ScriptError::to_json);
+        let json = outcome.record().result.as_ref().err().map_or(Value::Null, ScriptError::to_json);
         from_json(&json, true)
     }
 
     /// The script's last value, the function's return value, or the exit code.
     #[rhai_fn(global, get = "value", pure)]
     pub fn value(outcome: &mut TestRun) -> Dynamic {
-        outcome.0.result.as_ref().map(|outcome| outcome.value.clone()).unwrap_or_default()
+        outcome.record().result.as_ref().map(|outcome| outcome.value.clone()).unwrap_or_default()
     }
 
     /// A `Machine` to call the functions of a plan with. `facts` may have `mac`, `labels`,
@@ -174,10 +168,11 @@ pub(super) mod functions {
             Some(toml) => Catalog::parse(toml.as_bytes()).map_err(raise)?,
             None => Catalog::new(),
         };
-        let facts = serde_json::from_value(json).map_err(|e| {
+        let facts: MachineFacts = serde_json::from_value(json).map_err(|e| {
             raise(HostError::usage(format!("cannot make a machine of these facts: {e}")))
         })?;
-        Ok(PlanMachine::new(facts, Arc::new(catalog)))
+        let state = from_json(&facts.state, false);
+        Ok(PlanMachine::new(facts, state, Arc::new(catalog)))
     }
 
     /// Calls `function` and returns what it throws. Fails if it does not throw.
@@ -200,8 +195,8 @@ pub(super) mod functions {
     /// The result in one line.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn to_string(outcome: &mut TestRun) -> String {
-        match &outcome.0.result {
-            Ok(_) => format!("succeeded with {} effects", outcome.0.effects.len()),
+        match &outcome.record().result {
+            Ok(_) => format!("succeeded with {} effects", outcome.record().effects.len()),
             Err(error) => format!("failed: {}", error.message),
         }
     }

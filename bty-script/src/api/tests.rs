@@ -74,7 +74,8 @@ fn system_functions_describe_the_machine() {
         ("disks().map(|d| d.path)", json!(["/dev/sda"])),
         ("disks::wait(\"serial:LATE\", 10).path", json!("/dev/sdb")),
         (
-            "let d = disks::by_serial(\"S1\"); [d.model, d.vendor, d.kind, d.is_used, d.logical_sector_bytes, d.contents]",
+            "let d = disks::by_serial(\"S1\"); [d.model, d.vendor, d.kind, d.is_used, \
+             d.logical_sector_bytes, d.contents]",
             json!(["Small", null, "disk", false, 512, "GPT, 1: ext4 \"old\", 1.0 GiB"]),
         ),
         ("disks()[0].partitions[0].size_bytes == size(\"1G\")", json!(true)),
@@ -88,7 +89,8 @@ fn images_and_catalogs_open_by_every_reference() {
     for (text, wanted) in [
         ("images::open(\"/images/a.img\").name", json!("a.img")),
         (
-            "let i = images::open(\"oras://registry.example/os/a:1\"); [i.format, i.source_bytes, i.disk_bytes, i.table]",
+            "let i = images::open(\"oras://registry.example/os/a:1\"); [i.format, i.source_bytes, \
+             i.disk_bytes, i.table]",
             json!(["zstd", 1u64 << 30, 4u64 << 30, "gpt"]),
         ),
         ("images::list(\"/images\").map(|f| f.name)", json!(["a.img", "broken.img"])),
@@ -156,8 +158,10 @@ fn a_refused_flash_has_a_reason_and_no_effect() {
 
 #[test]
 fn verify_detects_the_flashed_image() {
-    let text = "let before = verify(\"/images/a.img\", \"serial:S1\"); flash(\"/images/a.img\", \"serial:S1\"); \
-        let after = verify(\"/images/a.img\", \"serial:S1\"); [before.is_equal, before.first_difference.offset, after.is_equal, after.first_difference]";
+    let text = "let before = verify(\"/images/a.img\", \"serial:S1\"); flash(\"/images/a.img\", \
+                \"serial:S1\"); \
+        let after = verify(\"/images/a.img\", \"serial:S1\"); [before.is_equal, \
+        before.first_difference.offset, after.is_equal, after.first_difference]";
     assert_eq!(run(text).0.unwrap(), json!([false, 0, true, null]));
 }
 

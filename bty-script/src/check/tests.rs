@@ -39,7 +39,8 @@ fn a_good_script_has_no_findings() {
 #[test]
 fn unknown_functions_and_wrong_argument_counts_are_found_with_their_place() {
     let found = findings(
-        "let d = disks::by_serail(\"X\");\nflash(\"a\");\nfn wait() { slep(1) }\nd.validate(1);\nnowhere(2);",
+        "let d = disks::by_serail(\"X\");\nflash(\"a\");\nfn wait() { slep(1) \
+         }\nd.validate(1);\nnowhere(2);",
         &ImportRoot::None,
     );
     assert_eq!(
@@ -57,8 +58,10 @@ fn unknown_functions_and_wrong_argument_counts_are_found_with_their_place() {
 #[test]
 fn comparisons_that_fail_are_found() {
     let found = findings(
-        "fn f(d, x) {\nd.size_bytes.bytes > \"100G\";\nd.size_bytes > \"big\";\n\"4096\" == d.logical_sector_bytes;\nd.size_bytes < ();\n\
-         switch d.size_bytes { \"1G\" => 1 }\nsize(\"1G\") <= [];\nd.size_bytes.bytes in [1, \"2G\"];\n}",
+        "fn f(d, x) {\nd.size_bytes.bytes > \"100G\";\nd.size_bytes > \"big\";\n\"4096\" == \
+         d.logical_sector_bytes;\nd.size_bytes < ();\n\
+         switch d.size_bytes { \"1G\" => 1 }\nsize(\"1G\") <= [];\nd.size_bytes.bytes in [1, \
+         \"2G\"];\n}",
         &ImportRoot::None,
     );
     let wanted = [
@@ -74,7 +77,8 @@ fn comparisons_that_fail_are_found() {
     for (line, begin) in found.iter().zip(wanted) {
         assert!(line.starts_with(begin), "{line} is not {begin}");
     }
-    let fine = "fn f(d, p) { d.size_bytes > \"100G\"; d.size_bytes == (); p.disk == \"auto\"; p.n == \"all\"; d.serial == \"1\"; d.size_bytes > 1e9 }";
+    let fine = "fn f(d, p) { d.size_bytes > \"100G\"; d.size_bytes == (); p.disk == \"auto\"; p.n \
+                == \"all\"; d.serial == \"1\"; d.size_bytes > 1e9 }";
     assert_eq!(findings(fine, &ImportRoot::None), [""; 0]);
 }
 
@@ -116,4 +120,60 @@ fn bundled_scripts_have_no_findings() {
         let found: Vec<String> = check(&engine, &script).iter().map(|f| format!("{f:?}")).collect();
         assert!(found.is_empty(), "{name}: {}", found.join("\n"));
     }
+}
+
+#[test]
+fn unknown_fields_of_known_types_are_found() {
+    let text = "let d = disks::by_serial(\"X\");\nd.transprt;\n\
+                disks().filter(|d| d.sice_bytes > 5);\nfor e in catalog::load(\"c\").entries { \
+                e.nme }\nfn f() { disks()[0].serail }\nflash(\"a\", d).target;\n\
+                disks::list().order(|a, b| b.size_bites - a.size_bytes);\n\
+                let all = disks(); let x = all.filter(|d| d.is_used)[0]; x.serial.len(); x.nope";
+    assert_eq!(
+        findings(text, &ImportRoot::None),
+        [
+            "script.rhai:2:3: Disk has no field transprt (did you mean transport?)",
+            "script.rhai:3:22: Disk has no field sice_bytes (did you mean size_bytes?)",
+            "script.rhai:4:39: Entry has no field nme (did you mean name?)",
+            "script.rhai:5:21: Disk has no field serail (did you mean serial?)",
+            "script.rhai:6:15: Report has no field target (did you mean targets?)",
+            "script.rhai:7:30: Disk has no field size_bites (did you mean size_bytes?)",
+            "script.rhai:8:76: Disk has no field nope (bty docs Disk lists its fields)",
+        ]
+    );
+}
+
+#[test]
+fn a_switch_on_a_variable_that_holds_a_size_is_found() {
+    let text = "let s = disks()[0].size_bytes;\nswitch s { \"1G\" => 1, _ => 2 }\nlet n = s.bytes;\n\
+                switch n { 1 => 1 }";
+    let wanted = "script.rhai:2:1: a size never matches a case of switch (use if, or switch on its \
+                  .bytes)";
+    assert_eq!(findings(text, &ImportRoot::None), [wanted]);
+}
+
+#[test]
+fn fields_of_values_of_an_uncertain_type_are_not_judged() {
+    let text = "let d = disks()[0];\nd = #{ mine: 1 };\nd.mine;\nlet m = #{ disk: disks()[0] };\n\
+                m.disk.mine;\nfn f(p) { p.anything.at.all }\nfor x in [1] { x.y }\n\
+                fn flash(a, b) { #{} }\nflash(1, 2).mine;\n\
+                http::get_json(\"u\").items[0].mine;\nimages::read_fully(images::open(\"a\")).x;\n\
+                disks().map(|d| #{ a: d.path }).filter(|m| m.a == \"x\")";
+    assert_eq!(findings(text, &ImportRoot::None), [""; 0]);
+}
+
+#[test]
+fn unknown_keys_of_option_maps_are_found() {
+    let text = "flash(\"a\", \"d\", #{ verfy: false });\n\
+                flash::plan(#{ src: \"a\", sha265: \"x\" }, \"d\", #{ uefi_boot: true });\n\
+                images::open(\"a\", #{ md5: \"x\" });\nlet o = #{ anything: 1 }; flash(\"a\", \"d\", o)";
+    assert_eq!(
+        findings(text, &ImportRoot::None),
+        [
+            "script.rhai:1:20: unknown option verfy of flash (did you mean verify?)",
+            "script.rhai:2:28: unknown key sha265 of plan (did you mean sha256?)",
+            "script.rhai:3:21: unknown digest md5 of open (the keys are sha256, sha512, \
+             image_sha256)",
+        ]
+    );
 }

@@ -9,7 +9,7 @@ const ORDER: [&str; 4] = ["<", "<=", ">", ">="];
 const EQUALITY: [&str; 2] = ["==", "!="];
 
 /// Message and hint of a finding.
-type Mismatch = (String, Option<String>);
+pub(super) type Mismatch = (String, Option<String>);
 
 /// What the source shows about one side of a comparison.
 enum Operand {
@@ -47,7 +47,7 @@ impl Operand {
         types.sort_unstable();
         types.dedup();
         match types[..] {
-            ["Size"] | ["Size", "any"] => Some(Self::Size),
+            ["Size"] | ["Size?"] | ["Size", "Size?"] => Some(Self::Size),
             ["int"] => Some(Self::Number),
             _ => None,
         }
@@ -103,8 +103,10 @@ fn sides(left: &Expr, right: &Expr, operator: &str, known: &[Function]) -> Optio
 
 /// The finding about `switch` on a size, which never matches a case.
 pub(super) fn switch(subject: &Expr, known: &[Function]) -> Option<Mismatch> {
-    matches!(Operand::of(subject, known)?, Operand::Size).then(|| {
-        let hint = "use if, or switch on its .bytes".to_owned();
-        ("a size never matches a case of switch".to_owned(), Some(hint))
-    })
+    matches!(Operand::of(subject, known)?, Operand::Size).then(switch_on_size)
+}
+
+pub(super) fn switch_on_size() -> Mismatch {
+    let hint = "use if, or switch on its .bytes".to_owned();
+    ("a size never matches a case of switch".to_owned(), Some(hint))
 }

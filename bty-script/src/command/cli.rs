@@ -44,9 +44,15 @@ Examples:
   bty run lab.rhai --json                        print JSON lines
   bty run wizard.rhai                            run a changed wizard, after: bty eject wizard";
 
-/// Writes operating system images to disks, and reads them back to verify them.
+/// Writes operating system images to disks, and verifies them.
 #[derive(Debug, Parser)]
-#[command(name = "bty", version, max_term_width = 100, after_help = EXIT_CODES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(
+    name = "bty",
+    version,
+    max_term_width = 100,
+    after_help = EXIT_CODES,
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}")
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Option<Verb>,
@@ -61,7 +67,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Without a command (wizard, or plan of a server)")]
 pub(crate) struct Start {
     /// Start the wizard with this catalog (path, http(s):// or oras:// reference)
-    #[arg(long, value_name = "SRC", value_parser = reference())]
+    #[arg(long, value_name = "CATALOG", value_parser = reference())]
     pub(crate) catalog: Option<String>,
     /// Fetch and carry out the server's plan for the machine with this MAC address
     #[arg(long, value_name = "MAC", value_parser = mac)]
@@ -161,7 +167,7 @@ pub(crate) enum Verb {
         action: Option<ImageAction>,
         /// Path, http(s):// or oras:// reference; - for stdin, ARCHIVE#NAME for a file in a zip or
         /// tar archive
-        #[arg(required = true, value_parser = reference())]
+        #[arg(required = true, value_name = "IMAGE", value_parser = reference())]
         src: Option<String>,
         /// Read the whole image, and show exact sizes and its SHA-256
         #[arg(long)]
@@ -184,7 +190,7 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         action: CatalogAction,
     },
-    /// Write an image to disks, and read it back to verify it
+    /// Write an image to disks, and verify it
     #[command(after_help = EXIT_CODES)]
     Flash(Flash),
     /// Compare a disk with an image, without writing
@@ -195,8 +201,9 @@ pub(crate) enum Verb {
     Run(Run),
     /// Find mistakes in scripts without running them
     ///
-    /// Compiles each script, and reports unknown functions, wrong numbers of arguments, failing
-    /// imports, and comparisons that always fail. The exit code is 7 if there is a finding.
+    /// Compiles each script, and reports unknown functions, fields and options, wrong numbers of
+    /// arguments, failing imports, and comparisons that always fail. The exit code is 7 if there is
+    /// a finding.
     Check {
         /// Scripts to check
         #[arg(required = true, value_name = "FILE")]
@@ -284,7 +291,7 @@ pub(crate) enum CatalogAction {
     /// List the images of a catalog
     Show {
         /// Path, http(s):// or oras:// reference of the catalog
-        #[arg(value_parser = reference())]
+        #[arg(value_name = "CATALOG", value_parser = reference())]
         src: String,
         /// Print one JSON object per image
         #[arg(long)]
@@ -293,7 +300,7 @@ pub(crate) enum CatalogAction {
     /// Check a catalog and that its images can be reached
     Check {
         /// Path, http(s):// or oras:// reference of the catalog
-        #[arg(value_parser = reference())]
+        #[arg(value_name = "CATALOG", value_parser = reference())]
         src: String,
         /// Print one JSON object per image
         #[arg(long)]
@@ -304,7 +311,7 @@ pub(crate) enum CatalogAction {
         /// Catalog file to change
         catalog: PathBuf,
         /// http(s):// or oras:// references of the images
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "IMAGE")]
         src: Vec<String>,
         /// Name of the image in the catalog; default: the file name or the artifact's title
         #[arg(long)]
@@ -325,12 +332,12 @@ pub(crate) enum CatalogAction {
         #[arg(long)]
         json: bool,
     },
-    /// Print the canonical form and the reference of a source
+    /// Print the ref (a digest) and the canonical form of image references
     Ref {
-        /// Sources: http(s)://, oras:// or file://
-        #[arg(required = true)]
+        /// References of images: http(s)://, oras:// or file://
+        #[arg(required = true, value_name = "IMAGE")]
         src: Vec<String>,
-        /// Print one JSON object per source
+        /// Print one JSON object per image
         #[arg(long)]
         json: bool,
     },
@@ -340,13 +347,13 @@ pub(crate) enum CatalogAction {
 pub(crate) struct Flash {
     /// Image: path, http(s):// or oras:// reference; - for stdin, ARCHIVE#NAME for a file in a zip
     /// or tar archive; with --catalog, the name of an image in it
-    #[arg(value_parser = reference())]
+    #[arg(value_name = "IMAGE", value_parser = reference())]
     pub(crate) src: String,
     /// Disks to write to: path, serial:…, wwn:… or where:transport=usb,size<64G
     #[arg(required = true, value_parser = reference())]
     pub(crate) target: Vec<String>,
-    /// Look up SRC in this catalog (path, http(s):// or oras:// reference)
-    #[arg(long, value_name = "C", value_parser = reference())]
+    /// Look up IMAGE in this catalog (path, http(s):// or oras:// reference)
+    #[arg(long, value_name = "CATALOG", value_parser = reference())]
     pub(crate) catalog: Option<String>,
     /// Required SHA-256 of the file as published
     #[arg(long, value_name = "HEX")]
@@ -385,7 +392,13 @@ pub(crate) struct Flash {
     #[arg(long)]
     pub(crate) overwrite: bool,
     /// Create the target as a new file of SIZE; default: the size of the image
-    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, value_parser = size::parse)]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = size::parse
+    )]
     pub(crate) create: Option<Option<u64>>,
     /// Show the plan and all reasons against it, and write nothing
     #[arg(long)]
@@ -408,6 +421,9 @@ pub(crate) struct Run {
     /// machine
     #[arg(long, value_name = "FILE", requires = "dry_run")]
     pub(crate) world: Option<PathBuf>,
+    /// Let the script read and write text files below this directory
+    #[arg(long, value_name = "DIR", conflicts_with = "world")]
+    pub(crate) files: Option<PathBuf>,
     /// Time limit of the script in seconds
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
@@ -422,13 +438,13 @@ pub(crate) struct Run {
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
     /// Image: path, http(s):// or oras:// reference; with --catalog, the name of an image in it
-    #[arg(value_parser = reference())]
+    #[arg(value_name = "IMAGE", value_parser = reference())]
     pub(crate) src: String,
     /// Disk to compare: path, serial:…, wwn:… or where:…
     #[arg(value_parser = reference())]
     pub(crate) target: String,
-    /// Look up SRC in this catalog
-    #[arg(long, value_name = "C", value_parser = reference())]
+    /// Look up IMAGE in this catalog
+    #[arg(long, value_name = "CATALOG", value_parser = reference())]
     pub(crate) catalog: Option<String>,
     /// Required SHA-256 of the file as published
     #[arg(long, value_name = "HEX")]
@@ -455,7 +471,9 @@ impl Cli {
     pub(crate) fn checked(self) -> Result<Self, clap::Error> {
         let Start { catalog, mac, .. } = &self.start;
         if self.verb.is_some() && (catalog.is_some() || mac.is_some()) {
-            let message = "--catalog and --mac cannot be used before a command: leave out the command to start the wizard or run a server's plan, or write --catalog after the command\n";
+            let message = "--catalog and --mac cannot be used before a command: leave out the \
+                           command to start the wizard or run a server's plan, or write \
+                           --catalog after the command\n";
             return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, message));
         }
         Ok(self)

@@ -61,8 +61,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn check_stdout(code: ExitCode, output: &output::Output) -> ExitCode {
     let Some(why) = stdout::failure().filter(|_| code == ExitCode::SUCCESS) else { return code };
     let error = Error::new(ErrorKind::Host, format!("writing results to stdout: {why}"));
-    output.stdout_error(
-        &error.hint("the command succeeded, but its output is incomplete: free disk space or redirect the output elsewhere"),
-    );
+    output.stdout_error(&error.hint(
+        "the command succeeded, but its output is incomplete: free disk space or \
+                     redirect the output elsewhere",
+    ));
     exit::code(ErrorKind::Host)
 }

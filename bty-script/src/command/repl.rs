@@ -152,15 +152,14 @@ impl Repl<'_> {
     /// Shows the value of a line, or carries out its `exit` or `reboot`.
     fn show_outcome(&self, outcome: &ScriptOutcome) -> Result<ControlFlow<ExitCode>, ScriptError> {
         if outcome.by_exit {
-            let code = outcome.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
-            return Ok(ControlFlow::Break(ExitCode::from(code.unwrap_or(0))));
+            return Ok(ControlFlow::Break(exit::outcome(outcome)));
         }
         if let Some(action) = outcome.power {
             return self.power(action).map_err(|error| HostError::from(error).into());
         }
-        let text = render::display(&outcome.value, self.session.console.size().columns);
-        if !text.is_empty() {
-            self.output.print(&text);
+        if !outcome.value.is_unit() {
+            let columns = self.session.console.size().columns;
+            self.output.print(&render::display(&outcome.value, columns));
         }
         Ok(ControlFlow::Continue(()))
     }

@@ -47,7 +47,8 @@ impl Signals {
         let listening = move || incoming.forever().for_each(|signal| listener.handle(signal));
         thread::Builder::new().spawn(listening).map_err(|e| {
             Error::new(ErrorKind::Host, "starting the thread that handles signals").because(e).hint(
-                "raise the limit on processes (ulimit -u, or that of the container), then try again",
+                "raise the limit on processes (ulimit -u, or that of the container), then try \
+                 again",
             )
         })?;
         Ok(signals)

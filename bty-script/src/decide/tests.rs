@@ -38,7 +38,8 @@ const CATALOG: &str = "version = 1\n[[images]]\nname = \"deb\"\nsrc = \"https://
 
 #[test]
 fn changes_of_the_state_are_returned() {
-    let text = "fn boot(m) { m.state.boots = (m.state.boots ?? 0) + 1; m.state.flags = #{ a: [1] }; boot_live() }";
+    let text = "fn boot(m) { m.state.boots = (m.state.boots ?? 0) + 1; m.state.flags = #{ a: [1] \
+                }; boot_live() }";
     let decision = decide(text, "boot", &facts(), "").unwrap();
     assert_eq!(decision.value, json!({ "boot": "live" }));
     assert_eq!(decision.state, json!({ "boots": 1, "flags": { "a": [1] } }));

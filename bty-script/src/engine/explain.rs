@@ -31,6 +31,8 @@ impl ScriptError {
             }
         }
         calls.reverse();
+        // rhai reports the call of a function that takes a callback twice
+        calls.dedup();
         let place = sources.place(&file, error.position());
         Self { place, calls, ..Self::explain(error) }
     }
@@ -64,13 +66,24 @@ impl ScriptError {
             }
             EvalAltResult::ErrorFunctionNotFound(signature, _) => {
                 let signature = signature.replace("&str | ImmutableString | String", "String");
-                Self::new(Cause::Script, format!("there is no function {signature}"))
+                let message = match signature.strip_prefix("anon$").and_then(|s| s.split_once(' '))
+                {
+                    Some((_, arguments)) => format!("a closure cannot be called with {arguments}"),
+                    None => format!("there is no function {signature}"),
+                };
+                Self::new(Cause::Script, message)
             }
             EvalAltResult::ErrorDotExpr(text, _) if text.starts_with("Unknown property '") => {
                 let mut quoted = text.split('\'').skip(1).step_by(2);
                 let (field, kind) =
                     (quoted.next().unwrap_or_default(), quoted.next().unwrap_or("that value"));
                 Self::new(Cause::Script, format!("{kind} has no field {field}"))
+            }
+            EvalAltResult::ErrorMismatchDataType(expected, found, _) if !expected.is_empty() => {
+                let bare = |name: &str| name.rsplit("::").next().unwrap_or(name).to_owned();
+                let message =
+                    format!("expected a value of type {}, found {}", bare(expected), bare(found));
+                Self::new(Cause::Script, message)
             }
             other => {
                 let mut bare = other.to_string();
@@ -88,10 +101,12 @@ impl ScriptError {
             return host.clone().into();
         }
         let text = crate::render::one_line(value);
-        Self::new(
-            Cause::Throw,
-            if text.is_empty() { "the script threw an empty value".to_owned() } else { text },
-        )
+        let text = match text.as_str() {
+            "" => "the script threw an empty string".to_owned(),
+            "()" => "the script threw ()".to_owned(),
+            _ => text,
+        };
+        Self::new(Cause::Throw, text)
     }
 
     fn stopped(token: &Dynamic) -> Self {

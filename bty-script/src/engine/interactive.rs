@@ -17,7 +17,8 @@ const NAME: &str = "repl";
 /// use bty_script::engine::InteractiveSession;
 /// use bty_script::{Engine, ScriptContext, Limits};
 ///
-/// let mut session = InteractiveSession::new(Engine::new(ScriptContext::compute_only(), Limits::operator()));
+/// let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
+/// let mut session = InteractiveSession::new(engine);
 /// session.eval("let x = 20; fn twice(n) { n * 2 }", &Default::default())?;
 /// let outcome = session.eval("twice(x) + 2", &Default::default())?;
 /// assert_eq!(outcome.value.as_int(), Ok(42));

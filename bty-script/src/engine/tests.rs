@@ -9,7 +9,7 @@ use crate::context::{Capabilities, Capability};
 use crate::convert::{Size, to_json};
 use crate::error::Cause;
 use crate::terminal::ScriptedTerminal;
-use crate::world::{SimulatedWorld, SystemWorld};
+use crate::world::{Effect, SimulatedWorld, SystemWorld};
 
 fn run_in(
     context: ScriptContext,
@@ -273,7 +273,8 @@ fn a_failure_in_a_function_shows_its_line_and_the_calls() {
     let error =
         simulate("fn pick(s) {\n    disks::by_serial(s)\n}\n\npick(\"none\");").unwrap_err();
     let shown = error.to_string();
-    let wanted = "no disk matches serial:none\n  --> script.rhai:2:12\n   |\n 2 |     disks::by_serial(s)\n   |            ^\n  called from script.rhai:5:1";
+    let wanted = "no disk matches serial:none\n  --> script.rhai:2:12\n   |\n 2 |     \
+                  disks::by_serial(s)\n   |            ^\n  called from script.rhai:5:1";
     assert_eq!(shown, wanted);
 }
 
@@ -300,7 +301,9 @@ fn reboot_ends_the_script_and_cannot_be_caught() {
 
 #[test]
 fn sizes_keep_all_64_bits() {
-    let text = "let d = disks::by_serial(\"HUGE\"); [d.size_bytes == size(\"18446744073709551104\"), d.size_bytes - 1 < d.size_bytes, `${d.size_bytes}`, d.size_bytes / 2 * 2 == d.size_bytes]";
+    let text = "let d = disks::by_serial(\"HUGE\"); [d.size_bytes == \
+                size(\"18446744073709551104\"), d.size_bytes - 1 < d.size_bytes, \
+                `${d.size_bytes}`, d.size_bytes / 2 * 2 == d.size_bytes]";
     let found = to_json(&simulate(text).unwrap().value).unwrap();
     assert_eq!(found, serde_json::json!([true, true, "16.0 EiB", true]));
     let error = simulate("disks::by_serial(\"HUGE\").size_bytes.bytes").unwrap_err();
@@ -365,9 +368,23 @@ fn sizes_compare_with_texts_and_numbers_in_every_operator() {
         ("max(size(\"1G\"), \"2G\") == \"2G\" && min(3, size(5)) == 3", true),
         ("size(1) - size(3) == -2 && size(1) - size(3) < 0", true),
         ("-size(2) == -2 && 5 - size(7) == -2 && size(2) * -3 == -6", true),
+        ("size(10) * 1.5 == 15 && 1.25 * size(10) == 12 && size(10) / 4.0 == 2", true),
+        ("size(10) + 2.0 == 12 && 2.0 + size(10) == 12 && size(10) - 2.0 == 8", true),
+        ("size(\"1G\") - \"1M\" == \"1023M\" && \"1G\" - size(\"1M\") == \"1023M\"", true),
+        ("size(\"1G\") / \"1M\" == 1024 && size(10) % 4 == 2 && size(10) % \"4\" == 2", true),
+        ("size(1e9) == 1000000000 && max(size(5), 1e3) == 1000", true),
+        ("size(5) in 0..6 && !(size(5) in 0..5) && size(5) in 0..=5", true),
+        ("[size(\"2G\"), \"1G\", 5, 7.5].order() == [5, 7.5, \"1G\", \"2G\"]", true),
+        ("let s = [size(2), size(3), size(1)]; s.sort_desc(); s == [3, 2, 1]", true),
+        ("[3, 1.5, 2].order() == [1.5, 2, 3] && [\"b\", \"a\"].order() == [\"a\", \"b\"]", true),
+        (
+            "\"10\" < \"9\" && \"a\" < \"b\" && max(\"a\", \"b\") == \"b\" && min(\"a\", \"b\") == \"a\"",
+            true,
+        ),
         // comparisons of the language itself are unchanged
         (
-            "1 < 2 && 1.5 > 1 && \"a\" < \"b\" && 'a' == \"a\" && true != false && [1] == [1] && #{a: 1} == #{a: 1}",
+            "1 < 2 && 1.5 > 1 && \"a\" < \"b\" && 'a' == \"a\" && true != false && [1] == [1] && \
+             #{a: 1} == #{a: 1}",
             true,
         ),
         ("#{} == \"auto\" || 5 == \"all\" || () == 1 || \"\" == ()", false),
@@ -399,9 +416,23 @@ fn comparing_values_of_different_types_fails() {
         ("[1] < 2", "cannot compare an array and a number"),
         ("size(5) + \"1G\"", "cannot add a size and the string \"1G\""),
         ("let s = size(5); s += \"1G\"; s", "cannot add"),
-        ("size(5) * 1.5", "there is no function * (Size, f64)"),
-        ("size(5) / \"1\"", "there is no function /"),
+        ("size(5) == 0.0 / 0.0", "cannot compare a size and a number with ==: the number is NaN"),
+        ("size(5) + 0.5", "cannot convert 0.5 to a size: it is not a whole number of bytes"),
+        ("max(size(5), 1.5)", "it is not a whole number of bytes"),
+        ("size(5) - \"big\"", "\"big\" is not a size"),
+        ("size(5) - [1]", "cannot convert a value of type"),
+        ("size(5) * (0.0 / 0.0)", "the product of sizes is out of range"),
+        ("size(5) / 0.0", "the quotient of sizes is out of range"),
+        ("size(5) * \"2\"", "there is no function *"),
         ("max(5, \"1G\")", "there is no function max"),
+        ("\"20G\" < \"100G\"", "cannot compare the strings \"20G\" and \"100G\" with <: they are"),
+        ("max(\"20G\", \"100G\")", "cannot compare the strings"),
+        ("[\"20G\", \"100G\"].sort()", "with sort(): they are sizes"),
+        ("[1, \"a\"].sort()", "cannot compare a number and a string with sort()"),
+        ("[size(1), \"x\"].order()", "\"x\" is not a size"),
+        ("[(), 1].order_desc()", "cannot compare () and a number with order_desc()"),
+        ("size(5) && true", "expected a value of type bool, found Size"),
+        ("[1, 2].filter(|a, b, c| true)", "a closure cannot be called with (i64, i64)"),
     ] {
         let error = evaluate(text).expect_err(text);
         assert!(error.contains(why), "{text}: {error}");
@@ -503,7 +534,8 @@ fn callbacks_must_return_true_or_false() {
 #[test]
 fn shown_text_cannot_control_the_terminal() {
     let (world, _, terminal) = SimulatedWorld::parse("").unwrap();
-    let text = "ui::say(\"a\\x1b[2Jb\\x07\"); ui::say(ui::paint(\"bad\", \"red\")); ui::say(ui::clean(\"x\\x1b[31my\")); ui::table([#{ a: \"\\x1b]0;t\\x07\" }]);";
+    let text = "ui::say(\"a\\x1b[2Jb\\x07\"); ui::say(ui::paint(\"bad\", \"red\")); \
+                ui::say(ui::clean(\"x\\x1b[31my\")); ui::table([#{ a: \"\\x1b]0;t\\x07\" }]);";
     run_in(ScriptContext::new(Capabilities::all(), world), Limits::operator(), text).unwrap();
     assert!(
         terminal.transcript().iter().all(|line| !line.contains(['\u{1b}', '\u{7}'])),
@@ -518,7 +550,8 @@ proptest! {
     #[test]
     fn sizes_calculate_exactly(a in any::<u64>(), b in any::<u64>(), n in any::<i64>()) {
         let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
-        let script = engine.compile("s", "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }", &ImportRoot::None).unwrap();
+        let text = "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }";
+        let script = engine.compile("s", text, &ImportRoot::None).unwrap();
         let call = |name: &str, left: Dynamic, right: Dynamic| engine.call(&script, name, vec![left, right], &CancelToken::new());
         let size = |n: u64| Dynamic::from(Size(n));
         let sum = call("sum", size(a), size(b)).ok().map(|e| e.value.cast::<Size>().0);
@@ -532,4 +565,98 @@ proptest! {
         let exact = i128::from(a).checked_mul(i128::from(n));
         prop_assert_eq!(times, exact.filter(|n| (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(n)));
     }
+}
+
+#[test]
+fn an_unknown_value_is_shown_as_such() {
+    for (text, wanted) in [
+        ("`serial ${()}`", "serial ()"),
+        ("\"a\" + () + \"b\"", "a()b"),
+        ("() + \"b\"", "()b"),
+        ("let s = \"a\"; s += (); s", "a()"),
+        ("().to_string()", "()"),
+        ("[(), 1].to_string()", "[(), 1]"),
+    ] {
+        assert_eq!(evaluate(text), Ok(wanted.into()), "{text}");
+    }
+    let error = evaluate("assert_eq((), 1)").unwrap_err();
+    assert!(error.contains("found ()\n  expected 1"), "{error}");
+    assert!(evaluate("throw ()").unwrap_err().contains("the script threw ()"));
+}
+
+#[test]
+fn a_caught_string_has_the_fields_of_an_error() {
+    let text = r#"
+        try { throw "boom" } catch (e) {
+            [e.kind, e.message, e.hint, e.path, e.offset, e.report, e.has_written]
+        }
+    "#;
+    let wanted = serde_json::json!(["throw", "boom", null, null, null, null, false]);
+    assert_eq!(evaluate(text), Ok(wanted));
+}
+
+#[test]
+fn functions_see_the_arguments_and_the_facts() {
+    let context = ScriptContext::compute_only().with_facts([("mac", "m".into())]);
+    let engine = Engine::new(context, Limits::operator());
+    let text = "fn f() { ARGS.len().to_string() + ARGS[0] + BTY.mac } fn run() { ARGS.len() } f()";
+    let script = engine.compile("s.rhai", text, &ImportRoot::None).unwrap();
+    for args in [vec!["a".to_owned()], vec!["b".to_owned(), "c".to_owned()]] {
+        let outcome = engine.run(&script, &args, &CancelToken::new()).unwrap();
+        let wanted = format!("{}{}m", args.len(), args[0]);
+        assert_eq!(outcome.value.into_string(), Ok(wanted));
+    }
+    let script = engine.compile("s.rhai", "fn run() { ARGS.len() }", &ImportRoot::None).unwrap();
+    let outcome = engine.call(&script, "run", Vec::new(), &CancelToken::new()).unwrap();
+    assert_eq!(outcome.value.as_int(), Ok(0), "the arguments of an earlier run are gone");
+    for text in ["fn f() { ARGS = []; } f()", "fn f() { ARGS.push(1); } f()"] {
+        let script = engine.compile("s.rhai", text, &ImportRoot::None).unwrap();
+        assert!(engine.run(&script, &["a".to_owned()], &CancelToken::new()).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn every_value_becomes_json_or_is_refused() {
+    for (text, wanted) in [
+        ("to_json([1, 2.5, true, 'c', \"x\\n\", ()])", r#"[1,2.5,true,"c","x\n",null]"#),
+        ("#{ a: size(\"1K\") }.to_json()", r#"{"a":1024}"#),
+        ("to_json(blob(2, 7))", "[7,7]"),
+        ("to_json(\"x\")", r#""x""#),
+        ("to_json(())", "null"),
+        ("to_json(parse_json(\"[18446744073709551615]\"))", "[18446744073709551615]"),
+    ] {
+        assert_eq!(evaluate(text), Ok(wanted.into()), "{text}");
+    }
+    for (text, why) in [
+        ("to_json(|x| x)", "cannot convert a value of type"),
+        ("to_json(#{ a: 0.0 / 0.0 })", "cannot convert NaN to JSON"),
+        ("parse_json(\"{\")", "the text is not JSON"),
+    ] {
+        let error = evaluate(text).expect_err(text);
+        assert!(error.contains(why), "{text}: {error}");
+    }
+    let text = r#"
+        let plan = flash::plan("/images/a.img", "serial:HUGE");
+        let shown = [plan, images::open("/images/a.img"), disks()[0], plan.execute()];
+        shown.map(|value| parse_json(to_json(value)).is_empty())
+    "#;
+    let found = to_json(&simulate(text).unwrap().value).unwrap();
+    assert_eq!(found, serde_json::json!([false, false, false, false]));
+}
+
+#[test]
+fn texts_are_written_and_read_below_a_directory() {
+    let world = r#"{ "files": { "in.txt": "hello" } }"#;
+    let (world, effects, _) = SimulatedWorld::parse(world).unwrap();
+    let engine = Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
+    let text = r#"
+        system::write_text("out.json", to_json(#{ text: system::read_text("in.txt") }));
+        system::read_text("out.json")
+    "#;
+    let script = engine.compile("s.rhai", text, &ImportRoot::None).unwrap();
+    let outcome = engine.run(&script, &[], &CancelToken::new()).unwrap();
+    assert_eq!(outcome.value.into_string().as_deref(), Ok(r#"{"text":"hello"}"#));
+    assert!(matches!(&effects.list()[..], [Effect::Write { .. }]), "{:?}", effects.list());
+    let error = evaluate("system::read_text(\"x\")").unwrap_err();
+    assert!(error.contains("may not read or write text files"), "{error}");
 }

@@ -41,6 +41,12 @@ impl ScriptedTerminal {
         self.state().shown.clone()
     }
 
+    /// Everything shown since the last call, or the beginning.
+    #[must_use]
+    pub fn take_transcript(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().shown)
+    }
+
     fn state(&self) -> MutexGuard<'_, Recording> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

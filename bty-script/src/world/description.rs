@@ -1,6 +1,7 @@
 //! The description of a simulated machine in TOML or JSON. Unknown keys are errors, so that a typo
 //! cannot make a test pass.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bty::catalog::Entry;
@@ -18,6 +19,8 @@ pub(super) struct Description {
     pub(super) images: Vec<ImageSection>,
     pub(super) catalogs: Vec<CatalogSection>,
     pub(super) http: Vec<HttpAnswer>,
+    /// Texts of files by path.
+    pub(super) files: BTreeMap<String, String>,
     /// The person's answers, line by line.
     pub(super) answers: Vec<String>,
 }

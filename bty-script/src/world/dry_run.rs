@@ -10,6 +10,7 @@ use bty::hardware::{Dmi, Inventory};
 use bty::{CancelToken, Disk, Observer, Result, SystemHost};
 
 use super::effect::EffectTarget;
+use super::files::RecordedFiles;
 use super::{Effect, EffectLog, Flasher, Image, Platform, Web, World};
 
 /// Wraps a [`World`] so that nothing is changed.
@@ -28,6 +29,7 @@ impl DryRunWorld {
             flasher: dry_run.clone(),
             platform: dry_run.clone(),
             web: dry_run,
+            files: Arc::new(RecordedFiles::new(Arc::clone(&world.files), effects.clone())),
             ..world.clone()
         };
         (dry, effects)

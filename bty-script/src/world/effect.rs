@@ -33,6 +33,13 @@ pub enum Effect {
         /// Size of the file.
         size_bytes: u64,
     },
+    /// Write a text file.
+    Write {
+        /// Path below the directory of files.
+        path: PathBuf,
+        /// The whole text.
+        text: String,
+    },
     /// Send a request with a body.
     Post {
         /// URL of the request.
@@ -88,6 +95,10 @@ impl fmt::Display for Effect {
             }
             Self::Create { path, size_bytes } => {
                 write!(f, "create {} with {}", path.display(), bty::size::human(*size_bytes))
+            }
+            Self::Write { path, text } => {
+                let bytes = bty::size::human(text.len() as u64);
+                write!(f, "write {} with {bytes}", path.display())
             }
             Self::Post { url, body } => write!(f, "post {body} to {url}"),
             Self::Sleep { millis } => write!(f, "wait {}.{:03} s", millis / 1000, millis % 1000),

@@ -15,6 +15,7 @@ use bty::{CancelToken, Device, Disk, DiskHost, Error, ErrorKind, Event, Observer
 
 use super::description::{Description, DiskSection};
 use super::dry_run::{flash_effect, post_effect, sleep_effect};
+use super::files::{DescribedFiles, RecordedFiles};
 use super::{Effect, EffectLog, Flasher, Image, Images, Platform, Web, World};
 use crate::terminal::ScriptedTerminal;
 
@@ -63,12 +64,14 @@ impl SimulatedWorld {
             effects: effects.clone(),
             description,
         });
+        let files = DescribedFiles(machine.description.files.clone());
         let world = World {
             disks: machine.clone(),
             images: machine.clone(),
             flasher: machine.clone(),
             platform: machine.clone(),
             web: machine,
+            files: Arc::new(RecordedFiles::new(files, effects.clone())),
             terminal: Arc::new(terminal.clone()),
             observer: Arc::new(()),
         };
@@ -245,7 +248,7 @@ impl Flasher for SimulatedWorld {
         if self.probe(path).is_ok() {
             return Err(Error::new(
                 ErrorKind::Refused,
-                format!("cannot create {}: it exists", path.display()),
+                format!("cannot create {}: it already exists", path.display()),
             ));
         }
         self.effects.record(Effect::Create { path: path.to_owned(), size_bytes });

@@ -17,7 +17,7 @@ impl SingleDiskHost {
     /// Presents the file at `path` as a disk with this serial number.
     ///
     /// # Errors
-    /// The same as [`DiskHost::probe`]: for example, there is nothing at `path`.
+    /// The same as [`DiskHost::probe`]: for example, `path` does not exist.
     pub fn new(path: &Path, serial: &str) -> Result<Self> {
         let system = SystemHost::new();
         let path = system.probe(path)?.path;

@@ -51,6 +51,7 @@ impl SystemWorld {
             flasher: system.clone(),
             platform: system.clone(),
             web: system,
+            files: Arc::new(super::files::NoFiles),
             terminal,
             observer,
         }

@@ -3,14 +3,13 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::init::{print_password, warn_about_loopback};
 use crate::cli::Deploy;
 use crate::failure::{Failure, Result};
-use crate::service_manager::{self, ServiceManager};
+use crate::output::Steps;
+use crate::service_manager::ServiceManager;
 use crate::services::{self, Service};
 use crate::site::{Deployment, Site, VERSION};
-use crate::steps::Steps;
-use crate::{doctor, images, owner, podman, ports};
+use crate::{doctor, images, lifecycle, output, owner, podman, ports};
 
 /// How long to wait until all services are healthy.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,15 +21,12 @@ pub(crate) fn run(options: &Deploy) -> Result<ExitCode> {
         "prerequisites",
         &format!("podman {}; {}", podman::version()?, manager.description()),
     );
-    let site = Site::open_or_new(&options.place, &options.new, &default_profiles())?;
-    warn_about_loopback(&site);
+    let site = Site::open_or_new(&options.place, &options.new)?;
+    super::warn_about_loopback(&site);
     let version = version_to_deploy(&site)?;
     let services = services::enabled(&site.settings, &version);
     steps.report("address", &format!("machines reach this host at {}", site.settings.host_addr));
-    if let Some((name, owner)) = service_manager::foreign_container(&site, &services) {
-        return Err(Failure::new(format!("there is already a container {name}, {owner}"))
-            .hint(format!("podman rm {name}, or bty-lab purge for that site")));
-    }
+    lifecycle::refuse_foreign_containers(&site, &services)?;
     let before = site.running().map_or(manager, |running| running.manager);
     ports::check(&site, &services)?;
     steps.report("ports", &ports::describe(&site, &services));
@@ -44,7 +40,7 @@ pub(crate) fn run(options: &Deploy) -> Result<ExitCode> {
     site.set_deployment(Some(&Deployment::new(&version, manager)))?;
     if let Err(failure) = restart(&site, before, manager, &services, &version) {
         let _ = manager.stop(&site);
-        print_password(password);
+        super::print_password(password);
         return Err(failure);
     }
     steps.report(
@@ -55,16 +51,8 @@ pub(crate) fn run(options: &Deploy) -> Result<ExitCode> {
         ),
     );
     summary(&site, manager);
-    print_password(password);
+    super::print_password(password);
     Ok(ExitCode::SUCCESS)
-}
-
-/// The profiles of a new site. TFTP is one of them if its port 69 may be bound.
-pub(crate) fn default_profiles() -> String {
-    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-        .unwrap_or_default();
-    let may_bind = podman::is_root() || first.trim().parse::<u32>().is_ok_and(|port| port <= 69);
-    if may_bind { "cache,tftp" } else { "cache" }.into()
 }
 
 /// The version to deploy. Fails if the site has another one: only `upgrade` changes it.
@@ -124,22 +112,29 @@ fn wait_until_healthy(site: &Site, services: &[Service], version: &str) -> Resul
 
 fn summary(site: &Site, manager: ServiceManager) {
     let settings = &site.settings;
-    println!("pages     {}", settings.url());
+    output::labeled("pages", settings.url());
     if settings.has("cache") {
-        println!("cache     {}", settings.cache_url());
+        output::labeled("cache", settings.cache_url());
     }
     match settings.has("tftp") {
-        true => println!("TFTP      {}:{}", settings.host_addr, settings.tftp.port()),
-        false => println!(
-            "TFTP      disabled: needs root, or net.ipv4.ip_unprivileged_port_start=69 and COMPOSE_PROFILES=cache,tftp in {}",
-            site.envvars().display()
+        true => {
+            output::labeled("TFTP", format_args!("{}:{}", settings.host_addr, settings.tftp.port()))
+        }
+        false => output::labeled(
+            "TFTP",
+            format_args!(
+                "disabled: port 69 needs root or net.ipv4.ip_unprivileged_port_start=69; then set \
+                 COMPOSE_PROFILES=cache,tftp in {}",
+                site.envvars().display()
+            ),
         ),
     }
-    println!("for DHCP  {}/netboot/dhcp", settings.url());
+    output::labeled("DHCP", format_args!("set up as {}/netboot/dhcp says", settings.url()));
     if manager == ServiceManager::Podman {
-        println!(
-            "services do not start when this host boots: run bty-lab deploy {} then, or enable podman-restart.service",
+        output::line(format_args!(
+            "after a reboot of this host, start the services by bty-lab deploy {}, or enable \
+             podman-restart.service once",
             site.dest.display()
-        );
+        ));
     }
 }

@@ -1,14 +1,14 @@
 //! `bty-lab purge`: stops and removes a site.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::Purge;
 use crate::failure::{Failure, Result};
 use crate::service_manager::ServiceManager;
+use crate::services::Service;
 use crate::site::{Site, VERSION};
-use crate::{podman, services};
+use crate::{output, podman, services};
 
 pub(crate) fn run(options: &Purge) -> Result<ExitCode> {
     let site = Site::open(&options.place)
@@ -33,21 +33,9 @@ pub(crate) fn run(options: &Purge) -> Result<ExitCode> {
         false => Vec::new(),
     };
     check(&site, options)?;
-    println!("this removes the site {}:", site.dest.display());
-    println!(
-        "  stop and remove  {}",
-        services.iter().map(|service| service.name).collect::<Vec<_>>().join(", ")
-    );
-    data.iter()
-        .for_each(|dir| println!("  delete           {} and everything in it", dir.display()));
-    images.iter().for_each(|image| println!("  remove image     {image}"));
-    if options.all {
-        println!("  delete           {} with settings and password", site.dest.display());
-    } else if data.is_empty() {
-        println!("  keep             {} (--data deletes it)", site.settings.data_dir.display());
-    }
-    if !options.yes && !confirm()? {
-        println!("nothing was changed");
+    describe(&site, options, &services, &data, &images);
+    if !options.yes && !output::confirm()? {
+        output::line("nothing was changed");
         return Ok(ExitCode::FAILURE);
     }
     let manager = running.map_or_else(ServiceManager::detect, |running| running.manager);
@@ -59,11 +47,32 @@ pub(crate) fn run(options: &Purge) -> Result<ExitCode> {
     failures.extend(images.iter().filter_map(|image| podman::remove_image(image).err()));
     failures.extend(remove_files(&site, options.all));
     if failures.is_empty() {
-        println!("done");
+        output::line("done");
         return Ok(ExitCode::SUCCESS);
     }
     let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
     Err(Failure::new(format!("the site was not removed completely:\n{}", texts.join("\n"))))
+}
+
+/// Lists what will be stopped, deleted and kept.
+fn describe(site: &Site, options: &Purge, services: &[Service], data: &[PathBuf], images: &[&str]) {
+    output::line(format_args!("this removes the site {}:", site.dest.display()));
+    let item = |act: &str, what: std::fmt::Arguments<'_>| {
+        output::line(format_args!("  {act:<16} {what}"));
+    };
+    let names: Vec<&str> = services.iter().map(|service| service.name).collect();
+    item("stop and remove", format_args!("{}", names.join(", ")));
+    for dir in data {
+        item("delete", format_args!("{} and everything in it", dir.display()));
+    }
+    for image in images {
+        item("remove image", format_args!("{image}"));
+    }
+    if options.all {
+        item("delete", format_args!("{} with settings and password", site.dest.display()));
+    } else if data.is_empty() {
+        item("keep", format_args!("{} (--data deletes it)", site.settings.data_dir.display()));
+    }
 }
 
 /// Refuses `--all` for a directory that contains more than the site, such as a home directory.
@@ -81,19 +90,6 @@ fn check(site: &Site, options: &Purge) -> Result<()> {
         .hint("run it without --all, and delete the rest by hand")),
         false => Ok(()),
     }
-}
-
-fn confirm() -> Result<bool> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Failure::new("cannot ask for confirmation: stdin is not a terminal")
-            .hint("--yes continues without confirmation"));
-    }
-    print!("Proceed? [y/N] ");
-    let mut line = String::new();
-    let read = std::io::stdout().flush().and_then(|()| stdin.lock().read_line(&mut line));
-    read.map_err(|e| Failure::new(e.to_string()))?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
 /// Deletes the directory of the site, or without `all` only the record of what runs, so that

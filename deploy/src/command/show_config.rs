@@ -7,7 +7,7 @@ use bty_web::config::{Config, Sources};
 
 use crate::cli::ShowConfig;
 use crate::failure::{Failure, Result};
-use crate::settings;
+use crate::{output, settings};
 
 pub(crate) fn run(options: &ShowConfig) -> Result<ExitCode> {
     let dest = absolute(&options.dest).map_err(Failure::at(&options.dest))?;
@@ -25,6 +25,6 @@ pub(crate) fn run(options: &ShowConfig) -> Result<ExitCode> {
     }
     let config = Config::load(&Sources { env: &from_envvars, named: &files })
         .map_err(|e| Failure::new(e.to_string()))?;
-    print!("{}", config.shown());
+    output::print(config.shown());
     Ok(ExitCode::SUCCESS)
 }

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use super::deploy::restart;
 use crate::cli::Upgrade;
 use crate::failure::{Failure, Result};
+use crate::output::Steps;
 use crate::service_manager::ServiceManager;
 use crate::services;
 use crate::site::{Deployment, Site, VERSION};
-use crate::steps::Steps;
-use crate::{images, owner, podman};
+use crate::{images, output, owner, podman};
 
 /// Files of a service that an upgrade backs up. Everything else in its directory can be fetched
 /// again.
@@ -21,7 +21,7 @@ pub(crate) fn run(options: &Upgrade) -> Result<ExitCode> {
     let site = Site::open(&options.place)?;
     let Some(before) = site.running().filter(|_| site.toml().exists()) else {
         let failure = Failure::new(format!(
-            "{} was never deployed, or lacks site.json or bty.toml",
+            "cannot upgrade {}: it was never deployed, or lacks site.json or bty.toml",
             site.dest.display()
         ));
         return Err(failure.hint(format!("bty-lab deploy {} --force", site.dest.display())));
@@ -61,11 +61,11 @@ fn upgrade(site: &Site, before: &Deployment, archive: Option<&Path>) -> Result<E
     match result {
         Ok(()) => {
             steps.report("services", "healthy");
-            println!(
+            output::line(format_args!(
                 "version {VERSION} is running; bty-lab upgrade {} --back goes back to {}",
                 site.dest.display(),
                 before.version
-            );
+            ));
             Ok(ExitCode::SUCCESS)
         }
         Err(failure) => Err(undo(site, &backup, before, after.manager, &failure)),
@@ -110,7 +110,10 @@ fn roll_back(site: &Site, before: &Deployment) -> Result<ExitCode> {
         )));
     };
     restore(site, &backup, &earlier, before.manager)?;
-    println!("version {} is running, with the data from before the upgrade", earlier.version);
+    output::line(format_args!(
+        "version {} is running, with the data from before the upgrade",
+        earlier.version
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

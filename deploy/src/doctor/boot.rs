@@ -26,10 +26,10 @@ fn live(site: &Site, version: &str) -> Finding {
         .map(|name| Ok((name, exists(&url, &format!("/boot/{name}"))?)))
         .collect::<Result<Vec<_>, String>>();
     match missing {
-        Err(why) => Finding::wrong(
+        Err(why) => Finding::error(
             "boot",
             format!("cannot ask the server for the live environment: {why}"),
-            "see the check of services",
+            "see the check services",
         ),
         Ok(parts) => match parts
             .iter()
@@ -40,7 +40,7 @@ fn live(site: &Site, version: &str) -> Finding {
             missing if missing.is_empty() => {
                 Finding::ok("boot", format!("the live environment {version} is present"))
             }
-            missing => Finding::wrong(
+            missing => Finding::error(
                 "boot",
                 format!("the live environment is incomplete: {} is missing", missing.join(" and ")),
                 next,
@@ -57,10 +57,11 @@ fn tftp(site: &Site) -> Finding {
     let text = format!("TFTP at {}: {}", probe.target, probe.detail);
     match probe.has_file {
         true => Finding::ok("boot", text),
-        false => Finding::wrong(
+        false => Finding::error(
             "boot",
             text,
-            "see the checks of services and firewall: TFTP needs UDP port 69 and the ports that it answers from",
+            "see the checks services and firewall: TFTP needs UDP port 69, and other UDP ports for \
+             its answers",
         ),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::Finding;
-use crate::podman;
+use crate::process;
 use crate::site::Site;
 
 pub(super) fn check(site: &Site) -> Vec<Finding> {
@@ -11,13 +11,13 @@ pub(super) fn check(site: &Site) -> Vec<Finding> {
     let newest = newest.iter().filter_map(|file| file.metadata().ok()?.modified().ok()).max();
     if newest.is_some_and(|time| time > SystemTime::now()) {
         let text = "the clock is earlier than the last change of the site";
-        return vec![Finding::wrong(
+        return vec![Finding::error(
             "clock",
             text,
             "set it with timedatectl set-time, or use a time server",
         )];
     }
-    match podman::run("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).as_deref()
+    match process::run("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).as_deref()
     {
         Ok("yes") => vec![Finding::ok("clock", "synchronized with a time server")],
         Ok("no") => vec![Finding::note(

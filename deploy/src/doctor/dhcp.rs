@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Finding;
 use crate::failure::{Failure, Result};
-use crate::podman;
+use crate::process;
 use crate::site::Site;
 
 /// How long to wait for offers.
@@ -19,12 +19,12 @@ const CLIENTS: [(&str, u16, bool); 3] =
     [("UEFI x86-64", 7, false), ("BIOS", 0, false), ("iPXE", 7, true)];
 
 pub(super) fn check(site: &Site, interface: &str) -> Result<Vec<Finding>> {
-    if !podman::is_root() {
+    if !process::is_root() {
         return Err(Failure::new("testing DHCP needs UDP port 68, which only root may use")
             .hint("sudo bty-lab doctor --dhcp"));
     }
     let socket = socket(interface).map_err(|error| match error.raw_os_error() {
-        Some(ENODEV) => Failure::new(format!("there is no network interface {interface}"))
+        Some(ENODEV) => Failure::new(format!("the network interface {interface} does not exist"))
             .hint("ip link lists them"),
         _ => Failure::new(format!("cannot test DHCP on {interface}: {error}")),
     })?;
@@ -185,7 +185,7 @@ impl Offer {
 fn findings(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
     let see = format!("configure your DHCP server as {}/netboot/dhcp says", site.settings.url());
     if offers.is_empty() {
-        return vec![Finding::wrong(
+        return vec![Finding::error(
             "dhcp",
             format!("{client}: no DHCP server answers"),
             "check that this is the network of the machines, and that its DHCP server runs",
@@ -193,7 +193,7 @@ fn findings(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     if offers.iter().all(|offer| offer.address.is_none()) {
-        findings.push(Finding::wrong(
+        findings.push(Finding::error(
             "dhcp",
             format!("{client}: no DHCP server offers an address"),
             "set up a DHCP server for this network",
@@ -202,7 +202,7 @@ fn findings(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
     let boots: Vec<(String, String)> = offers.iter().filter_map(Offer::boot).collect();
     match &boots[..] {
         [] => {
-            findings.push(Finding::wrong(
+            findings.push(Finding::error(
                 "dhcp",
                 format!("{client}: offered an address, but no boot program"),
                 see,
@@ -211,7 +211,7 @@ fn findings(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
         [(host, file)] if *host == site.settings.host_addr.to_string() => {
             findings.push(Finding::ok("dhcp", format!("{client}: sent to {host} for {file}")));
         }
-        [(host, file)] => findings.push(Finding::wrong(
+        [(host, file)] => findings.push(Finding::error(
             "dhcp",
             format!(
                 "{client}: sent to {host} for {file}, but this host is {}",
@@ -222,7 +222,7 @@ fn findings(site: &Site, client: &str, offers: &[Offer]) -> Vec<Finding> {
         several => {
             let texts: Vec<String> =
                 several.iter().map(|(host, file)| format!("{host} for {file}")).collect();
-            findings.push(Finding::wrong(
+            findings.push(Finding::error(
                 "dhcp",
                 format!("{client}: servers contradict each other: {}", texts.join(", ")),
                 "keep only one of them",
@@ -272,7 +272,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_packet_is_an_offer_or_none(packet in prop::collection::vec(any::<u8>(), 0..400), options in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_packet_is_an_offer_or_none(
+            packet in prop::collection::vec(any::<u8>(), 0..400),
+            options in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
             let _ = Offer::parse(&packet, 7);
             let packet = [answer(7, &[])[..240].to_vec(), options].concat();
             if let Some((_, file)) = Offer::parse(&packet, 7).and_then(|offer| offer.boot()) {

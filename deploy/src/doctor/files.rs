@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Finding;
 use crate::services::{UID, enabled};
 use crate::site::{Deployment, Site};
-use crate::{owner, podman};
+use crate::{owner, process};
 
 /// Less free space than this is a problem, in bytes.
 const FREE_MIN: u64 = 1 << 30;
@@ -16,7 +16,7 @@ pub(super) fn check(site: &Site, running: &Deployment) -> Vec<Finding> {
     let mut findings = Vec::new();
     for path in [site.toml(), site.dest.join("site.json")] {
         if !path.exists() {
-            findings.push(Finding::wrong(
+            findings.push(Finding::error(
                 "files",
                 format!("{} is missing", path.display()),
                 &deploy,
@@ -36,7 +36,7 @@ pub(super) fn check(site: &Site, running: &Deployment) -> Vec<Finding> {
     }
     let is_open = |path: &Path| path.metadata().is_ok_and(|meta| meta.mode() & 0o007 != 0);
     for path in [site.toml(), site.envvars()].iter().filter(|path| is_open(path)) {
-        findings.push(Finding::wrong(
+        findings.push(Finding::error(
             "files",
             format!("every user of this host can read {}", path.display()),
             format!("chmod o= {}", path.display()),
@@ -53,7 +53,7 @@ pub(super) fn check(site: &Site, running: &Deployment) -> Vec<Finding> {
 /// Finds users of this host who own a part of the site by accident. Whoever can write to the
 /// database can create an admin token.
 fn owners(site: &Site) -> Vec<Finding> {
-    if !podman::is_root() {
+    if !process::is_root() {
         // a site that was deployed without root belongs to that user
         return Vec::new();
     }
@@ -62,7 +62,7 @@ fn owners(site: &Site) -> Vec<Finding> {
         .filter_map(|path| Some((path, owner::named_owner(path)?)))
         .filter(|(_, (uid, _))| *uid != UID)
         .map(|(path, (uid, name))| {
-            Finding::wrong(
+            Finding::error(
                 "owner",
                 format!(
                     "{} belongs to user {uid}, who is {name} on this host and so controls the site",
@@ -76,10 +76,11 @@ fn owners(site: &Site) -> Vec<Finding> {
         })
         .collect();
     if let Some(name) = owner::user_name(UID).filter(|name| name != "bty") {
-        findings.push(Finding::wrong(
+        findings.push(Finding::error(
             "owner",
             format!(
-                "user {UID}, to whom the site belongs, is {name} on this host, who so controls the site"
+                "user {UID}, to whom the site belongs, is {name} on this host, who so controls the \
+                 site"
             ),
             format!("give that user another number: usermod --uid NUMBER {name}"),
         ));
@@ -89,15 +90,15 @@ fn owners(site: &Site) -> Vec<Finding> {
 
 /// Checks owner and mode of a directory of state.
 fn state_dir(site: &Site, dir: &Path) -> Option<Finding> {
-    let owner = if podman::is_root() { UID } else { rustix::process::geteuid().as_raw() };
+    let owner = if process::is_root() { UID } else { rustix::process::geteuid().as_raw() };
     let next = format!("bty-lab deploy {} sets owner and mode", site.dest.display());
     match dir.metadata() {
-        Err(error) => Some(Finding::wrong(
+        Err(error) => Some(Finding::error(
             "data",
             format!("{}: {error}", dir.display()),
             "bty-lab deploy creates it",
         )),
-        Ok(meta) if meta.uid() != owner => Some(Finding::wrong(
+        Ok(meta) if meta.uid() != owner => Some(Finding::error(
             "data",
             format!(
                 "{} belongs to user {}, but its program runs as user {owner}",
@@ -106,7 +107,7 @@ fn state_dir(site: &Site, dir: &Path) -> Option<Finding> {
             ),
             next,
         )),
-        Ok(meta) if meta.mode() & 0o077 != 0 => Some(Finding::wrong(
+        Ok(meta) if meta.mode() & 0o077 != 0 => Some(Finding::error(
             "data",
             format!(
                 "other users of this host have access to {}: its mode is {:04o}",
@@ -121,7 +122,7 @@ fn state_dir(site: &Site, dir: &Path) -> Option<Finding> {
 
 fn free_space(dir: &Path) -> Finding {
     match rustix::fs::statvfs(dir) {
-        Err(error) => Finding::wrong(
+        Err(error) => Finding::error(
             "data",
             format!("{}: {error}", dir.display()),
             "set another directory by BTY_HOST_DATA_DIR in envvars",
@@ -130,10 +131,11 @@ fn free_space(dir: &Path) -> Finding {
             let free = stat.f_bavail * stat.f_frsize;
             let text = format!("{}: {:.1} GiB free", dir.display(), free as f64 / (1 << 30) as f64);
             match free < FREE_MIN {
-                true => Finding::wrong(
+                true => Finding::error(
                     "data",
                     text,
-                    "free space: delete cached images on the page Cache, or limit them by BTY_CACHE_MAX_BYTES",
+                    "free space: delete cached images on the page Cache, or limit them by \
+                     BTY_CACHE_MAX_BYTES",
                 ),
                 false => Finding::ok("data", text),
             }

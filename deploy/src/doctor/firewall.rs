@@ -2,7 +2,7 @@
 //! site.
 
 use super::Finding;
-use crate::podman::run;
+use crate::process::run;
 use crate::site::Site;
 
 /// A port and its protocol, `tcp` or `udp`.
@@ -34,7 +34,7 @@ fn findings(
     blocked
         .iter()
         .map(|port| {
-            Finding::wrong("firewall", format!("{name} blocks {}/{}", port.0, port.1), fix(port))
+            Finding::error("firewall", format!("{name} blocks {}/{}", port.0, port.1), fix(port))
         })
         .collect()
 }
@@ -86,7 +86,8 @@ fn nftables(ports: &[Port]) -> Vec<Finding> {
     };
     findings("nftables", ports, is_named, |port| {
         format!(
-            "nft add rule inet filter input {} dport {} accept, with the names of your table and chain",
+            "nft add rule inet filter input {} dport {} accept, with the names of your table and \
+             chain",
             port.1, port.0
         )
     })

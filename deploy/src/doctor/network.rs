@@ -11,10 +11,10 @@ pub(super) fn check(site: &Site) -> Vec<Finding> {
     let mut findings = vec![address(site)];
     let reach = |what: &str, url: String| match get(&url, "/healthz") {
         Ok(_) => Finding::ok("network", format!("{what} answers at {url}")),
-        Err(why) => Finding::wrong(
+        Err(why) => Finding::error(
             "network",
             format!("{what} does not answer at {url}: {why}"),
-            "see the checks of services, address and firewall",
+            "see the checks services, address and firewall",
         ),
     };
     findings.push(reach("the server", site.settings.url()));
@@ -34,7 +34,7 @@ fn address(site: &Site) -> Finding {
     );
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     match interfaces.iter().find(|found| found.ip() == host_addr) {
-        _ if host_addr.is_loopback() => Finding::wrong(
+        _ if host_addr.is_loopback() => Finding::error(
             "address",
             format!("HOST_ADDR is {host_addr}, which only this host can reach"),
             next,
@@ -46,7 +46,7 @@ fn address(site: &Site) -> Finding {
                 .filter(|found| !found.is_loopback())
                 .map(|found| found.ip().to_string())
                 .collect();
-            Finding::wrong(
+            Finding::error(
                 "address",
                 format!(
                     "no interface has HOST_ADDR {host_addr}; this host has {}",
@@ -71,10 +71,10 @@ fn resolver() -> Finding {
             "resolver",
             "this host has no default route: only images on this network can be flashed",
         ),
-        None => Finding::wrong("resolver", "there is no DNS server in /etc/resolv.conf", next),
+        None => Finding::error("resolver", "/etc/resolv.conf names no DNS server", next),
         Some(_) => match servers.iter().find(|server| answers(**server)) {
             Some(server) => Finding::ok("resolver", format!("{server} answers")),
-            None => Finding::wrong(
+            None => Finding::error(
                 "resolver",
                 format!(
                     "no DNS server in /etc/resolv.conf answers: {}",

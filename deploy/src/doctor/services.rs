@@ -10,7 +10,7 @@ pub(super) fn podman() -> Vec<Finding> {
     match podman::version() {
         Ok(version) => vec![Finding::ok("podman", format!("version {version}"))],
         Err(failure) => {
-            vec![Finding::wrong("podman", failure.to_string(), "a site needs podman")]
+            vec![Finding::error("podman", failure.to_string(), "install podman 4.3 or later")]
         }
     }
 }
@@ -22,14 +22,14 @@ pub(super) fn check(site: &Site, running: &Deployment) -> Vec<Finding> {
         .iter()
         .map(|service| match problem(site, service, &running.version) {
             Some(problem) => {
-                Finding::wrong("services", format!("{} {problem}", service.name), &next)
+                Finding::error("services", format!("{} {problem}", service.name), &next)
             }
             None => Finding::ok("services", format!("{} is healthy", service.name)),
         })
         .collect();
     if running.version != VERSION {
         let next = format!("bty-lab upgrade {}", site.dest.display());
-        findings.push(Finding::wrong(
+        findings.push(Finding::error(
             "version",
             format!("the site has version {}, but this is bty-lab {VERSION}", running.version),
             next,

@@ -126,7 +126,8 @@ pub(crate) fn rescue_shell(why: &str) {
     let (Ok(input), Ok(output), Ok(error)) = clones else { return };
     let _ = writeln!(
         &console,
-        "\r\nbty: {why}\r\nbty: this is a shell: `exit` restarts the environment, `reboot -f` the machine\r"
+        "\r\nbty: {why}\r\n\
+         bty: this is a shell: `exit` restarts the environment, `reboot -f` the machine\r"
     );
     let _ = Command::new("/bin/setsid")
         .args(["-c", "/bin/sh"])

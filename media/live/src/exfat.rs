@@ -320,7 +320,11 @@ pub(crate) mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_panic(head in proptest::collection::vec(proptest::num::u8::ANY, 512), shift in 8u8..14, size in 0u64..1 << 40) {
+        fn no_bytes_panic(
+            head in proptest::collection::vec(proptest::num::u8::ANY, 512),
+            shift in 8u8..14,
+            size in 0u64..1 << 40,
+        ) {
             let file = tempfile::tempfile().unwrap();
             file.set_len(4 << 20).unwrap();
             let mut head = head;
@@ -332,8 +336,9 @@ pub(crate) mod tests {
                 let sector = 1usize << shift;
                 let mut boot = vec![0; BOOT_SECTORS * sector];
                 read(&file, 0, &mut boot).unwrap();
-                let sum = ExFat { file: &file, start: 0, boot, sector: sector as u64, is_copy: false }.checksum();
-                write(&file, 11 * sector as u64, &sum.to_le_bytes()).unwrap();
+                let sector = sector as u64;
+                let system = ExFat { file: &file, start: 0, boot, sector, is_copy: false };
+                write(&file, 11 * sector, &system.checksum().to_le_bytes()).unwrap();
             }
             if let Ok(mut system) = ExFat::open(&file, 0) {
                 let _ = (system.label(), system.bytes(), system.bytes_max());

@@ -128,7 +128,12 @@ fn find_on_stick() -> Result<PathBuf, String> {
     fs::create_dir_all("/full/stick").map_err(|e| e.to_string())?;
     let found = stick::file_systems().into_iter().find(|found| found.label == STICK_LABEL);
     let device = found
-        .ok_or("the kernel command line has no fetch=, and there is no stick that has it")?
+        .ok_or_else(|| {
+            format!(
+                "cannot find the full environment: the kernel command line has no fetch=, and no \
+                 stick has the label {STICK_LABEL}"
+            )
+        })?
         .device;
     run(&["/bin/mount", "-t", "iso9660", "-o", "ro", &device, "/full/stick"])?;
     Ok(Path::new("/full/stick").join(ON_STICK))

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::exfat::{ExFat, sync, write};
-use crate::stick::LABEL;
 
+/// Label of the images partition.
+pub(crate) const LABEL: &str = "BTY_IMAGES";
 /// Unit of an MBR partition table, in bytes.
 const SECTOR: u64 = 512;
 /// The partition is not grown by less than this, in bytes.

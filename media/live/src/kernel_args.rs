@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn a_command_line_names_the_server_and_the_card_that_booted() {
         let args = KernelArgs::parse(
-            "boot=live console=tty0 console=ttyS0,115200 bty.server=10.0.0.1:8080/ BOOTIF=01-52-54-00-AB-CD-EF quiet",
+            "boot=live console=tty0 console=ttyS0,115200 bty.server=10.0.0.1:8080/ \
+             BOOTIF=01-52-54-00-AB-CD-EF quiet",
         );
         assert_eq!(args.server().as_deref(), Some("http://10.0.0.1:8080"));
         assert_eq!(args.mac().as_deref(), Some("52:54:00:ab:cd:ef"));

@@ -168,8 +168,15 @@ mod tests {
 
     fn modules() -> Modules {
         let dir = tempfile::tempdir().unwrap();
-        let dep = "kernel/net/failover.ko.xz:\nkernel/net/net_failover.ko.xz: kernel/net/failover.ko.xz\nkernel/virtio_net.ko.xz: kernel/net/net_failover.ko.xz kernel/net/failover.ko.xz\n";
-        let alias = "# Aliases\nalias pci:v00008086d000010D3sv*sd*bc*sc*i* e1000e\nalias pci:v*d*sv*sd*bc01sc06i01* ahci\nalias virtio:d00000001v* virtio-net\nalias scsi:t-0x00* sd_mod\n";
+        let dep = "kernel/net/failover.ko.xz:\n\
+                   kernel/net/net_failover.ko.xz: kernel/net/failover.ko.xz\n\
+                   kernel/virtio_net.ko.xz: kernel/net/net_failover.ko.xz \
+                   kernel/net/failover.ko.xz\n";
+        let alias = "# Aliases\n\
+                     alias pci:v00008086d000010D3sv*sd*bc*sc*i* e1000e\n\
+                     alias pci:v*d*sv*sd*bc01sc06i01* ahci\n\
+                     alias virtio:d00000001v* virtio-net\n\
+                     alias scsi:t-0x00* sd_mod\n";
         fs::write(dir.path().join("modules.dep"), dep).unwrap();
         fs::write(dir.path().join("modules.alias"), alias).unwrap();
         Modules::read(dir.path())

@@ -76,7 +76,8 @@ pub(crate) fn ended(code: u32) -> String {
         format!("bty has ended with exit code {code}")
     };
     format!(
-        "\n{how}\n  Enter: restart bty   s: shell   f: full environment   r: reboot   p: power off\n"
+        "\n{how}\n  \
+         Enter: restart bty   s: shell   f: full environment   r: reboot   p: power off\n"
     )
 }
 

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use crate::exfat::ExFat;
-use crate::grow;
+use crate::grow::{self, LABEL};
 use crate::kernel_args::KernelArgs;
 
-/// Label of the images partition.
-pub(crate) const LABEL: &str = "BTY_IMAGES";
 /// Directory of images on sticks that bty did not make, such as those of Ventoy.
 const DIRECTORY: &str = "bty-images";
 const MOUNT_POINT: &str = "/run/bty-live/stick";

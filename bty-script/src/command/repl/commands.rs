@@ -96,7 +96,7 @@ impl Repl<'_> {
         options.open(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(
             |e| match e.kind() {
                 ErrorKind::AlreadyExists => {
-                    HostError::new("refused", format!("cannot save to {path}: it exists"))
+                    HostError::new("refused", format!("cannot save to {path}: it already exists"))
                         .hint(format!("type :save! {path} to overwrite it"))
                 }
                 _ => HostError::new("host", format!("writing {path}: {e}"))

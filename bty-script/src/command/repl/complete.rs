@@ -203,13 +203,16 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        let world = "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nserial = \"S1\"\nwwn = \"naa.1\"\n\
-            [[catalogs]]\nsrc = \"c.toml\"\nimages = [{ name = \"debian 13\", src = \"http://h/a.img\" }]\n";
+        let world = "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nserial = \"S1\"\nwwn = \
+                     \"naa.1\"\n\
+            [[catalogs]]\nsrc = \"c.toml\"\nimages = [{ name = \"debian 13\", src = \
+            \"http://h/a.img\" }]\n";
         let (world, ..) = SimulatedWorld::parse(world).unwrap();
         let engine =
             Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
         let mut session = InteractiveSession::new(engine);
-        let lines = "let d = disks()[0]; let m = #{ alpha: 1, beta: 2 }; let c = catalog::load(\"c.toml\"); fn mine(x) { x }";
+        let lines = "let d = disks()[0]; let m = #{ alpha: 1, beta: 2 }; let c = \
+                     catalog::load(\"c.toml\"); fn mine(x) { x }";
         session.eval(lines, &Default::default()).unwrap();
         Names::collect(&session)
     }

@@ -75,7 +75,8 @@ mod tests {
     #[test]
     fn tokens_get_their_colors() {
         let painted = paint("let x = disks(\"a\") + 1; // y", &|word| word == "disks");
-        let wanted = "\x1b[1mlet\x1b[0m x = \x1b[34mdisks\x1b[0m(\x1b[32m\"a\"\x1b[0m) + \x1b[36m1\x1b[0m; \x1b[90m// y\x1b[0m";
+        let wanted = "\x1b[1mlet\x1b[0m x = \x1b[34mdisks\x1b[0m(\x1b[32m\"a\"\x1b[0m) + \
+                      \x1b[36m1\x1b[0m; \x1b[90m// y\x1b[0m";
         assert_eq!(painted, wanted);
     }
 

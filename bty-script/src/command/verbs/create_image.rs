@@ -48,7 +48,8 @@ pub(super) fn run(arguments: &CreateImage, output: &Output) -> Result<ExitCode> 
 
 fn describe(report: &CreateReport) -> String {
     format!(
-        "{}: {} read from the disk ({} not zero), stored in {} of {}; compared and equal\n  sha256 {}",
+        "{}: {} read from the disk ({} not zero), stored in {} of {}; compared and equal\n  \
+         sha256 {}",
         text::escape_name(&report.path),
         human(report.disk_bytes),
         human(report.data_bytes),

@@ -24,7 +24,7 @@ pub(super) fn run(name: &str, dir: &Path, force: bool, output: &Output) -> Resul
     if let Some((path, _)) = paths.iter().find(|(path, _)| !force && path.exists()) {
         return Err(Error::new(
             ErrorKind::Refused,
-            format!("cannot copy to {}: it exists", path.display()),
+            format!("cannot copy to {}: it already exists", path.display()),
         )
         .hint("choose another directory, or use --force to overwrite it"));
     }

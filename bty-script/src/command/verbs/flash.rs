@@ -42,7 +42,8 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
         && !image.source().is_repeatable()
     {
         output.warn(
-            "the size of the image is unknown until its end: copying it to the spool directory first",
+            "the size of the image is unknown until its end: copying it to the spool directory \
+             first",
         );
         image = image.spooled(&client, &cancel)?;
     }

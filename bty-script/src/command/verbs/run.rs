@@ -7,7 +7,7 @@ use std::time::Duration;
 use bty::{CancelToken, Error, ErrorKind, Result};
 use bty_script::engine::InterruptTarget;
 use bty_script::terminal::{EchoTerminal, Terminal, TerminalSize};
-use bty_script::world::{DryRunWorld, Effect, EffectLog, SimulatedWorld, World};
+use bty_script::world::{DryRunWorld, Effect, EffectLog, FilesBelow, SimulatedWorld, World};
 use bty_script::{Limits, ScriptOutcome};
 
 use crate::cli::{Network, Run};
@@ -65,11 +65,15 @@ impl Terminal for JsonTerminal {
 
 /// The world that the script acts on, and the log of effects of a dry run.
 fn world(run: &Run, session: &Session) -> Result<(World, Option<EffectLog>)> {
+    let mut machine = session.world.clone();
+    if let Some(dir) = &run.files {
+        machine.files = Arc::new(FilesBelow::open(dir)?);
+    }
     if !run.dry_run {
-        return Ok((session.world.clone(), None));
+        return Ok((machine, None));
     }
     let Some(path) = &run.world else {
-        let (world, effects) = DryRunWorld::wrap(&session.world);
+        let (world, effects) = DryRunWorld::wrap(&machine);
         return Ok((world, Some(effects)));
     };
     let failed = |e: std::io::Error| {
@@ -106,11 +110,7 @@ fn finish(
     output: &Output,
 ) -> Result<ExitCode> {
     match outcome {
-        Ok(outcome) if outcome.by_exit => {
-            let code = outcome.value.as_int().ok().and_then(|code| u8::try_from(code).ok());
-            Ok(ExitCode::from(code.unwrap_or(0)))
-        }
-        Ok(_) => Ok(ExitCode::SUCCESS),
+        Ok(outcome) => Ok(exit::outcome(&outcome)),
         Err(error) => {
             output.script_error(&error);
             Ok(exit::script(&error))

@@ -34,8 +34,16 @@ pub(super) fn run(dir: &Path, output: &Output) -> Result<ExitCode> {
 
 fn show(result: &TestResult, output: &Output) {
     let name = format!("{}  {}", text::escape_name(&result.file), result.name);
+    let printed: String = result
+        .printed
+        .iter()
+        .flat_map(|text| text.lines())
+        .map(|line| format!("\n        | {line}"))
+        .collect();
     match &result.text {
-        None => output.print_styled(Style::Good, "ok    ", &format!("  {name}")),
-        Some(text) => output.print_styled(Style::Bad, "failed", &format!("  {name}\n{text}")),
+        None => output.print_styled(Style::Good, "ok    ", &format!("  {name}{printed}")),
+        Some(text) => {
+            output.print_styled(Style::Bad, "failed", &format!("  {name}{printed}\n{text}"))
+        }
     }
 }

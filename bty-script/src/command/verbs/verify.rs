@@ -51,7 +51,8 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
         human(report.different_bytes)
     ));
     output.say(
-        " next: flash it again, or find out what has written to it since (mounting a file system does)",
+        " next: flash it again, or find out what has written to it since (mounting a file system \
+         does)",
     );
     Ok(exit::code(ErrorKind::Integrity))
 }
