@@ -123,12 +123,15 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         );
     }
     let shown = path.display().to_string();
-    if format_for(path).is_none() {
-        refuse(
-            &shown,
-            "name",
-            "its name tells no supported format (end it in .img, .img.zst or .qcow2)".into(),
-        );
+    let wrong_name = match format_for(path) {
+        None => Some("its name tells no supported format (end it in .img, .img.zst or .qcow2)"),
+        Some(Format::Qcow2) if cfg!(not(feature = "qcow2")) => {
+            Some("the feature \"qcow2\" is off in this program (end the name in .img or .img.zst)")
+        }
+        Some(_) => None,
+    };
+    if let Some(message) = wrong_name {
+        refuse(&shown, "name", message.into());
     }
     for path in [path.to_owned(), part::digest_path(path)] {
         if path.symlink_metadata().is_ok() {

@@ -15,7 +15,9 @@ use crate::image::qcow2::Qcow2;
 use crate::image::{Image, directory, foreign};
 use crate::read_context::DECODER_BYTES;
 use crate::source::{VersionCheck, check_size, spool};
-use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
+use crate::{
+    CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source, features,
+};
 
 /// Options for [`Image::open`]. By default, nothing is expected of the image.
 #[derive(Clone, Debug, Default)]
@@ -117,6 +119,7 @@ impl Image {
         if source_start.is_empty() {
             return Err(Error::new(ErrorKind::Format, "the file is empty").hint("fetch it again"));
         }
+        features::check_format(&source_start)?;
         let mut qcow2 = None;
         if source_start.starts_with(b"QFI\xfb") {
             let opened;
