@@ -29,7 +29,8 @@ build: packages ## everything, with its tests; 7 min from nothing
 demo: ## the main job, from an empty checkout; 5 min of compiling, then 1 min
 	@CARGO="$(CARGO)" examples/demo/run.sh --check
 	@printf '\n== compiling bty and bty-web: 5 minutes on two cores the first time, seconds when they are up to date\n'
-	$(CARGO) build --profile demo -p bty-script --bin bty -p bty-web --bin bty-web
+	$(CARGO) build --profile demo -p bty-script --bin bty -p bty-web --bin bty-web \
+	    --no-default-features --features bty-script/command
 	@examples/demo/run.sh
 
 check: ## format, lint and unit tests; 2 min after a change. CRATE=bty-core: the tests of one crate

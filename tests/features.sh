@@ -7,7 +7,7 @@ cargo=${CARGO:-cargo}
 formats=(bzip2 lz4 qcow2 xz zip)
 # oci turns on http
 networks=('' http oci)
-crates_max=90
+crates_max=70
 
 lint() {
     echo "   $*"
@@ -26,7 +26,9 @@ done
 for features in '' command 'command formats' 'command oci'; do
     lint -p bty-script --no-default-features --features "$features"
 done
-lint -p bty-web --no-default-features
+for features in '' oci tftp; do
+    lint -p bty-web --no-default-features --features "$features"
+done
 "$cargo" test --quiet -p bty-core --no-default-features --test without_features
 
 crates=$("$cargo" tree -p bty-core --no-default-features --edges normal --prefix none | sed 's/ (\*)$//' | sort -u | wc -l)
