@@ -81,6 +81,18 @@
 //! | `bzip2`, `lz4`, `xz` | images compressed in this format |
 //! | `zip` | images in zip archives |
 
+#![cfg_attr(
+    not(all(
+        feature = "bzip2",
+        feature = "lz4",
+        feature = "oci",
+        feature = "qcow2",
+        feature = "xz",
+        feature = "zip"
+    )),
+    allow(dead_code, reason = "some helpers serve only features that are off")
+)]
+
 pub mod boot;
 pub mod catalog;
 pub mod client;

@@ -6,8 +6,6 @@
 //! [`endpoint`] sends one request and follows redirects; [`registry_auth`] gets tokens; [`origin`]
 //! joins the two; [`retry`] decides when to send again.
 
-#![cfg_attr(not(feature = "oci"), allow(dead_code, reason = "registries use all of it"))]
-
 #[cfg(feature = "http")]
 pub(crate) mod address_policy;
 #[cfg(feature = "http")]

@@ -17,7 +17,7 @@ impl Network {
 }
 
 pub(super) fn open_http(_: &Network, url: &Url, _: bool, _: &CancelToken) -> Result<Source> {
-    Err(features::missing(&redact::url(url).to_string(), "http"))
+    Err(features::missing(redact::url(url).as_ref(), "http"))
 }
 
 pub(super) fn open_oci(_: &Network, reference: &OciReference, _: &CancelToken) -> Result<Source> {
