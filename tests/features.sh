@@ -23,7 +23,7 @@ for network in "${networks[@]}"; do
         lint -p bty-core --no-default-features --features "$features"
     done
 done
-for features in '' command 'command formats' 'command oci'; do
+for features in '' command repl 'command formats' 'command oci'; do
     lint -p bty-script --no-default-features --features "$features"
 done
 for features in '' oci tftp; do
