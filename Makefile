@@ -15,7 +15,7 @@ BUILD := $(if $(CI),env CARGO_INCREMENTAL=0) $(CARGO)
 # the harness of the tests of the whole
 WHOLE = $(BUILD) test --workspace --test tests --quiet --
 
-.PHONY: help build demo check test unit whole lint doc docs test-python test-browser test-chain deny advisories test-all test-arm64 test-times \
+.PHONY: help build demo check test unit whole lint doc docs test-python test-browser test-chain deny advisories test-all test-arm64 features publish-check test-times \
     deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-sendfile bench-python packages clean
 
 help: ## this list
@@ -29,10 +29,11 @@ build: packages ## everything, with its tests; 7 min from nothing
 demo: ## the main job, from an empty checkout; 5 min of compiling, then 1 min
 	@CARGO="$(CARGO)" examples/demo/run.sh --check
 	@printf '\n== compiling bty and bty-web: 5 minutes on two cores the first time, seconds when they are up to date\n'
-	$(CARGO) build --profile demo -p bty-script --bin bty -p bty-web --bin bty-web
+	$(CARGO) build --profile demo -p bty-script --bin bty -p bty-web --bin bty-web \
+	    --no-default-features --features bty-script/command
 	@examples/demo/run.sh
 
-check: ## format, lint and unit tests; 2 min after a change. CRATE=bty: the tests of one crate
+check: ## format, lint and unit tests; 2 min after a change. CRATE=bty-core: the tests of one crate
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(CARGO) test $(if $(CRATE),-p $(CRATE),--workspace --lib --bins) --quiet
@@ -76,9 +77,15 @@ deny: ## licences, sources and directions of dependencies, offline; at once unle
 advisories: ## known vulnerabilities of dependencies; fetches the RustSec database, and fails without one of the last 30 days
 	@tests/step advisories tests/dependencies/advisories.sh $(TOOLS) $(DENY_VERSION)
 
-test-all: test test-chain deny test-arm64 fleet ## the whole matrix, arm64, wheels, reference peers, fault campaigns; hours
+test-all: test test-chain deny features publish-check test-arm64 fleet ## the whole matrix, arm64, wheels, reference peers, fault campaigns; hours
 	RUST_TEST_THREADS=$(MACHINES) tests/step matrix $(WHOLE) --ignored --skip matrix::arm64 matrix::
 	$(MAKE) test-reference test-api wheels test-wheels
+
+features: ## each combination of the features of bty-core, and the other crates without theirs; 10 min
+	@tests/step features tests/features.sh
+
+publish-check: ## packs the crates of the registry, and builds what was packed; 10 min. Needs a network
+	@tests/step publish tests/publish-check.sh
 
 test-arm64: build packages ## the chain on arm64, emulated; 10 min. Builds in a root file system of Debian sid
 	tests/install-packages.sh tests/packages-arm64.txt

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use crate::digest::Checksums;
-use crate::oci::{self, OciBlob, OciReference};
-use crate::source::http::{self, HttpSource};
+use crate::oci::{OciBlob, OciReference};
 use crate::source::local;
-use crate::transport::network::Network;
-use crate::transport::origin::Origin;
 use crate::{CancelToken, Location, Result, Source, text};
 
+#[cfg(feature = "http")]
 mod exchange;
+#[cfg_attr(not(feature = "http"), path = "client/remote_absent.rs")]
+mod remote;
 
 pub use crate::transport::credentials::Credentials;
 pub use crate::transport::options::{ClientOptions, IMAGE_BYTES_MAX, MayReach};
+#[cfg(feature = "http")]
 pub use exchange::{Reply, Request};
+use remote::Network;
 
 /// Opens sources, local and remote. Cheap to clone.
 ///
@@ -99,17 +101,9 @@ impl Client {
                 Ok(Source::new(location.clone(), name, local::open(path)?))
             }
             Location::Stdin => Ok(Source::new(location.clone(), "stdin", local::stdin()?)),
-            Location::Http(url) => {
-                let runtime = self.network.runtime()?;
-                let origin = Origin::web(runtime.http().clone(), url, caller_verifies);
-                let bytes = HttpSource::open(&runtime, origin, cancel)?;
-                Ok(Source::new(location.clone(), http::name_of(url), Arc::new(bytes)))
-            }
-            Location::Oci(reference) => {
-                let runtime = self.network.runtime()?;
-                oci::open(&runtime, reference, cancel)
-                    .map_err(|e| e.context(format!("opening {reference}")))
-            }
+            Location::Http(url) => remote::open_http(&self.network, url, caller_verifies, cancel),
+            Location::Oci(reference) => remote::open_oci(&self.network, reference, cancel)
+                .map_err(|e| e.context(format!("opening {reference}"))),
         }
     }
 
@@ -127,7 +121,7 @@ impl Client {
     /// - [`ErrorKind::Host`](crate::ErrorKind::Host): the network threads cannot be started, or a
     ///   certificate file cannot be read.
     pub fn resolve_oci(&self, reference: &OciReference, cancel: &CancelToken) -> Result<OciBlob> {
-        oci::resolve(&*self.network.runtime()?, reference, cancel)
+        remote::resolve_oci(&self.network, reference, cancel)
             .map_err(|e| e.context(format!("resolving {reference}")))
     }
 

@@ -121,8 +121,14 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
         let refusal = Refusal::of(&disk.path, RefusalReason::NoPartitions, message);
         refuse(refusal.with_remedy(Remedy::NoShrink));
     }
-    if format_for(path).is_none() {
-        let message = "its name does not end like an image (end it in .img, .img.zst or .qcow2)";
+    let wrong_name = match format_for(path) {
+        None => Some("its name does not end like an image (end it in .img, .img.zst or .qcow2)"),
+        Some(Format::Qcow2) if cfg!(not(feature = "qcow2")) => {
+            Some("the feature \"qcow2\" is off in this program (end the name in .img or .img.zst)")
+        }
+        Some(_) => None,
+    };
+    if let Some(message) = wrong_name {
         refuse(Refusal::of(path, RefusalReason::UnknownFormat, message));
     }
     for path in [path.to_owned(), part::digest_path(path)] {

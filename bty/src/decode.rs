@@ -11,17 +11,27 @@ use std::io::{self, Read};
 use crate::source::ByteSource;
 use crate::{CancelToken, Error, ErrorKind, Remedy, Result};
 
+mod absent;
+#[cfg(feature = "bzip2")]
 mod bzip2;
 mod gzip;
 mod input;
+#[cfg(feature = "lz4")]
 mod lz4;
 #[cfg(test)]
 mod tests;
 mod trailer;
 mod walk;
+#[cfg(feature = "xz")]
 mod xz;
 mod zstd;
 
+#[cfg(not(feature = "bzip2"))]
+use absent::bzip2;
+#[cfg(not(feature = "lz4"))]
+use absent::lz4;
+#[cfg(not(feature = "xz"))]
+use absent::xz;
 use input::CompressedInput;
 pub(crate) use trailer::Trailer;
 
@@ -132,12 +142,12 @@ pub(crate) fn decoder_with_trailer(
     };
     let inner: Box<dyn Read + Send> = match compression {
         Compression::Gzip => Box::new(gzip::Gzip::new(CompressedInput::new(wire, trailer))),
-        Compression::Xz => Box::new(xz::Xz::new(CompressedInput::new(wire, trailer), options)),
-        Compression::Bzip2 => Box::new(bzip2::Bzip2::new(wire, options, trailer)),
+        Compression::Xz => xz::decoder(wire, options, trailer)?,
+        Compression::Bzip2 => bzip2::decoder(wire, options, trailer)?,
         Compression::Zstd => {
             Box::new(zstd::Zstd::new(CompressedInput::new(wire, trailer), options))
         }
-        Compression::Lz4 => Box::new(lz4::Lz4::new(CompressedInput::new(wire, trailer))),
+        Compression::Lz4 => lz4::decoder(wire, options, trailer)?,
     };
     Ok(Box::new(FailOnce { inner, has_failed: false }))
 }

@@ -21,6 +21,7 @@ mod head;
 mod info;
 pub mod name;
 mod open;
+#[cfg_attr(not(feature = "qcow2"), path = "image/qcow2_absent.rs")]
 mod qcow2;
 mod raw;
 mod read;

@@ -69,6 +69,31 @@
 //!   threads of its own. Long operations take a [`CancelToken`], and end within a second after it
 //!   is cancelled.
 //! - The library never prints, never exits, and reads no environment variable.
+//!
+//! # Features
+//!
+//! All are on by default. Without any, raw, gzip and zstd images in files and pipes are read, also
+//! in tar archives. What needs a feature that is off is refused with an error that names it.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `http` | images and catalogs on web servers, and `Client::exchange` |
+//! | `oci` | images in OCI registries; turns on `http` |
+//! | `qcow2` | reading and creating qcow2 images |
+//! | `bzip2`, `lz4`, `xz` | images compressed in this format |
+//! | `zip` | images in zip archives |
+
+#![cfg_attr(
+    not(all(
+        feature = "bzip2",
+        feature = "lz4",
+        feature = "oci",
+        feature = "qcow2",
+        feature = "xz",
+        feature = "zip"
+    )),
+    allow(dead_code, reason = "some helpers serve only features that are off")
+)]
 
 pub mod boot;
 pub mod catalog;
@@ -96,6 +121,7 @@ pub mod fuzzing;
 mod conventions;
 mod decode;
 mod extent;
+mod features;
 mod partition_table;
 mod read_context;
 mod setters;

@@ -18,6 +18,7 @@ use crate::{CancelToken, Digest, Error, ErrorKind, Result};
 
 mod byte_source;
 pub(crate) mod file;
+#[cfg(feature = "http")]
 pub(crate) mod http;
 pub(crate) mod local;
 mod location;

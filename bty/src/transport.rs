@@ -6,16 +6,27 @@
 //! [`endpoint`] sends one request and follows redirects; [`registry_auth`] gets tokens; [`origin`]
 //! joins the two; [`retry`] decides when to send again.
 
+#[cfg(feature = "http")]
 pub(crate) mod address_policy;
+#[cfg(feature = "http")]
 pub(crate) mod body;
 pub(crate) mod credentials;
+#[cfg(feature = "http")]
 pub(crate) mod endpoint;
+#[cfg(feature = "http")]
 pub(crate) mod headers;
+#[cfg(feature = "http")]
 pub(crate) mod http_client;
+#[cfg(feature = "http")]
 pub(crate) mod network;
 pub(crate) mod options;
+#[cfg(feature = "http")]
 pub(crate) mod origin;
+#[cfg(feature = "http")]
 mod proxy;
+#[cfg(feature = "http")]
 pub(crate) mod registry_auth;
+#[cfg(feature = "http")]
 pub(crate) mod retry;
+#[cfg(feature = "http")]
 mod trust;

@@ -1,7 +1,7 @@
 //! Writes an image to a new file, for example the disk of a virtual machine, and shows progress.
 //! The same calls write to a real disk.
 //!
-//! cargo run -p bty --example flash_file -- IMAGE NEW-FILE
+//! cargo run -p bty-core --example flash_file -- IMAGE NEW-FILE
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,6 +1,6 @@
 //! Lists the disks of this machine, and what uses them.
 //!
-//! cargo run -p bty --example list_disks
+//! cargo run -p bty-core --example list_disks
 
 #![allow(clippy::print_stdout)]
 

@@ -4,6 +4,7 @@
 //! lines on stdout.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(not(feature = "repl"), allow(dead_code, reason = "some helpers serve only bty repl"))]
 
 mod cli;
 mod console_log;
@@ -14,6 +15,7 @@ mod output;
 mod power;
 mod progress;
 mod remedies;
+#[cfg_attr(not(feature = "repl"), path = "repl_absent.rs")]
 mod repl;
 mod session;
 mod signals;

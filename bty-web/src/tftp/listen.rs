@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_tftp::server::TftpServerBuilder;
 use tokio::sync::oneshot;
 
 use super::server::TftpServer;
@@ -16,26 +15,6 @@ use crate::domain::network::listen_error;
 
 /// Interval at which the addresses of this host are listed, because they can change.
 const LIST_EVERY: Duration = Duration::from_secs(5);
-
-/// Time without an acknowledgment after which a packet is sent again.
-const TIMEOUT: Duration = Duration::from_secs(1);
-const RETRIES: u32 = 12;
-
-/// Maximum timeout that a client may request, in seconds.
-const CLIENT_TIMEOUT_MAX_S: u8 = 5;
-
-/// Retries of the first packet. Until a client replies, its address may be spoofed, so it gets only
-/// one packet per request. The long [`FIRST_TIMEOUT`] allows for a lost reply that the client sends
-/// again.
-const FIRST_RETRIES: u32 = 0;
-const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Minimum time before a lost packet is sent again, which otherwise is four round trips.
-const TIMEOUT_MIN: Duration = Duration::from_millis(20);
-
-/// The largest block that fits into an Ethernet frame with its headers.
-const BLOCK_BYTES_MAX: u16 = 1468;
-const WINDOW_MAX: u16 = 16;
 
 /// A running listener. It ends when this is dropped.
 struct TftpListener {
@@ -93,28 +72,17 @@ fn listen(server: &Arc<TftpServer>, ip: IpAddr) -> Result<TftpListener> {
         listen_error(&format!("{address} (UDP)"), address.port(), "BTY_TFTP_LISTEN", &e)
     })?;
     let handler = RequestHandler { server: Arc::clone(server), local: ip };
-    let builder = TftpServerBuilder::with_handler(handler)
-        .std_socket(socket)
-        .map_err(|e| Error::internal(format!("cannot listen on {address} (UDP): {e}")))?
-        .timeout(TIMEOUT)
-        .client_timeout_limit(CLIENT_TIMEOUT_MAX_S)
-        .max_send_retries(RETRIES)
-        .first_packet(FIRST_RETRIES, FIRST_TIMEOUT)
-        .min_timeout(TIMEOUT_MIN)
-        .block_size_limit(BLOCK_BYTES_MAX)
-        .window_size_limit(WINDOW_MAX);
     let (end, ended) = oneshot::channel();
     // on a thread with its own event loop, so that packets are not passed between threads
     std::thread::Builder::new().name("tftp".into()).spawn(move || {
         let serving = async {
-            let server = builder.build().await?;
             tokio::select! {
-                served = server.serve() => served,
+                served = bty_tftp::serve(socket, handler, bty_tftp::Options::default()) => served,
                 // the listener was dropped
                 _ = ended => Ok(()),
             }
         };
-        if let Err(error) = async_io::block_on(serving) {
+        if let Err(error) = bty_tftp::block_on(serving) {
             tracing::error!(%address, %error, "the TFTP listener failed");
         }
     })?;

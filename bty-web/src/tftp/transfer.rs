@@ -1,16 +1,12 @@
 //! Handles one request: checks limits, and transfers the file.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll};
 
-use async_tftp::packet;
-use async_tftp::server::Handler;
-use futures_lite::io::{AsyncRead, Sink};
+use bty_tftp::{BootFile, Handler, Refusal};
 
 use super::server::TftpServer;
 
@@ -27,24 +23,19 @@ pub(super) struct RequestHandler {
 }
 
 impl Handler for RequestHandler {
-    type Reader = FileTransfer;
-    type Writer = Sink;
+    type File = FileTransfer;
 
-    async fn read_req_open(
-        &mut self,
-        client: &SocketAddr,
-        path: &Path,
-    ) -> Result<(FileTransfer, Option<u64>), packet::Error> {
+    fn open(&self, client: SocketAddr, path: &str) -> Result<(FileTransfer, Option<u64>), Refusal> {
         let ip = client.ip().to_canonical();
-        let Some((name, bytes)) = self.server.find(path, self.local) else {
+        let Some((name, bytes)) = self.server.find(Path::new(path), self.local) else {
             increment(&self.server.counters.unknown);
-            tracing::debug!(%client, path = %path.display(), "a client requests an unknown file");
-            return Err(packet::Error::FileNotFound);
+            tracing::debug!(%client, path, "a client requests an unknown file");
+            return Err(Refusal::FileNotFound);
         };
         let Some(transfer) = FileTransfer::begin(&self.server, ip, bytes) else {
             increment(&self.server.counters.refused);
             // shorter than any request, so that a spoofed address cannot be used to amplify traffic
-            return Err(packet::Error::Msg("busy".into()));
+            return Err(Refusal::Other("busy".into()));
         };
         tracing::debug!(%client, name, "sending a file");
         self.server.record_client(ip, &name);
@@ -52,26 +43,17 @@ impl Handler for RequestHandler {
         Ok((transfer, Some(len)))
     }
 
-    async fn write_req_open(
-        &mut self,
-        _: &SocketAddr,
-        _: &Path,
-        _: Option<u64>,
-    ) -> Result<Sink, packet::Error> {
+    fn write_refused(&self, _: SocketAddr) {
         increment(&self.server.counters.refused);
-        Err(packet::Error::PermissionDenied)
     }
 }
 
-/// A file in transfer, as async-tftp reads it.
+/// A file in transfer.
 pub(super) struct FileTransfer {
     server: Arc<TftpServer>,
     ip: IpAddr,
     bytes: Arc<[u8]>,
     at: usize,
-    /// Number of blocks read. The second one is read after the client has acknowledged the first
-    /// one, or the options.
-    reads: usize,
     is_answered: bool,
 }
 
@@ -90,7 +72,7 @@ impl FileTransfer {
         }
         *own += 1;
         drop(unanswered);
-        Some(Self { server: Arc::clone(server), ip, bytes, at: 0, reads: 0, is_answered: false })
+        Some(Self { server: Arc::clone(server), ip, bytes, at: 0, is_answered: false })
     }
 
     /// Marks the client as answering, or the transfer as over: it no longer counts as unanswered.
@@ -108,20 +90,18 @@ impl FileTransfer {
     }
 }
 
-impl AsyncRead for FileTransfer {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        self.reads += 1;
-        if self.reads > 1 {
-            self.set_answered();
-        }
+impl BootFile for FileTransfer {
+    fn client_replied(&mut self) {
+        self.set_answered();
+    }
+}
+
+impl Read for FileTransfer {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = buf.len().min(self.bytes.len() - self.at);
         buf[..len].copy_from_slice(&self.bytes[self.at..self.at + len]);
         self.at += len;
-        Poll::Ready(Ok(len))
+        Ok(len)
     }
 }
 

@@ -10,7 +10,7 @@ use mibz2::{BzReader, ErrorKind as BzErrorKind, Kernels};
 
 use super::{Compression, DecodeOptions, Trailer, damaged, refused, trailing, truncated};
 use crate::size::MIB;
-use crate::{extent, threads};
+use crate::{Result, extent, threads};
 
 /// Maximum memory of one block in flight: 46 MB of output, its symbols, and the tables of a worker.
 const BLOCK_BYTES: u64 = 56 * MIB;
@@ -20,17 +20,21 @@ const OVERHEAD_BYTES: u64 = 64 * MIB;
 /// Address space that the C library reserves for each thread that allocates.
 const ARENA_BYTES: u64 = 64 * MIB;
 
-pub(super) struct Bzip2 {
+pub(super) fn decoder(
+    wire: Box<dyn Read + Send>,
+    options: DecodeOptions,
+    trailer: &Trailer,
+) -> Result<Box<dyn Read + Send>> {
+    Ok(Box::new(Bzip2::new(wire, options, trailer)))
+}
+
+struct Bzip2 {
     reader: BzReader<Box<dyn Read + Send>>,
     trailer: Trailer,
 }
 
 impl Bzip2 {
-    pub(super) fn new(
-        wire: Box<dyn Read + Send>,
-        options: DecodeOptions,
-        trailer: &Trailer,
-    ) -> Self {
+    fn new(wire: Box<dyn Read + Send>, options: DecodeOptions, trailer: &Trailer) -> Self {
         let fitting = options.memory_bytes.saturating_sub(OVERHEAD_BYTES) / BLOCK_BYTES;
         let slots = usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, 2 * options.threads);
         // the decoder starts two more threads, for reading and finding blocks, and panics when the

@@ -20,9 +20,12 @@ use lz4_flex::block::{decompress_into, decompress_into_with_dict};
 use twox_hash::XxHash32;
 
 use super::walk::Walk;
-use super::{CompressedInput, Compression, damaged, refused, skippable_bytes, truncated};
-use crate::CancelToken;
+use super::{
+    CompressedInput, Compression, DecodeOptions, Trailer, damaged, refused, skippable_bytes,
+    truncated,
+};
 use crate::source::ByteSource;
+use crate::{CancelToken, Result};
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const LEGACY_MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
@@ -32,7 +35,15 @@ const HEADER_BYTES_MAX: usize = 19;
 const HISTORY_BYTES: usize = 64 << 10;
 const STORED: u32 = 1 << 31;
 
-pub(super) struct Lz4 {
+pub(super) fn decoder(
+    wire: Box<dyn Read + Send>,
+    _: DecodeOptions,
+    trailer: &Trailer,
+) -> Result<Box<dyn Read + Send>> {
+    Ok(Box::new(Lz4::new(CompressedInput::new(wire, trailer))))
+}
+
+struct Lz4 {
     wire: CompressedInput,
     /// True after the first frame was seen.
     has_begun: bool,
@@ -98,7 +109,7 @@ impl Lz4Header {
 }
 
 impl Lz4 {
-    pub(super) fn new(wire: CompressedInput) -> Self {
+    fn new(wire: CompressedInput) -> Self {
         Self {
             wire,
             has_begun: false,

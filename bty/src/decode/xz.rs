@@ -8,9 +8,9 @@ use std::io::{self, BufRead, Read};
 
 use liblzma::stream::{Action, Error as LzmaError, MtStreamBuilder, Status, Stream};
 
-use super::{CompressedInput, Compression, DecodeOptions, damaged, refused, truncated};
+use super::{CompressedInput, Compression, DecodeOptions, Trailer, damaged, refused, truncated};
 use crate::size::{MIB, human};
-use crate::{Error, ErrorKind, threads};
+use crate::{Error, ErrorKind, Result, threads};
 
 mod index;
 
@@ -18,7 +18,15 @@ pub(super) use index::decoded_size;
 
 const MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 
-pub(super) struct Xz {
+pub(super) fn decoder(
+    wire: Box<dyn Read + Send>,
+    options: DecodeOptions,
+    trailer: &Trailer,
+) -> Result<Box<dyn Read + Send>> {
+    Ok(Box::new(Xz::new(CompressedInput::new(wire, trailer), options)))
+}
+
+struct Xz {
     wire: CompressedInput,
     options: DecodeOptions,
     /// Decoder of the current stream; `None` between streams.
@@ -27,7 +35,7 @@ pub(super) struct Xz {
 }
 
 impl Xz {
-    pub(super) fn new(wire: CompressedInput, options: DecodeOptions) -> Self {
+    fn new(wire: CompressedInput, options: DecodeOptions) -> Self {
         Self { wire, options, stream: None, is_first: true }
     }
 

@@ -12,6 +12,7 @@ use crate::image::name;
 use crate::{CancelToken, Error, ErrorKind, Result, Source};
 
 mod tar;
+#[cfg_attr(not(feature = "zip"), path = "archive/zip_absent.rs")]
 mod zip;
 
 /// Maximum number of files in an archive. Nobody could choose from a longer list.

@@ -18,6 +18,7 @@ use crate::setters::setters;
 use crate::source::{VersionCheck, check_size, spool};
 use crate::{
     CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Remedy, Result, Source,
+    features,
 };
 
 /// Options for [`Image::open`]. By default, nothing is expected of the image.
@@ -141,6 +142,7 @@ impl Image {
         if source_start.is_empty() {
             return Err(Error::new(ErrorKind::Format, "the file is empty").hint("fetch it again"));
         }
+        features::check_format(&source_start)?;
         let mut qcow2 = None;
         if source_start.starts_with(b"QFI\xfb") {
             let opened;

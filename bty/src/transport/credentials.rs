@@ -8,6 +8,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+#[cfg(feature = "http")]
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use url::Url;
@@ -38,6 +39,7 @@ pub(crate) struct Login {
 impl Login {
     /// The value of the `Authorization` header; `None` if it has characters that no header may
     /// have.
+    #[cfg(feature = "http")]
     pub(crate) fn header(&self) -> Option<HeaderValue> {
         let encoded = STANDARD.encode(format!("{}:{}", self.user, self.password));
         let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;

@@ -15,15 +15,11 @@ const TEXTS: [(&str, &str, &str); 5] = [
     ("bty.svg", "image/svg+xml", include_str!("../../../static/bty.svg")),
     ("bty.css", "text/css; charset=utf-8", include_str!("../../../static/bty.css")),
     ("bty.js", "text/javascript; charset=utf-8", include_str!("../../../static/bty.js")),
-    (
-        "htmx.js",
-        "text/javascript; charset=utf-8",
-        include_str!("../../../../third-party/browser/htmx.min.js"),
-    ),
+    ("htmx.js", "text/javascript; charset=utf-8", include_str!("../../../third-party/htmx.min.js")),
     (
         "idiomorph.js",
         "text/javascript; charset=utf-8",
-        include_str!("../../../../third-party/browser/idiomorph.min.js"),
+        include_str!("../../../third-party/idiomorph.min.js"),
     ),
 ];
 

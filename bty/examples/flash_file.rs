@@ -1,0 +1,1 @@
+../../examples/rust/flash_file.rs

@@ -1,0 +1,1 @@
+../../examples/rust/list_disks.rs
