@@ -1,5 +1,6 @@
 """Checks what mkdocs does not: that the built site loads nothing from elsewhere and has no inline
-script, and that links in the Markdown at the root of the tree lead somewhere.
+script, that links in the Markdown at the root of the tree lead somewhere, that every picture has a
+text alternative and is shown, and that the messages on the page about troubleshooting exist.
 
 usage: check.py SITE
 """
@@ -61,6 +62,21 @@ def links(name: str):
             yield f"{name}: {link} is not there"
         elif anchor and target.suffix == ".md" and anchor not in anchors(target.read_text()):
             yield f"{name}: {link} has no such heading"
+
+
+def pictures():
+    """Yields pictures without a text alternative, and those that no page shows."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    texts = {page: page.read_text() for page in pages}
+    for page, text in texts.items():
+        alternatives = [*re.findall(r"!\[([^]]*)\]\(", text), *re.findall(r'<img [^>]*alt="([^"]*)"', text)]
+        for alternative in alternatives:
+            if len(alternative.split()) < 5:
+                yield f"{page.relative_to(ROOT)}: {alternative!r} does not say what the picture shows"
+    shown = "".join(texts.values())
+    for file in sorted((ROOT / "docs/images").glob("*.*g")):
+        if file.name.replace("-dark.png", ".png") not in shown:
+            yield f"docs/images/{file.name} is shown nowhere"
 
 
 wrong = [*site(Path(sys.argv[1])), *(problem for name in PAGES for problem in links(name))]

@@ -1,6 +1,8 @@
 """What the site does beyond Markdown.
 
 - Links that lead out of docs/ to files of the tree carry those files into the site, below files/.
+- A screenshot is shown in light or in dark, as its reader has chosen: beside NAME.png there is
+  NAME-dark.png.
 - Scripts that the theme writes into each page become files, so that a server can forbid inline
   scripts (Content-Security-Policy).
 """
@@ -15,6 +17,8 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: [text](../path) and ![text](../path), path being outside docs/
 LINK = re.compile(r"\]\((\.\./[^)#\s]*)(#[^)\s]*)?\)")
+#: ![text](path/name.png)
+SCREENSHOT = re.compile(r"!\[([^]]*)\]\(([^)\s]+)\.png\)")
 INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -40,7 +44,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Leads those links to where the files are in the site."""
+    """Leads those links to where the files are in the site, and shows screenshots in both themes."""
 
     def lead(match):
         path = outside(page.file.src_uri, match[1])
@@ -49,7 +53,8 @@ def on_page_markdown(markdown, page, config, files):
         up = "../" * page.file.src_uri.count("/")
         return f"]({up}files/{path})"
 
-    return LINK.sub(lead, markdown)
+    both = r"![\1](\2.png#only-light)![\1](\2-dark.png#only-dark)"
+    return SCREENSHOT.sub(both, LINK.sub(lead, markdown))
 
 
 def on_post_page(output, page, config):
