@@ -79,6 +79,36 @@ def pictures():
             yield f"docs/images/{file.name} is shown nowhere"
 
 
-wrong = [*site(Path(sys.argv[1])), *(problem for name in PAGES for problem in links(name))]
+def corpus() -> str:
+    """Everything that may have a message: sources, scripts, templates; strings that are written in
+    several lines are joined."""
+    names = ["*.rs", "*.rhai", "*.html", "init"]
+    dirs = ["bty", "bty-script", "bty-web", "media", "deploy"]
+    files = (file for dir in dirs for name in names for file in (ROOT / dir).rglob(name))
+    text = "\n".join(file.read_text() for file in files if file.name != "tests.rs")
+    return re.sub(r"\\\n\s*", "", text).replace('\\"', '"')
+
+
+def messages(name: str):
+    """Yields messages in the first column of a page's tables that no program has. `…` stands for
+    what differs from message to message."""
+    text, known = (ROOT / name).read_text(), corpus()
+    rows = re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
+    quoted = [quote for row in rows for quote in re.findall(r"`([^`]*[ …][^`]*)`", row)]
+    if len(quoted) < 40:
+        yield f"{name}: only {len(quoted)} messages are quoted"
+    for quote in quoted:
+        parts = [part.strip(" ,;:") for part in quote.split("…")]
+        for part in parts:
+            if part not in known:
+                yield f"{name}: no program says {part!r}, which is part of {quote!r}"
+
+
+wrong = [
+    *site(Path(sys.argv[1])),
+    *(problem for name in PAGES for problem in links(name)),
+    *pictures(),
+    *messages("docs/troubleshooting.md"),
+]
 print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
 sys.exit(1 if wrong else 0)
