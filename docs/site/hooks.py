@@ -58,7 +58,8 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def on_post_page(output, page, config):
-    """Moves inline scripts into files named after their digest."""
+    """Moves inline scripts into files named after their digest, and names the dialog of the search
+    for screen readers."""
     up = "../" * page.file.dest_uri.count("/")
 
     def move(match):
@@ -68,7 +69,8 @@ def on_post_page(output, page, config):
         target.write_text(match[1])
         return f'<script src="{up}{name}"></script>'
 
-    return INLINE.sub(move, output)
+    named = output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
+    return INLINE.sub(move, named)
 
 
 def on_post_build(config):
