@@ -36,6 +36,7 @@ mod oci;
 mod size;
 mod system;
 pub(crate) mod test;
+pub(crate) mod types;
 mod ui;
 
 /// Name and topic of each module, in the order of the reference.

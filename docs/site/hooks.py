@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LINK = re.compile(r"\]\((\.\./[^)#\s]*)(#[^)\s]*)?\)")
 #: ![text](path/name.png)
 SCREENSHOT = re.compile(r"!\[([^]]*)\]\(([^)\s]+)\.png\)")
+#: code in a row of a table; GitHub wants its pipes escaped, mkdocs does not
+CODE_IN_ROW = re.compile(r"`[^`\n]*`")
 INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -44,7 +46,8 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Leads those links to where the files are in the site, and shows screenshots in both themes."""
+    """Leads those links to where the files are in the site, shows screenshots in both themes, and
+    shows pipes in tables without the backslash."""
 
     def lead(match):
         path = outside(page.file.src_uri, match[1])
@@ -54,7 +57,11 @@ def on_page_markdown(markdown, page, config, files):
         return f"]({up}files/{path})"
 
     both = r"![\1](\2.png#only-light)![\1](\2-dark.png#only-dark)"
-    return SCREENSHOT.sub(both, LINK.sub(lead, markdown))
+    rows = [
+        CODE_IN_ROW.sub(lambda code: code[0].replace(r"\|", "|"), line) if line[:1] == "|" else line
+        for line in markdown.split("\n")
+    ]
+    return SCREENSHOT.sub(both, LINK.sub(lead, "\n".join(rows)))
 
 
 def on_post_page(output, page, config):

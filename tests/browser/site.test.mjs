@@ -7,7 +7,7 @@ import { openBrowser, operator } from './lib/browser.mjs';
 import { Server } from './lib/server.mjs';
 
 const SITE = process.env.BTY_SITE ?? new URL('../../target/site', import.meta.url).pathname;
-const PAGES = ['', 'tutorials/first-rack.html', 'how-to/plans.html', 'reference/api.html', 'explanation/boot-cycles.html', 'troubleshooting.html', 'glossary.html'];
+const PAGES = ['', 'tutorials/first-rack.html', 'how-to/plans.html', 'reference/api.html', 'explanation/boot-cycles.html', 'glossary.html'];
 
 let browser, server;
 

@@ -4,6 +4,7 @@
 use rhai::plugin::*;
 use rhai::{Dynamic, INT};
 
+use crate::api::types::{AnySize, SizeOrInt};
 use crate::convert::Size;
 use crate::error::{CallResult, HostError, raise_unplaced};
 
@@ -44,7 +45,7 @@ pub(super) mod functions {
     /// A size from a string (`"4G"`, `"500GB"`, `"4096"`) or a number of bytes. `K`, `M`, `G`, `T`
     /// and `KiB` to `TiB` are powers of 1024, `KB` to `TB` are powers of 1000.
     #[rhai_fn(name = "size", return_raw)]
-    pub fn size(value: Dynamic) -> CallResult<Size> {
+    pub fn size(value: AnySize) -> CallResult<Size> {
         Size::from_dynamic(&value)
     }
 
@@ -72,12 +73,12 @@ pub(super) mod functions {
     }
 
     #[rhai_fn(name = "+", return_raw)]
-    pub fn add_bytes(a: Size, b: INT) -> CallResult<Dynamic> {
+    pub fn add_bytes(a: Size, b: INT) -> CallResult<SizeOrInt> {
         signed(wide(a) + i128::from(b), "sum")
     }
 
     #[rhai_fn(name = "+", return_raw)]
-    pub fn add_to_bytes(a: INT, b: Size) -> CallResult<Dynamic> {
+    pub fn add_to_bytes(a: INT, b: Size) -> CallResult<SizeOrInt> {
         add_bytes(b, a)
     }
 
@@ -92,27 +93,27 @@ pub(super) mod functions {
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract(a: Size, b: Size) -> CallResult<Dynamic> {
+    pub fn subtract(a: Size, b: Size) -> CallResult<SizeOrInt> {
         signed(wide(a) - wide(b), "difference")
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract_bytes(a: Size, b: INT) -> CallResult<Dynamic> {
+    pub fn subtract_bytes(a: Size, b: INT) -> CallResult<SizeOrInt> {
         signed(wide(a) - i128::from(b), "difference")
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract_from_bytes(a: INT, b: Size) -> CallResult<Dynamic> {
+    pub fn subtract_from_bytes(a: INT, b: Size) -> CallResult<SizeOrInt> {
         signed(i128::from(a) - wide(b), "difference")
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn negate(a: Size) -> CallResult<Dynamic> {
+    pub fn negate(a: Size) -> CallResult<SizeOrInt> {
         signed(-wide(a), "negative")
     }
 
     #[rhai_fn(name = "*", return_raw)]
-    pub fn multiply(a: Size, times: INT) -> CallResult<Dynamic> {
+    pub fn multiply(a: Size, times: INT) -> CallResult<SizeOrInt> {
         wide(a)
             .checked_mul(i128::from(times))
             .ok_or_else(|| overflow("product"))
@@ -120,7 +121,7 @@ pub(super) mod functions {
     }
 
     #[rhai_fn(name = "*", return_raw)]
-    pub fn multiply_left(times: INT, a: Size) -> CallResult<Dynamic> {
+    pub fn multiply_left(times: INT, a: Size) -> CallResult<SizeOrInt> {
         multiply(a, times)
     }
 
@@ -143,25 +144,25 @@ pub(super) mod functions {
 
     /// The larger of two sizes. Numbers of bytes and strings such as `"4G"` are converted.
     #[rhai_fn(name = "max", return_raw)]
-    pub fn max_of(a: Size, b: Dynamic) -> CallResult<Size> {
+    pub fn max_of(a: Size, b: AnySize) -> CallResult<Size> {
         Ok(a.max(Size::from_dynamic(&b)?))
     }
 
     /// The larger of two sizes. Numbers of bytes and strings such as `"4G"` are converted.
     #[rhai_fn(name = "max", return_raw)]
-    pub fn max_with(a: Dynamic, b: Size) -> CallResult<Size> {
+    pub fn max_with(a: AnySize, b: Size) -> CallResult<Size> {
         max_of(b, a)
     }
 
     /// The smaller of two sizes. Numbers of bytes and strings such as `"4G"` are converted.
     #[rhai_fn(name = "min", return_raw)]
-    pub fn min_of(a: Size, b: Dynamic) -> CallResult<Size> {
+    pub fn min_of(a: Size, b: AnySize) -> CallResult<Size> {
         Ok(a.min(Size::from_dynamic(&b)?))
     }
 
     /// The smaller of two sizes. Numbers of bytes and strings such as `"4G"` are converted.
     #[rhai_fn(name = "min", return_raw)]
-    pub fn min_with(a: Dynamic, b: Size) -> CallResult<Size> {
+    pub fn min_with(a: AnySize, b: Size) -> CallResult<Size> {
         min_of(b, a)
     }
 }

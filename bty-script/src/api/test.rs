@@ -10,6 +10,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, NativeCallContext};
 use serde_json::Value;
 
+use crate::api::types::{AnyWorld, Maps, MaybeMap, Strings};
 use crate::context::{Capabilities, Capability, ScriptContext};
 use crate::convert::{from_json, from_rust, to_json};
 use crate::engine::{Engine, Limits, ScriptOutcome};
@@ -84,7 +85,7 @@ pub(super) mod functions {
     /// Runs the script at `path`, relative to the test, on a simulated machine. `world` describes
     /// the machine, as a map or as the path of a TOML or JSON file.
     #[rhai_fn(return_raw)]
-    pub fn run(call: NativeCallContext, path: &str, world: Dynamic) -> CallResult<TestRun> {
+    pub fn run(call: NativeCallContext, path: &str, world: AnyWorld) -> CallResult<TestRun> {
         run_with(call, path, world, Array::new())
     }
 
@@ -93,8 +94,8 @@ pub(super) mod functions {
     pub fn run_with(
         call: NativeCallContext,
         path: &str,
-        world: Dynamic,
-        args: Array,
+        world: AnyWorld,
+        args: Strings,
     ) -> CallResult<TestRun> {
         let file = resolve(&ScriptContext::from_call(&call)?, path);
         let args: Vec<String> = args.iter().map(crate::render::one_line).collect();
@@ -111,7 +112,7 @@ pub(super) mod functions {
         path: &str,
         function: &str,
         values: Array,
-        world: Dynamic,
+        world: AnyWorld,
     ) -> CallResult<TestRun> {
         let file = resolve(&ScriptContext::from_call(&call)?, path);
         run_on(&call, &world, |engine, cancel| {
@@ -122,13 +123,13 @@ pub(super) mod functions {
     /// What the script did, in order: maps with `effect` (`flash`, `create`, `post`, `sleep`, `log`
     /// or `power`) and the details.
     #[rhai_fn(global, get = "effects", pure, return_raw)]
-    pub fn effects(outcome: &mut TestRun) -> CallResult<Dynamic> {
+    pub fn effects(outcome: &mut TestRun) -> CallResult<Maps> {
         from_rust(&outcome.0.effects)
     }
 
     /// The disks that the script flashed: maps with `path` and `serial`.
     #[rhai_fn(global, get = "flashed", pure, return_raw)]
-    pub fn flashed(outcome: &mut TestRun) -> CallResult<Dynamic> {
+    pub fn flashed(outcome: &mut TestRun) -> CallResult<Maps> {
         let flashed = outcome.0.effects.iter().filter_map(|effect| match effect {
             Effect::Flash { targets, .. } => Some(targets.clone()),
             _ => None,
@@ -138,20 +139,20 @@ pub(super) mod functions {
 
     /// The lines that the script printed.
     #[rhai_fn(global, get = "printed", pure)]
-    pub fn printed(outcome: &mut TestRun) -> Array {
+    pub fn printed(outcome: &mut TestRun) -> Strings {
         texts(&outcome.0.printed)
     }
 
     /// Everything that the person saw and typed, line by line.
     #[rhai_fn(global, get = "shown", pure)]
-    pub fn shown(outcome: &mut TestRun) -> Array {
+    pub fn shown(outcome: &mut TestRun) -> Strings {
         texts(&outcome.0.transcript)
     }
 
     /// The error that ended the script: a map with `kind`, `message`, `hint`, `place`; `()` if it
     /// succeeded.
     #[rhai_fn(global, get = "error", pure)]
-    pub fn failure(outcome: &mut TestRun) -> Dynamic {
+    pub fn failure(outcome: &mut TestRun) -> MaybeMap {
         let json = outcome.0.result.as_ref().err().map_or(Value::Null, ScriptError::to_json);
         from_json(&json, true)
     }
