@@ -3,7 +3,7 @@
 use bty::Location;
 use bty::catalog::{self, Catalog, Entry};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, NativeCallContext};
+use rhai::{Dynamic, NativeCallContext};
 
 use crate::api::types::{Entries, MaybeSize, MaybeString};
 use crate::context::{Capability, ScriptContext};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bty::{Disk, Error, ErrorKind, Selector};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, FnPtr, INT, NativeCallContext};
+use rhai::{Dynamic, FnPtr, INT, NativeCallContext};
 
 use crate::api::types::{AnySize, Disks, Maps, MaybeBool, MaybeString, Strings, Text};
 use crate::context::{Capability, ScriptContext};

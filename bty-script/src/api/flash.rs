@@ -12,7 +12,9 @@ use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, NativeCallContext};
 use serde::Serialize;
 
 use super::images::from_value as image_of;
-use crate::api::types::{AnyDisks, AnyImage, Bytes, Disks, Maps, MaybeMap, MaybeString, Object, Strings};
+use crate::api::types::{
+    AnyDisks, AnyImage, Bytes, Disks, Maps, MaybeMap, MaybeString, Object, Strings,
+};
 use crate::context::{Capability, ScriptContext};
 use crate::convert::from_rust;
 use crate::error::{CallResult, HostError, raise};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bty::flash::{FlashReport, VerifyReport};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, EvalAltResult, FnPtr, INT, Map, NativeCallContext, Position};
+use rhai::{Dynamic, EvalAltResult, FnPtr, INT, Map, NativeCallContext, Position};
 
 use crate::api::types::{AnyDisk, AnyDisks, AnyImage, Disks, Never};
 use crate::context::{Capability, ScriptContext};
@@ -35,7 +35,11 @@ pub(super) mod functions {
     /// `sha512` or `image_sha256`. Each disk is a `Disk` or a selector. Fails with all reasons if
     /// the flash is refused, and if any disk fails.
     #[rhai_fn(return_raw)]
-    pub fn flash(call: NativeCallContext, image: AnyImage, disks: AnyDisks) -> CallResult<FlashReport> {
+    pub fn flash(
+        call: NativeCallContext,
+        image: AnyImage,
+        disks: AnyDisks,
+    ) -> CallResult<FlashReport> {
         crate::api::flash::flash(&call, &image, &disks, &Map::new(), None)
     }
 
@@ -68,7 +72,11 @@ pub(super) mod functions {
 
     /// Compares a disk with an image, and writes nothing. Returns a `Comparison`.
     #[rhai_fn(return_raw)]
-    pub fn verify(call: NativeCallContext, image: AnyImage, disk: AnyDisk) -> CallResult<VerifyReport> {
+    pub fn verify(
+        call: NativeCallContext,
+        image: AnyImage,
+        disk: AnyDisk,
+    ) -> CallResult<VerifyReport> {
         crate::api::flash::verify(&call, &image, &disk)
     }
 

@@ -4,7 +4,7 @@ use bty::Location;
 use bty::image::OpenOptions;
 use bty::image::directory::ImageFile;
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Map, NativeCallContext};
+use rhai::{Dynamic, Map, NativeCallContext};
 
 use crate::api::types::{ImageFiles, Maps, MaybeMap, MaybeSize, MaybeString, Object};
 use crate::context::{Capability, ScriptContext};

@@ -1,7 +1,7 @@
 //! The module `oci`.
 
+use rhai::NativeCallContext;
 use rhai::plugin::*;
-use rhai::{Dynamic, NativeCallContext};
 
 use crate::api::types::Object;
 use crate::context::{Capability, ScriptContext};
