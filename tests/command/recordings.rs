@@ -4,18 +4,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 
-use bty_tests::LIMIT;
 use bty_tests::command::tool;
 use bty_tests::desk::Desk;
 use bty_tests::images::{filter, write};
 use bty_tests::recording::Recording;
-use bty_tests::server::{Reply, Server};
+use bty_tests::server::{Gate, Reply, Server};
 use bty_tests::terminal::Terminal;
 
 const MIB: usize = 1 << 20;
-const COLUMNS: u16 = 90;
+const COLUMNS: u16 = 96;
 const ROWS: u16 = 25;
 /// Seconds that a screen stays.
 const SHORT: f64 = 2.5;
@@ -76,42 +75,6 @@ fn put_image(desk: &Desk) -> (Vec<u8>, String) {
     (fs::read(path).unwrap(), digest)
 }
 
-/// Lets a thread wait until another opens it.
-#[derive(Default)]
-struct Gate(Mutex<bool>, Condvar);
-
-impl Gate {
-    fn wait(&self) {
-        let is_open = self.0.lock().unwrap();
-        drop(self.1.wait_timeout_while(is_open, LIMIT, |is_open| !*is_open).unwrap());
-    }
-
-    fn open(&self) {
-        *self.0.lock().unwrap() = true;
-        self.1.notify_all();
-    }
-}
-
-/// A web server that sends the first half of an image, and the rest when the gate is open.
-fn half_then_all(body: Vec<u8>) -> (Server, Arc<Gate>) {
-    let gate = Arc::new(Gate::default());
-    let own = Arc::clone(&gate);
-    let server = Server::start(move |request| {
-        let half = body.len() / 2;
-        let (start, end) = request.range(body.len()).unwrap_or((0, body.len()));
-        let reply = Reply::file(request, &body, "\"v1\"");
-        if end <= half {
-            return reply;
-        }
-        if start < half {
-            return reply.close_after(half - start);
-        }
-        own.wait();
-        reply
-    });
-    (server, gate)
-}
-
 #[test]
 fn disks_and_an_image_are_listed() {
     let Some(desk) = Desk::new() else { return };
@@ -128,7 +91,12 @@ fn disks_and_an_image_are_listed() {
 fn an_image_is_flashed_with_progress() {
     let Some(desk) = Desk::new() else { return };
     let (image, digest) = put_image(&desk);
-    let (server, gate) = half_then_all(image);
+    let gate = Arc::new(Gate::default());
+    let until = Arc::clone(&gate);
+    let server = Server::start(move |request| {
+        let reply = Reply::file(request, &image, "\"v1\"");
+        reply.pause_after(image.len() / 2, Arc::clone(&until))
+    });
     let catalog = format!(
         "version = 1\n[[images]]\nname = \"debian 13\"\nsrc = \"http://images.lan/{IMAGE}\"\nsha256 = \"{digest}\"\n"
     );
@@ -194,6 +162,9 @@ fn a_script_is_checked_and_tried() {
 
 #[test]
 fn every_recording_is_made_here() {
+    if std::env::var_os("BTY_RECORD").is_some() {
+        return;
+    }
     let names = fs::read_dir(images()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = names
         .map(|name| name.into_string().unwrap())
