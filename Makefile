@@ -16,7 +16,7 @@ BUILD := $(if $(CI),env CARGO_INCREMENTAL=0) $(CARGO)
 WHOLE = $(BUILD) test --workspace --test tests --quiet --
 
 .PHONY: help build demo check test unit whole lint doc docs test-python test-browser test-chain deny advisories test-all test-arm64 features publish-check test-times \
-    deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-sendfile bench-python packages clean
+    screenshots recordings deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-sendfile bench-python packages clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -113,6 +113,12 @@ test-strangers: ## a flood of connections, invented machines and log-ins, measur
 	tests/strangers.py target/release/bty-web
 
 # --- what is published ---
+
+screenshots: build packages ## docs/images/*.png, of a server with forty machines; 1 min. Needs node and npm
+	tests/browser/run.sh --screenshots
+
+recordings: build packages ## docs/images/terminal-*.svg, of real commands; 1 min
+	BTY_RECORD=1 $(WHOLE) command::recordings
 
 deb: docs ## target/bty_VERSION_ARCH.deb, of static programs; 6 min. DEB_PROGRAMS has them, where they are built already
 	test -x $(DEB_PROGRAMS)/bty-lab || (cd media && python3 -m builder.programs)

@@ -27,6 +27,7 @@ pub(crate) mod sources {
 mod command {
     mod cli;
     mod escapes;
+    mod recordings;
     mod repl;
     mod wizard;
 }

@@ -38,6 +38,7 @@ mod oci;
 mod size;
 mod system;
 pub(crate) mod test;
+pub(crate) mod types;
 mod ui;
 mod unit;
 
@@ -117,71 +118,6 @@ pub(crate) const OPTION_MAPS: [OptionMap; 6] = [
     OptionMap::new("flash", "plan", 0, "key", &images::IMAGE_KEYS),
     OptionMap::new("flash", "plan", 2, "option", &flash::FLASH_OPTIONS),
     OptionMap::new("images", "open", 1, "digest", &images::DIGESTS),
-];
-
-/// Result types of functions and fields whose Rust types do not say them. `?` marks results that
-/// may be `()`.
-pub(crate) const RESULT_TYPES: [(&str, &str); 60] = [
-    ("disks", "array<Disk>"),
-    ("flash", "Report"),
-    ("verify", "Comparison"),
-    ("exit", ""),
-    ("kexec", ""),
-    ("power_off", ""),
-    ("reboot", ""),
-    ("disks::list", "array<Disk>"),
-    ("images::architecture", "String?"),
-    ("images::list", "array<ImageFile>"),
-    ("images::read_fully", "map"),
-    ("oci::resolve", "map"),
-    ("ui::ask", "String?"),
-    ("system::dmi", "map"),
-    ("system::inventory", "map"),
-    ("Disk.is_rotational", "bool?"),
-    ("Disk.model", "String?"),
-    ("Disk.partitions", "array<map>"),
-    ("Disk.serial", "String?"),
-    ("Disk.transport", "String?"),
-    ("Disk.uses", "array<String>"),
-    ("Disk.vendor", "String?"),
-    ("Disk.wwn", "String?"),
-    ("Image.disk_bytes", "Size?"),
-    ("Image.expected_image_sha256", "String?"),
-    ("Image.expected_sha256", "String?"),
-    ("Image.expected_sha512", "String?"),
-    ("Image.partitions", "array<map>"),
-    ("Image.source_bytes", "Size?"),
-    ("Image.table", "String?"),
-    ("ImageFile.arch", "String?"),
-    ("ImageFile.sha256", "String?"),
-    ("Catalog.entries", "array<Entry>"),
-    ("Entry.arch", "String?"),
-    ("Entry.description", "String?"),
-    ("Entry.format", "String?"),
-    ("Entry.sha256", "String?"),
-    ("Entry.sha512", "String?"),
-    ("Entry.size_bytes", "Size?"),
-    ("Plan.notes", "array<String>"),
-    ("Plan.targets", "array<Disk>"),
-    ("Plan.validate", "array<map>"),
-    ("Report.disk_bytes", "Size"),
-    ("Report.source_sha256", "String?"),
-    ("Report.targets", "array<map>"),
-    ("Report.to_map", "map"),
-    ("Comparison.compared_bytes", "Size"),
-    ("Comparison.different_bytes", "Size"),
-    ("Comparison.first_difference", "map?"),
-    ("Comparison.to_map", "map"),
-    ("Machine.labels", "array<String>"),
-    ("Error.hint", "String?"),
-    ("Error.offset", "Size?"),
-    ("Error.path", "String?"),
-    ("Error.report", "map?"),
-    ("Outcome.effects", "array<map>"),
-    ("Outcome.error", "map?"),
-    ("Outcome.flashed", "array<map>"),
-    ("Outcome.printed", "array<String>"),
-    ("Outcome.shown", "array<String>"),
 ];
 
 /// "a value of type T", with T as scripts name it.

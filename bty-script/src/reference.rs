@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use rhai::FnNamespace;
 
-use crate::api::{MODULES, RESULT_TYPES, TYPES};
+use crate::api::{MODULES, TYPES, types};
 use crate::context::ScriptContext;
 use crate::engine::{Engine, Limits};
 
@@ -46,7 +46,7 @@ pub enum FunctionKind {
 }
 
 impl Function {
-    /// The signature: `disks::by_serial(serial: String) -> Disk`, `Disk.serial -> any`.
+    /// The signature: `disks::by_serial(serial: String) -> Disk`, `Disk.serial -> String | ()`.
     #[must_use]
     pub fn signature(&self) -> String {
         let typed = |(name, kind): &(String, String)| format!("{name}: {kind}");
@@ -148,7 +148,7 @@ fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
         let doc = meta.comments.iter().flat_map(|block| block.lines());
         let doc: Vec<&str> =
             doc.map(|line| line.trim_start().trim_start_matches('/').trim()).collect();
-        let mut function = Function {
+        Some(Function {
             module: info.namespace.to_string(),
             name,
             params,
@@ -156,24 +156,9 @@ fn collect(engine: &Engine, with_standard: bool) -> Vec<Function> {
             doc: doc.join("\n").trim().to_owned(),
             kind,
             is_standard: false,
-        };
-        if let Some(kind) = declared_result(&function).filter(|_| !with_standard) {
-            function.returns = kind.to_owned();
-        }
-        Some(function)
+        })
     };
     engine.rhai.collect_fn_metadata(None, describe, with_standard)
-}
-
-/// The result type of a function whose Rust type does not say it.
-fn declared_result(function: &Function) -> Option<&'static str> {
-    let (owner, separator) = match function.kind {
-        FunctionKind::Field | FunctionKind::Method => (function.params.first()?.1.as_str(), "."),
-        _ if function.module.is_empty() => ("", ""),
-        _ => (function.module.as_str(), "::"),
-    };
-    let name = format!("{owner}{separator}{}", function.name);
-    RESULT_TYPES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
 }
 
 fn parameter(engine: &Engine, text: &str) -> (String, String) {
@@ -191,6 +176,12 @@ const OTHER_NAMES: [(&str, &str); 6] = [
     ("TestRun", "Outcome"),
 ];
 
+/// What scripts know the Rust type `name` as, if the names differ.
+fn shown(name: &str) -> Option<&'static str> {
+    let known = || OTHER_NAMES.iter().chain(types::SHOWN);
+    known().find(|(rust, _)| *rust == name).map(|(_, shown)| *shown)
+}
+
 /// The name that scripts use for a Rust type.
 fn type_of(engine: &Engine, text: &str) -> String {
     let mut kind = text.trim().trim_start_matches("&mut ").trim_start_matches('&').trim();
@@ -207,8 +198,8 @@ fn type_of(engine: &Engine, text: &str) -> String {
         "str" | "String" | "ImmutableString" => "String".into(),
         "Dynamic" => "any".into(),
         "FnPtr" => "fn".into(),
-        _ => match OTHER_NAMES.iter().find(|(rust, _)| *rust == bare) {
-            Some((_, name)) => (*name).to_owned(),
+        _ => match shown(bare) {
+            Some(name) => name.to_owned(),
             None => engine.rhai.map_type_name(bare).to_owned(),
         },
     }
@@ -225,8 +216,10 @@ pub fn markdown() -> String {
     let mut text = String::from(
         "# Script functions\n\n\
          All functions that bty adds to the language. `bty docs --markdown` prints this page, and\n\
-         `bty docs NAME` shows one function in the terminal. The\n\
-         [Rhai book](https://rhai.rs/book) describes the language itself.\n",
+         `bty docs NAME` shows one function in the terminal. The functions of the language itself,\n\
+         for arrays, maps and strings, are on [a page of their own](language.md).\n\n\
+         In types, `A | B` is one or the other, `()` is nothing, `[Disk]` is an array of disks, and\n\
+         `any` is any value. A function without a result after `->` returns nothing.\n",
     );
     let mut section = |title: &str, about: &str, belongs: &dyn Fn(&Function) -> bool| {
         let _ = write!(text, "\n## {title}\n\n{about}\n");
@@ -308,12 +301,17 @@ fn with_script_types(line: &str) -> String {
     if line.starts_with("///") {
         return format!("{}\n", line.trim_end());
     }
-    const PIECES: [(&str, &str); 4] =
-        [("CallResult<", ""), (" >;", ";"), ("-> String", "-> string"), ("-> Array", "-> array")];
-    PIECES
-        .iter()
-        .chain(&OTHER_NAMES)
-        .fold(format!("{line}\n"), |line, (from, to)| line.replace(from, to))
+    let line = line.replace("CallResult<", "").replace(" >;", ";");
+    let words = line.split_inclusive(|c: char| !c.is_alphanumeric()).map(|piece| {
+        let word = piece.trim_end_matches(|c: char| !c.is_alphanumeric());
+        let name = match word {
+            "Array" => "array",
+            "Never" => "()",
+            _ => shown(word).unwrap_or(word),
+        };
+        format!("{}{}", name.replace("String", "string"), &piece[word.len()..])
+    });
+    words.collect::<String>() + "\n"
 }
 
 /// The one of `names` that is most similar to `name`, if any is similar enough to suggest.
@@ -404,17 +402,4 @@ pub fn closest_function(engine: &Engine, name: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_declared_result_belongs_to_a_function() {
-        let all = functions(&Engine::new(ScriptContext::compute_only(), Limits::operator()));
-        let declared: Vec<_> = all.iter().filter_map(declared_result).collect();
-        for (name, kind) in RESULT_TYPES {
-            assert!(declared.contains(&kind), "{name}");
-            let bare = name.rsplit(['.', ':']).next().unwrap();
-            assert!(all.iter().any(|f| f.name == bare && f.returns == kind), "{name}: {kind}");
-        }
-    }
-}
+mod tests;

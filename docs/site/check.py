@@ -1,5 +1,6 @@
 """Checks what mkdocs does not: that the built site loads nothing from elsewhere and has no inline
-script, and that links in the Markdown at the root of the tree lead somewhere.
+script, that links in the Markdown at the root of the tree lead somewhere, that every picture has a
+text alternative and is shown, and that the messages on the page about troubleshooting exist.
 
 usage: check.py SITE
 """
@@ -63,6 +64,51 @@ def links(name: str):
             yield f"{name}: {link} has no such heading"
 
 
-wrong = [*site(Path(sys.argv[1])), *(problem for name in PAGES for problem in links(name))]
+def pictures():
+    """Yields pictures without a text alternative, and those that no page shows."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    texts = {page: page.read_text() for page in pages}
+    for page, text in texts.items():
+        alternatives = [*re.findall(r"!\[([^]]*)\]\(", text), *re.findall(r'<img [^>]*alt="([^"]*)"', text)]
+        for alternative in alternatives:
+            if len(alternative.split()) < 5:
+                yield f"{page.relative_to(ROOT)}: {alternative!r} does not say what the picture shows"
+    shown = "".join(texts.values())
+    for file in sorted((ROOT / "docs/images").glob("*.*g")):
+        if file.name.replace("-dark.png", ".png") not in shown:
+            yield f"docs/images/{file.name} is shown nowhere"
+
+
+def corpus() -> str:
+    """Everything that may have a message: sources, scripts, templates; strings that are written in
+    several lines are joined."""
+    names = ["*.rs", "*.rhai", "*.html", "init"]
+    dirs = ["bty", "bty-script", "bty-web", "media", "deploy"]
+    files = (file for dir in dirs for name in names for file in (ROOT / dir).rglob(name))
+    text = "\n".join(file.read_text() for file in files if file.name != "tests.rs")
+    return re.sub(r"\\\n\s*", "", text).replace('\\"', '"')
+
+
+def messages(name: str):
+    """Yields messages in the first column of a page's tables that no program has. `…` stands for
+    what differs from message to message."""
+    text, known = (ROOT / name).read_text(), corpus()
+    rows = re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
+    quoted = [quote for row in rows for quote in re.findall(r"`([^`]*[ …][^`]*)`", row)]
+    if len(quoted) < 40:
+        yield f"{name}: only {len(quoted)} messages are quoted"
+    for quote in quoted:
+        parts = [part.strip(" ,;:") for part in quote.split("…")]
+        for part in parts:
+            if part not in known:
+                yield f"{name}: no program says {part!r}, which is part of {quote!r}"
+
+
+wrong = [
+    *site(Path(sys.argv[1])),
+    *(problem for name in PAGES for problem in links(name)),
+    *pictures(),
+    *messages("docs/troubleshooting.md"),
+]
 print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
 sys.exit(1 if wrong else 0)

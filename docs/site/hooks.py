@@ -1,6 +1,8 @@
 """What the site does beyond Markdown.
 
 - Links that lead out of docs/ to files of the tree carry those files into the site, below files/.
+- A screenshot is shown in light or in dark, as its reader has chosen: beside NAME.png there is
+  NAME-dark.png.
 - Scripts that the theme writes into each page become files, so that a server can forbid inline
   scripts (Content-Security-Policy).
 """
@@ -15,6 +17,10 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: [text](../path) and ![text](../path), path being outside docs/
 LINK = re.compile(r"\]\((\.\./[^)#\s]*)(#[^)\s]*)?\)")
+#: ![text](path/name.png)
+SCREENSHOT = re.compile(r"!\[([^]]*)\]\(([^)\s]+)\.png\)")
+#: code in a row of a table; GitHub wants its pipes escaped, mkdocs does not
+CODE_IN_ROW = re.compile(r"`[^`\n]*`")
 INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -40,7 +46,8 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Leads those links to where the files are in the site."""
+    """Leads those links to where the files are in the site, shows screenshots in both themes, and
+    shows pipes in tables without the backslash."""
 
     def lead(match):
         path = outside(page.file.src_uri, match[1])
@@ -49,11 +56,17 @@ def on_page_markdown(markdown, page, config, files):
         up = "../" * page.file.src_uri.count("/")
         return f"]({up}files/{path})"
 
-    return LINK.sub(lead, markdown)
+    both = r"![\1](\2.png#only-light)![\1](\2-dark.png#only-dark)"
+    rows = [
+        CODE_IN_ROW.sub(lambda code: code[0].replace(r"\|", "|"), line) if line[:1] == "|" else line
+        for line in markdown.split("\n")
+    ]
+    return SCREENSHOT.sub(both, LINK.sub(lead, "\n".join(rows)))
 
 
 def on_post_page(output, page, config):
-    """Moves inline scripts into files named after their digest."""
+    """Moves inline scripts into files named after their digest, and names the dialog of the search
+    for screen readers."""
     up = "../" * page.file.dest_uri.count("/")
 
     def move(match):
@@ -63,7 +76,8 @@ def on_post_page(output, page, config):
         target.write_text(match[1])
         return f'<script src="{up}{name}"></script>'
 
-    return INLINE.sub(move, output)
+    named = output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
+    return INLINE.sub(move, named)
 
 
 def on_post_build(config):

@@ -5,7 +5,6 @@ usage: bytes.py BTY_WEB LOAD WITHCACHE_VENV OUTPUT
 
 import base64
 import contextlib
-import datetime
 import json
 import os
 import socket
@@ -17,19 +16,18 @@ import time
 import urllib.request
 from pathlib import Path
 
+import page
+
 MIB = 1 << 20
 OBJECT = 1 << 30
 COLD_OBJECT = 256 * MIB
 COLD_RATE = 25 * MIB
 RUNS = 3
 
+ABOUT = "How fast the cache host and TFTP of bty send files, beside nginx, the cache host of the reference, tftpd-hpa and dnsmasq."
+HOW = "Everything runs one after the other, with its clients on the same two processors, over the loopback. Medians of {runs} runs."
+
 PAGE = """\
-# The bytes
-
-Written by `make bench-bytes`; edit `tests/bench/bytes.py`, not this file. Everything runs one after the other on one machine in one run, with its clients on
-the same two processors, over the loopback. The machine shares its processors with others: compare the figures with each other, do not quote them. Medians of
-{runs} runs. {date}, {processors} x {model}, Linux {kernel}.
-
 ## Cache: hits
 
 One object of 1 GiB, in the page cache; each client fetches all of it. nginx is `proxy_cache` with `sendfile` and two workers; withcache is {withcache}, the
@@ -61,12 +59,6 @@ netem. tftpd-hpa and dnsmasq know no windows, so their clients have windows of o
 | clients | windowsize | loss | bty-web tftp, ms | tftpd-hpa, ms | dnsmasq, ms | speed of tftpd-hpa's | of dnsmasq's |
 |---|---|---|---|---|---|---|---|
 {tftp}
-
-## Aims
-
-| aim | measured | |
-|---|---|---|
-{aims}
 
 ## Commands
 
@@ -328,14 +320,11 @@ def main() -> None:
         ("at most 100 MiB at 50 clients", f"{facts['memory']:.0f} MiB", facts["memory"] <= 100),
         ("TFTP as fast as tftpd-hpa and dnsmasq in every row", f"{line['worst']:.2f} in the worst", line["worst"] >= 1.0),
     ]
-    info = Path("/proc/cpuinfo").read_text()
-    model = next(line.split(": ")[1] for line in info.splitlines() if line.startswith("model name"))
-    output.write_text(PAGE.format(
-        runs=RUNS, date=datetime.date.today(), processors=os.cpu_count(), model=model, kernel=os.uname().release,
+    opening = page.opening("cache and TFTP", ABOUT, aims, "bench-bytes", "tests/bench/bytes.py", HOW.format(runs=RUNS))
+    output.write_text(opening + "\n" + PAGE.format(
         withcache=f"withcache {version}", hits=hit_rows, misses=miss_rows, tftp=tftp_rows,
         memory=f"{facts['memory']:.0f}", memory_before=f"{facts['before']:.0f}", nginx_memory=f"{facts['nginx_memory']:.0f}",
         cold_ratio=f"{cold_ratio:.2f}", fill=f"{facts['fill']:.0f}", nginx_fill=f"{facts['nginx_fill']:.0f}",
-        aims="\n".join(f"| {aim} | {measured} | {'met' if met else 'missed'} |" for aim, measured, met in aims),
     ))
 
 

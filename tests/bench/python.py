@@ -1,6 +1,6 @@
 """What Python adds: the time of an import, of a callback, and of a flash beside the reference package on the same loop device.
 
-usage: python.py LIBRARY REFERENCE PAGE     LIBRARY is target/release/lib_bty.so; REFERENCE a virtual environment with the reference package
+usage: python.py LIBRARY REFERENCE OUTPUT     LIBRARY is target/release/lib_bty.so; REFERENCE a virtual environment with the reference package
 """
 
 import os
@@ -12,9 +12,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import page
+
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 ROUNDS = 5
+
+ABOUT = "What the Python module adds to the time of a flash, beside the reference package."
 
 FLASH = """
 import sys, bty
@@ -77,7 +81,7 @@ def make_image(path):
         file.truncate(1024 * MIB)
 
 
-def main(library, reference, page):
+def main(library, reference, output):
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as work:
         work = Path(work)
         shutil.copytree(ROOT / "bty-py/python/bty", work / "package/bty", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
@@ -101,16 +105,13 @@ def main(library, reference, page):
             subprocess.run(["losetup", "--detach", loop], check=True)
     base = statistics.median(runs["reference"])
     rows = "\n".join(f"| {name} | {statistics.median(times):.2f} | {statistics.median(times) / base:.2f} |" for name, times in runs.items())
-    met = "met" if own_import <= 20 else "missed"
-    Path(page).write_text(f"""# How fast: Python
-
-Written by `make bench-python` (`tests/bench/python.py`); edit the script, not this file.
-
-One run on one machine, which shares its processors and its disk with others: compare the columns, do not quote the seconds. Load when it ended: {os.getloadavg()[0]:.1f}.
-
+    aims = [("`import bty` in at most 20 ms", f"{own_import:.1f} ms", own_import <= 20)]
+    how = f"Load when it ended: {os.getloadavg()[0]:.1f}."
+    opening = page.opening("Python", ABOUT, aims, "bench-python", "tests/bench/python.py", how)
+    Path(output).write_text(opening + f"""
 ## Import
 
-`import bty`, in a new interpreter, median of 15. Aim: 20 ms at most: {met}.
+`import bty`, in a new interpreter, median of 15.
 
 | | ms |
 |---|---|

@@ -1,6 +1,5 @@
 """Turns measurements into docs/benchmarks.md."""
 
-import datetime
 import os
 import re
 import statistics
@@ -8,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import cases
+import page
 from cases import Case
 from images import GIB, IMAGES, MIB
 
@@ -29,55 +29,44 @@ VERSIONS = {
     "qemu-img": "qemu-img --version", "bmaptool": "bmaptool --version", "curl": "curl --version", "nginx": "nginx -v",
 }  # fmt: skip
 
+ABOUT = "How long `bty flash` takes to write images and to read them back, beside other tools, and in how much memory."
+HOW = "Processor time is that of the tools and not of the kernel threads that serve the loop device."
+
 HEAD = """\
-# How fast
-
-Written by `make bench` (`tests/bench/run.sh`); edit the script, not this file. What scripts cost is on
-[a page of its own](benchmarks-scripts.md), and so is [Python](benchmarks-python.md).
-
-{summary}
-
-One run on one machine, which shares its processors and its disk with others: compare the columns of a row, do not quote
-the seconds. Processor time is that of the tools and not of the kernel threads that serve the loop device.
-
 | | |
 |---|---|
 {facts}
 
-## What is measured
-
-- **Images**: disks with a GPT and one ext4 file system, made by `mke2fs -d` from Debian packages that `mmdebstrap`
-  installed. What no file uses is zero. `full-1g` has the bytes of such files end to end in place of a file system,
-  without the zero blocks.
-- **Target**: a loop device with direct I/O over a preallocated file, of the image's size. Before *every* run, bty's and
-  the others', the whole device is overwritten with old data (bytes 0xA5) and synced, outside the measured time. So no
-  run profits or suffers from what the run before has left, holes in the file included.
-- **What this cannot say**: a loop device makes ranges zero almost for nothing, as disks with a write-zeroes command do.
-  On a disk without one bty writes the zeros, and images that are mostly empty gain less.
-- **Time**: from start to end of the command, the flush to the disk included (`conv=fsync`, `-t none` and `sync`,
-  bmaptool's own). Every source was read just before, and comes from the page cache, for all tools. HTTP is nginx on the
-  loopback interface.
-- **Rounds**: {rounds}, in each of which every tool runs once, each round beginning with another tool. Figures are
-  medians.
-- **Proof**: after its first run of a case the device is compared with the raw image; a tool that writes something else
-  ends the benchmark. The exception is bmaptool with a block map, marked †: it leaves the old data wherever the image is
-  empty, as it is made to, and so does less work than the rest. Only what it maps is compared.
-- **Ratio**: bty's time over the best other tool's, those marked † left out; less is better. Where the aim says `dd`:
-  over the best pipeline into dd.
+- **Images**: disks with a GPT and one ext4 file system, made by `mke2fs -d` from Debian packages
+  that `mmdebstrap` installed. What no file uses is zero. `full-1g` has the bytes of such files end
+  to end in place of a file system, without the zero blocks.
+- **Target**: a loop device with direct I/O over a preallocated file, of the image's size. Before
+  *every* run, bty's and the others', the whole device is overwritten with old data (bytes 0xA5) and
+  synced, outside the measured time. So no run profits or suffers from what the run before has left,
+  holes in the file included.
+- **What this cannot say**: a loop device makes ranges zero almost for nothing, as disks with a
+  write-zeroes command do. On a disk without one bty writes the zeros, and images that are mostly
+  empty gain less.
+- **Time**: from start to end of the command, the flush to the disk included (`conv=fsync`, `-t
+  none` and `sync`, bmaptool's own). Every source was read just before, and comes from the page
+  cache, for all tools. HTTP is nginx on the loopback interface.
+- **Rounds**: {rounds}, in each of which every tool runs once, each round beginning with another
+  tool. Figures are medians.
+- **Proof**: after its first run of a case the device is compared with the raw image; a tool that
+  writes something else ends the benchmark. The exception is bmaptool with a block map, marked †: it
+  leaves the old data wherever the image is empty, as it is made to, and so does less work than the
+  rest. Only what it maps is compared.
+- **Ratio**: bty's time over the best other tool's, those marked † left out; less is better. Where
+  the aim says `dd`: over the best pipeline into dd.
 """
 
 
 def facts(directory: Path, bty: str) -> dict[str, str]:
     """The machine and the tools, as far as they matter for the figures."""
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
     load = os.getloadavg()[0]
-    release = re.match(r"[0-9.]+", os.uname().release)
     found = {
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
-        "processors": f"{os.cpu_count()} x {cpu[1].strip() if cpu else os.uname().machine}",
         "memory": f"{round(int(memory[1]) * 1024 / GIB)} GiB",
-        "kernel": f"Linux {release[0]}",
         "file system under the target": first_line(f"findmnt -no FSTYPE -T {directory}"),
         "load when it began": f"{load:.1f}",
         "bty": first_line(f"{bty} --version"),
@@ -128,7 +117,7 @@ def is_large(result: dict) -> bool:
 
 
 def state(is_missed: bool) -> str:
-    return "**MISSED**" if is_missed else "met"
+    return "**missed**" if is_missed else "met"
 
 
 def line(case: Case, result: dict) -> str:
@@ -153,8 +142,8 @@ def render(data: dict) -> str:
     results = all_cases(data)
     shown = dict(data["facts"]) | {"stolen by other machines during the run": f"{data['steal']:.0%} of processor time"}
     parts = [
+        page.opening("flashing", ABOUT, summary(results), "bench", "tests/bench/report.py", HOW),
         HEAD.format(
-            summary=summary(results),
             facts="\n".join(f"| {name} | {value} |" for name, value in shown.items()),
             rounds=data["rounds"],
         ),
@@ -182,19 +171,19 @@ def render(data: dict) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def summary(results: list[tuple[Case, dict]]) -> str:
+def summary(results: list[tuple[Case, dict]]) -> list[tuple[str, str, bool]]:
     aimed = [(case, result) for case, result in results if cases.aim(case)]
-    parts = [
-        told("aims for writing", len(aimed), [case.key for case, result in aimed if is_slow(case, result)]),
-        told("for reading back", len(results), [case.key for case, result in results if is_slow_verify(result)]),
-        told("for memory", len(results), [case.key for case, result in results if is_large(result)]),
+    return [
+        told("writing as fast as each row of the table says", len(aimed), [case.key for case, result in aimed if is_slow(case, result)]),
+        told("reading back in the time of a plain read", len(results), [case.key for case, result in results if is_slow_verify(result)]),
+        told(f"less than {cases.MEMORY_MIB} MiB of memory", len(results), [case.key for case, result in results if is_large(result)]),
     ]
-    return "\n".join(parts)
 
 
-def told(what: str, count: int, missed: list[str]) -> str:
-    text = f"- {count - len(missed)} of {count} {what} are met."
-    return text + (f" Missed: {', '.join(missed)}." if missed else "")
+def told(what: str, count: int, missed: list[str]) -> tuple[str, str, bool]:
+    """An aim of many cases."""
+    found = f"{count - len(missed)} of {count} cases" + (f"; missed: {', '.join(missed)}" if missed else "")
+    return what, found, not missed
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

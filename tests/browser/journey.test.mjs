@@ -1,13 +1,12 @@
 // A new operator with only a browser: from an empty server to a machine that is flashed by the operator's own plan, and the audit log.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
-import { each, faultless, picture } from './lib/checks.mjs';
+import { faultless } from './lib/checks.mjs';
 import { enter, openBrowser, operator } from './lib/browser.mjs';
 import { card, press, told } from './lib/form.mjs';
 import { Machine } from './lib/machine.mjs';
 import { origin } from './lib/origin.mjs';
-import { fleet } from './lib/seeds.mjs';
+import { liveEnvironment } from './lib/seeds.mjs';
 import { Server } from './lib/server.mjs';
 
 let browser, server, files;
@@ -33,15 +32,6 @@ const go = async (page, name) => {
 const isDone = (page, what) =>
   page.locator('#first li.well').filter({ hasText: what }).waitFor();
 
-// Uploads the artifacts of a release, as the build of the live environment does.
-async function putRelease(server) {
-  const { version } = await server.api('GET', '/version');
-  await each(['vmlinuz', 'initrd', 'squashfs'], async (part) => {
-    const answer = await server.request('PUT', `/boot/bty-netboot-pc-x86_64-v${version}.${part}`, part);
-    assert.ok(answer.ok, part);
-  });
-}
-
 test('from an empty server to a flashed machine, and who did what', async () => {
   const page = await operator(browser, server, { logIn: false });
   const machine = new Machine(server, 0x123456);
@@ -54,7 +44,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   assert.equal(await page.locator('#first li.well').count(), 0);
 
   // the live environment
-  await putRelease(server);
+  await liveEnvironment(server);
   await isDone(page, 'Fetch the live environment');
 
   // an image
@@ -137,36 +127,4 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await rows.first().getByText('127.0.0.1').waitFor();
   faultless(page, 'the journey');
   await page.context().close();
-});
-
-// Progress reports are paced, so that the screenshots show realistic rates.
-const REPORTS = 3;
-const PACE_MS = 2500;
-
-async function work(machines) {
-  for (let report = 1; report <= REPORTS; report += 1) {
-    await pause(PACE_MS);
-    for (const [i, machine] of machines.entries()) await machine.progress(10 * i + 5 * report);
-  }
-}
-
-test('pictures of the main steps', async () => {
-  const shown = await Server.start();
-  try {
-    const { machines } = await fleet(shown);
-    await putRelease(shown);
-    await work(machines.filter((_, n) => n % 5 === 1));
-    const page = await operator(browser, shown);
-    await page.goto('/ui/dashboard');
-    await picture(page, 'readme', 'dashboard');
-    await page.goto(machines[16].path);
-    await page.locator('#state progress').waitFor();
-    await picture(page, 'readme', 'machine');
-    await page.goto('/ui/plans/night/edit');
-    await page.locator('#gutter span').first().waitFor();
-    await picture(page, 'readme', 'plan-editor');
-    faultless(page, 'pictures');
-  } finally {
-    await shown.end();
-  }
 });

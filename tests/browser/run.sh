@@ -1,6 +1,8 @@
 #!/bin/sh
 # Tests the pages in a browser: all tests, or those in the given files. The server must be built.
-# usage: run.sh [FILE...] | run.sh --speed   (no test: prints how long pages take)
+# usage: run.sh [FILE...]
+#        run.sh --speed         no test: prints how long pages take
+#        run.sh --screenshots   no test: makes the screenshots of the documentation
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 chromium=${CHROMIUM:-/usr/bin/chromium}
@@ -18,6 +20,10 @@ trap 'rm -rf "$copy"' EXIT
 cp "$program" "$copy/bty-web"
 if [ "${1:-}" = --speed ]; then
     BTY_WEB=$copy/bty-web node speed.mjs
+    exit
+fi
+if [ "${1:-}" = --screenshots ]; then
+    BTY_WEB=$copy/bty-web node screenshots.mjs
     exit
 fi
 [ $# -gt 0 ] || set -- *.test.mjs

@@ -1,7 +1,8 @@
 // The documentation at /docs/: no violation of the content policy, search without a network, a dark theme, and no request to other hosts.
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { faultless } from './lib/checks.mjs';
+import { accessible, each, faultless, fits } from './lib/checks.mjs';
 import { openBrowser, operator } from './lib/browser.mjs';
 import { Server } from './lib/server.mjs';
 
@@ -64,6 +65,29 @@ test('light and dark follow the system, pictures too', async () => {
     faultless(page, colorScheme);
     await page.context().close();
   }
+});
+
+test('the doors are accessible in both themes', async () => {
+  for (const colorScheme of ['light', 'dark']) {
+    const page = await reader({ colorScheme });
+    await each(PAGES, async (path) => {
+      await page.goto(`/docs/${path}`);
+      await accessible(page, `${path} (${colorScheme})`);
+    });
+    await page.context().close();
+  }
+});
+
+test('every page fits a phone', async () => {
+  const page = await reader({ viewport: { width: 360, height: 740 } });
+  const pages = readdirSync(SITE, { recursive: true }).filter((name) => name.endsWith('.html') && !name.startsWith('files/'));
+  assert.ok(pages.length > 40, `${pages.length} pages`);
+  await each(pages, async (path) => {
+    await page.goto(`/docs/${path}`);
+    await fits(page, path);
+  });
+  faultless(page, 'phone');
+  await page.context().close();
 });
 
 test('the pages of the server lead to it, and it leaves the API where it is', async () => {

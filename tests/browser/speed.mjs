@@ -97,6 +97,28 @@ async function bytes(browser, server, path) {
   return sums;
 }
 
+const kib = (bytes) => (bytes / 1024).toFixed(0);
+
+// Everything above the table of figures, as all pages of benchmarks have it: see tests/bench/page.py.
+function opening(rows) {
+  const [slowest, largest] = ['median', 'needed'].map((field) => Math.max(...rows.map((row) => row[field])));
+  const aim = [
+    ['every page in at most 100 ms', `${slowest.toFixed(1)} ms`, slowest <= 100],
+    ['a first visit in at most 150 KiB', `${kib(largest)} KiB`, largest <= 150 * 1024],
+  ];
+  const text = {
+    about: 'How long the pages of the server take with a large fleet, and how many bytes a first visit needs.',
+    how: `${MACHINES} machines, ${EVENTS} events, ${TIMES} requests for each page from loopback, one after the other. A first visit is the page with all that it needs, headers included, by a browser that has nothing of it yet.`,
+  };
+  const python = [
+    'import json, sys, page',
+    'text, aims = json.load(sys.stdin)',
+    'print(page.opening("pages", text["about"], aims, "bench-pages", "tests/browser/speed.mjs", text["how"]))',
+  ].join('\n');
+  const bench = new URL('../bench', import.meta.url).pathname;
+  return execFileSync('python3', ['-c', python], { input: JSON.stringify([text, aim]), env: { ...process.env, PYTHONPATH: bench, PYTHONDONTWRITEBYTECODE: '1' } }).toString();
+}
+
 const server = await Server.withCache();
 const browser = await openBrowser();
 try {
@@ -104,14 +126,12 @@ try {
   await server.stop();
   execFileSync('python3', ['-c', GROW, join(server.state, 'state.db'), String(MACHINES), String(EVENTS)], { stdio: 'inherit' });
   await server.launch();
-  console.log('# Pages of the server\n');
-  console.log(`\`make bench-pages\`: ${MACHINES} machines, ${EVENTS} events, ${TIMES} requests each from loopback, one after the other. A first visit is the page with`);
-  console.log('all that it needs, headers included, by a browser that has nothing of it yet. Aims: 100 ms, 150 KiB.\n');
+  const rows = [];
+  for (const path of PAGES) rows.push({ path, ...await times(server, path), ...await bytes(browser, server, path) });
+  console.log(opening(rows));
   console.log('| page | median ms | worst ms | first visit KiB | fetched by itself then KiB |\n|---|---:|---:|---:|---:|');
-  for (const path of PAGES) {
-    const { median, worst } = await times(server, path);
-    const { needed, fetched } = await bytes(browser, server, path);
-    console.log(`| \`${path}\` | ${median.toFixed(1)} | ${worst.toFixed(1)} | ${(needed / 1024).toFixed(0)} | ${(fetched / 1024).toFixed(0)} |`);
+  for (const { path, median, worst, needed, fetched } of rows) {
+    console.log(`| \`${path}\` | ${median.toFixed(1)} | ${worst.toFixed(1)} | ${kib(needed)} | ${kib(fetched)} |`);
   }
 } finally {
   await browser.close();

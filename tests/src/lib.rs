@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 pub mod command;
+pub mod desk;
 pub mod disk;
 pub mod images;
 pub mod loops;
@@ -13,6 +14,7 @@ pub mod plan_server;
 pub mod podman;
 pub mod qemu;
 pub mod rack;
+pub mod recording;
 pub mod reference;
 pub mod registry;
 pub mod server;

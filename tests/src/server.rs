@@ -6,7 +6,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::LIMIT;
@@ -73,6 +73,27 @@ enum Break {
     Stall,
 }
 
+/// Lets other threads wait until it is opened.
+#[derive(Default)]
+pub struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    /// Opens it for good.
+    ///
+    /// # Panics
+    /// If a thread has panicked with the lock.
+    pub fn open(&self) {
+        *self.0.lock().expect("no thread panics with the lock") = true;
+        self.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let is_open = self.0.lock().expect("no thread panics with the lock");
+        let waited = self.1.wait_timeout_while(is_open, LIMIT, |is_open| !*is_open);
+        drop(waited.expect("no thread panics with the lock"));
+    }
+}
+
 /// A response, and its faults.
 #[derive(Clone)]
 pub struct Reply {
@@ -81,6 +102,7 @@ pub struct Reply {
     length: Option<usize>,
     is_chunked: bool,
     breaks: (Break, usize),
+    pause: Option<(usize, Arc<Gate>)>,
 }
 
 impl Reply {
@@ -94,6 +116,7 @@ impl Reply {
             length: Some(0),
             is_chunked: false,
             breaks: (Break::Nothing, 0),
+            pause: None,
         }
     }
 
@@ -181,6 +204,13 @@ impl Reply {
     #[must_use]
     pub fn stall_after(mut self, len: usize) -> Self {
         self.breaks = (Break::Stall, len);
+        self
+    }
+
+    /// Sends the rest after `len` bytes of body when the gate is open.
+    #[must_use]
+    pub fn pause_after(mut self, len: usize, gate: Arc<Gate>) -> Self {
+        self.pause = Some((len, gate));
         self
     }
 
@@ -317,7 +347,18 @@ fn serve(
         stream.read_exact(&mut body)?;
     }
     let reply = reply(&head, body);
-    stream.write_all(&reply.bytes())?;
+    let bytes = reply.bytes();
+    let first = match &reply.pause {
+        Some((len, _)) => (bytes.len() - reply.body.len().min(bytes.len()) + len).min(bytes.len()),
+        None => bytes.len(),
+    };
+    stream.write_all(&bytes[..first])?;
+    if let Some((_, gate)) = &reply.pause
+        && first < bytes.len()
+    {
+        gate.wait();
+        stream.write_all(&bytes[first..])?;
+    }
     match reply.breaks.0 {
         Break::Reset => {
             // Gives the client time to read the data before the reset. A server cannot see when it

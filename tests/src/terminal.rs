@@ -125,6 +125,15 @@ impl Terminal {
             .to_owned()
     }
 
+    /// The screen with its colors.
+    ///
+    /// # Panics
+    /// If the thread that reads the screen has panicked.
+    #[must_use]
+    pub fn snapshot(&self) -> vt100::Screen {
+        self.shown.lock().expect("nobody panics holding it").parser.screen().clone()
+    }
+
     /// Everything that the program printed, including escape sequences.
     #[must_use]
     pub fn transcript(&self) -> String {

@@ -3,8 +3,9 @@
 use bty::Location;
 use bty::catalog::{self, Catalog, Entry};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, NativeCallContext};
+use rhai::{Dynamic, NativeCallContext};
 
+use crate::api::types::{Entries, MaybeSize, MaybeString};
 use crate::context::{Capability, ScriptContext};
 use crate::convert::Size;
 use crate::error::{CallResult, raise};
@@ -61,7 +62,7 @@ pub(super) mod functions {
 
     /// The entries, in the order of the file.
     #[rhai_fn(global, get = "entries", pure)]
-    pub fn entries(catalog: &mut Catalog) -> Array {
+    pub fn entries(catalog: &mut Catalog) -> Entries {
         catalog.entries().iter().cloned().map(Dynamic::from).collect()
     }
 
@@ -91,37 +92,37 @@ pub(super) mod functions {
 
     /// SHA-256 of the file as published; `()` if the catalog does not list one.
     #[rhai_fn(global, get = "sha256", pure)]
-    pub fn sha256(entry: &mut Entry) -> Dynamic {
+    pub fn sha256(entry: &mut Entry) -> MaybeString {
         entry.sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
     /// SHA-512 of the file as published; `()` if the catalog does not list one.
     #[rhai_fn(global, get = "sha512", pure)]
-    pub fn sha512(entry: &mut Entry) -> Dynamic {
+    pub fn sha512(entry: &mut Entry) -> MaybeString {
         entry.sha512.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
     /// Format such as `img.zst`; a hint. `()` when there is none.
     #[rhai_fn(global, get = "format", pure)]
-    pub fn format(entry: &mut Entry) -> Dynamic {
+    pub fn format(entry: &mut Entry) -> MaybeString {
         text(entry.format.as_ref())
     }
 
     /// Size of the file as published; `()` if the catalog does not list it.
     #[rhai_fn(global, get = "size_bytes", pure)]
-    pub fn size_bytes(entry: &mut Entry) -> Dynamic {
+    pub fn size_bytes(entry: &mut Entry) -> MaybeSize {
         entry.size_bytes.map_or(Dynamic::UNIT, |bytes| Dynamic::from(Size(bytes)))
     }
 
     /// Description for people; `()` if there is none.
     #[rhai_fn(global, get = "description", pure)]
-    pub fn description(entry: &mut Entry) -> Dynamic {
+    pub fn description(entry: &mut Entry) -> MaybeString {
         text(entry.description.as_ref())
     }
 
     /// Architecture such as `x86_64`; `()` if unknown.
     #[rhai_fn(global, get = "arch", pure)]
-    pub fn arch(entry: &mut Entry) -> Dynamic {
+    pub fn arch(entry: &mut Entry) -> MaybeString {
         text(entry.arch.as_ref())
     }
 

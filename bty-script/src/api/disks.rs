@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bty::{Disk, Error, ErrorKind, Selector};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, FnPtr, INT, NativeCallContext};
+use rhai::{Dynamic, FnPtr, INT, NativeCallContext};
 
+use crate::api::types::{AnySize, Disks, Maps, MaybeBool, MaybeString, Strings, Text};
 use crate::context::{Capability, ScriptContext};
 use crate::convert::{Size, from_rust};
 use crate::error::{CallResult, raise};
@@ -21,7 +22,7 @@ fn text(value: Option<&String>) -> Dynamic {
 pub(super) mod functions {
     /// Lists all disks: whole disks and attached loop devices, sorted by path.
     #[rhai_fn(return_raw)]
-    pub fn list(call: NativeCallContext) -> CallResult<Array> {
+    pub fn list(call: NativeCallContext) -> CallResult<Disks> {
         let disks =
             ScriptContext::require(&call, Capability::Read)?.world.disks.list().map_err(raise)?;
         Ok(disks.into_iter().map(Dynamic::from).collect())
@@ -127,7 +128,7 @@ pub(super) mod functions {
     /// Creates a file of `size` at `path` to be used as a disk, for virtual machines and backups.
     /// Fails if the file exists.
     #[rhai_fn(return_raw)]
-    pub fn create_file(call: NativeCallContext, path: &str, size: Dynamic) -> CallResult<Disk> {
+    pub fn create_file(call: NativeCallContext, path: &str, size: AnySize) -> CallResult<Disk> {
         let context = ScriptContext::require(&call, Capability::Flash)?;
         let size = Size::from_dynamic(&size).map_err(|mut error| {
             error.set_position(call.call_position());
@@ -144,7 +145,7 @@ pub(super) mod functions {
 
     /// Kind of device: `disk`, `loop`, `partition`, `file` or `other`.
     #[rhai_fn(global, get = "kind", pure, return_raw)]
-    pub fn kind(disk: &mut Disk) -> CallResult<Dynamic> {
+    pub fn kind(disk: &mut Disk) -> CallResult<Text> {
         from_rust(&disk.kind)
     }
 
@@ -162,32 +163,32 @@ pub(super) mod functions {
 
     /// Vendor; `()` if the disk does not report one.
     #[rhai_fn(global, get = "vendor", pure)]
-    pub fn vendor(disk: &mut Disk) -> Dynamic {
+    pub fn vendor(disk: &mut Disk) -> MaybeString {
         text(disk.vendor.as_ref())
     }
 
     /// Model; `()` if the disk does not report one.
     #[rhai_fn(global, get = "model", pure)]
-    pub fn model(disk: &mut Disk) -> Dynamic {
+    pub fn model(disk: &mut Disk) -> MaybeString {
         text(disk.model.as_ref())
     }
 
     /// Serial number; `()` if the disk does not report one.
     #[rhai_fn(global, get = "serial", pure)]
-    pub fn serial(disk: &mut Disk) -> Dynamic {
+    pub fn serial(disk: &mut Disk) -> MaybeString {
         text(disk.serial.as_ref())
     }
 
     /// World-wide name (WWN); `()` if the disk does not report one.
     #[rhai_fn(global, get = "wwn", pure)]
-    pub fn wwn(disk: &mut Disk) -> Dynamic {
+    pub fn wwn(disk: &mut Disk) -> MaybeString {
         text(disk.wwn.as_ref())
     }
 
     /// How the disk is attached: `nvme`, `sata`, `usb`, `virtio`, `loop`, `file` and others; `()`
     /// if unknown.
     #[rhai_fn(global, get = "transport", pure)]
-    pub fn transport(disk: &mut Disk) -> Dynamic {
+    pub fn transport(disk: &mut Disk) -> MaybeString {
         text(disk.transport.as_ref())
     }
 
@@ -205,7 +206,7 @@ pub(super) mod functions {
 
     /// True for a spinning disk, false for others; `()` if unknown.
     #[rhai_fn(global, get = "is_rotational", pure)]
-    pub fn is_rotational(disk: &mut Disk) -> Dynamic {
+    pub fn is_rotational(disk: &mut Disk) -> MaybeBool {
         disk.is_rotational.map_or(Dynamic::UNIT, Dynamic::from)
     }
 
@@ -218,14 +219,14 @@ pub(super) mod functions {
 
     /// What uses the disk, as strings that also say how to release it.
     #[rhai_fn(global, get = "uses", pure)]
-    pub fn uses(disk: &mut Disk) -> Array {
+    pub fn uses(disk: &mut Disk) -> Strings {
         disk.uses.iter().map(|usage| usage.to_string().into()).collect()
     }
 
     /// The partitions: maps with `number`, `start_bytes`, `size_bytes`, `name`, `type_id`,
     /// `content`.
     #[rhai_fn(global, get = "partitions", pure, return_raw)]
-    pub fn partitions(disk: &mut Disk) -> CallResult<Dynamic> {
+    pub fn partitions(disk: &mut Disk) -> CallResult<Maps> {
         from_rust(&disk.partitions)
     }
 

@@ -3,6 +3,7 @@
 use rhai::plugin::*;
 use rhai::{Dynamic, ImmutableString};
 
+use crate::api::types::{MaybeMap, MaybeSize, MaybeString};
 use crate::convert::{Size, from_json};
 use crate::error::HostError;
 
@@ -23,25 +24,25 @@ pub(super) mod functions {
 
     /// The file, device or URL concerned; `()` if there is none.
     #[rhai_fn(get = "path", pure)]
-    pub fn path(error: &mut HostError) -> Dynamic {
+    pub fn path(error: &mut HostError) -> MaybeString {
         error.path.clone().map_or(Dynamic::UNIT, Dynamic::from)
     }
 
     /// The offset concerned, as a `Size`; `()` if there is none.
     #[rhai_fn(get = "offset", pure)]
-    pub fn offset(error: &mut HostError) -> Dynamic {
+    pub fn offset(error: &mut HostError) -> MaybeSize {
         error.offset.map_or(Dynamic::UNIT, |offset| Dynamic::from(Size(offset)))
     }
 
     /// What to do next; `()` if there is no advice.
     #[rhai_fn(get = "hint", pure)]
-    pub fn hint(error: &mut HostError) -> Dynamic {
+    pub fn hint(error: &mut HostError) -> MaybeString {
         error.hint.clone().map_or(Dynamic::UNIT, Dynamic::from)
     }
 
     /// The report of a failed flash, as a map; `()` for other failures.
     #[rhai_fn(get = "report", pure)]
-    pub fn report(error: &mut HostError) -> Dynamic {
+    pub fn report(error: &mut HostError) -> MaybeMap {
         error.report.as_ref().map_or(Dynamic::UNIT, |report| from_json(report, true))
     }
 

@@ -12,6 +12,9 @@ use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, NativeCallContext};
 use serde::Serialize;
 
 use super::images::from_value as image_of;
+use crate::api::types::{
+    AnyDisks, AnyImage, Bytes, Disks, Maps, MaybeMap, MaybeString, Object, Strings,
+};
 use crate::context::{Capability, ScriptContext};
 use crate::convert::from_rust;
 use crate::error::{CallResult, HostError, raise};
@@ -99,12 +102,12 @@ pub(crate) fn flash(
     disks: &Dynamic,
     options: &Map,
     progress: Option<FnPtr>,
-) -> CallResult<Dynamic> {
+) -> CallResult<FlashReport> {
     ScriptContext::require(call, Capability::Flash)?;
     let plan = plan(call, image, disks, options)?;
     let report = execute(call, &plan, progress)?;
     match failure(&report) {
-        None => Ok(Dynamic::from(report)),
+        None => Ok(report),
         Some(error) => Err(raise(error)),
     }
 }
@@ -218,7 +221,7 @@ pub(crate) fn verify(
     call: &NativeCallContext<'_>,
     image: &Dynamic,
     disk: &Dynamic,
-) -> CallResult<Dynamic> {
+) -> CallResult<VerifyReport> {
     let context = ScriptContext::require(call, Capability::Read)?;
     let disk = one_disk(call, disk)?;
     let image = image_of(call, image)?;
@@ -226,7 +229,7 @@ pub(crate) fn verify(
     let compare = || context.world.flasher.verify(&image, &disk, &*context.world.observer, &cancel);
     let report = context.meter.with_buffers(compare);
     context.world.observer.finished();
-    report.map(Dynamic::from).map_err(raise)
+    report.map_err(raise)
 }
 
 fn field<T: Serialize>(value: &T, name: &str) -> CallResult<Dynamic> {
@@ -242,8 +245,8 @@ pub(super) mod functions {
     #[rhai_fn(name = "plan", return_raw)]
     pub fn plan_plainly(
         call: NativeCallContext,
-        image: Dynamic,
-        disks: Dynamic,
+        image: AnyImage,
+        disks: AnyDisks,
     ) -> CallResult<PlannedFlash> {
         super::plan(&call, &image, &disks, &Map::new())
     }
@@ -252,8 +255,8 @@ pub(super) mod functions {
     #[rhai_fn(name = "plan", return_raw)]
     pub fn plan_with(
         call: NativeCallContext,
-        image: Dynamic,
-        disks: Dynamic,
+        image: AnyImage,
+        disks: AnyDisks,
         options: Map,
     ) -> CallResult<PlannedFlash> {
         super::plan(&call, &image, &disks, &options)
@@ -262,7 +265,7 @@ pub(super) mod functions {
     /// All reasons against the plan: maps with `target`, `reason` and `message`. Empty if the plan
     /// may be executed.
     #[rhai_fn(global, pure, return_raw)]
-    pub fn validate(plan: &mut PlannedFlash) -> CallResult<Dynamic> {
+    pub fn validate(plan: &mut PlannedFlash) -> CallResult<Maps> {
         from_rust(&plan.plan.validate())
     }
 
@@ -294,13 +297,13 @@ pub(super) mod functions {
 
     /// The target disks.
     #[rhai_fn(global, get = "targets", pure)]
-    pub fn plan_targets(plan: &mut PlannedFlash) -> Array {
+    pub fn plan_targets(plan: &mut PlannedFlash) -> Disks {
         plan.plan.targets.iter().cloned().map(Dynamic::from).collect()
     }
 
     /// Warnings that do not prevent the flash.
     #[rhai_fn(global, get = "notes", pure)]
-    pub fn notes(plan: &mut PlannedFlash) -> Array {
+    pub fn notes(plan: &mut PlannedFlash) -> Strings {
         plan.plan.notes.iter().map(|note| note.clone().into()).collect()
     }
 
@@ -319,13 +322,13 @@ pub(super) mod functions {
     /// The result of each disk: maps with `disk`, `failure`, `written_bytes`, `zeroed_bytes`,
     /// `verified_bytes`, `notes`.
     #[rhai_fn(global, get = "targets", pure, return_raw)]
-    pub fn targets(report: &mut FlashReport) -> CallResult<Dynamic> {
+    pub fn targets(report: &mut FlashReport) -> CallResult<Maps> {
         field(report, "targets")
     }
 
     /// SHA-256 of the image as published; `()` if it was not computed.
     #[rhai_fn(global, get = "source_sha256", pure, return_raw)]
-    pub fn source_sha256(report: &mut FlashReport) -> CallResult<Dynamic> {
+    pub fn source_sha256(report: &mut FlashReport) -> CallResult<MaybeString> {
         field(report, "source_sha256")
     }
 
@@ -337,13 +340,13 @@ pub(super) mod functions {
 
     /// Size of the disk image.
     #[rhai_fn(global, get = "disk_bytes", pure, return_raw)]
-    pub fn disk_bytes(report: &mut FlashReport) -> CallResult<Dynamic> {
+    pub fn disk_bytes(report: &mut FlashReport) -> CallResult<Bytes> {
         field(report, "disk_bytes")
     }
 
     /// The whole report as a map.
     #[rhai_fn(global, name = "to_map", pure, return_raw)]
-    pub fn to_map(report: &mut FlashReport) -> CallResult<Dynamic> {
+    pub fn to_map(report: &mut FlashReport) -> CallResult<Object> {
         from_rust(report)
     }
 
@@ -361,25 +364,25 @@ pub(super) mod functions {
 
     /// The first difference: a map with `offset` and `found`; `()` if there is none.
     #[rhai_fn(global, get = "first_difference", pure, return_raw)]
-    pub fn first_difference(report: &mut VerifyReport) -> CallResult<Dynamic> {
+    pub fn first_difference(report: &mut VerifyReport) -> CallResult<MaybeMap> {
         field(report, "first_difference")
     }
 
     /// Number of bytes in which they differ.
     #[rhai_fn(global, get = "different_bytes", pure, return_raw)]
-    pub fn different_bytes(report: &mut VerifyReport) -> CallResult<Dynamic> {
+    pub fn different_bytes(report: &mut VerifyReport) -> CallResult<Bytes> {
         field(report, "different_bytes")
     }
 
     /// Number of bytes compared.
     #[rhai_fn(global, get = "compared_bytes", pure, return_raw)]
-    pub fn compared_bytes(report: &mut VerifyReport) -> CallResult<Dynamic> {
+    pub fn compared_bytes(report: &mut VerifyReport) -> CallResult<Bytes> {
         field(report, "compared_bytes")
     }
 
     /// The whole comparison as a map.
     #[rhai_fn(global, name = "to_map", pure, return_raw)]
-    pub fn comparison_to_map(report: &mut VerifyReport) -> CallResult<Dynamic> {
+    pub fn comparison_to_map(report: &mut VerifyReport) -> CallResult<Object> {
         from_rust(report)
     }
 

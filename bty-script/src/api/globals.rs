@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bty::flash::{FlashReport, VerifyReport};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, EvalAltResult, FnPtr, INT, Map, NativeCallContext, Position};
+use rhai::{Dynamic, EvalAltResult, FnPtr, INT, Map, NativeCallContext, Position};
 
+use crate::api::types::{AnyDisk, AnyDisks, AnyImage, Disks, Never};
 use crate::context::{Capability, ScriptContext};
 use crate::error::{CallResult, HostError, PowerAction, Stop, raise, raise_unplaced};
 
@@ -24,7 +26,7 @@ fn end(call: &NativeCallContext<'_>, power: PowerAction) -> CallResult<Dynamic> 
 pub(super) mod functions {
     /// Lists all disks; the same as `disks::list()`.
     #[rhai_fn(return_raw)]
-    pub fn disks(call: NativeCallContext) -> CallResult<Array> {
+    pub fn disks(call: NativeCallContext) -> CallResult<Disks> {
         crate::api::disks::functions::list(call)
     }
 
@@ -33,7 +35,11 @@ pub(super) mod functions {
     /// `sha512` or `image_sha256`. Each disk is a `Disk` or a selector. Fails with all reasons if
     /// the flash is refused, and if any disk fails.
     #[rhai_fn(return_raw)]
-    pub fn flash(call: NativeCallContext, image: Dynamic, disks: Dynamic) -> CallResult<Dynamic> {
+    pub fn flash(
+        call: NativeCallContext,
+        image: AnyImage,
+        disks: AnyDisks,
+    ) -> CallResult<FlashReport> {
         crate::api::flash::flash(&call, &image, &disks, &Map::new(), None)
     }
 
@@ -44,10 +50,10 @@ pub(super) mod functions {
     #[rhai_fn(name = "flash", return_raw)]
     pub fn flash_with(
         call: NativeCallContext,
-        image: Dynamic,
-        disks: Dynamic,
+        image: AnyImage,
+        disks: AnyDisks,
         options: Map,
-    ) -> CallResult<Dynamic> {
+    ) -> CallResult<FlashReport> {
         crate::api::flash::flash(&call, &image, &disks, &options, None)
     }
 
@@ -56,17 +62,21 @@ pub(super) mod functions {
     #[rhai_fn(name = "flash", return_raw)]
     pub fn flash_watched(
         call: NativeCallContext,
-        image: Dynamic,
-        disks: Dynamic,
+        image: AnyImage,
+        disks: AnyDisks,
         options: Map,
         progress: FnPtr,
-    ) -> CallResult<Dynamic> {
+    ) -> CallResult<FlashReport> {
         crate::api::flash::flash(&call, &image, &disks, &options, Some(progress))
     }
 
     /// Compares a disk with an image, and writes nothing. Returns a `Comparison`.
     #[rhai_fn(return_raw)]
-    pub fn verify(call: NativeCallContext, image: Dynamic, disk: Dynamic) -> CallResult<Dynamic> {
+    pub fn verify(
+        call: NativeCallContext,
+        image: AnyImage,
+        disk: AnyDisk,
+    ) -> CallResult<VerifyReport> {
         crate::api::flash::verify(&call, &image, &disk)
     }
 
@@ -84,14 +94,14 @@ pub(super) mod functions {
 
     /// Ends the script and restarts the machine.
     #[rhai_fn(volatile, return_raw)]
-    pub fn reboot(call: NativeCallContext) -> CallResult<Dynamic> {
+    pub fn reboot(call: NativeCallContext) -> CallResult<Never> {
         end(&call, PowerAction::Reboot)
     }
 
     /// Ends the script and starts the kernel of the system on `disk`, without going through the
     /// firmware. Fails if no kernel is found on the disk; use `reboot()` then.
     #[rhai_fn(volatile, return_raw)]
-    pub fn kexec(call: NativeCallContext, disk: Dynamic) -> CallResult<Dynamic> {
+    pub fn kexec(call: NativeCallContext, disk: AnyDisk) -> CallResult<Never> {
         let context = ScriptContext::require(&call, Capability::Power)?;
         let disk = crate::api::flash::one_disk(&call, &disk)?;
         context.world.platform.load_kernel(&disk.path).map_err(raise)?;
@@ -100,19 +110,19 @@ pub(super) mod functions {
 
     /// Ends the script and powers the machine off.
     #[rhai_fn(volatile, return_raw)]
-    pub fn power_off(call: NativeCallContext) -> CallResult<Dynamic> {
+    pub fn power_off(call: NativeCallContext) -> CallResult<Never> {
         end(&call, PowerAction::PowerOff)
     }
 
     /// Ends the script.
     #[rhai_fn(volatile, return_raw)]
-    pub fn exit() -> CallResult<Dynamic> {
+    pub fn exit() -> CallResult<Never> {
         exit_with(0)
     }
 
     /// Ends the script; `bty run` exits with `code` (0 to 255).
     #[rhai_fn(name = "exit", volatile, return_raw)]
-    pub fn exit_with(code: INT) -> CallResult<Dynamic> {
+    pub fn exit_with(code: INT) -> CallResult<Never> {
         let code = u8::try_from(code).map_err(|_| {
             raise_unplaced(HostError::usage(format!(
                 "cannot exit with code {code}: exit codes are 0 to 255"

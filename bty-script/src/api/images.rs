@@ -5,8 +5,9 @@ use bty::image::OpenOptions;
 use bty::image::directory::ImageFile;
 use bty::{Digest, Location};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Map, NativeCallContext};
+use rhai::{Dynamic, Map, NativeCallContext};
 
+use crate::api::types::{ImageFiles, Maps, MaybeMap, MaybeSize, MaybeString, Object};
 use crate::context::{Capability, ScriptContext};
 use crate::convert::{Size, from_rust};
 use crate::error::{CallResult, HostError, raise};
@@ -126,7 +127,7 @@ pub(super) mod functions {
 
     /// Lists the image files in a directory, sorted by name.
     #[rhai_fn(return_raw)]
-    pub fn list(call: NativeCallContext, dir: &str) -> CallResult<Array> {
+    pub fn list(call: NativeCallContext, dir: &str) -> CallResult<ImageFiles> {
         let files = ScriptContext::require(&call, Capability::Read)?
             .world
             .images
@@ -138,7 +139,7 @@ pub(super) mod functions {
     /// Reads a whole image without writing it. Returns a map with `source_bytes`, `source_sha256`,
     /// `disk_bytes`, `data_bytes`. Fails if a digest differs from the expected one.
     #[rhai_fn(return_raw)]
-    pub fn read_fully(call: NativeCallContext, image: Image) -> CallResult<Dynamic> {
+    pub fn read_fully(call: NativeCallContext, image: Image) -> CallResult<Object> {
         let context = ScriptContext::require(&call, Capability::Read)?;
         let cancel = context.meter.operation();
         let read = || context.world.images.read_fully(&image, &*context.world.observer, &cancel);
@@ -148,7 +149,7 @@ pub(super) mod functions {
     }
 
     /// The architecture that a file name suggests, such as `x86_64` or `arm64`; `()` if none.
-    pub fn architecture(name: &str) -> Dynamic {
+    pub fn architecture(name: &str) -> MaybeString {
         bty::image::name::architecture(name).map_or(Dynamic::UNIT, Dynamic::from)
     }
 
@@ -172,50 +173,50 @@ pub(super) mod functions {
 
     /// Size of the file as published; `()` if the server does not report it.
     #[rhai_fn(global, get = "source_bytes", pure)]
-    pub fn source_bytes(image: &mut Image) -> Dynamic {
+    pub fn source_bytes(image: &mut Image) -> MaybeSize {
         image.info.source_bytes.map_or(Dynamic::UNIT, |bytes| Dynamic::from(Size(bytes)))
     }
 
     /// Size of the disk image inside; `()` if it is known only after decoding.
     #[rhai_fn(global, get = "disk_bytes", pure)]
-    pub fn disk_bytes(image: &mut Image) -> Dynamic {
+    pub fn disk_bytes(image: &mut Image) -> MaybeSize {
         image.info.disk_bytes.map_or(Dynamic::UNIT, |bytes| Dynamic::from(Size(bytes)))
     }
 
     /// The expected SHA-256 of the file as published; `()` if none was given.
     #[rhai_fn(global, get = "expected_sha256", pure)]
-    pub fn expected_sha256(image: &mut Image) -> Dynamic {
+    pub fn expected_sha256(image: &mut Image) -> MaybeString {
         image.info.expected_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
     /// The expected SHA-512 of the file as published; `()` if none was given.
     #[rhai_fn(global, get = "expected_sha512", pure)]
-    pub fn expected_sha512(image: &mut Image) -> Dynamic {
+    pub fn expected_sha512(image: &mut Image) -> MaybeString {
         image.info.expected_sha512.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
     /// The expected SHA-256 of the disk image inside; `()` if none was given.
     #[rhai_fn(global, get = "expected_image_sha256", pure)]
-    pub fn expected_image_sha256(image: &mut Image) -> Dynamic {
+    pub fn expected_image_sha256(image: &mut Image) -> MaybeString {
         image.info.expected_image_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
     /// Partition table: `gpt` or `mbr`; `()` if there is none.
     #[rhai_fn(global, get = "table", pure, return_raw)]
-    pub fn table(image: &mut Image) -> CallResult<Dynamic> {
+    pub fn table(image: &mut Image) -> CallResult<MaybeString> {
         from_rust(&image.info.table)
     }
 
     /// The partitions: maps like those of `Disk.partitions`.
     #[rhai_fn(global, get = "partitions", pure, return_raw)]
-    pub fn partitions(image: &mut Image) -> CallResult<Dynamic> {
+    pub fn partitions(image: &mut Image) -> CallResult<Maps> {
         from_rust(&image.info.partitions)
     }
 
     /// File system, RAID or LVM signature of an image without partitions: a map with `kind` and
     /// `label`; `()` if there is none.
     #[rhai_fn(global, get = "content", pure, return_raw)]
-    pub fn content(image: &mut Image) -> CallResult<Dynamic> {
+    pub fn content(image: &mut Image) -> CallResult<MaybeMap> {
         from_rust(&image.info.content)
     }
 
@@ -264,13 +265,13 @@ pub(super) mod functions {
 
     /// The digest in the `.sha256` file beside the image; `()` if there is none.
     #[rhai_fn(global, get = "sha256", pure)]
-    pub fn file_sha256(file: &mut ImageFile) -> Dynamic {
+    pub fn file_sha256(file: &mut ImageFile) -> MaybeString {
         file.sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
     /// Architecture that the name suggests; `()` if none.
     #[rhai_fn(global, get = "arch", pure)]
-    pub fn file_arch(file: &mut ImageFile) -> Dynamic {
+    pub fn file_arch(file: &mut ImageFile) -> MaybeString {
         file.arch.map_or(Dynamic::UNIT, Dynamic::from)
     }
 

@@ -7,6 +7,7 @@ use rhai::plugin::*;
 use rhai::{Dynamic, INT, Map};
 use serde_json::Value;
 
+use crate::api::types::{Maps, MaybeInt, MaybeMap, MaybeString, Names, Object};
 use crate::convert::{from_json, from_rust};
 use crate::error::{CallResult, HostError, raise_unplaced};
 use crate::machine::{MachineData, PlanMachine};
@@ -93,7 +94,7 @@ pub(super) mod functions {
 
     /// The labels, an array of strings.
     #[rhai_fn(get = "labels", pure)]
-    pub fn labels(machine: &mut PlanMachine) -> Dynamic {
+    pub fn labels(machine: &mut PlanMachine) -> Names {
         field(machine, |data| data.facts.labels.clone().into())
     }
 
@@ -105,14 +106,14 @@ pub(super) mod functions {
 
     /// Values of the plan's parameters, a map. Defaults are filled in.
     #[rhai_fn(get = "params", pure)]
-    pub fn params(machine: &mut PlanMachine) -> Dynamic {
+    pub fn params(machine: &mut PlanMachine) -> Object {
         field(machine, |data| data.facts.params.clone())
     }
 
     /// A map in which the plan can store values about the machine; they stay from call to call. A
     /// new assignment starts with an empty map.
     #[rhai_fn(get = "state", pure)]
-    pub fn state(machine: &mut PlanMachine) -> Dynamic {
+    pub fn state(machine: &mut PlanMachine) -> Object {
         machine.with(|data| data.state.clone())
     }
 
@@ -124,27 +125,27 @@ pub(super) mod functions {
     /// The disks of the last inventory: maps with `path`, `serial`, `size_bytes`, `tran`, `model`
     /// and more.
     #[rhai_fn(get = "disks", pure)]
-    pub fn disks_of(machine: &mut PlanMachine) -> Dynamic {
+    pub fn disks_of(machine: &mut PlanMachine) -> Maps {
         machine.with(|data| from_json(&data.facts.disks, true))
     }
 
     /// The hardware of the last inventory: a map with `vendor`, `product`, `version`, `serial`,
     /// `cpu`, `cpus`, `memory_bytes`; `()` before the first inventory.
     #[rhai_fn(get = "hardware", pure)]
-    pub fn hardware(machine: &mut PlanMachine) -> Dynamic {
+    pub fn hardware(machine: &mut PlanMachine) -> MaybeMap {
         machine.with(|data| from_json(&data.facts.hardware, true))
     }
 
     /// The last proven flash: a map with `at`, `image` (the image's reference), `sha256`, `serial`;
     /// `()` before the first one.
     #[rhai_fn(get = "flashed", pure)]
-    pub fn flashed_last(machine: &mut PlanMachine) -> Dynamic {
+    pub fn flashed_last(machine: &mut PlanMachine) -> MaybeMap {
         field(machine, |data| data.facts.flashed.clone())
     }
 
     /// Recent events of the machine, oldest first: maps with `at` and `kind`.
     #[rhai_fn(get = "history", pure)]
-    pub fn history(machine: &mut PlanMachine) -> Dynamic {
+    pub fn history(machine: &mut PlanMachine) -> Maps {
         field(machine, |data| data.facts.history.clone())
     }
 
@@ -156,7 +157,7 @@ pub(super) mod functions {
 
     /// When the machine last sent its inventory, in seconds since 1970; `()` before the first one.
     #[rhai_fn(get = "inventory_at", pure)]
-    pub fn inventory_at(machine: &mut PlanMachine) -> Dynamic {
+    pub fn inventory_at(machine: &mut PlanMachine) -> MaybeInt {
         machine.with(|data| data.facts.inventory_at.map_or(Dynamic::UNIT, Dynamic::from))
     }
 
@@ -169,7 +170,7 @@ pub(super) mod functions {
     /// The current time in the server's time zone: a map with `year`, `month`, `day`, `hour`,
     /// `minute`, `weekday` (1 is Monday).
     #[rhai_fn(get = "clock", pure)]
-    pub fn clock(machine: &mut PlanMachine) -> Dynamic {
+    pub fn clock(machine: &mut PlanMachine) -> Object {
         field(machine, |data| data.facts.clock.clone())
     }
 
@@ -194,7 +195,7 @@ pub(super) mod functions {
     /// The assigned image: a map with `name`, `src`, `sha256`, `format`, `ref`. Fails if no image
     /// is assigned, or if the catalog does not list it.
     #[rhai_fn(pure, return_raw)]
-    pub fn image(machine: &mut PlanMachine) -> CallResult<Dynamic> {
+    pub fn image(machine: &mut PlanMachine) -> CallResult<Object> {
         machine.with(|data| {
             let assigned = data.facts.image_ref.as_deref().and_then(|image| image.parse().ok());
             match assigned.and_then(|image| data.catalog.by_ref(&image)) {
@@ -209,7 +210,7 @@ pub(super) mod functions {
     /// The image in the server's catalog with this name or reference: a map like that of `image()`.
     /// Fails if there is none, and suggests similar names.
     #[rhai_fn(name = "image", pure, return_raw)]
-    pub fn image_called(machine: &mut PlanMachine, name: &str) -> CallResult<Dynamic> {
+    pub fn image_called(machine: &mut PlanMachine, name: &str) -> CallResult<Object> {
         machine.with(|data| match data.catalog.find(name) {
             Ok(entry) => from_rust(entry),
             Err(error) => Err(raise_unplaced(error)),
@@ -229,7 +230,7 @@ pub(super) mod functions {
     /// Why the assigned image cannot be flashed: `no_image`, `orphan_ref` (the image is not in the
     /// catalog) or `no_target_disk`; `()` if it can be flashed.
     #[rhai_fn(get = "problem", pure)]
-    pub fn assignment_problem(machine: &mut PlanMachine) -> Dynamic {
+    pub fn assignment_problem(machine: &mut PlanMachine) -> MaybeString {
         machine.with(|data| problem(data).map_or(Dynamic::UNIT, |(word, _)| word.into()))
     }
 

@@ -1,8 +1,9 @@
 //! The module `oci`.
 
+use rhai::NativeCallContext;
 use rhai::plugin::*;
-use rhai::{Dynamic, NativeCallContext};
 
+use crate::api::types::Object;
 use crate::context::{Capability, ScriptContext};
 use crate::convert::from_json;
 use crate::error::{CallResult, raise};
@@ -12,7 +13,7 @@ pub(super) mod functions {
     /// The blob that an `oras://` reference currently means: a map with `digest`, `size_bytes`,
     /// `title`.
     #[rhai_fn(return_raw)]
-    pub fn resolve(call: NativeCallContext, reference: &str) -> CallResult<Dynamic> {
+    pub fn resolve(call: NativeCallContext, reference: &str) -> CallResult<Object> {
         let context = ScriptContext::require(&call, Capability::Network)?;
         let blob = context
             .world

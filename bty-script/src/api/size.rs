@@ -7,6 +7,7 @@ use rhai::plugin::*;
 use rhai::{Dynamic, FLOAT, INT};
 
 use super::compare;
+use super::types::{AnySize, SizeOrInt};
 use crate::convert::Size;
 use crate::error::{CallResult, HostError, raise_unplaced};
 
@@ -70,7 +71,7 @@ pub(super) mod functions {
     /// A size from a string (`"4G"`, `"500GB"`, `"4096"`) or a number of bytes. `K`, `M`, `G`, `T`
     /// and `KiB` to `TiB` are powers of 1024, `KB` to `TB` are powers of 1000.
     #[rhai_fn(name = "size", return_raw)]
-    pub fn size(value: Dynamic) -> CallResult<Size> {
+    pub fn size(value: AnySize) -> CallResult<Size> {
         Size::from_dynamic(&value)
     }
 
@@ -93,17 +94,17 @@ pub(super) mod functions {
     }
 
     #[rhai_fn(name = "+", return_raw)]
-    pub fn add(a: Size, b: Dynamic) -> CallResult<Dynamic> {
+    pub fn add(a: Size, b: Dynamic) -> CallResult<SizeOrInt> {
         signed(wide(a) + operand(&b)?, "sum")
     }
 
     #[rhai_fn(name = "+", return_raw)]
-    pub fn add_number(a: INT, b: Size) -> CallResult<Dynamic> {
+    pub fn add_number(a: INT, b: Size) -> CallResult<SizeOrInt> {
         add(b, a.into())
     }
 
     #[rhai_fn(name = "+", return_raw)]
-    pub fn add_float(a: FLOAT, b: Size) -> CallResult<Dynamic> {
+    pub fn add_float(a: FLOAT, b: Size) -> CallResult<SizeOrInt> {
         add(b, a.into())
     }
 
@@ -118,27 +119,27 @@ pub(super) mod functions {
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract(a: Size, b: Dynamic) -> CallResult<Dynamic> {
+    pub fn subtract(a: Size, b: Dynamic) -> CallResult<SizeOrInt> {
         signed(wide(a) - operand(&b)?, "difference")
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract_from(a: Dynamic, b: Size) -> CallResult<Dynamic> {
+    pub fn subtract_from(a: Dynamic, b: Size) -> CallResult<SizeOrInt> {
         signed(operand(&a)? - wide(b), "difference")
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn subtract_sizes(a: Size, b: Size) -> CallResult<Dynamic> {
+    pub fn subtract_sizes(a: Size, b: Size) -> CallResult<SizeOrInt> {
         signed(wide(a) - wide(b), "difference")
     }
 
     #[rhai_fn(name = "-", return_raw)]
-    pub fn negate(a: Size) -> CallResult<Dynamic> {
+    pub fn negate(a: Size) -> CallResult<SizeOrInt> {
         signed(-wide(a), "negative")
     }
 
     #[rhai_fn(name = "*", return_raw)]
-    pub fn multiply(a: Size, times: INT) -> CallResult<Dynamic> {
+    pub fn multiply(a: Size, times: INT) -> CallResult<SizeOrInt> {
         wide(a)
             .checked_mul(i128::from(times))
             .ok_or_else(|| overflow("product"))
@@ -146,7 +147,7 @@ pub(super) mod functions {
     }
 
     #[rhai_fn(name = "*", return_raw)]
-    pub fn multiply_left(times: INT, a: Size) -> CallResult<Dynamic> {
+    pub fn multiply_left(times: INT, a: Size) -> CallResult<SizeOrInt> {
         multiply(a, times)
     }
 
@@ -202,25 +203,25 @@ pub(super) mod functions {
 
     /// The larger of two sizes. Numbers of bytes and strings such as `"4G"` are converted.
     #[rhai_fn(name = "max", return_raw)]
-    pub fn max_of(a: Size, b: Dynamic) -> CallResult<Size> {
+    pub fn max_of(a: Size, b: AnySize) -> CallResult<Size> {
         Ok(a.max(Size::from_dynamic(&b)?))
     }
 
     /// The larger of two sizes. Numbers of bytes and strings such as `"4G"` are converted.
     #[rhai_fn(name = "max", return_raw)]
-    pub fn max_with(a: Dynamic, b: Size) -> CallResult<Size> {
+    pub fn max_with(a: AnySize, b: Size) -> CallResult<Size> {
         max_of(b, a)
     }
 
     /// The smaller of two sizes. Numbers of bytes and strings such as `"4G"` are converted.
     #[rhai_fn(name = "min", return_raw)]
-    pub fn min_of(a: Size, b: Dynamic) -> CallResult<Size> {
+    pub fn min_of(a: Size, b: AnySize) -> CallResult<Size> {
         Ok(a.min(Size::from_dynamic(&b)?))
     }
 
     /// The smaller of two sizes. Numbers of bytes and strings such as `"4G"` are converted.
     #[rhai_fn(name = "min", return_raw)]
-    pub fn min_with(a: Dynamic, b: Size) -> CallResult<Size> {
+    pub fn min_with(a: AnySize, b: Size) -> CallResult<Size> {
         min_of(b, a)
     }
 

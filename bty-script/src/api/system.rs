@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use rhai::plugin::*;
 use rhai::{Dynamic, INT, Map, NativeCallContext};
 
+use crate::api::types::Object;
 use crate::context::{Capability, ScriptContext};
 use crate::convert::{from_json, from_rust};
 use crate::error::{CallResult, HostError, raise};
@@ -38,14 +39,14 @@ pub(super) mod functions {
     /// What the firmware reports about the machine: a map with `vendor`, `product`, `version`,
     /// `serial` and more, each `()` if not reported.
     #[rhai_fn(return_raw)]
-    pub fn dmi(call: NativeCallContext) -> CallResult<Dynamic> {
+    pub fn dmi(call: NativeCallContext) -> CallResult<Object> {
         from_rust(&ScriptContext::require(&call, Capability::Read)?.world.platform.dmi())
     }
 
     /// The inventory that the machine sends to its server: `disks`, and the hardware in the format
     /// of `lshw -json`.
     #[rhai_fn(return_raw)]
-    pub fn inventory(call: NativeCallContext) -> CallResult<Dynamic> {
+    pub fn inventory(call: NativeCallContext) -> CallResult<Object> {
         let inventory = ScriptContext::require(&call, Capability::Read)?
             .world
             .platform

@@ -10,6 +10,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, INT, NativeCallContext};
 use serde_json::Value;
 
+use crate::api::types::{AnyWorld, Maps, MaybeMap, Strings};
 use crate::context::{Capabilities, Capability, ScriptContext};
 use crate::convert::{from_json, from_rust, to_json};
 use crate::engine::{Engine, Limits, ScriptOutcome};
@@ -74,7 +75,7 @@ pub(super) mod functions {
     /// Runs the script at `path`, relative to the test, on a simulated machine. `world` describes
     /// the machine, as a map or as the path of a TOML or JSON file.
     #[rhai_fn(return_raw)]
-    pub fn run(call: NativeCallContext, path: &str, world: Dynamic) -> CallResult<TestRun> {
+    pub fn run(call: NativeCallContext, path: &str, world: AnyWorld) -> CallResult<TestRun> {
         run_with(call, path, world, Array::new())
     }
 
@@ -83,8 +84,8 @@ pub(super) mod functions {
     pub fn run_with(
         call: NativeCallContext,
         path: &str,
-        world: Dynamic,
-        args: Array,
+        world: AnyWorld,
+        args: Strings,
     ) -> CallResult<TestRun> {
         let file = resolve(&ScriptContext::from_call(&call)?, path);
         let args: Vec<String> = args.iter().map(crate::render::one_line).collect();
@@ -101,7 +102,7 @@ pub(super) mod functions {
         path: &str,
         function: &str,
         values: Array,
-        world: Dynamic,
+        world: AnyWorld,
     ) -> CallResult<TestRun> {
         let file = resolve(&ScriptContext::from_call(&call)?, path);
         run_on(&call, &world, |engine, cancel| {
@@ -112,14 +113,14 @@ pub(super) mod functions {
     /// What the script did, in order: maps with `effect` (`flash`, `create`, `write`, `post`, `sleep`,
     /// `log` or `power`) and the details.
     #[rhai_fn(global, get = "effects", pure, return_raw)]
-    pub fn effects(outcome: &mut TestRun) -> CallResult<Dynamic> {
+    pub fn effects(outcome: &mut TestRun) -> CallResult<Maps> {
         from_rust(&outcome.record().effects)
     }
 
     /// The disks that the script flashed: maps with `path`, `serial`, and the reference of the
     /// `image`.
     #[rhai_fn(global, get = "flashed", pure, return_raw)]
-    pub fn flashed(outcome: &mut TestRun) -> CallResult<Dynamic> {
+    pub fn flashed(outcome: &mut TestRun) -> CallResult<Maps> {
         from_rust(&outcome.flashed())
     }
 
@@ -132,20 +133,20 @@ pub(super) mod functions {
 
     /// The lines that the script printed.
     #[rhai_fn(global, get = "printed", pure)]
-    pub fn printed(outcome: &mut TestRun) -> Array {
+    pub fn printed(outcome: &mut TestRun) -> Strings {
         texts(&outcome.record().printed)
     }
 
     /// Everything that the person saw and typed, line by line.
     #[rhai_fn(global, get = "shown", pure)]
-    pub fn shown(outcome: &mut TestRun) -> Array {
+    pub fn shown(outcome: &mut TestRun) -> Strings {
         texts(&outcome.record().transcript)
     }
 
     /// The error that ended the script: a map with `kind`, `message`, `hint`, `place`; `()` if it
     /// succeeded.
     #[rhai_fn(global, get = "error", pure)]
-    pub fn failure(outcome: &mut TestRun) -> Dynamic {
+    pub fn failure(outcome: &mut TestRun) -> MaybeMap {
         let json = outcome.record().result.as_ref().err().map_or(Value::Null, ScriptError::to_json);
         from_json(&json, true)
     }

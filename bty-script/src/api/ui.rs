@@ -4,6 +4,7 @@ use bty::text;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, INT, NativeCallContext};
 
+use crate::api::types::{MaybeString, Rows, Strings};
 use crate::context::{Capability, ScriptContext};
 use crate::error::{CallResult, HostError, raise};
 use crate::render::{self, Table};
@@ -66,7 +67,7 @@ pub(super) mod functions {
 
     /// Shows lines in a frame with a title.
     #[rhai_fn(volatile, return_raw)]
-    pub fn panel(call: NativeCallContext, title: &str, lines: Array) -> CallResult<()> {
+    pub fn panel(call: NativeCallContext, title: &str, lines: Strings) -> CallResult<()> {
         let context = ScriptContext::require(&call, Capability::Dialogs)?;
         let terminal = &context.world.terminal;
         let width = terminal.size().columns.clamp(20, 100);
@@ -84,7 +85,7 @@ pub(super) mod functions {
 
     /// Shows a table with column names and rows; each row is an array with a value per column.
     #[rhai_fn(volatile, return_raw)]
-    pub fn table(call: NativeCallContext, headers: Array, rows: Array) -> CallResult<()> {
+    pub fn table(call: NativeCallContext, headers: Strings, rows: Rows) -> CallResult<()> {
         let texts = |row: &Array| row.iter().map(render::one_line).collect::<Vec<_>>();
         let mut table = Table { headers: texts(&headers), rows: Vec::new() };
         for row in rows {
@@ -105,7 +106,7 @@ pub(super) mod functions {
     /// Asks the person for a line, and returns it without leading and trailing spaces; `()` after
     /// Ctrl-C or at the end of the input.
     #[rhai_fn(volatile, return_raw)]
-    pub fn ask(call: NativeCallContext, prompt: &str) -> CallResult<Dynamic> {
+    pub fn ask(call: NativeCallContext, prompt: &str) -> CallResult<MaybeString> {
         let context = ScriptContext::require(&call, Capability::Dialogs)?;
         let line =
             context.world.terminal.read_line(prompt, &context.meter.operation()).map_err(raise)?;

@@ -157,8 +157,8 @@ impl Checker<'_> {
     /// The result type that all functions selected by `is_meant` have.
     fn result(&self, is_meant: impl Fn(&Function) -> bool) -> Option<String> {
         let mut types = self.known.iter().filter(|f| is_meant(f)).map(|f| f.returns.as_str());
-        let first = types.next()?.trim_end_matches('?');
-        types.all(|kind| kind.trim_end_matches('?') == first).then(|| first.to_owned())
+        let first = without_unit(types.next()?);
+        types.all(|kind| without_unit(kind) == first).then(|| first.to_owned())
     }
 
     /// The type of an element of a value of type `kind`.
@@ -314,5 +314,10 @@ fn is_of(function: &Function, kind: &str) -> bool {
 
 /// The type of the items of an array type.
 fn item_type(kind: &str) -> Option<&str> {
-    kind.strip_prefix("array<")?.strip_suffix('>')
+    kind.strip_prefix('[')?.strip_suffix(']')
+}
+
+/// The type of a result that may also be `()`.
+fn without_unit(kind: &str) -> &str {
+    kind.trim_end_matches(" | ()")
 }

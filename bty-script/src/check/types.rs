@@ -43,11 +43,12 @@ impl Operand {
             _ => return None,
         };
         let fields = known.iter().filter(|f| f.kind == FunctionKind::Field && f.name == name);
-        let mut types: Vec<&str> = fields.map(|f| f.returns.as_str()).collect();
+        let mut types: Vec<&str> = fields.flat_map(|f| f.returns.split(" | ")).collect();
+        types.retain(|kind| *kind != "()");
         types.sort_unstable();
         types.dedup();
         match types[..] {
-            ["Size"] | ["Size?"] | ["Size", "Size?"] => Some(Self::Size),
+            ["Size"] => Some(Self::Size),
             ["int"] => Some(Self::Number),
             _ => None,
         }

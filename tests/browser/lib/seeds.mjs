@@ -54,6 +54,15 @@ export async function plan(server, name = 'night') {
   await server.api('PUT', `/plans/${name}`, { source: PLAN, note: 'an hour later' });
 }
 
+// Uploads the files of a live environment, as its build does.
+export async function liveEnvironment(server) {
+  const { version } = await server.api('GET', '/version');
+  for (const part of ['vmlinuz', 'initrd', 'squashfs']) {
+    const answer = await server.request('PUT', `/boot/bty-netboot-pc-x86_64-v${version}.${part}`, part);
+    if (!answer.ok) throw new Error(`${part}: ${answer.status} ${await answer.text()}`);
+  }
+}
+
 // Creates forty machines, eight in each phase.
 export async function fleet(server, base) {
   const entries = [{ name: 'debian 13', about: 'For everything' }, { name: 'ubuntu 24.04' }, { name: 'rescue', about: 'Small' }];
