@@ -10,7 +10,7 @@
 //! is raised to the caller after the work has ended.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bty::{CancelToken, Event, Observer};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -21,6 +21,24 @@ use crate::cancel::Cancel;
 
 /// Interval for checking signals and cancellation.
 const POLL: Duration = Duration::from_millis(50);
+
+/// How long a thread watches for a message before it sleeps. A function that a script calls is
+/// answered within microseconds, but waking a sleeping thread takes ten to a hundred times as long.
+const WATCH: Duration = Duration::from_micros(50);
+
+/// Waits up to [`WATCH`] for a message without sleeping. Lets other threads run meanwhile.
+pub(crate) fn watch<T>(messages: &Receiver<T>) -> Option<T> {
+    let begin = Instant::now();
+    loop {
+        if let Ok(message) = messages.try_recv() {
+            return Some(message);
+        }
+        if begin.elapsed() > WATCH {
+            return None;
+        }
+        thread::yield_now();
+    }
+}
 
 /// A message of the worker thread to the calling thread.
 pub(crate) enum Message {
@@ -89,8 +107,14 @@ fn listen(
     progress: Option<&Bound<'_, PyAny>>,
     token: &CancelToken,
 ) -> PyResult<()> {
+    let mut has_called = false;
     loop {
-        let message = py.detach(|| messages.recv_timeout(POLL));
+        let message = py.detach(|| {
+            // events are rare, but a call is often followed by another one
+            let soon = has_called.then(|| watch(messages)).flatten();
+            soon.map_or_else(|| messages.recv_timeout(POLL), Ok)
+        });
+        has_called = matches!(message, Ok(Message::Call(_)));
         let result = match message {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => Ok(()),
@@ -115,9 +139,7 @@ fn call_progress(
     event: Event,
 ) -> PyResult<()> {
     match progress {
-        Some(progress) => {
-            progress.call1((crate::events::Event::from(event).into_pyobject(py)?,)).map(drop)
-        }
+        Some(progress) => progress.call1((crate::events::to_python(py, event)?,)).map(drop),
         None => Ok(()),
     }
 }

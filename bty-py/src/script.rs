@@ -1,15 +1,18 @@
 //! Runs, checks and evaluates scripts, which may call Python functions.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::{CancelToken, Event, Observer};
 use bty_script::check::Finding;
 use bty_script::decide::{Decider, MachineFacts, PlanCall};
 use bty_script::engine::{HostCallback, HostFunction};
 use bty_script::terminal::{ScriptedTerminal, Terminal, TerminalSize};
 use bty_script::world::{
-    DryRunWorld, Effect, EffectLog, ProgressSink, SimulatedWorld, SystemWorld, World,
+    DryRunWorld, Effect, EffectLog, Flasher, Image, ProgressSink, SimulatedWorld, SystemWorld,
+    World,
 };
 use bty_script::{
     Capabilities, Capability, Engine, HostError, ImportRoot, Limits, Script, ScriptContext,
@@ -24,8 +27,8 @@ use serde_json::{Value, json};
 use crate::cancel::Cancel;
 use crate::client::{self, Client};
 use crate::errors::Failure;
-use crate::run::{Call, Caller, run};
-use crate::{arguments, json};
+use crate::run::{Call, Caller, run, watch};
+use crate::{arguments, hosts, json};
 
 /// Python functions: name, possible numbers of arguments, and function.
 type Functions = Vec<(String, Vec<usize>, Py<PyAny>)>;
@@ -118,7 +121,9 @@ fn wrap_function(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> HostC
             Ok(())
         });
         caller.call(call);
-        answered.recv().unwrap_or_else(|_| Err(HostError::new("cancelled", "cancelled")))
+        let soon = watch(&answered);
+        soon.map_or_else(|| answered.recv(), Ok)
+            .unwrap_or_else(|_| Err(HostError::new("cancelled", "cancelled")))
     })
 }
 
@@ -156,7 +161,7 @@ fn script_error(py: Python<'_>, error: &ScriptError) -> PyErr {
         path: host.and_then(|host| host.path.as_deref()),
         offset: host.and_then(|host| host.offset),
         hint: error.hint.as_deref(),
-        system: None,
+        errno: None,
     };
     let raised = failure.raise(py);
     let set = (|| {
@@ -166,6 +171,47 @@ fn script_error(py: Python<'_>, error: &ScriptError) -> PyErr {
         value.setattr("calls", json::from_rust(py, &error.calls)?)
     })();
     set.map_or_else(|error| error, |()| raised)
+}
+
+/// This machine, or the simulated one that has taken its place.
+fn system_world(
+    client: bty::Client,
+    terminal: Arc<dyn Terminal>,
+    observer: Arc<dyn ProgressSink>,
+) -> World {
+    let world = SystemWorld::world_with(hosts::current(), client, terminal, observer);
+    World { flasher: Arc::new(HostFlasher(Arc::clone(&world.flasher))), ..world }
+}
+
+/// Keeps the firmware's variables of this machine out of reach of simulated ones.
+struct HostFlasher(Arc<dyn Flasher>);
+
+impl Flasher for HostFlasher {
+    fn execute(
+        &self,
+        plan: &FlashPlan,
+        image: &Image,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> bty::Result<FlashReport> {
+        let mut plan = plan.clone();
+        plan.options.efivars = hosts::efivars(&plan.options.efivars);
+        self.0.execute(&plan, image, observer, cancel)
+    }
+
+    fn verify(
+        &self,
+        image: &Image,
+        disk: &bty::Disk,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> bty::Result<VerifyReport> {
+        self.0.verify(image, disk, observer, cancel)
+    }
+
+    fn create(&self, path: &Path, size_bytes: u64) -> bty::Result<bty::Disk> {
+        self.0.create(path, size_bytes)
+    }
 }
 
 impl Task {
@@ -182,7 +228,7 @@ impl Task {
             return Ok((World { terminal: Arc::new(screen), ..world }, effects, answers));
         } else {
             let watcher = Arc::new(Watcher(caller.clone()));
-            let world = SystemWorld::world(self.client.clone(), Arc::new(screen), watcher);
+            let world = system_world(self.client.clone(), Arc::new(screen), watcher);
             if self.is_dry { DryRunWorld::wrap(&world) } else { (world, EffectLog::default()) }
         };
         if self.is_dry {
