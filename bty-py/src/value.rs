@@ -30,11 +30,11 @@ pub(crate) fn repr(value: &Bound<'_, PyAny>, fields: &[&str]) -> PyResult<String
 ///
 /// # Errors
 /// `TypeError` for an unknown field, `ValueError` for a missing or invalid one.
-pub(crate) fn build<T: Serialize + DeserializeOwned>(
-    py: Python<'_>,
+pub(crate) fn build<'py, T: Serialize + DeserializeOwned>(
+    py: Python<'py>,
     class: &str,
     names: &[&str],
-    given: Option<&Bound<'_, PyDict>>,
+    given: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<T> {
     let given = given.map_or_else(|| Ok(PyDict::new(py)), sizes_in_bytes)?;
     let value: T = json::to_rust(given.as_any())?;
@@ -100,9 +100,9 @@ macro_rules! value {
             @class $(#[$about])* $name = $inner { $($fields)* } {
                 #[new]
                 #[pyo3(signature = (**fields))]
-                fn new(
-                    py: pyo3::Python<'_>,
-                    fields: Option<&pyo3::Bound<'_, pyo3::types::PyDict>>,
+                fn new<'py>(
+                    py: pyo3::Python<'py>,
+                    fields: Option<&pyo3::Bound<'py, pyo3::types::PyDict>>,
                 ) -> pyo3::PyResult<Self> {
                     crate::value::build(py, stringify!($name), Self::FIELDS, fields).map(Self)
                 }
