@@ -3,7 +3,7 @@
 use bty::catalog;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
 use serde_json::{Map, Value};
 
 use crate::arguments::Size;
@@ -243,7 +243,10 @@ impl Catalog {
         self.0.entries().len()
     }
 
-    /// Also makes the catalog iterable.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        self.entries(py)?.try_iter()
+    }
+
     fn __getitem__(&self, index: isize) -> PyResult<Entry> {
         let entries = self.0.entries();
         let index = if index < 0 {

@@ -51,5 +51,7 @@ fn _bty(module: &Bound<'_, PyModule>) -> PyResult<()> {
     flash::register(module)?;
     catalog::register(module)?;
     sources::register(module)?;
-    script::register(module)
+    script::register(module)?;
+    // PyO3 lists all names there, which nobody needs, and which the stub would have to repeat
+    module.delattr("__all__")
 }

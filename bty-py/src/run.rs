@@ -6,14 +6,18 @@
 //! worker thread:  runs no Python code ──────────▲                └─► cancel token of the work
 //! ```
 //!
+//! The channels are those of the standard library: their threads sleep at once. Others yield the
+//! processor first, and get it back only after milliseconds on a busy machine.
+//!
 //! All Python code runs in the calling thread. An exception from a callback cancels the work, and
 //! is raised to the caller after the work has ended.
 
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bty::{CancelToken, Event, Observer};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -21,24 +25,6 @@ use crate::cancel::Cancel;
 
 /// Interval for checking signals and cancellation.
 const POLL: Duration = Duration::from_millis(50);
-
-/// How long a thread watches for a message before it sleeps. A function that a script calls is
-/// answered within microseconds, but waking a sleeping thread takes ten to a hundred times as long.
-const WATCH: Duration = Duration::from_micros(50);
-
-/// Waits up to [`WATCH`] for a message without sleeping. Lets other threads run meanwhile.
-pub(crate) fn watch<T>(messages: &Receiver<T>) -> Option<T> {
-    let begin = Instant::now();
-    loop {
-        if let Ok(message) = messages.try_recv() {
-            return Some(message);
-        }
-        if begin.elapsed() > WATCH {
-            return None;
-        }
-        thread::yield_now();
-    }
-}
 
 /// A message of the worker thread to the calling thread.
 pub(crate) enum Message {
@@ -79,7 +65,9 @@ pub(crate) fn run<T: Send, E: Send>(
     work: impl FnOnce(&Caller, &CancelToken) -> Result<T, E> + Send,
 ) -> PyResult<Result<T, E>> {
     let token = CancelToken::new();
-    let (sender, messages) = unbounded();
+    let (sender, messages) = channel();
+    // a receiver is not `Sync`, as waiting without the interpreter requires
+    let messages = Mutex::new(messages);
     let caller = Caller(sender);
     let (result, raised) = thread::scope(|scope| {
         let token = &token;
@@ -102,19 +90,15 @@ pub(crate) fn run<T: Send, E: Send>(
 /// and returns the exception.
 fn listen(
     py: Python<'_>,
-    messages: &Receiver<Message>,
+    messages: &Mutex<Receiver<Message>>,
     cancel: &Cancel<'_>,
     progress: Option<&Bound<'_, PyAny>>,
     token: &CancelToken,
 ) -> PyResult<()> {
-    let mut has_called = false;
     loop {
         let message = py.detach(|| {
-            // events are rare, but a call is often followed by another one
-            let soon = has_called.then(|| watch(messages)).flatten();
-            soon.map_or_else(|| messages.recv_timeout(POLL), Ok)
+            messages.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(POLL)
         });
-        has_called = matches!(message, Ok(Message::Call(_)));
         let result = match message {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => Ok(()),

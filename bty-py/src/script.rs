@@ -1,6 +1,7 @@
 //! Runs, checks and evaluates scripts, which may call Python functions.
 
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ use bty_script::{
     Capabilities, Capability, Engine, HostError, ImportRoot, Limits, Script, ScriptContext,
     ScriptError, ScriptOutcome,
 };
-use crossbeam_channel::bounded;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use crate::cancel::Cancel;
 use crate::client::{self, Client};
 use crate::errors::Failure;
-use crate::run::{Call, Caller, run, watch};
+use crate::run::{Call, Caller, run};
 use crate::{arguments, hosts, json};
 
 /// Python functions: name, possible numbers of arguments, and function.
@@ -103,7 +103,7 @@ impl ProgressSink for Watcher {}
 fn wrap_function(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> HostCallback {
     let (caller, function, raised) = (caller.clone(), Arc::new(function), Arc::clone(raised));
     Arc::new(move |args: Vec<Value>| {
-        let (answer, answered) = bounded(1);
+        let (answer, answered) = sync_channel(1);
         let (function, raised) = (Arc::clone(&function), Arc::clone(&raised));
         let call: Call = Box::new(move |py| {
             let result = match call_python(py, &function, &args) {

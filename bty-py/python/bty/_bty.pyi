@@ -17,7 +17,7 @@ CATALOG_MAX_BYTES: int
 class Content:
     """A recognized signature of a file system, RAID or LVM."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> Content: ...
     @property
     def kind(self) -> str:
         """`ext4`, `vfat`, `luks` …"""
@@ -38,7 +38,7 @@ class Content:
 class Partition:
     """A partition in the partition table of a disk or image."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> Partition: ...
     @property
     def path(self) -> Optional[Path]:
         """Device node; none if the kernel has none."""
@@ -74,7 +74,7 @@ class Partition:
 class Use:
     """A holder of a disk. ``str()`` names the device, the holder, and how to release it."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> Use: ...
     @property
     def kind(self) -> str:
         """`mounted`, `swap`, `held`, `loop`, `busy` or `system`."""
@@ -98,8 +98,8 @@ class Use:
 class Disk:
     """A disk, as probed. Sizes and offsets are in bytes."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         path: PathLike,
         size_bytes: Size,
         *,
@@ -120,7 +120,7 @@ class Disk:
         partitions: Optional[Sequence[Partition]] = None,
         uses: Optional[Sequence[Use]] = None,
         file_holds: Optional[str] = None,
-    ) -> None: ...
+    ) -> Disk: ...
     @property
     def path(self) -> Path:
         """Path of the device node or file."""
@@ -203,7 +203,7 @@ class Disk:
 class ImageInfo:
     """What is known about an image. Sizes and offsets are in bytes."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> ImageInfo: ...
     @property
     def source(self) -> str:
         """The reference from which it was opened."""
@@ -273,7 +273,7 @@ class ImageInfo:
 class FlashOptions:
     """Options of a flash."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> FlashOptions: ...
     @property
     def verify(self) -> bool:
         """Read the targets back and compare them with the image."""
@@ -319,7 +319,7 @@ class FlashOptions:
 class Refusal:
     """A reason why a plan is refused. ``str()`` names the target, the reason, and what to do."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> Refusal: ...
     @property
     def target(self) -> Optional[str]:
         """The target concerned; none if the reason concerns the plan as a whole."""
@@ -343,7 +343,7 @@ class Refusal:
 class Difference:
     """The first difference between disk and image."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> Difference: ...
     @property
     def offset(self) -> int:
         """Offset of the first different byte."""
@@ -369,7 +369,7 @@ class Difference:
 class Failure:
     """An error in a report."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> Failure: ...
     @property
     def kind(self) -> str:
         """Kind, as :attr:`bty.Error.kind`: `target`, `integrity`, `cancelled` …"""
@@ -399,7 +399,7 @@ class Failure:
 class TargetReport:
     """The outcome for one target. All sizes are in bytes."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> TargetReport: ...
     @property
     def disk(self) -> Disk:
         """The disk, as probed immediately before the first write."""
@@ -443,7 +443,7 @@ class TargetReport:
 class PhaseTime:
     """Duration of a phase, over all targets."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> PhaseTime: ...
     @property
     def phase(self) -> str:
         """`wipe`, `write`, `verify` or `finish`."""
@@ -464,7 +464,7 @@ class PhaseTime:
 class FlashReport:
     """The outcome of a flash. All sizes are in bytes, all times in milliseconds."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> FlashReport: ...
     @property
     def image(self) -> ImageInfo:
         """The image, as examined."""
@@ -511,7 +511,7 @@ class FlashReport:
 class VerifyReport:
     """The result of comparing a disk with an image. All sizes are in bytes."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> VerifyReport: ...
     @property
     def image(self) -> ImageInfo:
         """The image, as examined."""
@@ -549,7 +549,7 @@ class VerifyReport:
 class Contents:
     """The result of reading an image completely. All sizes are in bytes."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> Contents: ...
     @property
     def source_bytes(self) -> int:
         """Bytes read from the source."""
@@ -576,7 +576,7 @@ class Contents:
 class ImageFile:
     """An image file in a directory, described by its name and directory entry; it is not opened."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> ImageFile: ...
     @property
     def name(self) -> str:
         """File name."""
@@ -609,7 +609,7 @@ class ImageFile:
 class OciBlob:
     """The blob to which an `oras://` reference resolves."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> OciBlob: ...
     @property
     def digest(self) -> str:
         """SHA-256 of the blob."""
@@ -636,7 +636,7 @@ class OciBlob:
 class EntryCheck:
     """The result of checking the `src` of a catalog entry."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> EntryCheck: ...
     @property
     def name(self) -> str:
         """Name of the entry."""
@@ -671,7 +671,7 @@ class EntryCheck:
 class InventoryDisk:
     """A disk in an inventory, with the field names of `lsblk`."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> InventoryDisk: ...
     @property
     def path(self) -> str:
         """Device node."""
@@ -721,7 +721,7 @@ class Dmi:
     other users.
     """
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> Dmi: ...
     @property
     def vendor(self) -> Optional[str]:
         """Manufacturer of the machine."""
@@ -787,7 +787,7 @@ class Dmi:
 class TargetCounts:
     """Progress of one target. All counts are in bytes."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> TargetCounts: ...
     @property
     def target(self) -> str:
         """Path of the target."""
@@ -820,7 +820,7 @@ class TargetCounts:
 class PhaseEvent:
     """A phase begins."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> PhaseEvent: ...
     @property
     def event(self) -> Literal["phase"]:
         """`phase`."""
@@ -841,7 +841,7 @@ class PhaseEvent:
 class ProgressEvent:
     """Progress, a few times a second and at the end of each phase. All counts are in bytes."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> ProgressEvent: ...
     @property
     def event(self) -> Literal["progress"]:
         """`progress`."""
@@ -880,7 +880,7 @@ class ProgressEvent:
 class NoticeEvent:
     """A warning that does not stop the operation, such as the retry of a failed request."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> NoticeEvent: ...
     @property
     def event(self) -> Literal["notice"]:
         """`notice`."""
@@ -901,7 +901,7 @@ class NoticeEvent:
 class TargetFailedEvent:
     """One of several targets failed; the others continue."""
 
-    def __init__(self, **fields: Any) -> None: ...
+    def __new__(cls, **fields: Any) -> TargetFailedEvent: ...
     @property
     def event(self) -> Literal["target_failed"]:
         """`target_failed`."""
@@ -932,7 +932,7 @@ class MemoryHost:
     Descriptions of disks stay as they were given, whatever is written. The machine has no UEFI.
     """
 
-    def __init__(self, *disks: Disk) -> None: ...
+    def __new__(cls, *disks: Disk) -> MemoryHost: ...
     def add(self, disk: Disk, *, fail_from: Optional[Size] = None) -> Disk:
         """Adds a disk full of zeros, and returns its description. Writing at or after the offset
         ``fail_from`` fails with an I/O error.
@@ -964,7 +964,7 @@ class CancelToken:
     cancels at the end of the block.
     """
 
-    def __init__(self) -> None: ...
+    def __new__(cls) -> CancelToken: ...
     def cancel(self) -> None:
         """Cancels all operations that use this token. They end within a second."""
     @property
@@ -982,8 +982,8 @@ class Client:
     credentials, as curl and ``podman login`` write them; without them none are sent.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         http_proxy: Optional[str] = None,
         https_proxy: Optional[str] = None,
@@ -997,7 +997,7 @@ class Client:
         spool_dir: Optional[PathLike] = None,
         netrc: Optional[PathLike] = None,
         auth_file: Optional[PathLike] = None,
-    ) -> None: ...
+    ) -> Client: ...
 
 @final
 class Image:
@@ -1028,8 +1028,8 @@ class Plan:
     :class:`FlashOptions`; without ``efivars`` it is ``/sys/firmware/efi/efivars``.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         image: Union[ImageLike, ImageInfo],
         disks: Disks,
         *,
@@ -1045,7 +1045,7 @@ class Plan:
         overwrite: bool = False,
         efivars: Optional[PathLike] = None,
         stall_ms: int = 120_000,
-    ) -> None: ...
+    ) -> Plan: ...
     @property
     def image(self) -> ImageInfo:
         """The image, as examined."""
@@ -1086,8 +1086,8 @@ class Plan:
 class Entry:
     """An image of a catalog. ``size_bytes`` is the size of the file as published."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         name: str,
         src: str,
         sha256: Optional[str] = None,
@@ -1097,7 +1097,7 @@ class Entry:
         arch: Optional[str] = None,
         sha512: Optional[str] = None,
         raw: bool = False,
-    ) -> None: ...
+    ) -> Entry: ...
     @staticmethod
     def from_dict(raw: dict[str, Any]) -> Entry:
         """Creates an entry from a table of a catalog. Raises :class:`bty.CatalogError` if it is
@@ -1133,7 +1133,7 @@ class Entry:
 class Catalog:
     """A list of images with unique names. Immutable: :meth:`with_entry` returns a new catalog."""
 
-    def __init__(self, entries: Optional[Sequence[Entry]] = None) -> None: ...
+    def __new__(cls, entries: Optional[Sequence[Entry]] = None) -> Catalog: ...
     @property
     def version(self) -> int: ...
     @property
@@ -1160,7 +1160,7 @@ class Catalog:
 
 @final
 class Reader:
-    def __init__(self, reference: PathLike, *, client: Optional[Client] = None) -> None: ...
+    def __new__(cls, reference: PathLike, *, client: Optional[Client] = None) -> Reader: ...
     @property
     def len_bytes(self) -> Optional[int]: ...
     def read(self, size: int) -> bytes: ...

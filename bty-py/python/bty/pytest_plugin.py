@@ -32,9 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _size(request: pytest.FixtureRequest) -> Union[int, str]:
-    marker = request.node.get_closest_marker("bty_size")
-    size: Union[int, str] = "1 GiB" if marker is None else marker.args[0]
-    return size
+    node: pytest.Item = request.node  # pyright: ignore[reportUnknownMemberType]
+    marker = node.get_closest_marker("bty_size")
+    return "1 GiB" if marker is None else marker.args[0]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Optional
 
-from typing_extensions import assert_never, assert_type
+from typing_extensions import assert_type
 
 import bty
 import bty.testing
@@ -32,9 +32,8 @@ def events_are_narrowed_by_their_class(event: bty.Event) -> str:
         return event.phase
     if isinstance(event, bty.NoticeEvent):
         return event.message
-    if isinstance(event, bty.TargetFailedEvent):
-        return event.kind
-    assert_never(event)
+    assert_type(event, bty.TargetFailedEvent)
+    return event.kind
 
 
 def fields_of_other_kinds_are_errors(event: bty.Event) -> None:
