@@ -117,6 +117,7 @@ impl Entry {
         self.0.image_ref().to_string()
     }
 
+    /// Returns plain data, with the names and units of the command's `--json`.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         json::from_rust(py, &self.0)
     }
@@ -219,6 +220,7 @@ impl Catalog {
         self.0.to_toml()
     }
 
+    /// Returns plain data, with the names and units of the command's `--json`.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         json::from_rust(py, &self.0)
     }

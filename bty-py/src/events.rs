@@ -6,6 +6,7 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::json;
 use crate::value::value;
@@ -51,13 +52,17 @@ const FIELDS: [&str; 10] = [
 
 /// An event of the kind with the index `KIND`.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "bty::Event")]
+#[serde(try_from = "Map<String, Value>")]
 pub(crate) struct Of<const KIND: usize>(bty::Event);
 
-impl<const KIND: usize> TryFrom<bty::Event> for Of<KIND> {
+impl<const KIND: usize> TryFrom<Map<String, Value>> for Of<KIND> {
     type Error = String;
 
-    fn try_from(event: bty::Event) -> Result<Self, String> {
+    /// The field `event` may be missing, because the class says it.
+    fn try_from(mut fields: Map<String, Value>) -> Result<Self, String> {
+        fields.entry("event").or_insert_with(|| KINDS[KIND].into());
+        let event: bty::Event =
+            serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
         match index(&event) {
             found if found == KIND => Ok(Self(event)),
             found => Err(format!("expected event {:?}, found {:?}", KINDS[KIND], KINDS[found])),

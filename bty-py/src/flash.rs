@@ -204,7 +204,7 @@ fn with_sha256(py: Python<'_>, sha256: Option<&str>) -> PyResult<OpenOptions> {
 fn refused(py: Python<'_>, error: &bty::Error, refusals: Vec<bty::flash::Refusal>) -> PyErr {
     let raised = errors::of(py, error);
     let refusals: Vec<_> = refusals.into_iter().map(Refusal).collect();
-    match raised.value(py).setattr("refusals", refusals) {
+    match raised.value(py).setattr("_refusals", refusals) {
         Ok(()) => raised,
         Err(error) => error,
     }

@@ -10,8 +10,8 @@ use bty::{DiskHost, SystemHost, boot};
 /// run in any thread.
 static SIMULATED: Mutex<Vec<Arc<dyn DiskHost>>> = Mutex::new(Vec::new());
 
-/// No path of this kind exists: a simulated machine has no UEFI.
-const NO_EFIVARS: &str = "/dev/null/efivars";
+/// A path that nobody can create: a simulated machine has no UEFI.
+const NO_EFIVARS: &str = "/proc/no-efivars";
 
 fn simulated<T>(access: impl FnOnce(&mut Vec<Arc<dyn DiskHost>>) -> T) -> T {
     access(&mut SIMULATED.lock().unwrap_or_else(PoisonError::into_inner))

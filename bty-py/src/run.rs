@@ -96,9 +96,8 @@ fn listen(
     token: &CancelToken,
 ) -> PyResult<()> {
     loop {
-        let message = py.detach(|| {
-            messages.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(POLL)
-        });
+        let message = py
+            .detach(|| messages.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(POLL));
         let result = match message {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => Ok(()),

@@ -63,7 +63,7 @@ def test_disk_that_changed_after_the_plan(image, disk):
     with pytest.raises(bty.FlashRaceError) as raised:
         plan.execute()
     (refusal,) = raised.value.refusals
-    assert (refusal.target, refusal.message) == (str(disk.path), str(raised.value))
+    assert (refusal.reason, refusal.message) == ("no_target", str(raised.value))
 
 
 def test_plan_survives_pickling(image, disk):

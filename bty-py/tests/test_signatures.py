@@ -15,7 +15,7 @@ import bty
 
 
 def public():
-    modules = [importlib.import_module(name) for name in [*MODULES, "bty.pytest_plugin"]]
+    modules = [importlib.import_module(name) for name in MODULES]
     for module in [*modules, bty._bty]:
         for name in getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]:
             thing = getattr(module, name)

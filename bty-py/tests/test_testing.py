@@ -124,7 +124,7 @@ def test_a_server_that_does_not_start(tmp_path):
 def test_the_server_has_a_command(tmp_path):
     with WebServer(tmp_path / "web") as server:
         assert server.client.machines() == []
-        server.command("token", "create", "test")
+        assert server.command("token", "create", "ci", "--scope", "read")
         with pytest.raises(subprocess.CalledProcessError):
             server.command("no-such-command")
 

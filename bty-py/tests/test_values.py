@@ -162,9 +162,9 @@ def test_errors_of_the_system_have_its_numbers(tmp_path):
     for error in (raised_by(bty.images.open, path), pickle.loads(pickle.dumps(raised_by(bty.images.open, path)))):
         assert (error.errno, error.filename, error.strerror) == (errno.ENOENT, path, os.strerror(errno.ENOENT))
         assert str(error).startswith(f"opening {path}: ") and "[Errno" not in str(error)
-    with pytest.raises(IsADirectoryError) as raised:
-        bty.images.open(tmp_path)
-    assert raised.value.errno == errno.EISDIR
+    with pytest.raises(NotADirectoryError) as raised:
+        bty.images.open(f"{__file__}/none.img")
+    assert raised.value.errno == errno.ENOTDIR
     # without an error of the system there is no number
     with pytest.raises(bty.SourceError) as raised:
         raise bty.SourceError("the source is short")

@@ -1127,7 +1127,8 @@ class Entry:
     @property
     def ref(self) -> str:
         """The reference that assignments of machines use: 64 hexadecimal digits."""
-    def to_dict(self) -> dict[str, Any]: ...
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
 
 @final
 class Catalog:
@@ -1150,7 +1151,8 @@ class Catalog:
         """
     def to_toml(self) -> str:
         """Returns the catalog as TOML."""
-    def to_dict(self) -> dict[str, Any]: ...
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
     def check(self, *, client: Optional[Client] = None, cancel: Cancel = None) -> list[EntryCheck]:
         """Checks every image without downloading it."""
     def __len__(self) -> int: ...
