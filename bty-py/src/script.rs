@@ -121,9 +121,7 @@ fn wrap_function(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> HostC
             Ok(())
         });
         caller.call(call);
-        let soon = watch(&answered);
-        soon.map_or_else(|| answered.recv(), Ok)
-            .unwrap_or_else(|_| Err(HostError::new("cancelled", "cancelled")))
+        answered.recv().unwrap_or_else(|_| Err(HostError::new("cancelled", "cancelled")))
     })
 }
 
