@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Union
+from typing import Union, cast
 
 import pytest
 
@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _size(request: pytest.FixtureRequest) -> Union[int, str]:
-    node: pytest.Item = request.node  # pyright: ignore[reportUnknownMemberType]
+    node = cast("pytest.Item", request.node)  # pyright: ignore[reportUnknownMemberType]
     marker = node.get_closest_marker("bty_size")
     return "1 GiB" if marker is None else marker.args[0]
 
