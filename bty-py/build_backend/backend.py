@@ -125,6 +125,7 @@ def _pack(built, wheel_directory):
     binaries = {"bty/_bty.abi3.so": "lib_bty.so", **{f"bty_lab-{version}.data/scripts/{name}": name for name in PROGRAMS}}
     texts = {
         f"{info}/METADATA": _metadata(version),
+        f"{info}/entry_points.txt": b"[pytest11]\nbty = bty.pytest_plugin\n",
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: bty\nRoot-Is-Purelib: false\nTag: {tag}\n".encode(),
     }
     name, records = f"bty_lab-{version}-{tag}.whl", []

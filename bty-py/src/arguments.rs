@@ -1,17 +1,15 @@
-//! Converts arguments that name a path, a digest or a disk.
+//! Converts arguments that name a path, a digest or a size.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use bty::{Selector, SystemHost};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use crate::errors;
-use crate::values::Disk;
 
 /// The text of a `str`, `bytes` or path-like object that names an image, a catalog or a file. A
 /// path that is not UTF-8 becomes a `file://` URL.
@@ -38,43 +36,16 @@ pub(crate) fn digest<T: FromStr<Err = bty::Error>>(
     text.map(|text| text.parse().map_err(|error| errors::of(py, &error))).transpose()
 }
 
-/// The disks for a `Disk`, a path, a selector such as `serial:…`, or a sequence of them.
-pub(crate) fn disks(value: &Bound<'_, PyAny>) -> PyResult<Vec<bty::Disk>> {
-    if value.is_instance_of::<PyString>()
-        || value.hasattr("__fspath__")?
-        || value.is_instance_of::<Disk>()
-    {
-        return Ok(vec![disk(value)?]);
-    }
-    let Ok(items) = value.try_iter() else {
-        let name = value.get_type().qualname()?;
-        let message =
-            format!("expected a Disk, a path or a selector such as 'serial:…', got {name}");
-        return Err(PyTypeError::new_err(message));
-    };
-    let mut found = Vec::new();
-    for item in items {
-        found.push(disk(&item?)?);
-    }
-    Ok(found)
-}
+/// A size in bytes: an `int`, or text with a unit, such as `8 GiB`.
+#[derive(Clone, Copy)]
+pub(crate) struct Size(pub(crate) u64);
 
-/// The disk for a `Disk`, a path or a selector. Other path-like objects than `str` are always
-/// paths.
-pub(crate) fn disk(value: &Bound<'_, PyAny>) -> PyResult<bty::Disk> {
-    if let Ok(disk) = value.cast::<Disk>() {
-        return Ok(disk.get().0.clone());
+impl<'py> FromPyObject<'_, 'py> for Size {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let Ok(text) = value.cast::<PyString>() else { return value.extract().map(Self) };
+        let bytes = bty::size::parse(&text.to_cow()?);
+        bytes.map(Self).map_err(|error| errors::of(value.py(), &error))
     }
-    let text = text(value)?;
-    let py = value.py();
-    let is_path = !value.is_instance_of::<PyString>();
-    let found = py.detach(|| {
-        let host = SystemHost::new();
-        if is_path {
-            bty::DiskHost::probe(&host, &bty::text::path_of_reference(&text))
-        } else {
-            text.parse::<Selector>()?.select(&host)
-        }
-    });
-    found.map_err(|error| errors::of(py, &error))
 }

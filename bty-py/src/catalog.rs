@@ -3,9 +3,10 @@
 use bty::catalog;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
 use serde_json::{Map, Value};
 
+use crate::arguments::Size;
 use crate::cancel::Cancel;
 use crate::client::{self, Client};
 use crate::run::run;
@@ -28,7 +29,7 @@ impl Entry {
         src: String,
         sha256: Option<&str>,
         format: Option<String>,
-        size_bytes: Option<u64>,
+        size_bytes: Option<Size>,
         description: Option<String>,
         arch: Option<String>,
         sha512: Option<&str>,
@@ -38,7 +39,7 @@ impl Entry {
         entry.sha512 = arguments::digest(py, sha512)?;
         entry.sha256 = arguments::digest(py, sha256)?;
         entry.format = format.or(entry.format);
-        entry.size_bytes = size_bytes;
+        entry.size_bytes = size_bytes.map(|size| size.0);
         entry.description = description;
         entry.arch = arch.or(entry.arch);
         entry.raw = raw;
@@ -116,6 +117,7 @@ impl Entry {
         self.0.image_ref().to_string()
     }
 
+    /// Returns plain data, with the names and units of the command's `--json`.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         json::from_rust(py, &self.0)
     }
@@ -177,10 +179,10 @@ pub(crate) struct Catalog(pub(crate) catalog::Catalog);
 #[pymethods]
 impl Catalog {
     #[new]
-    #[pyo3(signature = (entries=Vec::new()))]
-    fn new(py: Python<'_>, entries: Vec<Bound<'_, Entry>>) -> PyResult<Self> {
+    #[pyo3(signature = (entries=None))]
+    fn new(py: Python<'_>, entries: Option<Vec<Bound<'_, Entry>>>) -> PyResult<Self> {
         let mut catalog = catalog::Catalog::new();
-        for entry in entries {
+        for entry in entries.unwrap_or_default() {
             catalog.add(entry.get().0.clone()).map_err(|error| errors::of(py, &error))?;
         }
         Ok(Self(catalog))
@@ -218,6 +220,7 @@ impl Catalog {
         self.0.to_toml()
     }
 
+    /// Returns plain data, with the names and units of the command's `--json`.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         json::from_rust(py, &self.0)
     }
@@ -242,7 +245,10 @@ impl Catalog {
         self.0.entries().len()
     }
 
-    /// Also makes the catalog iterable.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        self.entries(py)?.try_iter()
+    }
+
     fn __getitem__(&self, index: isize) -> PyResult<Entry> {
         let entries = self.0.entries();
         let index = if index < 0 {
@@ -260,6 +266,10 @@ impl Catalog {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         value::repr(slf.as_any(), &["entries"])
+    }
+
+    fn __hash__(&self) -> PyResult<u64> {
+        json::hash(&self.0)
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (Vec<Entry>,)) {
@@ -295,7 +305,7 @@ fn catalog_load(
 #[pyo3(signature = (reference, limit_bytes, *, client=None, cancel=None))]
 fn read_small<'py>(
     reference: &Bound<'py, PyAny>,
-    limit_bytes: u64,
+    limit_bytes: Size,
     client: Option<&Bound<'py, Client>>,
     cancel: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, pyo3::types::PyBytes>> {
@@ -303,7 +313,7 @@ fn read_small<'py>(
     let reference = arguments::text(reference)?;
     let client = client::of(py, client);
     let bytes = run(py, &Cancel::of(cancel)?, None, |_, token| {
-        client.read_small(&reference, limit_bytes, token)
+        client.read_small(&reference, limit_bytes.0, token)
     })?;
     bytes.map(|bytes| pyo3::types::PyBytes::new(py, &bytes)).map_err(|error| errors::of(py, &error))
 }

@@ -2,16 +2,16 @@
 
 use bty::boot::{self, BootNext};
 use bty::hardware::{HardwareRoots, Inventory};
-use bty::{DiskHost, SystemHost};
 use pyo3::prelude::*;
 
+use crate::arguments::Size;
 use crate::values::{Disk, Dmi};
-use crate::{arguments, errors, json};
+use crate::{arguments, errors, hosts, json, targets};
 
 /// All whole disks and attached loop devices, sorted by path.
 #[pyfunction]
 fn disks_list(py: Python<'_>) -> PyResult<Vec<Disk>> {
-    let disks = py.detach(|| SystemHost::new().list());
+    let disks = py.detach(|| hosts::current().list());
     Ok(disks.map_err(|error| errors::of(py, &error))?.into_iter().map(Disk::from).collect())
 }
 
@@ -19,22 +19,22 @@ fn disks_list(py: Python<'_>) -> PyResult<Vec<Disk>> {
 #[pyfunction]
 fn disks_probe(py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<Disk> {
     let path = arguments::path(path)?;
-    py.detach(|| SystemHost::new().probe(&path)).map(Disk).map_err(|error| errors::of(py, &error))
+    py.detach(|| hosts::current().probe(&path)).map(Disk).map_err(|error| errors::of(py, &error))
 }
 
 /// The only disk that a selector matches.
 #[pyfunction]
 fn disks_select(selector: &Bound<'_, PyAny>) -> PyResult<Disk> {
-    arguments::disk(selector).map(Disk)
+    targets::disk(selector).map(Disk)
 }
 
 /// Creates a regular file for use as a disk.
 #[pyfunction]
-fn disks_create_file(py: Python<'_>, path: &Bound<'_, PyAny>, size_bytes: u64) -> PyResult<Disk> {
+fn disks_create_file(py: Python<'_>, path: &Bound<'_, PyAny>, size_bytes: Size) -> PyResult<Disk> {
     let path = arguments::path(path)?;
     let made = py.detach(|| {
-        let host = SystemHost::new();
-        host.create(&path, size_bytes)?;
+        let host = hosts::current();
+        host.create(&path, size_bytes.0)?;
         host.probe(&path)
     });
     made.map(Disk).map_err(|error| errors::of(py, &error))
@@ -49,9 +49,9 @@ fn disks_boot_next(
     efivars: &Bound<'_, PyAny>,
 ) -> PyResult<(Option<u16>, &'static str)> {
     let py = disk.py();
-    let efivars = arguments::path(efivars)?;
-    let disk = arguments::disk(disk)?;
-    let set = py.detach(|| boot::set_boot_next(&SystemHost::new(), &disk, label, &efivars));
+    let efivars = hosts::efivars(&arguments::path(efivars)?);
+    let disk = targets::disk(disk)?;
+    let set = py.detach(|| boot::set_boot_next(&*hosts::current(), &disk, label, &efivars));
     match set.map_err(|error| errors::of(py, &error))? {
         BootNext::Set { entry } => Ok((Some(entry), "")),
         BootNext::Skipped { reason } => Ok((None, reason)),
@@ -61,7 +61,7 @@ fn disks_boot_next(
 /// Disks and hardware, as a machine posts them to a server.
 #[pyfunction]
 fn inventory(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let found = py.detach(|| Inventory::collect(&SystemHost::new(), &HardwareRoots::default()));
+    let found = py.detach(|| Inventory::collect(&*hosts::current(), &HardwareRoots::default()));
     json::from_rust(py, &found.map_err(|error| errors::of(py, &error))?)
 }
 
@@ -79,8 +79,8 @@ fn size_parse(py: Python<'_>, text: &str) -> PyResult<u64> {
 
 /// Formats a size in bytes for display.
 #[pyfunction]
-fn size_human(bytes: u64) -> String {
-    bty::size::human(bytes)
+fn size_human(bytes: Size) -> String {
+    bty::size::human(bytes.0)
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

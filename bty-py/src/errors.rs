@@ -1,8 +1,8 @@
 //! Converts errors to exceptions of `bty.errors`, with kind, path, offset and hint.
 
+use std::error::Error as _;
 use std::io;
 
-use bty::flash::{FlashReport, Refusal};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -14,8 +14,8 @@ pub(crate) struct Failure<'a> {
     pub(crate) path: Option<&'a str>,
     pub(crate) offset: Option<u64>,
     pub(crate) hint: Option<&'a str>,
-    /// Name of Python's built-in exception for the cause, such as `FileNotFoundError`.
-    pub(crate) system: Option<&'a str>,
+    /// Error number of the operating system, if it caused the failure.
+    pub(crate) errno: Option<i32>,
 }
 
 impl Failure<'_> {
@@ -29,7 +29,7 @@ impl Failure<'_> {
         fields.set_item("path", self.path)?;
         fields.set_item("offset", self.offset)?;
         fields.set_item("hint", self.hint)?;
-        fields.set_item("system", self.system)?;
+        fields.set_item("errno", self.errno)?;
         py.import("bty.errors")?.getattr("_make")?.call((self.kind, &self.message), Some(&fields))
     }
 }
@@ -41,54 +41,43 @@ pub(crate) fn of(py: Python<'_>, error: &bty::Error) -> PyErr {
 
 /// The exception for an error of the library, but of another kind.
 pub(crate) fn as_kind(py: Python<'_>, error: &bty::Error, kind: &str) -> PyErr {
-    let system = match error.io_kind() {
-        Some(io::ErrorKind::NotFound) => Some("FileNotFoundError"),
-        Some(io::ErrorKind::PermissionDenied) => Some("PermissionError"),
-        Some(io::ErrorKind::IsADirectory) => Some("IsADirectoryError"),
-        Some(io::ErrorKind::NotADirectory) => Some("NotADirectoryError"),
-        _ => None,
-    };
     let failure = Failure {
         kind,
         message: format!("{error:#}"),
         path: error.path(),
         offset: error.offset(),
         hint: error.next_step(),
-        system,
+        errno: errno(error),
     };
     failure.raise(py)
 }
 
-/// The exception for a plan that is refused, with all reasons.
-pub(crate) fn refused(py: Python<'_>, error: &bty::Error, refusals: Vec<Refusal>) -> PyErr {
-    let raised = of(py, error);
-    let refusals: Vec<_> = refusals.into_iter().map(super::values::Refusal::from).collect();
-    match raised.value(py).setattr("refusals", refusals) {
-        Ok(()) => raised,
-        Err(error) => error,
+/// The error number of the operating system that is behind `error`.
+fn errno(error: &bty::Error) -> Option<i32> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(number) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(number);
+        }
+        cause = error.source();
     }
+    error.io_kind().and_then(errno_of_kind)
 }
 
-/// One exception for all failed targets of a report; none if every target was flashed.
-pub(crate) fn of_report(py: Python<'_>, report: &FlashReport) -> Option<PyErr> {
-    let kind = report.failure_kind()?;
-    let failed =
-        || report.targets.iter().filter_map(|target| Some((target, target.failure.as_ref()?)));
-    let texts: Vec<String> = failed()
-        .map(|(target, failure)| format!("{}: {}", target.disk.path.display(), failure.message))
-        .collect();
-    let path = failed().next().map(|(target, _)| target.disk.path.display().to_string());
-    let failure = Failure {
-        kind: kind.as_str(),
-        message: texts.join("; "),
-        path: path.as_deref(),
-        offset: failed().find_map(|(_, failure)| failure.offset),
-        hint: failed().find_map(|(_, failure)| failure.hint.as_deref()),
-        system: None,
-    };
-    let raised = failure.raise(py);
-    match raised.value(py).setattr("report", super::values::FlashReport(report.clone())) {
-        Ok(()) => Some(raised),
-        Err(error) => Some(error),
-    }
+/// The error number that Linux has for `kind`.
+fn errno_of_kind(kind: io::ErrorKind) -> Option<i32> {
+    Some(match kind {
+        io::ErrorKind::NotFound => 2,
+        io::ErrorKind::PermissionDenied => 13,
+        io::ErrorKind::AlreadyExists => 17,
+        io::ErrorKind::NotADirectory => 20,
+        io::ErrorKind::IsADirectory => 21,
+        io::ErrorKind::StorageFull => 28,
+        io::ErrorKind::ReadOnlyFilesystem => 30,
+        io::ErrorKind::BrokenPipe => 32,
+        io::ErrorKind::ConnectionReset => 104,
+        io::ErrorKind::TimedOut => 110,
+        io::ErrorKind::ConnectionRefused => 111,
+        _ => return None,
+    })
 }

@@ -1,11 +1,11 @@
 //! Plans, and comparing without writing. [`Plan::execute`] is the only function that writes to a
 //! disk.
 
+use bty::ErrorKind;
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
-use bty::{ErrorKind, SystemHost};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyType;
 
 use crate::cancel::Cancel;
 use crate::catalog::Entry;
@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::images::{Image, Opening, open};
 use crate::run::run;
 use crate::values::{Disk, FlashReport, ImageInfo, Refusal, VerifyReport};
-use crate::{arguments, errors, json, value, values};
+use crate::{arguments, errors, hosts, json, targets, value, values};
 
 /// A plan to write an image to disks. Creating and validating it changes nothing.
 #[pyclass(frozen, module = "bty")]
@@ -22,49 +22,43 @@ pub(crate) struct Plan {
     image: Option<bty::Image>,
 }
 
-/// Parses the options. Raises `TypeError` for an unknown one: a misspelled option must not be
-/// ignored, because it may be the one that protects data.
-fn options(given: Option<&Bound<'_, PyDict>>) -> PyResult<FlashOptions> {
-    let mut options = FlashOptions::default();
-    for (name, value) in given.iter().flat_map(|given| given.iter()) {
-        match name.extract::<String>()?.as_str() {
-            "verify" => options.verify = value.extract()?,
-            "fix_gpt" => options.fix_gpt = value.extract()?,
-            "fit" => options.fit = value.extract()?,
-            "uefi_boot" => options.uefi_boot = value.extract()?,
-            "allow_partition" => options.allow_partition = value.extract()?,
-            "raw" => options.raw = value.extract()?,
-            "overwrite" => options.overwrite = value.extract()?,
-            "efivars" => options.efivars = arguments::path(&value)?,
-            "stall_ms" => options.stall_ms = value.extract()?,
-            name => {
-                let known = "verify, fix_gpt, fit, uefi_boot, allow_partition, raw, overwrite, efivars, stall_ms";
-                let message = format!("flashing has no option {name}; the options are {known}");
-                return Err(pyo3::exceptions::PyTypeError::new_err(message));
-            }
-        }
-    }
-    Ok(options)
-}
-
 #[pymethods]
 impl Plan {
-    /// Opens `image` and probes `disks`.
     #[new]
-    #[pyo3(signature = (image, disks, *, sha256=None, client=None, cancel=None, **options))]
+    #[pyo3(signature = (image, disks, *, sha256=None, client=None, cancel=None, verify=true, fix_gpt=false,
+        fit=false, uefi_boot=false, allow_partition=false, raw=false, overwrite=false, efivars=None,
+        stall_ms=120_000))]
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments in Python
     fn new(
         image: &Bound<'_, PyAny>,
         disks: &Bound<'_, PyAny>,
         sha256: Option<&str>,
         client: Option<&Bound<'_, Client>>,
         cancel: Option<Bound<'_, PyAny>>,
-        options: Option<&Bound<'_, PyDict>>,
+        verify: bool,
+        fix_gpt: bool,
+        fit: bool,
+        uefi_boot: bool,
+        allow_partition: bool,
+        raw: bool,
+        overwrite: bool,
+        efivars: Option<&Bound<'_, PyAny>>,
+        stall_ms: u64,
     ) -> PyResult<Self> {
-        let mut options = self::options(options)?;
-        options.raw |= image.cast::<Entry>().is_ok_and(|entry| entry.get().0.raw);
-        // first, so that an invalid disk is reported before the image is opened, which may take
-        // long
-        let disks = arguments::disks(disks)?;
+        let mut options = FlashOptions::default();
+        options.verify = verify;
+        options.fix_gpt = fix_gpt;
+        options.fit = fit;
+        options.uefi_boot = uefi_boot;
+        options.allow_partition = allow_partition;
+        options.raw = raw || image.cast::<Entry>().is_ok_and(|entry| entry.get().0.raw);
+        options.overwrite = overwrite;
+        options.stall_ms = stall_ms;
+        if let Some(path) = efivars {
+            options.efivars = arguments::path(path)?;
+        }
+        // before the image, because opening it may take long
+        let disks = targets::disks(disks)?;
         if let Ok(info) = image.cast::<ImageInfo>() {
             return Ok(Self { plan: FlashPlan::new(&info.get().0, disks, options), image: None });
         }
@@ -107,7 +101,7 @@ impl Plan {
 
     /// Raises `RefusedError` with all reasons if the plan is refused.
     fn check(&self, py: Python<'_>) -> PyResult<()> {
-        self.plan.check().map_err(|error| errors::refused(py, &error, self.plan.validate()))
+        self.plan.check().map_err(|error| refused(py, &error, self.plan.validate()))
     }
 
     /// Returns the report of an execution without errors. Reads and writes nothing.
@@ -138,7 +132,9 @@ impl Plan {
             None => self.open(py, client, &cancel)?,
         };
         let report = run(py, &cancel, progress.as_ref(), |caller, token| {
-            self.plan.execute(&image, &SystemHost::new(), caller, token)
+            let mut plan = self.plan.clone();
+            plan.options.efivars = hosts::efivars(&plan.options.efivars);
+            plan.execute(&image, &*hosts::current(), caller, token)
         })?;
         // the check above passed, so a refusal now means that a disk has changed
         let raise = |error: &bty::Error| match error.kind() {
@@ -146,7 +142,7 @@ impl Plan {
             _ => errors::of(py, error),
         };
         let report = report.map_err(|error| raise(&error))?;
-        errors::of_report(py, &report).map_or(Ok(FlashReport(report)), Err)
+        of_report(py, &report).map_or(Ok(FlashReport(report)), Err)
     }
 
     /// Returns plain data.
@@ -167,6 +163,10 @@ impl Plan {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         value::repr(slf.as_any(), &["image", "targets", "options", "notes"])
+    }
+
+    fn __hash__(&self) -> PyResult<u64> {
+        json::hash(&self.plan)
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<value::Reduced<'py>> {
@@ -198,6 +198,40 @@ fn with_sha256(py: Python<'_>, sha256: Option<&str>) -> PyResult<OpenOptions> {
     Ok(OpenOptions::default().sha256(arguments::digest(py, sha256)?))
 }
 
+/// The exception for a plan that is refused, with all reasons.
+fn refused(py: Python<'_>, error: &bty::Error, refusals: Vec<bty::flash::Refusal>) -> PyErr {
+    let raised = errors::of(py, error);
+    let refusals: Vec<_> = refusals.into_iter().map(Refusal).collect();
+    match raised.value(py).setattr("_refusals", refusals) {
+        Ok(()) => raised,
+        Err(error) => error,
+    }
+}
+
+/// One exception for all failed targets of a report; none if every target was flashed.
+fn of_report(py: Python<'_>, report: &bty::flash::FlashReport) -> Option<PyErr> {
+    let kind = report.failure_kind()?;
+    let failed =
+        || report.targets.iter().filter_map(|target| Some((target, target.failure.as_ref()?)));
+    let texts: Vec<String> = failed()
+        .map(|(target, failure)| format!("{}: {}", target.disk.path.display(), failure.message))
+        .collect();
+    let path = failed().next().map(|(target, _)| target.disk.path.display().to_string());
+    let failure = errors::Failure {
+        kind: kind.as_str(),
+        message: texts.join("; "),
+        path: path.as_deref(),
+        offset: failed().find_map(|(_, failure)| failure.offset),
+        hint: failed().find_map(|(_, failure)| failure.hint.as_deref()),
+        errno: None,
+    };
+    let raised = failure.raise(py);
+    match raised.value(py).setattr("report", FlashReport(report.clone())) {
+        Ok(()) => Some(raised),
+        Err(error) => Some(error),
+    }
+}
+
 /// Compares a disk with an image. Writes nothing.
 #[pyfunction]
 #[pyo3(signature = (image, disk, *, fix_gpt=false, sha256=None, progress=None, cancel=None, client=None))]
@@ -213,26 +247,19 @@ fn verify(
     client: Option<&Bound<'_, Client>>,
 ) -> PyResult<VerifyReport> {
     let cancel = Cancel::of(cancel)?;
-    let disk = arguments::disk(disk)?;
+    let disk = targets::disk(disk)?;
     let image = open(
         image,
         &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel },
     )?;
     let report = run(py, &cancel, progress.as_ref(), |caller, token| {
         let options = bty::flash::VerifyOptions::default().fix_gpt(fix_gpt);
-        bty::flash::verify(&image, &disk, &SystemHost::new(), &options, caller, token)
+        bty::flash::verify(&image, &disk, &*hosts::current(), &options, caller, token)
     })?;
     report.map(VerifyReport).map_err(|error| errors::of(py, &error))
 }
 
-/// Has UEFI boot the disk that was flashed last, once, at the next boot.
-#[pyfunction]
-fn boot_flashed_next(py: Python<'_>) -> PyResult<()> {
-    bty::boot::repeat_boot_next(bty::boot::EFIVARS.as_ref()).map_err(|error| errors::of(py, &error))
-}
-
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Plan>()?;
-    module.add_function(wrap_pyfunction!(verify, module)?)?;
-    module.add_function(wrap_pyfunction!(boot_flashed_next, module)?)
+    module.add_function(wrap_pyfunction!(verify, module)?)
 }

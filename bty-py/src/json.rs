@@ -1,11 +1,15 @@
 //! Converts between data types of the library, JSON, and plain Python objects.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
+
+use crate::arguments;
 
 /// Maximum nesting of Python data; deeper data could overflow the stack.
 const DEPTH_MAX: usize = 128;
@@ -17,6 +21,14 @@ pub(crate) fn from_rust<'py, T: Serialize + ?Sized>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let value = serde_json::to_value(value).map_err(|e| PyValueError::new_err(e.to_string()))?;
     to_python(py, &value)
+}
+
+/// The hash of a data type of the library. Equal values have equal JSON.
+pub(crate) fn hash<T: Serialize + ?Sized>(value: &T) -> PyResult<u64> {
+    let text = serde_json::to_string(value).map_err(|e| PyValueError::new_err(e.to_string()))?;
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    Ok(hasher.finish())
 }
 
 /// Converts JSON to Python objects.
@@ -49,7 +61,12 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
 
 /// Converts Python data to a data type of the library; raises `ValueError` if it does not match.
 pub(crate) fn to_rust<T: DeserializeOwned>(value: &Bound<'_, PyAny>) -> PyResult<T> {
-    serde_json::from_value(from_python(value)?).map_err(|e| PyValueError::new_err(e.to_string()))
+    from_json(from_python(value)?)
+}
+
+/// Converts JSON to a data type of the library; raises `ValueError` if it does not match.
+pub(crate) fn from_json<T: DeserializeOwned>(value: Value) -> PyResult<T> {
+    serde_json::from_value(value).map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
 /// Converts Python data to JSON: `None`, booleans, numbers, strings, paths, lists, tuples,
@@ -98,7 +115,7 @@ fn nested(value: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
         return nested(&to_dict.call0()?, depth + 1);
     }
     if value.hasattr("__fspath__")? {
-        return Ok(Value::String(super::arguments::text(value)?));
+        return Ok(Value::String(arguments::text(value)?));
     }
     let name = value.get_type().qualname()?;
     Err(PyTypeError::new_err(format!("cannot convert {name} to JSON")))

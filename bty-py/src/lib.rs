@@ -6,7 +6,8 @@
 //! | `run` | long operations: signals, cancellation, callbacks |
 //! | `json`, `value` | data types of the library as Python objects |
 //! | `errors` | errors of the library as exceptions |
-//! | `arguments` | conversion of arguments: paths, digests, disks |
+//! | `arguments`, `targets` | conversion of arguments: paths, digests, sizes; disks |
+//! | `hosts`, `memory` | the machine whose disks are meant: this one, or one in memory |
 //! | `values`, `events` | classes for data types |
 //! | `disks`, `images`, `client`, `flash`, `catalog`, `script` | the API, named like the library |
 //!
@@ -25,11 +26,14 @@ mod disks;
 mod errors;
 mod events;
 mod flash;
+mod hosts;
 mod images;
 mod json;
+mod memory;
 mod run;
 mod script;
 mod sources;
+mod targets;
 mod value;
 mod values;
 
@@ -41,10 +45,13 @@ fn _bty(module: &Bound<'_, PyModule>) -> PyResult<()> {
     values::register(module)?;
     events::register(module)?;
     disks::register(module)?;
+    memory::register(module)?;
     client::register(module)?;
     images::register(module)?;
     flash::register(module)?;
     catalog::register(module)?;
     sources::register(module)?;
-    script::register(module)
+    script::register(module)?;
+    // PyO3 lists all names there, which nobody needs, and which the stub would have to repeat
+    module.delattr("__all__")
 }

@@ -6,14 +6,18 @@
 //! worker thread:  runs no Python code ──────────▲                └─► cancel token of the work
 //! ```
 //!
+//! The channels are those of the standard library: their threads sleep at once. Others yield the
+//! processor first, and get it back only after milliseconds on a busy machine.
+//!
 //! All Python code runs in the calling thread. An exception from a callback cancels the work, and
 //! is raised to the caller after the work has ended.
 
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use bty::{CancelToken, Event, Observer};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -61,7 +65,9 @@ pub(crate) fn run<T: Send, E: Send>(
     work: impl FnOnce(&Caller, &CancelToken) -> Result<T, E> + Send,
 ) -> PyResult<Result<T, E>> {
     let token = CancelToken::new();
-    let (sender, messages) = unbounded();
+    let (sender, messages) = channel();
+    // a receiver is not `Sync`, as waiting without the interpreter requires
+    let messages = Mutex::new(messages);
     let caller = Caller(sender);
     let (result, raised) = thread::scope(|scope| {
         let token = &token;
@@ -84,13 +90,14 @@ pub(crate) fn run<T: Send, E: Send>(
 /// and returns the exception.
 fn listen(
     py: Python<'_>,
-    messages: &Receiver<Message>,
+    messages: &Mutex<Receiver<Message>>,
     cancel: &Cancel<'_>,
     progress: Option<&Bound<'_, PyAny>>,
     token: &CancelToken,
 ) -> PyResult<()> {
     loop {
-        let message = py.detach(|| messages.recv_timeout(POLL));
+        let message = py
+            .detach(|| messages.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(POLL));
         let result = match message {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => Ok(()),
@@ -115,9 +122,7 @@ fn call_progress(
     event: Event,
 ) -> PyResult<()> {
     match progress {
-        Some(progress) => {
-            progress.call1((crate::events::Event::from(event).into_pyobject(py)?,)).map(drop)
-        }
+        Some(progress) => progress.call1((crate::events::to_python(py, event)?,)).map(drop),
         None => Ok(()),
     }
 }

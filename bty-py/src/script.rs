@@ -1,21 +1,24 @@
 //! Runs, checks and evaluates scripts, which may call Python functions.
 
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::{CancelToken, Event, Observer};
 use bty_script::check::Finding;
 use bty_script::decide::{Decider, MachineFacts, PlanCall};
 use bty_script::engine::{HostCallback, HostFunction};
 use bty_script::terminal::{ScriptedTerminal, Terminal, TerminalSize};
 use bty_script::world::{
-    DryRunWorld, Effect, EffectLog, ProgressSink, SimulatedWorld, SystemWorld, World,
+    DryRunWorld, Effect, EffectLog, Flasher, Image, ProgressSink, SimulatedWorld, SystemWorld,
+    World,
 };
 use bty_script::{
     Capabilities, Capability, Engine, HostError, ImportRoot, Limits, Script, ScriptContext,
     ScriptError, ScriptOutcome,
 };
-use crossbeam_channel::bounded;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -25,7 +28,7 @@ use crate::cancel::Cancel;
 use crate::client::{self, Client};
 use crate::errors::Failure;
 use crate::run::{Call, Caller, run};
-use crate::{arguments, json};
+use crate::{arguments, hosts, json};
 
 /// Python functions: name, possible numbers of arguments, and function.
 type Functions = Vec<(String, Vec<usize>, Py<PyAny>)>;
@@ -100,7 +103,7 @@ impl ProgressSink for Watcher {}
 fn wrap_function(caller: &Caller, function: Py<PyAny>, raised: &Raised) -> HostCallback {
     let (caller, function, raised) = (caller.clone(), Arc::new(function), Arc::clone(raised));
     Arc::new(move |args: Vec<Value>| {
-        let (answer, answered) = bounded(1);
+        let (answer, answered) = sync_channel(1);
         let (function, raised) = (Arc::clone(&function), Arc::clone(&raised));
         let call: Call = Box::new(move |py| {
             let result = match call_python(py, &function, &args) {
@@ -156,7 +159,7 @@ fn script_error(py: Python<'_>, error: &ScriptError) -> PyErr {
         path: host.and_then(|host| host.path.as_deref()),
         offset: host.and_then(|host| host.offset),
         hint: error.hint.as_deref(),
-        system: None,
+        errno: None,
     };
     let raised = failure.raise(py);
     let set = (|| {
@@ -166,6 +169,47 @@ fn script_error(py: Python<'_>, error: &ScriptError) -> PyErr {
         value.setattr("calls", json::from_rust(py, &error.calls)?)
     })();
     set.map_or_else(|error| error, |()| raised)
+}
+
+/// This machine, or the simulated one that has taken its place.
+fn system_world(
+    client: bty::Client,
+    terminal: Arc<dyn Terminal>,
+    observer: Arc<dyn ProgressSink>,
+) -> World {
+    let world = SystemWorld::world_with(hosts::current(), client, terminal, observer);
+    World { flasher: Arc::new(HostFlasher(Arc::clone(&world.flasher))), ..world }
+}
+
+/// Keeps the firmware's variables of this machine out of reach of simulated ones.
+struct HostFlasher(Arc<dyn Flasher>);
+
+impl Flasher for HostFlasher {
+    fn execute(
+        &self,
+        plan: &FlashPlan,
+        image: &Image,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> bty::Result<FlashReport> {
+        let mut plan = plan.clone();
+        plan.options.efivars = hosts::efivars(&plan.options.efivars);
+        self.0.execute(&plan, image, observer, cancel)
+    }
+
+    fn verify(
+        &self,
+        image: &Image,
+        disk: &bty::Disk,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> bty::Result<VerifyReport> {
+        self.0.verify(image, disk, observer, cancel)
+    }
+
+    fn create(&self, path: &Path, size_bytes: u64) -> bty::Result<bty::Disk> {
+        self.0.create(path, size_bytes)
+    }
 }
 
 impl Task {
@@ -182,7 +226,7 @@ impl Task {
             return Ok((World { terminal: Arc::new(screen), ..world }, effects, answers));
         } else {
             let watcher = Arc::new(Watcher(caller.clone()));
-            let world = SystemWorld::world(self.client.clone(), Arc::new(screen), watcher);
+            let world = system_world(self.client.clone(), Arc::new(screen), watcher);
             if self.is_dry { DryRunWorld::wrap(&world) } else { (world, EffectLog::default()) }
         };
         if self.is_dry {

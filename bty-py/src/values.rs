@@ -6,6 +6,8 @@ use bty::flash::Found;
 use pyo3::prelude::*;
 use serde::Serialize;
 
+use crate::arguments::{self, Size};
+use crate::json;
 use crate::value::value;
 
 /// The string to which an enum variant without fields is serialized.
@@ -119,7 +121,56 @@ value! {
         uses: Vec<Use> = |it| all(&it.uses);
         /// What a regular file contains if bty did not create it as a disk; none for devices.
         file_holds: Option<String> = |it| it.file_holds.clone();
-    } {
+    } own constructor {
+        #[new]
+        #[pyo3(signature = (path, size_bytes, *, kind="disk", logical_sector_bytes=512, physical_sector_bytes=4096,
+            vendor=None, model=None, serial=None, wwn=None, transport=None, is_removable=false, is_read_only=false,
+            is_rotational=None, diskseq=None, table=None, content=None, partitions=None, uses=None, file_holds=None))]
+        #[allow(clippy::too_many_arguments)] // keyword arguments in Python
+        fn new(
+            path: &Bound<'_, PyAny>,
+            size_bytes: Size,
+            kind: &str,
+            logical_sector_bytes: u32,
+            physical_sector_bytes: u32,
+            vendor: Option<String>,
+            model: Option<String>,
+            serial: Option<String>,
+            wwn: Option<String>,
+            transport: Option<String>,
+            is_removable: bool,
+            is_read_only: bool,
+            is_rotational: Option<bool>,
+            diskseq: Option<u64>,
+            table: Option<&str>,
+            content: Option<Bound<'_, Content>>,
+            partitions: Option<Vec<Bound<'_, Partition>>>,
+            uses: Option<Vec<Bound<'_, Use>>>,
+            file_holds: Option<String>,
+        ) -> PyResult<Self> {
+            // validates `kind` and `table`
+            let mut disk: bty::Disk = json::from_json(serde_json::json!({
+                "path": bty::text::path_reference(arguments::path(path)?),
+                "kind": kind,
+                "size_bytes": size_bytes.0,
+                "logical_sector_bytes": logical_sector_bytes,
+                "physical_sector_bytes": physical_sector_bytes,
+                "is_removable": is_removable,
+                "is_read_only": is_read_only,
+                "table": table,
+                "partitions": [],
+                "uses": [],
+            }))?;
+            (disk.vendor, disk.model, disk.serial, disk.wwn) = (vendor, model, serial, wwn);
+            (disk.transport, disk.is_rotational, disk.diskseq) = (transport, is_rotational, diskseq);
+            disk.content = content.map(|content| content.get().0.clone());
+            disk.partitions =
+                partitions.iter().flatten().map(|partition| partition.get().0.clone()).collect();
+            disk.uses = uses.iter().flatten().map(|one| one.get().0.clone()).collect();
+            disk.file_holds = file_holds;
+            Ok(Self(disk))
+        }
+
         /// One line for display: path, size, model, serial number.
         fn summary(&self) -> String {
             self.0.summary()
@@ -138,8 +189,8 @@ value! {
         /// Describes a regular file that will be created as a disk, for use in plans. Reads
         /// nothing.
         #[staticmethod]
-        fn planned_file(path: &Bound<'_, PyAny>, size_bytes: u64) -> PyResult<Self> {
-            Ok(Self(bty::Disk::planned_file(&crate::arguments::path(path)?, size_bytes)))
+        fn planned_file(path: &Bound<'_, PyAny>, size_bytes: Size) -> PyResult<Self> {
+            Ok(Self(bty::Disk::planned_file(&arguments::path(path)?, size_bytes.0)))
         }
     }
 }

@@ -32,6 +32,12 @@ def test_many_disks(tmp_path, image, disk):
     assert done.stdout.count("proven equal") == 2 and "/nowhere:" in done.stdout, done.stderr
 
 
+def test_station(tmp_path):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLES / "test_station.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "3 passed" in done.stdout, done.stdout
+
+
 def test_try_plan():
     assert run("try_plan.py").stdout == "it writes to /dev/nvme0n1\n"
 

@@ -8,7 +8,7 @@ import bty
 
 
 def show(event: bty.Event) -> None:
-    if event.event == "progress" and event.phase == "write" and event.decoded_bytes is not None:
+    if event.event == "progress" and event.phase == "write":
         share = event.decoded_bytes / event.decoded_total if event.decoded_total else 0.0
         print(f"\r{'#' * int(share * 40):40} {bty.size.human(event.decoded_bytes)}", end="", file=sys.stderr)
 

@@ -9,7 +9,8 @@
 (True, 524288)
 
 All sizes and offsets are in bytes, as ``int``. Paths may be ``str`` or path-like objects. Every
-write is a :class:`Plan` that is validated, executed, and proven by reading the disk back.
+write is a :class:`Plan` that is validated, executed, and proven by reading the disk back. Where a size is
+wanted, text works too: ``"8 GiB"``.
 
 ===================  =================================================================
 :mod:`bty.disks`     lists and selects disks
@@ -17,12 +18,15 @@ write is a :class:`Plan` that is validated, executed, and proven by reading the 
 :mod:`bty.catalog`   lists of images
 :mod:`bty.oras`      artifacts in OCI registries
 :mod:`bty.flash`     plan, write, prove; also a function: ``bty.flash(image, disk)``
+:mod:`bty.events`    progress
 :mod:`bty.aio`       the same for ``async`` programs
 :mod:`bty.script`    checks and runs scripts, also on simulated machines
 :mod:`bty.client`    client for the HTTP API of a bty-web server
 :mod:`bty.inventory` hardware of this machine
 :mod:`bty.size`      parses and formats sizes
 :mod:`bty.errors`    exceptions
+:mod:`bty.types`     types of arguments
+:mod:`bty.testing`   machines in memory, for tests
 ===================  =================================================================
 """
 
@@ -42,7 +46,6 @@ from ._bty import (
     Dmi,
     Entry,
     EntryCheck,
-    Event,
     Failure,
     FlashOptions,
     FlashReport,
@@ -50,12 +53,16 @@ from ._bty import (
     ImageFile,
     ImageInfo,
     InventoryDisk,
+    NoticeEvent,
     OciBlob,
     Partition,
+    PhaseEvent,
     PhaseTime,
     Plan,
+    ProgressEvent,
     Refusal,
     TargetCounts,
+    TargetFailedEvent,
     TargetReport,
     Use,
     VerifyReport,
@@ -84,9 +91,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from . import aio, catalog, client, disks, images, inventory, oras, script, size
+    from . import aio, catalog, client, disks, events, images, inventory, oras, script, size, testing, types
     from ._flash import flash
     from .aio import aflash, averify
+    from .events import Event
     from .work import Flashing, flashing
 
 __all__ = [
@@ -117,11 +125,14 @@ __all__ = [
     "ImageFile",
     "ImageInfo",
     "InventoryDisk",
+    "NoticeEvent",
     "OciBlob",
     "OrasError",
     "Partition",
+    "PhaseEvent",
     "PhaseTime",
     "Plan",
+    "ProgressEvent",
     "RefusedError",
     "Refusal",
     "ScriptError",
@@ -129,6 +140,7 @@ __all__ = [
     "SourceError",
     "TargetCounts",
     "TargetError",
+    "TargetFailedEvent",
     "TargetReport",
     "UsageError",
     "Use",
@@ -141,6 +153,7 @@ __all__ = [
     "client",
     "disks",
     "errors",
+    "events",
     "flash",
     "flashing",
     "images",
@@ -148,13 +161,15 @@ __all__ = [
     "oras",
     "script",
     "size",
+    "testing",
+    "types",
     "verify",
 ]
 
 #: Names that are imported on first use, and their modules: a program that only lists disks needs
 #: neither threads nor sockets.
-_LAZY = {"aflash": "aio", "averify": "aio", "Flashing": "work", "flashing": "work"}
-_MODULES = ("aio", "catalog", "client", "disks", "flash", "images", "inventory", "oras", "script", "size")
+_LAZY = {"Event": "events", "aflash": "aio", "averify": "aio", "Flashing": "work", "flashing": "work"}
+_MODULES = ("aio", "catalog", "client", "disks", "events", "flash", "images", "inventory", "oras", "script", "size", "testing", "types")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional, Union, final
+from typing import Any, Callable, Literal, Optional, Union, final
 
-PathLike = Union[str, os.PathLike[str]]
-ImageLike = Union[Image, PathLike, Entry, ImageFile]
-DiskLike = Union[Disk, PathLike]
-Disks = Union[DiskLike, Sequence[DiskLike]]
-Progress = Optional[Callable[[Event], object]]
-Cancel = Union[CancelToken, Callable[[], bool], None]
+from .events import Event
+from .types import Cancel, DiskLike, Disks, ImageLike, PathLike, Progress, Size
 
 __version__: str
 CATALOG_DEFAULT_URL: str
@@ -22,6 +17,7 @@ CATALOG_MAX_BYTES: int
 class Content:
     """A recognized signature of a file system, RAID or LVM."""
 
+    def __new__(cls, **fields: Any) -> Content: ...
     @property
     def kind(self) -> str:
         """`ext4`, `vfat`, `luks` …"""
@@ -42,6 +38,7 @@ class Content:
 class Partition:
     """A partition in the partition table of a disk or image."""
 
+    def __new__(cls, **fields: Any) -> Partition: ...
     @property
     def path(self) -> Optional[Path]:
         """Device node; none if the kernel has none."""
@@ -77,6 +74,7 @@ class Partition:
 class Use:
     """A holder of a disk. ``str()`` names the device, the holder, and how to release it."""
 
+    def __new__(cls, **fields: Any) -> Use: ...
     @property
     def kind(self) -> str:
         """`mounted`, `swap`, `held`, `loop`, `busy` or `system`."""
@@ -100,6 +98,29 @@ class Use:
 class Disk:
     """A disk, as probed. Sizes and offsets are in bytes."""
 
+    def __new__(
+        cls,
+        path: PathLike,
+        size_bytes: Size,
+        *,
+        kind: str = "disk",
+        logical_sector_bytes: int = 512,
+        physical_sector_bytes: int = 4096,
+        vendor: Optional[str] = None,
+        model: Optional[str] = None,
+        serial: Optional[str] = None,
+        wwn: Optional[str] = None,
+        transport: Optional[str] = None,
+        is_removable: bool = False,
+        is_read_only: bool = False,
+        is_rotational: Optional[bool] = None,
+        diskseq: Optional[int] = None,
+        table: Optional[str] = None,
+        content: Optional[Content] = None,
+        partitions: Optional[Sequence[Partition]] = None,
+        uses: Optional[Sequence[Use]] = None,
+        file_holds: Optional[str] = None,
+    ) -> Disk: ...
     @property
     def path(self) -> Path:
         """Path of the device node or file."""
@@ -165,7 +186,7 @@ class Disk:
     def is_same_disk(self, other: Disk) -> bool:
         """True if ``other``, probed later, is the same hardware."""
     @staticmethod
-    def planned_file(path: PathLike, size_bytes: int) -> Disk:
+    def planned_file(path: PathLike, size_bytes: Size) -> Disk:
         """Describes a regular file that will be created as a disk, for use in plans. Reads nothing.
         """
     def to_dict(self) -> dict[str, Any]:
@@ -182,6 +203,7 @@ class Disk:
 class ImageInfo:
     """What is known about an image. Sizes and offsets are in bytes."""
 
+    def __new__(cls, **fields: Any) -> ImageInfo: ...
     @property
     def source(self) -> str:
         """The reference from which it was opened."""
@@ -251,6 +273,7 @@ class ImageInfo:
 class FlashOptions:
     """Options of a flash."""
 
+    def __new__(cls, **fields: Any) -> FlashOptions: ...
     @property
     def verify(self) -> bool:
         """Read the targets back and compare them with the image."""
@@ -296,6 +319,7 @@ class FlashOptions:
 class Refusal:
     """A reason why a plan is refused. ``str()`` names the target, the reason, and what to do."""
 
+    def __new__(cls, **fields: Any) -> Refusal: ...
     @property
     def target(self) -> Optional[str]:
         """The target concerned; none if the reason concerns the plan as a whole."""
@@ -319,6 +343,7 @@ class Refusal:
 class Difference:
     """The first difference between disk and image."""
 
+    def __new__(cls, **fields: Any) -> Difference: ...
     @property
     def offset(self) -> int:
         """Offset of the first different byte."""
@@ -344,6 +369,7 @@ class Difference:
 class Failure:
     """An error in a report."""
 
+    def __new__(cls, **fields: Any) -> Failure: ...
     @property
     def kind(self) -> str:
         """Kind, as :attr:`bty.Error.kind`: `target`, `integrity`, `cancelled` …"""
@@ -373,6 +399,7 @@ class Failure:
 class TargetReport:
     """The outcome for one target. All sizes are in bytes."""
 
+    def __new__(cls, **fields: Any) -> TargetReport: ...
     @property
     def disk(self) -> Disk:
         """The disk, as probed immediately before the first write."""
@@ -416,6 +443,7 @@ class TargetReport:
 class PhaseTime:
     """Duration of a phase, over all targets."""
 
+    def __new__(cls, **fields: Any) -> PhaseTime: ...
     @property
     def phase(self) -> str:
         """`wipe`, `write`, `verify` or `finish`."""
@@ -436,6 +464,7 @@ class PhaseTime:
 class FlashReport:
     """The outcome of a flash. All sizes are in bytes, all times in milliseconds."""
 
+    def __new__(cls, **fields: Any) -> FlashReport: ...
     @property
     def image(self) -> ImageInfo:
         """The image, as examined."""
@@ -482,6 +511,7 @@ class FlashReport:
 class VerifyReport:
     """The result of comparing a disk with an image. All sizes are in bytes."""
 
+    def __new__(cls, **fields: Any) -> VerifyReport: ...
     @property
     def image(self) -> ImageInfo:
         """The image, as examined."""
@@ -519,6 +549,7 @@ class VerifyReport:
 class Contents:
     """The result of reading an image completely. All sizes are in bytes."""
 
+    def __new__(cls, **fields: Any) -> Contents: ...
     @property
     def source_bytes(self) -> int:
         """Bytes read from the source."""
@@ -545,6 +576,7 @@ class Contents:
 class ImageFile:
     """An image file in a directory, described by its name and directory entry; it is not opened."""
 
+    def __new__(cls, **fields: Any) -> ImageFile: ...
     @property
     def name(self) -> str:
         """File name."""
@@ -577,6 +609,7 @@ class ImageFile:
 class OciBlob:
     """The blob to which an `oras://` reference resolves."""
 
+    def __new__(cls, **fields: Any) -> OciBlob: ...
     @property
     def digest(self) -> str:
         """SHA-256 of the blob."""
@@ -603,6 +636,7 @@ class OciBlob:
 class EntryCheck:
     """The result of checking the `src` of a catalog entry."""
 
+    def __new__(cls, **fields: Any) -> EntryCheck: ...
     @property
     def name(self) -> str:
         """Name of the entry."""
@@ -637,6 +671,7 @@ class EntryCheck:
 class InventoryDisk:
     """A disk in an inventory, with the field names of `lsblk`."""
 
+    def __new__(cls, **fields: Any) -> InventoryDisk: ...
     @property
     def path(self) -> str:
         """Device node."""
@@ -686,6 +721,7 @@ class Dmi:
     other users.
     """
 
+    def __new__(cls, **fields: Any) -> Dmi: ...
     @property
     def vendor(self) -> Optional[str]:
         """Manufacturer of the machine."""
@@ -751,6 +787,7 @@ class Dmi:
 class TargetCounts:
     """Progress of one target. All counts are in bytes."""
 
+    def __new__(cls, **fields: Any) -> TargetCounts: ...
     @property
     def target(self) -> str:
         """Path of the target."""
@@ -780,28 +817,48 @@ class TargetCounts:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
-class Event:
-    """An event of a long operation. Fields that an event of this kind does not have are `None`. All
-    counts are in bytes.
-    """
+class PhaseEvent:
+    """A phase begins."""
 
+    def __new__(cls, **fields: Any) -> PhaseEvent: ...
     @property
-    def event(self) -> str:
-        """`phase`, `progress`, `notice` or `target_failed`."""
+    def event(self) -> Literal["phase"]:
+        """`phase`."""
     @property
-    def phase(self) -> Optional[str]:
+    def phase(self) -> Literal["read", "wipe", "write", "verify", "finish"]:
+        """`read`, `wipe`, `write`, `verify` or `finish`."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> PhaseEvent:
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
+    def replace(self, **changes: Any) -> PhaseEvent:
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
+
+@final
+class ProgressEvent:
+    """Progress, a few times a second and at the end of each phase. All counts are in bytes."""
+
+    def __new__(cls, **fields: Any) -> ProgressEvent: ...
+    @property
+    def event(self) -> Literal["progress"]:
+        """`progress`."""
+    @property
+    def phase(self) -> Literal["read", "wipe", "write", "verify", "finish"]:
         """`read`, `wipe`, `write`, `verify` or `finish`."""
     @property
-    def elapsed_ms(self) -> Optional[int]:
+    def elapsed_ms(self) -> int:
         """Milliseconds since the operation began."""
     @property
-    def source_bytes(self) -> Optional[int]:
+    def source_bytes(self) -> int:
         """Bytes read from the source so far."""
     @property
     def source_total(self) -> Optional[int]:
         """Total bytes of the source; none if unknown."""
     @property
-    def decoded_bytes(self) -> Optional[int]:
+    def decoded_bytes(self) -> int:
         """Bytes decoded so far: the position in the disk image."""
     @property
     def decoded_total(self) -> Optional[int]:
@@ -809,24 +866,97 @@ class Event:
     @property
     def targets(self) -> list[TargetCounts]:
         """Progress of each target."""
-    @property
-    def message(self) -> Optional[str]:
-        """Message of a notice or a failure."""
-    @property
-    def target(self) -> Optional[str]:
-        """The target that failed."""
-    @property
-    def kind(self) -> Optional[str]:
-        """Kind of the failure, as :attr:`bty.Error.kind`."""
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> Event:
+    def from_dict(data: dict[str, Any]) -> ProgressEvent:
         """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
         data.
         """
-    def replace(self, **changes: Any) -> Event:
+    def replace(self, **changes: Any) -> ProgressEvent:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
+
+@final
+class NoticeEvent:
+    """A warning that does not stop the operation, such as the retry of a failed request."""
+
+    def __new__(cls, **fields: Any) -> NoticeEvent: ...
+    @property
+    def event(self) -> Literal["notice"]:
+        """`notice`."""
+    @property
+    def message(self) -> str:
+        """Message for display."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> NoticeEvent:
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
+    def replace(self, **changes: Any) -> NoticeEvent:
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
+
+@final
+class TargetFailedEvent:
+    """One of several targets failed; the others continue."""
+
+    def __new__(cls, **fields: Any) -> TargetFailedEvent: ...
+    @property
+    def event(self) -> Literal["target_failed"]:
+        """`target_failed`."""
+    @property
+    def target(self) -> str:
+        """Path of the target."""
+    @property
+    def kind(self) -> str:
+        """Kind of the failure, as :attr:`bty.Error.kind`."""
+    @property
+    def message(self) -> str:
+        """Message for display."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> TargetFailedEvent:
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
+    def replace(self, **changes: Any) -> TargetFailedEvent:
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
+
+@final
+class MemoryHost:
+    """A machine whose disks are in memory. While it is in use as a context manager, all functions of
+    bty, in all threads, see its disks and no others.
+
+    Descriptions of disks stay as they were given, whatever is written. The machine has no UEFI.
+    """
+
+    def __new__(cls, *disks: Disk) -> MemoryHost: ...
+    def add(self, disk: Disk, *, fail_from: Optional[Size] = None) -> Disk:
+        """Adds a disk full of zeros, and returns its description. Writing at or after the offset
+        ``fail_from`` fails with an I/O error.
+
+        Raises :class:`bty.RefusedError` if there is a disk at its path, or if it does not consist
+        of whole sectors.
+        """
+    def remove(self, disk: Union[Disk, PathLike]) -> None:
+        """Unplugs a disk. Raises :class:`bty.RefusedError` if it is not there."""
+    @property
+    def disks(self) -> list[Disk]:
+        """Descriptions of the disks, sorted by path."""
+    def read(self, disk: Union[Disk, PathLike], offset: int = 0, length: Optional[Size] = None) -> bytes:
+        """Returns ``length`` bytes of a disk from ``offset``, 1 GiB at most.
+
+        Raises ``ValueError`` for a range that is not inside the disk.
+        """
+    def write(self, disk: Union[Disk, PathLike], data: bytes, offset: int = 0) -> None:
+        """Overwrites bytes of a disk from ``offset``, for example to damage it.
+
+        Raises ``ValueError`` for a range that is not inside the disk.
+        """
+    def __enter__(self) -> MemoryHost: ...
+    def __exit__(self, *failure: object) -> None: ...
 
 @final
 class CancelToken:
@@ -834,7 +964,7 @@ class CancelToken:
     cancels at the end of the block.
     """
 
-    def __init__(self) -> None: ...
+    def __new__(cls) -> CancelToken: ...
     def cancel(self) -> None:
         """Cancels all operations that use this token. They end within a second."""
     @property
@@ -852,8 +982,8 @@ class Client:
     credentials, as curl and ``podman login`` write them; without them none are sent.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         http_proxy: Optional[str] = None,
         https_proxy: Optional[str] = None,
@@ -867,7 +997,7 @@ class Client:
         spool_dir: Optional[PathLike] = None,
         netrc: Optional[PathLike] = None,
         auth_file: Optional[PathLike] = None,
-    ) -> None: ...
+    ) -> Client: ...
 
 @final
 class Image:
@@ -892,10 +1022,14 @@ class Image:
 
 @final
 class Plan:
-    """A plan to write an image to disks. Creating and validating it changes nothing."""
+    """A plan to write an image to disks. Creating and validating it changes nothing.
 
-    def __init__(
-        self,
+    The constructor opens ``image`` and probes ``disks``. The options are those of
+    :class:`FlashOptions`; without ``efivars`` it is ``/sys/firmware/efi/efivars``.
+    """
+
+    def __new__(
+        cls,
         image: Union[ImageLike, ImageInfo],
         disks: Disks,
         *,
@@ -909,9 +1043,9 @@ class Plan:
         allow_partition: bool = False,
         raw: bool = False,
         overwrite: bool = False,
-        efivars: PathLike = "/sys/firmware/efi/efivars",
+        efivars: Optional[PathLike] = None,
         stall_ms: int = 120_000,
-    ) -> None: ...
+    ) -> Plan: ...
     @property
     def image(self) -> ImageInfo:
         """The image, as examined."""
@@ -952,20 +1086,20 @@ class Plan:
 class Entry:
     """An image of a catalog. ``size_bytes`` is the size of the file as published."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         name: str,
         src: str,
         sha256: Optional[str] = None,
         format: Optional[str] = None,
-        size_bytes: Optional[int] = None,
+        size_bytes: Optional[Size] = None,
         description: Optional[str] = None,
         arch: Optional[str] = None,
         sha512: Optional[str] = None,
         raw: bool = False,
-    ) -> None: ...
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> Entry:
+    ) -> Entry: ...
+    @staticmethod
+    def from_dict(raw: dict[str, Any]) -> Entry:
         """Creates an entry from a table of a catalog. Raises :class:`bty.CatalogError` if it is
         invalid.
         """
@@ -993,13 +1127,14 @@ class Entry:
     @property
     def ref(self) -> str:
         """The reference that assignments of machines use: 64 hexadecimal digits."""
-    def to_dict(self) -> dict[str, Any]: ...
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
 
 @final
 class Catalog:
     """A list of images with unique names. Immutable: :meth:`with_entry` returns a new catalog."""
 
-    def __init__(self, entries: Sequence[Entry] = ...) -> None: ...
+    def __new__(cls, entries: Optional[Sequence[Entry]] = None) -> Catalog: ...
     @property
     def version(self) -> int: ...
     @property
@@ -1016,7 +1151,8 @@ class Catalog:
         """
     def to_toml(self) -> str:
         """Returns the catalog as TOML."""
-    def to_dict(self) -> dict[str, Any]: ...
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
     def check(self, *, client: Optional[Client] = None, cancel: Cancel = None) -> list[EntryCheck]:
         """Checks every image without downloading it."""
     def __len__(self) -> int: ...
@@ -1026,7 +1162,7 @@ class Catalog:
 
 @final
 class Reader:
-    def __init__(self, reference: PathLike, *, client: Optional[Client] = None) -> None: ...
+    def __new__(cls, reference: PathLike, *, client: Optional[Client] = None) -> Reader: ...
     @property
     def len_bytes(self) -> Optional[int]: ...
     def read(self, size: int) -> bytes: ...
@@ -1048,12 +1184,13 @@ def verify(
 def disks_list() -> list[Disk]: ...
 def disks_probe(path: PathLike) -> Disk: ...
 def disks_select(selector: str) -> Disk: ...
-def disks_create_file(path: PathLike, size_bytes: int) -> Disk: ...
+def disks_create_file(path: PathLike, size_bytes: Size) -> Disk: ...
 def disks_boot_next(disk: DiskLike, label: str, efivars: PathLike) -> tuple[Optional[int], str]: ...
+def event_from_dict(data: dict[str, Any]) -> Event: ...
 def inventory() -> dict[str, Any]: ...
 def dmi() -> Dmi: ...
 def size_parse(text: str) -> int: ...
-def size_human(bytes: int) -> str: ...
+def size_human(bytes: Size) -> str: ...
 def images_open(
     reference: Union[PathLike, Entry, ImageFile],
     *,
@@ -1071,10 +1208,9 @@ def images_format(name: str) -> Optional[str]: ...
 def images_is_tarball(name: str) -> bool: ...
 def oci_resolve(reference: str, *, client: Optional[Client] = None, cancel: Cancel = None) -> OciBlob: ...
 def oci_parse(reference: str) -> tuple[str, str, Optional[str], Optional[str]]: ...
-def boot_flashed_next() -> None: ...
 def catalog_parse(text: bytes) -> Catalog: ...
 def catalog_load(reference: PathLike, *, client: Optional[Client] = None, cancel: Cancel = None) -> Catalog: ...
-def read_small(reference: PathLike, limit_bytes: int, *, client: Optional[Client] = None, cancel: Cancel = None) -> bytes: ...
+def read_small(reference: PathLike, limit_bytes: Size, *, client: Optional[Client] = None, cancel: Cancel = None) -> bytes: ...
 def canonical_src(src: str) -> str: ...
 def image_ref(src: str) -> str: ...
 def find_in_checksums(text: str, name: str) -> Optional[str]: ...

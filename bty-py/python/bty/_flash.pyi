@@ -1,9 +1,11 @@
-"""Types of the module ``bty.flash``, which is also a function."""
+"""Type of ``bty.flash``, a function whose attributes are the names of its module. A test compares it
+with the module.
+"""
 
 from pathlib import Path
 from typing import Callable, Optional, final
 
-from . import _bty, errors
+from . import _bty, errors, types
 from .flash import FlashPlan as _FlashPlan
 from .flash import FlashProgress as _FlashProgress
 from .flash import ImageInfo as _ImageInfo
@@ -11,28 +13,30 @@ from .flash import TargetInfo as _TargetInfo
 
 @final
 class _Flash:
+    FlashCancelled: type[errors.FlashCancelled]
+    FlashError: type[errors.FlashError]
+    FlashIntegrityError: type[errors.FlashIntegrityError]
+    FlashOptions: type[_bty.FlashOptions]
     FlashPlan: type[_FlashPlan]
     FlashProgress: type[_FlashProgress]
-    ImageInfo: type[_ImageInfo]
-    TargetInfo: type[_TargetInfo]
-    Plan: type[_bty.Plan]
-    FlashReport: type[_bty.FlashReport]
-    FlashOptions: type[_bty.FlashOptions]
-    Refusal: type[_bty.Refusal]
-    FlashError: type[errors.FlashError]
-    FlashCancelled: type[errors.FlashCancelled]
-    FlashIntegrityError: type[errors.FlashIntegrityError]
     FlashRaceError: type[errors.FlashRaceError]
+    FlashReport: type[_bty.FlashReport]
+    ImageInfo: type[_ImageInfo]
+    Plan: type[_bty.Plan]
     RefusedError: type[errors.RefusedError]
+    Refusal: type[_bty.Refusal]
+    TargetInfo: type[_TargetInfo]
+    TargetReport: type[_bty.TargetReport]
+    VerifyReport: type[_bty.VerifyReport]
 
     def __call__(
         self,
-        image: _bty.ImageLike,
-        disk: _bty.Disks,
+        image: types.ImageLike,
+        disk: types.Disks,
         *,
         sha256: Optional[str] = None,
-        progress: _bty.Progress = None,
-        cancel: _bty.Cancel = None,
+        progress: types.Progress = None,
+        cancel: types.Cancel = None,
         client: Optional[_bty.Client] = None,
         verify: bool = True,
         fix_gpt: bool = False,
@@ -41,9 +45,22 @@ class _Flash:
         allow_partition: bool = False,
         raw: bool = False,
         overwrite: bool = False,
-        efivars: _bty.PathLike = "/sys/firmware/efi/efivars",
+        efivars: types.PathLike = "/sys/firmware/efi/efivars",
         stall_ms: int = 120_000,
     ) -> _bty.FlashReport: ...
+    @property
+    def flash(self) -> _Flash: ...
+    def verify(
+        self,
+        image: types.ImageLike,
+        disk: types.DiskLike,
+        *,
+        fix_gpt: bool = False,
+        sha256: Optional[str] = None,
+        progress: types.Progress = None,
+        cancel: types.Cancel = None,
+        client: Optional[_bty.Client] = None,
+    ) -> _bty.VerifyReport: ...
     def probe_image(self, path: Path) -> _ImageInfo: ...
     def probe_image_url(
         self, url: str, format_hint: Optional[str] = None, *, expected_sha: Optional[str] = None
@@ -58,5 +75,6 @@ class _Flash:
         progress: Optional[Callable[[_FlashProgress], None]] = None,
         cancel: Optional[Callable[[], bool]] = None,
     ) -> None: ...
+    def register_uefi_boot_entry(self, target_disk: Path, *, label: str = "bty flashed") -> str: ...
 
 flash: _Flash

@@ -10,7 +10,7 @@ import asyncio
 from functools import partial
 
 from . import _bty
-from ._bty import CancelToken, Event, FlashReport, Image, Plan, VerifyReport
+from ._bty import CancelToken, FlashReport, Image, Plan, VerifyReport
 from .work import either, start
 
 TYPE_CHECKING = False
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any, Callable, Optional, TypeVar, Union
 
-    from ._bty import Catalog, Client, DiskLike, Disks, Entry, ImageFile, ImageLike
+    from typing_extensions import Unpack
+
+    from ._bty import Catalog, Client, Entry, ImageFile
+    from .events import Event
+    from .types import DiskLike, Disks, ImageLike
+    from .work import _FlashOptions
 
     T = TypeVar("T")
     Cancel = Union[CancelToken, Callable[[], bool], None]
@@ -145,7 +150,7 @@ async def aflash(
     progress: Progress = None,
     cancel: Cancel = None,
     client: Optional[Client] = None,
-    **options: Any,
+    **options: Unpack[_FlashOptions],
 ) -> FlashReport:
     """The ``async`` version of :func:`bty.flash`. ``progress`` is called in the event loop, and may be
     a coroutine function.
@@ -190,7 +195,7 @@ async def flashing(
     sha256: Optional[str] = None,
     cancel: Cancel = None,
     client: Optional[Client] = None,
-    **options: Any,
+    **options: Unpack[_FlashOptions],
 ) -> AsyncIterator[Event]:
     """Flashes like :func:`bty.flash`, and yields its events. Raises at the end if the flash failed.
     Leaving the ``async for`` early cancels the flash.

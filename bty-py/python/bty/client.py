@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
-from .errors import ServerError, SourceError
+from .errors import ServerError, _make
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ class Server:
                 error.close()
             except (urllib.error.URLError, OSError) as error:
                 if not self._may_retry(method, attempt):
-                    raise SourceError(f"{method} {url}: {getattr(error, 'reason', error)}") from error
+                    reason = getattr(error, "reason", error)
+                    raise _make("source", f"{method} {url}: {reason}", path=url, errno=getattr(reason, "errno", None)) from error
             time.sleep(min(self._retry_delay * 2 ** (attempt - 1), 5.0))
         raise AssertionError("the last attempt returns or raises")
 

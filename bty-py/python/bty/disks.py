@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any, Callable, Optional, Union
 
-    from ._bty import DiskLike
+    from .types import DiskLike, Size
 
 __all__ = ["Content", "Disk", "Partition", "Use", "boot_next", "create_file", "list", "list_disks", "only", "probe", "select", "wait"]
 
@@ -117,14 +117,14 @@ def wait(selector: str, seconds: float) -> Disk:
             time.sleep(min(0.2, left))
 
 
-def create_file(path: Union[str, PathLike[str]], size_bytes: int) -> Disk:
+def create_file(path: Union[str, PathLike[str]], size_bytes: Size) -> Disk:
     """Creates a regular file of ``size_bytes`` zeros at ``path``, for use as a disk.
 
     Raises :class:`bty.RefusedError` if ``path`` exists already, and :class:`bty.TargetError` if the
     file cannot be created.
 
     >>> import bty, os, tempfile
-    >>> disk = bty.disks.create_file(os.path.join(tempfile.mkdtemp(), "disk"), 4 << 20)
+    >>> disk = bty.disks.create_file(os.path.join(tempfile.mkdtemp(), "disk"), "4 MiB")
     >>> disk.size_bytes
     4194304
     """

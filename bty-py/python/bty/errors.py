@@ -18,21 +18,26 @@
     ├── ScriptError            a script failed. Has ``place`` and ``calls``
     └── ServerError            a server answered with an error. Has ``status``
 
-If the cause has a built-in exception (``FileNotFoundError``, ``PermissionError``,
-``IsADirectoryError``, ``NotADirectoryError``), the exception is an instance of that too.
+If the operating system caused the error, the exception is also the ``OSError`` for that cause, such as
+``FileNotFoundError`` or ``PermissionError``, with ``errno`` and ``filename``.
 
 >>> import bty
 >>> try:
 ...     bty.images.open("/nowhere/debian.img")
 ... except FileNotFoundError as error:
-...     print(type(error).__mro__[1].__name__, error.kind, error.path)
-SourceError source /nowhere/debian.img
+...     print(type(error).__mro__[1].__name__, error.kind, error.errno, error.filename)
+SourceError source 2 /nowhere/debian.img
+
+From Python 3.11 on, a traceback shows the hint, as a note of the exception.
 """
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Optional
 
     from ._bty import FlashReport, Refusal
@@ -79,8 +84,15 @@ class Error(Exception):
     #: The outcome for each target, if a flash failed after it had begun.
     report: Optional[FlashReport] = None
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+
+    # not that of OSError, which would show the error number and the file name a second time
+    def __str__(self) -> str:
+        return str(self.args[0])
+
     def __reduce__(self) -> Any:
-        return (_restore, (_base_of(type(self)), _system_of(type(self)), self.args, self.__dict__))
+        return (_restore, (_base_of(type(self)), self.args[0], getattr(self, "errno", None), self.__dict__))
 
 
 class UsageError(Error, ValueError):
@@ -127,8 +139,20 @@ class RefusedError(FlashError):
     """A safety rule forbids the flash; nothing was written."""
 
     kind = "refused"
-    #: All reasons for the refusal.
-    refusals: list[Refusal] = []
+    _refusals: Sequence[Refusal] = ()
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """All reasons for the refusal, at least one.
+
+        The reason ``no_target`` also stands for a disk that does not exist, or is not the one that was
+        chosen.
+        """
+        if self._refusals:
+            return [*self._refusals]
+        from ._bty import Refusal
+
+        return [Refusal(target=self.path, reason="no_target", message=str(self))]
 
 
 class FlashRaceError(RefusedError):
@@ -191,24 +215,20 @@ _KINDS: dict[str, type[Error]] = {
     "script": ScriptError,
 }
 
-_SYSTEM: dict[str, type[OSError]] = {
-    "FileNotFoundError": FileNotFoundError,
-    "PermissionError": PermissionError,
-    "IsADirectoryError": IsADirectoryError,
-    "NotADirectoryError": NotADirectoryError,
-}
-
-_made: dict[tuple[type[Error], str], type[Error]] = {}
+_made: dict[tuple[type[Error], type[OSError]], type[Error]] = {}
 
 
-def _class_of(base: type[Error], system: Optional[str]) -> type[Error]:
-    """Returns a subclass of both ``base`` and the built-in exception ``system``."""
-    if system is None or issubclass(base, _SYSTEM[system]):
+def _class_of(base: type[Error], errno: Optional[int]) -> type[Error]:
+    """Returns ``base``, or a subclass of it and of the built-in exception for ``errno``."""
+    if errno is None:
+        return base
+    system = type(OSError(errno, ""))
+    if issubclass(base, system):
         return base
     if (base, system) not in _made:
         # users know it by its two bases, so it has the name of the base in this module
-        fields = {"__module__": __name__, "__doc__": base.__doc__, "_system": system, "_base": base}
-        _made[base, system] = type(base.__name__, (base, _SYSTEM[system]), fields)
+        fields = {"__module__": __name__, "__doc__": base.__doc__, "_base": base}
+        _made[base, system] = type(base.__name__, (base, system), fields)
     return _made[base, system]
 
 
@@ -217,15 +237,19 @@ def _base_of(made: type[Error]) -> type[Error]:
     return base
 
 
-def _system_of(made: type[Error]) -> Optional[str]:
-    system: Optional[str] = made.__dict__.get("_system")
-    return system
-
-
-def _restore(base: type[Error], system: Optional[str], args: tuple[Any, ...], fields: dict[str, Any]) -> Error:
-    error = _class_of(base, system)(*args)
+def _restore(base: type[Error], message: str, errno: Optional[int], fields: dict[str, Any]) -> Error:
+    error = _class_of(base, errno)(message)
     error.__dict__.update(fields)
+    _set_os_fields(error, errno)
     return error
+
+
+def _set_os_fields(error: Error, errno: Optional[int]) -> None:
+    """Sets the attributes that every ``OSError`` has."""
+    if isinstance(error, OSError):
+        error.filename = error.path
+        if errno is not None:
+            error.errno, error.strerror = errno, os.strerror(errno)
 
 
 def _make(
@@ -235,13 +259,17 @@ def _make(
     path: Optional[str] = None,
     offset: Optional[int] = None,
     hint: Optional[str] = None,
-    system: Optional[str] = None,
+    errno: Optional[int] = None,
 ) -> Error:
     """Creates the exception for an error of the native module."""
     base = _KINDS.get(kind, Error)
-    error = _class_of(base, system)(message)
+    error = _class_of(base, errno)(message)
     # these two select a class only; their kind is that of the class
     if kind not in ("race", "oras"):
         error.kind = kind
     error.path, error.offset, error.hint = path, offset, hint
+    _set_os_fields(error, errno)
+    add_note: Any = getattr(error, "add_note", None)
+    if hint is not None and add_note is not None:
+        add_note(f"next: {hint}")
     return error

@@ -1,4 +1,5 @@
-"""Plan, write, prove. The module is also a function: ``bty.flash(image, disk)``.
+"""Plan, write, prove. The name of this module is that of its main function, ``bty.flash(image, disk)``,
+whose attributes are the names of the module: ``bty.flash.make_plan``.
 
 The functions from ``probe_image`` on are compatible with the reference package. They create a
 :class:`bty.Plan` and execute it.
@@ -7,7 +8,6 @@ The functions from ``probe_image`` on are compatible with the reference package.
 from __future__ import annotations
 
 import sys
-import types
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any, Callable, Optional, Union
 
-    from ._bty import CancelToken, Client, Disks, Event, ImageLike
+    from ._bty import CancelToken, Client
+    from .events import Event
+    from .types import Disks, ImageLike
 
     ProgressCallback = Callable[["FlashProgress"], None]
     CancelCheck = Callable[[], bool]
@@ -112,16 +114,6 @@ def flash(
     }
     plan = Plan(image, disk, sha256=sha256, client=client, cancel=cancel, **options)  # type: ignore[arg-type]
     return plan.execute(progress=progress, cancel=cancel, client=client)
-
-
-class _Callable(types.ModuleType):
-    """Makes the module callable."""
-
-    def __call__(self, *args: Any, **options: Any) -> FlashReport:
-        return flash(*args, **options)
-
-
-sys.modules[__name__].__class__ = _Callable
 
 
 # What follows is compatible with the reference package.
@@ -400,3 +392,10 @@ def register_uefi_boot_entry(target_disk: Path, *, label: str = "bty flashed") -
     if entry is None:
         return f"skipped UEFI boot entry: {reason}"
     return f"registered UEFI boot entry Boot{entry:04X} -> {target_disk}; BootNext set for the next boot, BootOrder untouched"
+
+
+# The function takes the place of the module, so that `bty.flash(…)`, `help(bty.flash)` and
+# `from bty.flash import make_plan` all work. It shares the namespace of the module: replacing
+# `bty.flash.probe_target` in a test replaces what the functions here call.
+flash.__dict__ = globals()
+sys.modules[__name__] = flash  # type: ignore[assignment]

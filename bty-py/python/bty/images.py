@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Optional, Union
 
     from ._bty import CancelToken, Client, Entry
+    from .events import Event
 
 __all__ = [
     "DEFAULT_IMAGE_ROOT",
@@ -115,7 +116,7 @@ def list(dir: Union[str, PathLike[str]]) -> builtins.list[ImageFile]:
 def read_fully(
     image: Image,
     *,
-    progress: Optional[Callable[[_bty.Event], object]] = None,
+    progress: Optional[Callable[[Event], object]] = None,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
 ) -> Contents:
     """Reads an image completely without writing it, like :meth:`bty.Image.read_fully`.

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from . import _bty
-from ._bty import CancelToken, Client, Event
+from ._bty import CancelToken, Client
+from .events import Event
 from .errors import ScriptError
 
 __all__ = ["Decision", "Finding", "Outcome", "ScriptError", "check", "decide", "run", "simulate"]

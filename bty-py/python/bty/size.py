@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from . import _bty
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .types import Size
+
 __all__ = ["human", "parse"]
 
 
@@ -20,8 +24,8 @@ def parse(text: str) -> int:
     return _bty.size_parse(text)
 
 
-def human(bytes: int) -> str:
-    """Formats a size in bytes for display.
+def human(bytes: Size) -> str:
+    """Formats a size for display.
 
     >>> import bty
     >>> bty.size.human(4 << 20)

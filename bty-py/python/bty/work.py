@@ -7,7 +7,7 @@ import queue
 import threading
 
 from . import _bty
-from ._bty import CancelToken, Event, FlashReport, Plan
+from ._bty import CancelToken, FlashReport, Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,24 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any, Callable, Optional, Union
 
-    from ._bty import Client, Disks, ImageLike
+    from typing_extensions import TypedDict
+
+    from ._bty import Client
+    from .events import Event
+    from .types import Disks, ImageLike
+
+    class _FlashOptions(TypedDict, total=False):
+        """Options of a flash as keyword arguments."""
+
+        verify: bool
+        fix_gpt: bool
+        fit: bool
+        uefi_boot: bool
+        allow_partition: bool
+        raw: bool
+        overwrite: bool
+        efivars: Union[str, PathLike[str]]
+        stall_ms: int
 
 __all__ = ["Flashing", "flashing"]
 

@@ -79,6 +79,9 @@ notation!(
     SizeOperator { AtLeast = ">=", AtMost = "<=", Over = ">", Under = "<", Is = "=" }
 );
 
+/// Transports that disks have; see [`Disk::transport`].
+const TRANSPORTS: [&str; 6] = ["nvme", "sata", "scsi", "usb", "virtio", "mmc"];
+
 const FORMS: &str = "write a path (/dev/sdb), serial:NUMBER, wwn:NAME, or where:CONDITIONS";
 const CONDITIONS: &str = "write conditions such as transport=nvme, model~samsung, size>=100G, \
     removable=no, separated by commas; the fields are path, vendor, model, serial, wwn, transport \
@@ -96,10 +99,10 @@ impl FromStr for Selector {
         let Some((prefix, rest)) =
             whole.split_once(':').map(|(prefix, rest)| (prefix, rest.trim()))
         else {
-            return if whole.is_empty() {
-                usage("it is empty")
-            } else {
-                Ok(Self(Rule::Path(whole.into())))
+            return match (whole, conditions_meant(whole)) {
+                ("", _) => usage("it is empty"),
+                (_, Some(conditions)) => Err(looks_like(whole, &conditions)),
+                _ => Ok(Self(Rule::Path(whole.into()))),
             };
         };
         match prefix {
@@ -118,6 +121,26 @@ impl FromStr for Selector {
             _ => usage(&format!("the prefix {prefix:?} is unknown")),
         }
     }
+}
+
+/// The conditions that somebody means who writes `serial=X` or `usb`. None for anything that may be
+/// the name of a file.
+fn conditions_meant(text: &str) -> Option<String> {
+    if TRANSPORTS.contains(&text) {
+        return Some(format!("transport={text}"));
+    }
+    let (field, _) = text.split_once(['=', '~', '<', '>'])?;
+    let field = field.trim();
+    let is_field =
+        field == "size" || FlagField::parse(field).is_some() || TextField::parse(field).is_some();
+    (is_field && !text.contains('/')).then(|| text.to_owned())
+}
+
+fn looks_like(text: &str, conditions: &str) -> Error {
+    let message = format!("{text:?} does not name a disk: it looks like a condition");
+    Error::new(ErrorKind::Usage, message).hint(format!(
+        "write where:{conditions} for the disk that matches, or ./{text} for a file of that name"
+    ))
 }
 
 impl fmt::Display for Selector {

@@ -173,6 +173,24 @@ fn explains_what_it_cannot_parse() {
 }
 
 #[test]
+fn does_not_take_a_condition_for_a_path() {
+    for (text, meant) in [
+        ("usb", "where:transport=usb"),
+        ("serial=X", "where:serial=X"),
+        (" size>=8G,removable=yes ", "where:size>=8G,removable=yes"),
+        ("model=", "where:model="),
+    ] {
+        let error = text.parse::<Selector>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{text}");
+        let next = error.next_step().unwrap();
+        assert!(next.contains(meant) && next.contains(&format!("./{}", text.trim())), "{next}");
+    }
+    for path in ["./usb", "usb.img", "serial", "name=x", "dir/serial=X", "./serial=X"] {
+        assert_eq!(path.parse::<Selector>().unwrap(), Selector(Rule::Path(path.into())), "{path}");
+    }
+}
+
+#[test]
 fn displays_in_the_notation_that_it_parses() {
     for (text, canonical) in [
         ("sdb", "sdb"),

@@ -1,0 +1,32 @@
+"""Types of arguments, for annotations.
+
+>>> import bty
+>>> def show(event: bty.Event) -> None: ...
+>>> def write(image: bty.types.ImageLike, disk: bty.types.DiskLike) -> bty.FlashReport: ...
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Callable, Optional, Union
+
+from ._bty import CancelToken, Disk, Entry, Image, ImageFile
+from .events import Event
+
+__all__ = ["Cancel", "DiskLike", "Disks", "ImageLike", "PathLike", "Progress", "Size"]
+
+#: A path.
+PathLike = Union[str, "os.PathLike[str]"]
+#: Bytes, or text with a unit, such as ``"8 GiB"``.
+Size = Union[int, str]
+#: An image: opened, or a path, an address, an entry of a catalog, or a file of a directory.
+ImageLike = Union[Image, PathLike, Entry, ImageFile]
+#: A disk, a path, or a selector.
+DiskLike = Union[Disk, PathLike]
+#: One disk, or several.
+Disks = Union[DiskLike, Sequence[DiskLike]]
+#: Called with each event.
+Progress = Optional[Callable[[Event], object]]
+#: Cancels an operation: a token, or a function that returns true to cancel.
+Cancel = Union[CancelToken, Callable[[], bool], None]
