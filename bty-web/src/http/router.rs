@@ -59,7 +59,6 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 struct Document;
 
 /// Returns the router of a server: API, pages, scripts for machines, and the OpenAPI document.
-#[must_use]
 pub fn router(state: RouterState) -> Router {
     let mut api = documented().merge(open_api());
     for (scope, routes) in scoped_api() {
@@ -71,7 +70,6 @@ pub fn router(state: RouterState) -> Router {
 
 /// Returns the router of a process that is only a cache host: objects, its state, events and
 /// tokens.
-#[must_use]
 pub fn cache_router(state: RouterState) -> Router {
     let read = OpenApiRouter::new()
         .routes(routes!(cache::state))
