@@ -116,7 +116,7 @@ pub fn examine(name: &str, source: &str) -> Examined {
         let is_other = (0..4).any(|n| n != arity && script.has_function(function, n))
             && !script.has_function(function, arity);
         if is_other {
-            wrong(format!("{function} must take {arity} parameters"), None);
+            wrong(format!("wrong number of parameters of {function}; expected {arity}"), None);
         }
     }
     found.findings.extend(check::check(decider.engine(), &script));
