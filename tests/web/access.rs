@@ -103,7 +103,7 @@ fn a_server_without_a_password_starts_only_if_configured() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (code, said) = start(&[("BTY_ADMIN_PASSWORD", "")]);
-    assert!(code == Some(2) && said.contains("admin.password: it is set, but empty"), "{said}");
+    assert!(code == Some(2) && said.contains("admin.password: the value is empty"), "{said}");
     let (code, said) = start(&[("BTY_SERVER_HOST", "0.0.0.0")]);
     assert!(code == Some(2) && said.contains("set admin.open = 1"), "{said}");
     assert_eq!(start(&[("BTY_SERVER_HOST", "0.0.0.0"), ("BTY_ADMIN_OPEN", "1")]).0, Some(0));

@@ -113,7 +113,7 @@ pub fn examine(name: &str, source: &str) -> Examined {
     }
     for (function, arity) in [("boot", 1), ("plan", 1), ("on", 2), ("run", 1), ("declare", 0)] {
         if script.has_function_named(function) && !script.has_function(function, arity) {
-            wrong(format!("{function} must take {arity} parameters"), None);
+            wrong(format!("wrong number of parameters of {function}; expected {arity}"), None);
         }
     }
     found.findings.extend(check::check(decider.engine(), &script));

@@ -53,7 +53,11 @@ impl MachineView<'_> {
         let plan = self.snapshot.settings.get("plans.default");
         let mut machine = Machine::new(mac.clone(), plan, client.now);
         machine.discovered_at = Some(client.now);
-        let event = NewEvent::new("machine.discovered", mac.as_str(), format!("{mac}: discovered"));
+        let event = NewEvent::new(
+            "machine.discovered",
+            mac.as_str(),
+            format!("{mac}: new machine discovered"),
+        );
         let details = json!({
             "mac": mac, "boot_mode": plan, "source_ip": client.ip, "discovered_at": client.now,
             "base": client.base,

@@ -612,7 +612,7 @@ mod tests {
         let path = dir.path().join("state.db");
         rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = Database::open(&path, ()).map(drop).unwrap_err().to_string();
-        assert!(error.contains("has schema 99, of a later program"), "{error}");
+        assert!(error.contains("has schema 99 of a later version"), "{error}");
         std::fs::write(&path, "this is no database").unwrap();
         assert!(Database::open(&path, ()).is_err());
     }

@@ -129,6 +129,6 @@ fn kernel_arguments_choose_the_environment_and_name_keys_and_not_the_server() {
         "quiet bty.mac=525400123456",
         "a -- b",
     ] {
-        assert!(check(wrong).unwrap_err().contains("the server's own"), "{wrong}");
+        assert!(check(wrong).unwrap_err().contains("only the server sets"), "{wrong}");
     }
 }
