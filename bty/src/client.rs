@@ -110,6 +110,10 @@ impl Client {
                 oci::open(&runtime, reference, cancel)
                     .map_err(|e| e.context(format!("opening {reference}")))
             }
+            Location::Custom(name) => {
+                let message = format!("{name} is a source of the program, not of a client");
+                Err(Error::new(ErrorKind::Usage, message).hint("open it with Image::from_source"))
+            }
         }
     }
 

@@ -9,8 +9,9 @@ use bty::digest::Sha512;
 use bty::disks::{TableKind, Use};
 use bty::flash::{FlashOptions, FlashPlan, FlashReport, Found, verify};
 use bty::image::OpenOptions;
+use bty::testing::{Faults, MemoryDisk, MemoryHost, Request};
 use bty::{CancelToken, Client, Device, Digest, DiskHost, Error, ErrorKind, Event, Image, Result};
-use bty_tests::disk::{Faults, FaultyDisk, MemoryHost, Request, describe};
+use bty_tests::disk::{faulty_disk, used_disk};
 use bty_tests::images::{disk_image, filter, write};
 use bty_tests::{LIMIT, eventually};
 
@@ -35,7 +36,7 @@ fn flash_to(image: &Image, host: &MemoryHost, options: FlashOptions) -> Result<F
     )
 }
 
-fn flash(image: &Image, disk: &Arc<FaultyDisk>) -> Result<FlashReport> {
+fn flash(image: &Image, disk: &Arc<MemoryDisk>) -> Result<FlashReport> {
     // some images are too small for a boot sector
     let mut options = FlashOptions::default();
     options.raw = true;
@@ -43,10 +44,10 @@ fn flash(image: &Image, disk: &Arc<FaultyDisk>) -> Result<FlashReport> {
 }
 
 /// Flashes `bytes` to one disk with `faults` whose size is 1.5 times that of the image.
-fn flash_bytes(bytes: &[u8], faults: Faults) -> (Result<FlashReport>, Arc<FaultyDisk>) {
+fn flash_bytes(bytes: &[u8], faults: Faults) -> (Result<FlashReport>, Arc<MemoryDisk>) {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", bytes));
-    let disk = FaultyDisk::new((bytes.len() + bytes.len() / 2).next_multiple_of(4096), 512, faults);
+    let disk = faulty_disk((bytes.len() + bytes.len() / 2).next_multiple_of(4096), 512, faults);
     (flash(&image, &disk), disk)
 }
 
@@ -78,7 +79,7 @@ fn writes_every_size_around_the_edges_exactly() {
         let image = open(&write(dir.path(), "a.img", &bytes));
         let room = size.next_multiple_of(sector as usize);
         for extra in [0, 3 * MIB] {
-            let disk = FaultyDisk::new(room + extra, sector, Faults::default());
+            let disk = faulty_disk(room + extra, sector, Faults::default());
             let report = flash(&image, &disk).unwrap();
             assert!(report.is_success(), "{size} {sector} {extra}: {report:?}");
             let content = disk.content();
@@ -116,7 +117,7 @@ fn an_empty_image_is_refused() {
 fn a_disk_one_sector_too_small_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB + 1)));
-    let disk = FaultyDisk::new(2 * MIB, 512, Faults::default());
+    let disk = faulty_disk(2 * MIB, 512, Faults::default());
     let error = flash(&image, &disk).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert_eq!(disk.log(), []);
@@ -127,7 +128,7 @@ fn an_image_that_turns_out_too_large_leaves_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     let image =
         open(&write(dir.path(), "a.img.gz", &filter(&["gzip", "-c"], &disk_image(8 * MIB))));
-    let disk = FaultyDisk::new(6 * MIB, 512, Faults::default());
+    let disk = faulty_disk(6 * MIB, 512, Faults::default());
     let report = flash(&image, &disk).unwrap();
     let failure = report.targets[0].failure.as_ref().unwrap();
     assert_eq!(failure.kind, "target");
@@ -157,7 +158,7 @@ fn a_power_cut_at_any_request_leaves_all_of_the_image_or_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk_image(3 * MIB);
     let image = open(&write(dir.path(), "a.img", &bytes));
-    let disk = FaultyDisk::with_states(4 * MIB, 512, Faults::default(), true);
+    let disk = Arc::new(used_disk(4 * MIB, 512).with_states());
     assert!(flash(&image, &disk).unwrap().is_success());
     let states = disk.states();
     assert!(states.len() > 8);
@@ -265,7 +266,7 @@ fn a_disk_of_fake_capacity_is_found_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &bytes));
     let disk =
-        FaultyDisk::new(bytes.len(), 512, Faults { wrap_at: Some(8 << 20), ..Faults::default() });
+        faulty_disk(bytes.len(), 512, Faults { wrap_at: Some(8 << 20), ..Faults::default() });
     let report = flash(&image, &disk).unwrap();
     let difference = report.targets[0].failure.as_ref().unwrap().difference.clone().unwrap();
     assert_eq!(difference.offset, MIB as u64, "what belongs at 9 MiB was written over it");
@@ -287,8 +288,7 @@ fn an_unreadable_sector_fails_the_verification() {
 fn without_verification_lies_go_unnoticed_and_the_report_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(4 * MIB)));
-    let disk =
-        FaultyDisk::new(4 * MIB, 512, Faults { flip_at: Some(3 << 20), ..Faults::default() });
+    let disk = faulty_disk(4 * MIB, 512, Faults { flip_at: Some(3 << 20), ..Faults::default() });
     let mut options = FlashOptions::default();
     options.verify = false;
     let report = flash_to(&image, &MemoryHost::with(&disk), options).unwrap();
@@ -313,7 +313,7 @@ fn a_wrong_digest_fails_and_leaves_nothing_that_boots() {
                 &CancelToken::new(),
             )
             .unwrap();
-            let disk = FaultyDisk::new(4 * MIB, 512, Faults::default());
+            let disk = faulty_disk(4 * MIB, 512, Faults::default());
             match flash(&opened, &disk) {
                 Ok(report) => {
                     assert!(
@@ -341,7 +341,7 @@ fn a_digest_of_the_unpacked_image_is_told_apart_and_taken_as_such() {
     let flash = |path: &Path, options: OpenOptions| {
         let opened =
             Image::open(&Client::default(), path.to_str().unwrap(), &options, &CancelToken::new())?;
-        let disk = FaultyDisk::new(4 * MIB, 512, Faults::default());
+        let disk = faulty_disk(4 * MIB, 512, Faults::default());
         let report = self::flash(&opened, &disk);
         assert_eq!(report.is_ok(), is_bootable(&disk.content()));
         report
@@ -421,7 +421,7 @@ fn an_image_that_is_still_growing_is_an_error() {
                 append(&bytes[..4096]);
             }
         };
-        let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+        let disk = faulty_disk(8 * MIB, 512, Faults::default());
         let host = MemoryHost::with(&disk);
         let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
         let error = plan.execute(&image, &host, &watch, &CancelToken::new()).expect_err(name);
@@ -433,13 +433,13 @@ fn an_image_that_is_still_growing_is_an_error() {
         );
         assert!(!is_bootable(&disk.content()), "{name}");
 
-        let untouched = FaultyDisk::new(8 * MIB, 512, Faults::default());
+        let untouched = faulty_disk(8 * MIB, 512, Faults::default());
         assert_eq!(
             flash(&image, &untouched).unwrap_err().kind(),
             ErrorKind::Source,
             "it is seen before the first write"
         );
-        assert_eq!(untouched.content(), FaultyDisk::new(8 * MIB, 512, Faults::default()).content());
+        assert_eq!(untouched.content(), faulty_disk(8 * MIB, 512, Faults::default()).content());
     }
 }
 
@@ -448,7 +448,7 @@ fn a_sidecar_digest_is_checked() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "a.img", &disk_image(2 * MIB));
     write(dir.path(), "a.img.sha256", format!("{}  a.img\n", Digest::of(b"another")).as_bytes());
-    let disk = FaultyDisk::new(2 * MIB, 512, Faults::default());
+    let disk = faulty_disk(2 * MIB, 512, Faults::default());
     assert_eq!(flash(&open(&path), &disk).unwrap_err().kind(), ErrorKind::Integrity);
 }
 
@@ -461,7 +461,7 @@ fn a_truncated_image_fails_and_leaves_nothing_that_boots() {
     {
         let whole = filter(&[tool, "-qc"], &bytes);
         let image = open(&write(dir.path(), name, &whole[..whole.len() - 9]));
-        let disk = FaultyDisk::new(12 * MIB, 512, Faults::default());
+        let disk = faulty_disk(12 * MIB, 512, Faults::default());
         let error = flash(&image, &disk).expect_err(name);
         assert_eq!(error.kind(), ErrorKind::Format, "{error}");
         assert!(!is_bootable(&disk.content()), "{name}");
@@ -474,10 +474,9 @@ fn a_failing_target_does_not_stop_the_others() {
     let bytes = disk_image(6 * MIB);
     let image = open(&write(dir.path(), "a.img", &bytes));
     let host = MemoryHost::default();
-    let good = FaultyDisk::new(6 * MIB, 512, Faults::default());
-    let bad = FaultyDisk::new(6 * MIB, 512, Faults { fail_write: Some(5), ..Faults::default() });
-    let lying =
-        FaultyDisk::new(7 * MIB, 4096, Faults { flip_at: Some(2 << 20), ..Faults::default() });
+    let good = faulty_disk(6 * MIB, 512, Faults::default());
+    let bad = faulty_disk(6 * MIB, 512, Faults { fail_write: Some(5), ..Faults::default() });
+    let lying = faulty_disk(7 * MIB, 4096, Faults { flip_at: Some(2 << 20), ..Faults::default() });
     for (name, disk) in [("good", &good), ("bad", &bad), ("lying", &lying)] {
         host.add(name, disk);
     }
@@ -501,8 +500,8 @@ fn a_hanging_target_is_given_up_and_does_not_stop_the_others() {
     let while_read_back = Faults { hang_read_after: Some(2), ..Faults::default() };
     let check = |faults: Faults| {
         let host = MemoryHost::default();
-        let good = FaultyDisk::new(12 * MIB, 512, Faults::default());
-        let hanging = FaultyDisk::new(12 * MIB, 512, faults);
+        let good = faulty_disk(12 * MIB, 512, Faults::default());
+        let hanging = faulty_disk(12 * MIB, 512, faults);
         host.add("good", &good);
         host.add("hanging", &hanging);
         let mut options = FlashOptions::default();
@@ -534,8 +533,8 @@ fn a_slow_target_is_left_behind_and_completed_by_a_second_reading() {
     bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
     let image = open(&write(dir.path(), "a.img", &bytes));
     let host = MemoryHost::default();
-    let fast = FaultyDisk::new(bytes.len(), 512, Faults::default());
-    let slow = FaultyDisk::new(
+    let fast = faulty_disk(bytes.len(), 512, Faults::default());
+    let slow = faulty_disk(
         bytes.len(),
         512,
         Faults { delay: Duration::from_millis(60), ..Faults::default() },
@@ -578,7 +577,7 @@ fn cancel_when(
 
 /// Flashes, cancels after some requests, and expects that it ends soon and that the disk does not
 /// boot.
-fn cancel_after(requests: usize, image: &Image, disk: &Arc<FaultyDisk>) {
+fn cancel_after(requests: usize, image: &Image, disk: &Arc<MemoryDisk>) {
     let host = MemoryHost::with(disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
@@ -596,7 +595,7 @@ fn an_unreadable_old_sector_does_not_stop_a_flash() {
     let bytes = disk_image(4 * MIB);
     let image = open(&write(dir.path(), "a.img", &bytes));
     let disk =
-        FaultyDisk::new(8 * MIB, 512, Faults { fail_read_at: Some(2 << 20), ..Faults::default() });
+        faulty_disk(8 * MIB, 512, Faults { fail_read_at: Some(2 << 20), ..Faults::default() });
     let mut options = FlashOptions::default();
     options.verify = false;
     assert!(flash_to(&image, &MemoryHost::with(&disk), options).unwrap().is_success());
@@ -607,7 +606,7 @@ fn an_unreadable_old_sector_does_not_stop_a_flash() {
 fn cancelling_ends_within_a_second_and_leaves_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(64 * MIB)));
-    let disk = FaultyDisk::new(
+    let disk = faulty_disk(
         64 * MIB,
         512,
         Faults { delay: Duration::from_millis(60), ..Faults::default() },
@@ -623,7 +622,7 @@ fn cancelling_ends_within_a_second_and_leaves_nothing_that_boots() {
 fn cancelling_does_not_wait_for_a_hanging_disk() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(16 * MIB)));
-    let disk = FaultyDisk::new(16 * MIB, 512, Faults { hang_write: Some(3), ..Faults::default() });
+    let disk = faulty_disk(16 * MIB, 512, Faults { hang_write: Some(3), ..Faults::default() });
     cancel_after(4, &image, &disk);
 }
 
@@ -631,7 +630,7 @@ fn cancelling_does_not_wait_for_a_hanging_disk() {
 fn cancelling_does_not_wait_for_the_last_flush_of_a_slow_disk() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB)));
-    let disk = FaultyDisk::new(4 * MIB, 512, Faults { hang_flush: Some(1), ..Faults::default() });
+    let disk = faulty_disk(4 * MIB, 512, Faults { hang_flush: Some(1), ..Faults::default() });
     let host = MemoryHost::with(&disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
@@ -647,7 +646,7 @@ fn cancelling_during_the_last_write_waits_until_it_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));
     // a cancel waits 800 ms for requests that have begun: the write takes longer
-    let disk = FaultyDisk::new(
+    let disk = faulty_disk(
         2 * MIB,
         512,
         Faults { delay: Duration::from_millis(1000), ..Faults::default() },
@@ -671,7 +670,7 @@ fn cancelling_waits_for_all_hanging_disks_at_once() {
     let image = open(&write(dir.path(), "a.img", &disk_image(4 * MIB)));
     let host = MemoryHost::default();
     let hanging = Faults { hang_write: Some(1), ..Faults::default() };
-    let disks: Vec<_> = (0..32).map(|_| FaultyDisk::new(4 * MIB, 512, hanging.clone())).collect();
+    let disks: Vec<_> = (0..32).map(|_| faulty_disk(4 * MIB, 512, hanging.clone())).collect();
     for (i, disk) in disks.iter().enumerate() {
         host.add(&format!("d{i}"), disk);
     }
@@ -692,8 +691,7 @@ fn cancelling_waits_for_all_hanging_disks_at_once() {
 fn cancelling_a_comparison_does_not_wait_for_a_hanging_disk() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(96 * MIB)));
-    let disk =
-        FaultyDisk::new(96 * MIB, 512, Faults { hang_read_after: Some(0), ..Faults::default() });
+    let disk = faulty_disk(96 * MIB, 512, Faults { hang_read_after: Some(0), ..Faults::default() });
     let host = MemoryHost::with(&disk);
     let target = host.list().unwrap().remove(0);
     let cancel = CancelToken::new();
@@ -738,7 +736,7 @@ fn a_disk_file_is_free_when_its_flash_has_returned() {
 fn cancelling_while_it_reads_back_is_no_failure_of_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(8 * MIB)));
-    let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+    let disk = faulty_disk(8 * MIB, 512, Faults::default());
     let host = MemoryHost::with(&disk);
     let cancel = CancelToken::new();
     let observer = |event: &Event| {
@@ -756,7 +754,7 @@ fn cancelling_while_it_reads_back_is_no_failure_of_the_disk() {
 fn a_disk_that_changed_since_the_plan_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));
-    let disk = FaultyDisk::new(2 * MIB, 512, Faults::default());
+    let disk = faulty_disk(2 * MIB, 512, Faults::default());
     let host = MemoryHost::with(&disk);
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
     let path = Path::new("/dev/mem0");
@@ -788,7 +786,7 @@ fn a_disk_that_changed_since_the_plan_is_refused_and_untouched() {
 fn all_refusals_come_at_once_and_name_the_way_out() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB)));
-    let mut disk = describe("sdb", MIB as u64, 512);
+    let mut disk = MemoryHost::new().add("sdb", &faulty_disk(MIB, 512, Faults::default()));
     disk.is_read_only = true;
     disk.table = Some(TableKind::Gpt);
     disk.uses = vec![
@@ -797,7 +795,8 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
         Use::Held { device: "/dev/sdb3".into(), holder: "dm-0 (vg0-root)".into() },
         Use::System { device: "/dev/sdb".into() },
     ];
-    let mut partition = describe("sdc1", 4 * MIB as u64, 512);
+    let mut partition =
+        MemoryHost::new().add("sdc1", &faulty_disk(4 * MIB, 512, Faults::default()));
     partition.kind = bty::disks::DiskKind::Partition;
     let mut options = FlashOptions::default();
     options.fix_gpt = true;
@@ -828,7 +827,7 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk_image(6 * MIB + 512);
     let image = open(&write(dir.path(), "a.img", &bytes));
-    let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+    let disk = faulty_disk(8 * MIB, 512, Faults::default());
     let host = MemoryHost::with(&disk);
     let target = host.probe(Path::new("/dev/mem0"))?;
     flash(&image, &disk)?;

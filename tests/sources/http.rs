@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
+use bty::testing::{Faults, MemoryHost, Request};
 use bty::{CancelToken, Client, ClientOptions, Digest, DiskHost, Error, ErrorKind, Event, Image};
-use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
+use bty_tests::disk::faulty_disk;
 use bty_tests::images::{disk_image, filter, write};
 use bty_tests::nginx::Nginx;
 use bty_tests::server::{Reply, Request, Server};
@@ -345,7 +346,7 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
         let contents = image(&server, sha256).read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
         assert_eq!(contents.source_sha256, Digest::of(&body));
     }
-    let disk = FaultyDisk::new(LEN.next_multiple_of(512), 512, Faults::default());
+    let disk = faulty_disk(LEN.next_multiple_of(512), 512, Faults::default());
     let host = MemoryHost::with(&disk);
     let flash = |image: &Image| {
         let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());

@@ -1,5 +1,6 @@
 //! Opening an image: from a reference to the layers between its source and its disk.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::image::info::Format;
 use crate::image::qcow2::Qcow2;
 use crate::image::{Image, directory, foreign};
 use crate::read_context::DECODER_BYTES;
-use crate::source::{VersionCheck, check_size, spool};
+use crate::source::{CustomSource, VersionCheck, check_size, custom, spool};
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
 
 /// Options for [`Image::open`]. By default, nothing is expected of the image.
@@ -34,6 +35,13 @@ pub struct OpenOptions {
     /// Ignore any bytes after the end of compressed data. Known trailers (firmware metadata) are
     /// always ignored.
     pub ignore_trailing: bool,
+}
+
+impl OpenOptions {
+    /// Digests that the file must have.
+    fn checksums(&self) -> Checksums {
+        Checksums { sha256: self.sha256, sha512: self.sha512 }
+    }
 }
 
 impl Image {
@@ -70,39 +78,79 @@ impl Image {
     ) -> Result<Self> {
         let (reference, member) = split_member(reference);
         let location: Location = reference.parse()?;
-        let expected = Checksums { sha256: options.sha256, sha512: options.sha512 };
-        let caller_verifies = !expected.is_empty() || options.image_sha256.is_some();
+        let caller_verifies = !options.checksums().is_empty() || options.image_sha256.is_some();
         let mut source = client.open_checked(&location, caller_verifies, cancel)?;
         if let (Location::File(path), false) = (&location, options.ignore_sidecar) {
             source = source.expect_all(directory::sidecar_checksums(path)?)?;
         }
-        source = source.expect_all(expected)?;
+        let member = options.member.as_deref().or(member);
+        Self::open_source(client, source, member, options, cancel)
+            .context(|| format!("examining {reference}"))
+    }
+
+    /// Opens the image in `source`, which the program implements, and examines it. `name` names it
+    /// in messages and reports, and may be an address; a password in it is not shown.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_source(
+        client: &Client,
+        name: &str,
+        source: impl CustomSource,
+        options: &OpenOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let source = custom::open(name, source)?;
+        Self::open_source(client, source, options.member.as_deref(), options, cancel)
+            .context(|| format!("examining {name}"))
+    }
+
+    /// Opens the image that `reader` delivers, and examines it. Like a pipe, it can be read only
+    /// once: see [`Source::is_repeatable`].
+    ///
+    /// A read that blocks delays the end of a cancelled flash.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_reader(
+        client: &Client,
+        name: &str,
+        reader: impl Read + Send + 'static,
+        options: &OpenOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let source = custom::from_reader(name, reader);
+        Self::open_source(client, source, options.member.as_deref(), options, cancel)
+            .context(|| format!("examining {name}"))
+    }
+
+    /// Opens the image in `source`, with the digests that `options` expect.
+    fn open_source(
+        client: &Client,
+        source: Source,
+        member: Option<&str>,
+        options: &OpenOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let source = source.expect_all(options.checksums())?;
         if source.expected.is_empty() {
             // the head is compared with what a later read delivers, so reads may differ in version
-            let check = if caller_verifies { VersionCheck::Off } else { VersionCheck::WithinRead };
+            let check = match options.image_sha256.is_some() {
+                true => VersionCheck::Off,
+                false => VersionCheck::WithinRead,
+            };
             source.bytes.set_version_check(check);
         }
-        let member = options.member.as_deref().or(member);
+        let name = source.location().to_string();
         let trailer = Trailer::new(options.ignore_trailing);
-        let mut image = Self::examine(client, source, member, trailer, cancel)
-            .context(|| format!("examining {reference}"))?;
+        let mut image = Self::examine(client, source, member, trailer, cancel)?;
         if options.image_sha256.is_some() && image.qcow2.is_some() {
             let message = "the digest of the image inside cannot be checked for qcow2, which is not read in the order of the disk";
-            let error = Error::new(ErrorKind::Usage, message).with_path(reference);
+            let error = Error::new(ErrorKind::Usage, message).with_path(name);
             return Err(error.hint("give the digest of the file as published: --sha256"));
         }
         image.info.expected_image_sha256 = options.image_sha256;
         Ok(image)
-    }
-
-    /// Opens the image in an opened source, for fuzzing.
-    #[cfg(feature = "fuzzing")]
-    pub(crate) fn from_source(
-        client: &Client,
-        source: Source,
-        cancel: &CancelToken,
-    ) -> Result<Self> {
-        Self::examine(client, source, None, Trailer::default(), cancel)
     }
 
     /// Recognizes the format of `source`, and finds the image if it is an archive.
