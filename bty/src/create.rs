@@ -30,7 +30,7 @@ use crate::image::Format;
 use crate::progress::{Counts, TargetCounts};
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Result};
 
-mod part;
+pub(crate) mod part;
 mod prove;
 mod qcow2;
 mod raw;

@@ -45,6 +45,7 @@
 //! | [`disks`] | finds disks, their contents and their users; a [`Selector`] chooses one |
 //! | [`flash`] | plan, validate, execute, report; [`flash::verify`] compares without writing |
 //! | [`create`] | creates an image from a disk |
+//! | [`pack`] | packs an image, so that its parts can be read and found on their own |
 //! | [`device`] | [`Device`]: an opened target, a trait that simulations implement |
 //! | [`boot`] | boots a flashed disk, by kexec or at the next UEFI boot |
 //! | [`hardware`] | the inventory of the machine |
@@ -81,6 +82,7 @@ pub mod flash;
 pub mod hardware;
 pub mod image;
 pub mod oci;
+pub mod pack;
 pub mod progress;
 pub mod redact;
 pub mod size;

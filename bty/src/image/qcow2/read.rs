@@ -84,6 +84,7 @@ impl Reader {
             stop: reader.stop.clone(),
             steps: step_sender.clone(),
             jobs: job_sender,
+            in_disk_order: context.in_disk_order,
             number: 0,
         };
         reader.spawn("qcow2 read", move || producer.run())?;
@@ -188,6 +189,7 @@ struct Producer {
     stop: CancelToken,
     steps: Sender<Numbered>,
     jobs: Sender<Job>,
+    in_disk_order: bool,
     number: u64,
 }
 
@@ -199,6 +201,14 @@ impl Producer {
             Err(error) => Err(error.with_path(&self.source.location)),
         };
         let _ = self.send(step);
+    }
+
+    fn sort(&self, window: &mut Window) {
+        if self.in_disk_order {
+            window.runs.sort_unstable_by_key(|run| run.guest);
+        } else {
+            window.runs.sort_unstable_by_key(|run| (run.host, run.guest));
+        }
     }
 
     fn send(&mut self, step: Result<Step>) -> Result<(), ReaderDropped> {
@@ -214,7 +224,7 @@ impl Producer {
         }
         let mut window = Window::default();
         walker.fill(&mut window)?;
-        window.runs.sort_unstable_by_key(|run| (run.host, run.guest));
+        self.sort(&mut window);
         let checks = walker.take_checks().filter(|_| walker.is_done() && is_forward(&window.runs));
         let (mut cursor, digest) = self.cursor(checks)?;
         loop {
@@ -234,7 +244,7 @@ impl Producer {
             }
             window.runs.clear();
             walker.fill(&mut window)?;
-            window.runs.sort_unstable_by_key(|run| (run.host, run.guest));
+            self.sort(&mut window);
         }
     }
 
