@@ -8,7 +8,7 @@ use crate::source::http::{self, HttpSource};
 use crate::source::local;
 use crate::transport::network::Network;
 use crate::transport::origin::Origin;
-use crate::{CancelToken, Location, Result, Source, text};
+use crate::{CancelToken, Error, ErrorKind, Location, Result, Source, text};
 
 mod exchange;
 

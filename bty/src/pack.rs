@@ -29,3 +29,6 @@ pub use find::find_index;
 pub use format::BLOCK_BYTES;
 pub use index::{Frame, PackIndex};
 pub use write::{PackOptions, PackReport, pack};
+
+#[cfg(test)]
+mod tests;

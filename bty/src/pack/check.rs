@@ -11,8 +11,7 @@ use super::format::{
     BLOCK_BYTES, SEEK_ENTRY_BYTES, SEEK_TABLE_FOOTER_BYTES, SKIPPABLE_HEADER_BYTES, zero_frame,
 };
 use super::index::{Frame, PackIndex};
-use crate::digest::Hasher;
-use crate::source::check_size;
+use crate::digest::{Checksums, FileHasher};
 use crate::{CancelToken, Digest, Error, ErrorKind, Result, Source};
 
 /// The result of [`check`]. Sizes are bytes.
@@ -64,13 +63,13 @@ pub(super) fn check_frames(
     }
     file.skip_index()?;
     file.check_seek_table(index)?;
-    let sha256 = file.finish()?;
-    source.check_digests(&sha256.into())?;
+    let digests = file.finish()?;
+    source.check_digests(&digests)?;
     Ok(PackCheck {
         disk_bytes: index.disk_bytes(),
         data_bytes: index.data_bytes(),
         frames: index.frames().len() as u64,
-        sha256,
+        sha256: digests.sha256.ok_or_else(Error::cancelled)?,
         index_sha256: index.sha256(),
     })
 }
@@ -118,7 +117,7 @@ fn differs(source: &Source, frame: &Frame, why: &str) -> Error {
 struct HashingReader<'a> {
     source: &'a Source,
     reader: std::io::BufReader<Box<dyn Read + Send>>,
-    hasher: Hasher,
+    hasher: FileHasher,
     position: u64,
 }
 
@@ -126,7 +125,7 @@ impl<'a> HashingReader<'a> {
     fn open(source: &'a Source, cancel: &CancelToken) -> Result<Self> {
         let reader = source.bytes.stream(0, cancel)?;
         let reader = std::io::BufReader::with_capacity(1 << 20, reader);
-        Ok(Self { source, reader, hasher: Hasher::new(), position: 0 })
+        Ok(Self { source, reader, hasher: FileHasher::new(&source.expected), position: 0 })
     }
 
     fn read_exact(&mut self, buf: &mut [u8]) -> Result<()> {
@@ -185,7 +184,7 @@ impl<'a> HashingReader<'a> {
         self.read_exact(&mut [0; SEEK_TABLE_FOOTER_BYTES as usize])
     }
 
-    fn finish(mut self) -> Result<Digest> {
+    fn finish(mut self) -> Result<Checksums> {
         let more = self.reader.read(&mut [0]).map_err(|e| self.failed("reading", e))?;
         if more > 0 {
             return Err(self.wrong_tables());

@@ -99,7 +99,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
 }
 
-/// The start of the seek table of `index`, whose own frame and reserved frames end at `offset`.
+/// True if `header` begins the skippable frame with the seek table.
 pub(super) fn is_seek_table_at(header: &[u8]) -> bool {
     header.starts_with(&SEEK_TABLE_FRAME.to_le_bytes())
 }
