@@ -11,6 +11,7 @@ use crate::Source;
 use crate::decode::Trailer;
 use crate::image::archive::Member;
 use crate::image::qcow2::Qcow2;
+use crate::pack::PackIndex;
 
 mod archive;
 mod digester;
@@ -21,6 +22,7 @@ mod head;
 mod info;
 pub mod name;
 mod open;
+pub(crate) mod ordered;
 mod qcow2;
 mod raw;
 mod read;
@@ -40,6 +42,8 @@ pub struct Image {
     info: ImageInfo,
     qcow2: Option<Arc<Qcow2>>,
     member: Option<Arc<Member>>,
+    /// The index, if it is a packed image.
+    pack: Option<Arc<PackIndex>>,
     trailer: Trailer,
     head: Arc<[u8]>,
 }
@@ -55,6 +59,12 @@ impl Image {
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The index, if it is a [packed image](crate::pack).
+    #[must_use]
+    pub fn pack_index(&self) -> Option<&PackIndex> {
+        self.pack.as_deref()
     }
 
     /// Warnings for the user about ignored bytes after the end of the image. Complete only after

@@ -22,12 +22,14 @@ mod compress;
 mod find;
 mod format;
 mod index;
+mod read;
 mod write;
 
 pub use check::{PackCheck, check};
 pub use find::find_index;
 pub use format::BLOCK_BYTES;
 pub use index::{Frame, PackIndex};
+pub(crate) use read::PackedExtents;
 pub use write::{PackOptions, PackReport, pack};
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::image::head::{
 use crate::image::info::Format;
 use crate::image::qcow2::Qcow2;
 use crate::image::{Image, directory, foreign};
+use crate::pack::find_index;
 use crate::read_context::DECODER_BYTES;
 use crate::source::{CustomSource, VersionCheck, check_size, custom, spool};
 use crate::{CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Result, Source};
@@ -199,7 +200,12 @@ impl Image {
         cancel: &CancelToken,
     ) -> Result<Self> {
         let Layers { qcow2, member, compression, trailer, head } = layers;
+        let pack = match (&member, compression) {
+            (None, Some(Compression::Zstd)) => find_index(&source, cancel)?.map(Arc::new),
+            _ => None,
+        };
         let disk_bytes = match (&qcow2, &member, compression) {
+            _ if pack.is_some() => pack.as_ref().map(|index| index.disk_bytes()),
             (Some(qcow2), _, _) => Some(qcow2.virtual_bytes()),
             (None, Some(member), None) => Some(member.size()),
             (None, Some(_), Some(_)) => None,
@@ -230,12 +236,17 @@ impl Image {
             );
             info.detail = Some(detail);
         }
+        if let Some(index) = &pack {
+            let frame = crate::size::human(u64::from(index.frame_bytes()));
+            info.detail = Some(format!("packed, frames of {frame}"));
+            info.pack_index_sha256 = Some(index.sha256());
+        }
         if let Some(member) = &member {
             info.detail = Some(format!("{} in an archive", member.name()));
             info.source = format!("{}#{}", info.source, member.name());
             info.name = member.name().rsplit('/').next().unwrap_or_default().to_owned();
         }
-        Ok(Self { source, info, qcow2, member, trailer, head: head.into() })
+        Ok(Self { source, info, qcow2, member, pack, trailer, head: head.into() })
     }
 
     /// Copies the source into an unnamed file in the

@@ -11,6 +11,7 @@ use super::format::{
     BLOCK_BYTES, SEEK_ENTRY_BYTES, SEEK_TABLE_FOOTER_BYTES, SKIPPABLE_HEADER_BYTES, zero_frame,
 };
 use super::index::{Frame, PackIndex};
+use super::read::{decode_frame, frame_error};
 use crate::digest::{Checksums, FileHasher};
 use crate::{CancelToken, Digest, Error, ErrorKind, Result, Source};
 
@@ -59,7 +60,7 @@ pub(super) fn check_frames(
         encoded.resize(frame.file_bytes as usize, 0);
         file.read_exact(&mut encoded)?;
         check_frame(index, frame, &encoded, &mut decoder, &mut decoded)
-            .map_err(|why| differs(source, frame, why))?;
+            .map_err(|why| frame_error(&source.location().to_string(), frame, why))?;
     }
     file.skip_index()?;
     file.check_seek_table(index)?;
@@ -82,35 +83,16 @@ fn check_frame(
     decoder: &mut Decompressor<'_>,
     decoded: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
-    let Some(blake3) = frame.blake3 else {
+    if frame.blake3.is_none() {
         return (encoded == zero_frame(frame.disk_bytes))
             .then_some(())
             .ok_or("it is not the frame of zeros that the index describes");
-    };
+    }
     decoded.resize(frame.disk_bytes as usize, 0);
-    match decoder.decompress_to_buffer(encoded, &mut decoded[..]) {
-        Ok(len) if len == decoded.len() => {}
-        Ok(_) => return Err("it has another length"),
-        Err(_) => return Err("it cannot be decompressed"),
-    }
-    if blake3::hash(decoded) != blake3 {
-        return Err("it has another hash");
-    }
+    decode_frame(frame, encoded, decoded, decoder)?;
     let blocks = decoded.chunks(BLOCK_BYTES as usize).map(|b| u64::from_le_bytes(short_hash(b)));
     let expected = index.block_hashes()[frame.first_block..][..frame.blocks()].iter().copied();
     blocks.eq(expected).then_some(()).ok_or("a block has another hash")
-}
-
-fn differs(source: &Source, frame: &Frame, why: &str) -> Error {
-    let message = format!(
-        "the frame at offset {} of {} differs from the index: {why}",
-        frame.file_offset,
-        source.location()
-    );
-    Error::new(ErrorKind::Integrity, message)
-        .with_path(source.location())
-        .at_offset(frame.file_offset)
-        .hint("fetch or pack the image again")
 }
 
 /// Reads a file from start to end, and computes its digest.

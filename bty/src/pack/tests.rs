@@ -4,7 +4,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::extent::Extent;
 use crate::image::OpenOptions;
+use crate::read_context::ReadContext;
 use crate::{CancelToken, Client, Digest, Error, ErrorKind, Image};
 
 fn image(bytes: &[u8]) -> Image {
@@ -53,8 +55,7 @@ fn a_packed_image_is_a_zstd_file_with_an_index() {
     assert_eq!(report.file_bytes, file.len() as u64);
     assert_eq!(report.sha256, Digest::of(&file));
     assert_eq!(report.disk_bytes, 3 << 20);
-    let source = Client::default().open(path.to_str().unwrap(), &CancelToken::new()).unwrap();
-    let index = find_index(&source, &CancelToken::new()).unwrap().unwrap();
+    let index = image_index(&path);
     assert_eq!(index.sha256(), report.index_sha256);
     // 64 KiB frames: two at the start, one in the middle, the last 10; zeros between them
     let kinds: Vec<bool> = index.frames().iter().map(|frame| frame.blake3.is_some()).collect();
@@ -70,9 +71,58 @@ fn a_packed_image_opens_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk(1 << 20, &[(0, 200_000)]);
     let (path, _) = packed(dir.path(), &bytes, &PackOptions::default());
-    let contents = open(&path).unwrap().read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
+    let image = open(&path).unwrap();
+    assert_eq!(image.info().disk_bytes, Some(1 << 20));
+    assert!(image.info().pack_index_sha256.is_some());
+    let contents = image.read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
     assert_eq!(contents.disk_bytes, 1 << 20);
+    assert_eq!(contents.source_sha256, Digest::of(&std::fs::read(&path).unwrap()));
     assert_eq!(checked(&path).unwrap().disk_bytes, 1 << 20);
+}
+
+#[test]
+fn all_extents_come_in_order_and_hold_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk((9 << 20) + 700, &[(0, 5 << 20), (6 << 20, 6_400_000), (8 << 20, 9 << 20)]);
+    let (path, _) = packed(dir.path(), &bytes, &PackOptions::default());
+    let mut found = vec![9; bytes.len()];
+    let mut position = 0;
+    let context = ReadContext::new(4, &CancelToken::new());
+    let mut extents = open(&path).unwrap().extents(&context, true).unwrap();
+    while let Some(extent) = extents.next().unwrap() {
+        let (offset, content) = match &extent {
+            Extent::Data { offset, block } => (*offset, block.to_vec()),
+            Extent::Zero { offset, len } => (*offset, vec![0; *len as usize]),
+        };
+        assert_eq!(offset, position);
+        position += content.len() as u64;
+        found[offset as usize..][..content.len()].copy_from_slice(&content);
+    }
+    assert!(found == bytes);
+}
+
+#[test]
+fn no_frame_that_differs_from_the_index_is_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk(1 << 20, &[(0, 70_000)]);
+    let (path, _) = packed(dir.path(), &bytes, &PackOptions::default());
+    std::fs::remove_file(dir.path().join("packed.img.zst.sha256")).unwrap();
+    let file = std::fs::read(&path).unwrap();
+    // the first frame, replaced by another valid frame of the same length in the file
+    let other = disk(64 << 10, &[(0, 1)]);
+    let mut frame = zstd::bulk::compress(&other, 3).unwrap();
+    let len = image_index(&path).frames()[0].file_bytes as usize;
+    frame.resize(len, 0);
+    let changed = [&frame[..], &file[len..]].concat();
+    std::fs::write(&path, changed).unwrap();
+    let result = open(&path).and_then(|image| image.read_fully(&|_, _| {}, &CancelToken::new()));
+    let error = result.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Format), "{error:?}");
+}
+
+fn image_index(path: &Path) -> PackIndex {
+    let source = Client::default().open(path.to_str().unwrap(), &CancelToken::new()).unwrap();
+    find_index(&source, &CancelToken::new()).unwrap().unwrap()
 }
 
 #[test]
