@@ -14,6 +14,7 @@ mod images {
     mod archives;
     mod create;
     mod formats;
+    mod pack;
     mod wrong_files;
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::digest::Checksums;
 use crate::oci::{OciBlob, OciReference};
 use crate::source::local;
-use crate::{CancelToken, Location, Result, Source, text};
+use crate::{CancelToken, Error, ErrorKind, Location, Result, Source, text};
 
 #[cfg(feature = "http")]
 mod exchange;
@@ -104,6 +104,10 @@ impl Client {
             Location::Http(url) => remote::open_http(&self.network, url, caller_verifies, cancel),
             Location::Oci(reference) => remote::open_oci(&self.network, reference, cancel)
                 .map_err(|e| e.context(format!("opening {reference}"))),
+            Location::Custom(name) => {
+                let message = format!("{name} is a source of the program, not of a client");
+                Err(Error::new(ErrorKind::Usage, message).hint("open it with Image::from_source"))
+            }
         }
     }
 

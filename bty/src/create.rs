@@ -33,7 +33,7 @@ use crate::{
     CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Remedy, Result,
 };
 
-mod part;
+pub(crate) mod part;
 mod prove;
 mod qcow2;
 mod raw;

@@ -21,6 +21,8 @@ pub(crate) mod sysfs;
 
 pub use crate::partition_table::{Content, Partition, TableKind};
 pub use host::SystemHost;
+#[cfg(feature = "testing")]
+pub(crate) use host::read_contents;
 pub use selector::Selector;
 pub use sysfs::SystemRoots;
 

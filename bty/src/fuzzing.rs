@@ -7,14 +7,14 @@ use crate::boot::{self, uefi};
 use crate::catalog::Catalog;
 use crate::decode::{self, Compression, DecodeOptions, SNIFF_BYTES, decoder};
 use crate::hardware::{cpu, smbios};
-use crate::image::Image;
+use crate::image::{Image, OpenOptions};
 use crate::oci;
 use crate::partition_table::{self, gpt};
 use crate::read_context::ReadContext;
 use crate::signatures;
-use crate::source::ByteSource;
+use crate::source::custom;
 use crate::transport::registry_auth::Challenge;
-use crate::{CancelToken, Client, Location, Result, Selector, Source, digest, size};
+use crate::{CancelToken, Client, Location, Selector, digest, size};
 
 /// Decodes untrusted bytes in the format that they resemble, up to 64 MiB.
 pub fn decode(data: &[u8]) {
@@ -29,10 +29,9 @@ pub fn decode(data: &[u8]) {
 
 /// Opens untrusted bytes as an image (usually qcow2), and reads up to 4096 extents of it.
 pub fn image(data: &[u8]) {
-    let input = Arc::new(Memory(data.to_vec()));
-    let source = Source::new(Location::File("fuzz".into()), "fuzz", input);
-    let cancel = CancelToken::new();
-    let Ok(image) = Image::from_source(&Client::default(), source, &cancel) else { return };
+    let (cancel, options) = (CancelToken::new(), OpenOptions::default());
+    let opened = Image::from_source(&Client::default(), "fuzz", bytes(data), &options, &cancel);
+    let Ok(image) = opened else { return };
     let Ok(mut extents) = image.extents(&ReadContext::new(4, &cancel), true) else { return };
     let mut pieces = 0;
     while pieces < 4096 && matches!(extents.next(), Ok(Some(_))) {
@@ -81,7 +80,9 @@ pub fn registry(data: &[u8]) {
 
 /// Walks the frames of untrusted compressed bytes to find the size that they decode to.
 pub fn sizes(data: &[u8]) {
-    decode::walk_sizes(&Memory(data.to_vec()), &CancelToken::new());
+    if let Ok(source) = custom::open("fuzz", bytes(data)) {
+        decode::walk_sizes(&*source.bytes, &CancelToken::new());
+    }
 }
 
 /// Parses untrusted bytes as boot loader entries of a disk, and as UEFI variables.
@@ -92,27 +93,6 @@ pub fn boot(data: &[u8]) {
     let _ = boot::parse_grub(text);
 }
 
-/// A source of bytes in memory.
-struct Memory(Vec<u8>);
-
-impl ByteSource for Memory {
-    fn len_bytes(&self) -> Option<u64> {
-        Some(self.0.len() as u64)
-    }
-
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn stream(&self, offset: u64, _cancel: &CancelToken) -> Result<Box<dyn Read + Send>> {
-        let start = usize::try_from(offset).map_or(self.0.len(), |at| at.min(self.0.len()));
-        Ok(Box::new(io::Cursor::new(self.0[start..].to_vec())))
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64, _cancel: &CancelToken) -> Result<usize> {
-        let start = usize::try_from(offset).map_or(self.0.len(), |at| at.min(self.0.len()));
-        let n = buf.len().min(self.0.len() - start);
-        buf[..n].copy_from_slice(&self.0[start..start + n]);
-        Ok(n)
-    }
+fn bytes(data: &[u8]) -> Arc<[u8]> {
+    data.into()
 }

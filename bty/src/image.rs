@@ -11,6 +11,7 @@ use crate::Source;
 use crate::decode::Trailer;
 use crate::image::archive::Member;
 use crate::image::qcow2::Qcow2;
+use crate::pack::PackIndex;
 
 mod archive;
 mod digester;
@@ -21,6 +22,7 @@ mod head;
 mod info;
 pub mod name;
 mod open;
+pub(crate) mod ordered;
 #[cfg_attr(not(feature = "qcow2"), path = "image/qcow2_absent.rs")]
 mod qcow2;
 mod raw;
@@ -41,6 +43,8 @@ pub struct Image {
     info: ImageInfo,
     qcow2: Option<Arc<Qcow2>>,
     member: Option<Arc<Member>>,
+    /// The index, if it is a packed image.
+    pack: Option<Arc<PackIndex>>,
     trailer: Trailer,
     head: Arc<[u8]>,
     /// The caller wants the digest of the source, even if that delays reading.
@@ -58,6 +62,12 @@ impl Image {
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The index, if it is a [packed image](crate::pack).
+    #[must_use]
+    pub fn pack_index(&self) -> Option<&PackIndex> {
+        self.pack.as_deref()
     }
 
     /// Warnings for the user about ignored bytes after the end of the image. Complete only after

@@ -32,7 +32,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`client`] | [`Client`] opens sources, and exchanges small messages with servers |
-//! | [`source`] | [`Source`]: bytes of a file, a pipe, a web server or a registry |
+//! | [`source`] | [`Source`]: bytes of a file, a pipe, a web server, a registry, or of the program |
 //! | [`image`] | [`Image`]: an opened image, its format, sizes and partition table |
 //! | [`catalog`] | lists of images on the network; [`image::directory`] lists local ones |
 //! | [`oci`] | references to artifacts in OCI registries |
@@ -45,9 +45,11 @@
 //! | [`disks`] | finds disks, their contents and their users; a [`Selector`] chooses one |
 //! | [`flash`] | plan, validate, execute, report; [`flash::verify`] compares without writing |
 //! | [`create`] | creates an image from a disk |
+//! | [`pack`] | packs an image, so that its parts can be read and found on their own |
 //! | [`device`] | [`Device`]: an opened target, a trait that simulations implement |
 //! | [`boot`] | boots a flashed disk, by kexec or at the next UEFI boot |
 //! | [`hardware`] | the inventory of the machine |
+//! | `testing` | disks in memory, for tests (feature `testing`) |
 //!
 //! Shared by both:
 //!
@@ -107,10 +109,13 @@ pub mod flash;
 pub mod hardware;
 pub mod image;
 pub mod oci;
+pub mod pack;
 pub mod progress;
 pub mod redact;
 pub mod size;
 pub mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod text;
 
 #[cfg(feature = "fuzzing")]

@@ -19,6 +19,8 @@ pub(crate) struct ReadContext {
     pub(crate) threads: usize,
     /// Memory for decoders in bytes, in addition to the pool.
     pub(crate) memory_bytes: u64,
+    /// Extents are read in the order of the disk, even where the order of the file is faster.
+    pub(crate) in_disk_order: bool,
     pub(crate) counts: Arc<ReadCounts>,
     pub(crate) cancel: CancelToken,
     /// Read all of a qcow2 file and compute its digest, even if none is expected.
@@ -32,10 +34,17 @@ impl ReadContext {
             pool: Arc::new(Pool::new(buffers)),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: DECODER_BYTES,
+            in_disk_order: false,
             counts: Arc::default(),
             cancel: cancel.clone(),
             needs_digest: false,
         }
+    }
+
+    /// Sets [`in_disk_order`](Self::in_disk_order).
+    pub(crate) fn in_disk_order(mut self) -> Self {
+        self.in_disk_order = true;
+        self
     }
 }
 

@@ -1,4 +1,5 @@
-//! Sources of image bytes: a file, a pipe, a web server, an OCI registry.
+//! Sources of image bytes: a file, a pipe, a web server, an OCI registry, or a [`CustomSource`] of
+//! the program.
 //!
 //! [`Client::open`](crate::Client::open) turns a reference into a [`Source`]. It verifies that the
 //! source exists, and finds its length and expected digest if the server declares them. A source
@@ -17,6 +18,7 @@ use crate::digest::{Checksums, FileHasher};
 use crate::{CancelToken, Digest, Error, ErrorKind, Result};
 
 mod byte_source;
+pub(crate) mod custom;
 pub(crate) mod file;
 #[cfg(feature = "http")]
 pub(crate) mod http;
@@ -27,6 +29,7 @@ pub(crate) mod read_ahead;
 pub(crate) mod spool;
 
 pub(crate) use byte_source::{ByteSource, VersionCheck};
+pub use custom::CustomSource;
 pub use location::Location;
 
 /// Time limit of [`Source::read_small`].

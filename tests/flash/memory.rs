@@ -11,11 +11,12 @@ use bty::flash::{
     FlashOptions, FlashPlan, FlashReport, Found, RefusalReason, VerifyOptions, verify,
 };
 use bty::image::OpenOptions;
+use bty::testing::{Faults, MemoryDisk, MemoryHost, Request};
 use bty::{
     CancelToken, Client, Device, Digest, Disk, DiskHost, Error, ErrorKind, Event, Image, Remedy,
     Result,
 };
-use bty_tests::disk::{Faults, FaultyDisk, MemoryHost, Request, describe};
+use bty_tests::disk::{faulty_disk, used_disk};
 use bty_tests::images::{disk_image, filter, write};
 use bty_tests::{LIMIT, eventually};
 
@@ -46,7 +47,7 @@ fn flash_to(image: &Image, host: &MemoryHost, options: FlashOptions) -> Result<F
     )
 }
 
-fn flash(image: &Image, disk: &Arc<FaultyDisk>) -> Result<FlashReport> {
+fn flash(image: &Image, disk: &Arc<MemoryDisk>) -> Result<FlashReport> {
     // some images are too small for a boot sector
     let mut options = FlashOptions::default();
     options.raw = true;
@@ -54,10 +55,10 @@ fn flash(image: &Image, disk: &Arc<FaultyDisk>) -> Result<FlashReport> {
 }
 
 /// Flashes `bytes` to one disk with `faults` whose size is 1.5 times that of the image.
-fn flash_bytes(bytes: &[u8], faults: Faults) -> (Result<FlashReport>, Arc<FaultyDisk>) {
+fn flash_bytes(bytes: &[u8], faults: Faults) -> (Result<FlashReport>, Arc<MemoryDisk>) {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", bytes));
-    let disk = FaultyDisk::new((bytes.len() + bytes.len() / 2).next_multiple_of(4096), 512, faults);
+    let disk = faulty_disk((bytes.len() + bytes.len() / 2).next_multiple_of(4096), 512, faults);
     (flash(&image, &disk), disk)
 }
 

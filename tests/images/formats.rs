@@ -6,9 +6,10 @@ use std::process::Command;
 
 use bty::flash::{FlashOptions, FlashPlan, FlashReport};
 use bty::image::{Format, OpenOptions};
+use bty::testing::{Faults, MemoryHost};
 use bty::{CancelToken, Client, DiskHost, ErrorKind, Image, Result};
 use bty_tests::command::tool;
-use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
+use bty_tests::disk::faulty_disk;
 use bty_tests::images::{disk_image, filter, gpt_image, write};
 
 const MIB: usize = 1 << 20;
@@ -55,9 +56,9 @@ fn check(path: &Path, format: Format, expected: &[u8]) {
         assert_eq!(told, expected.len() as u64, "{what}: the size that is told");
     }
     let host = MemoryHost::default();
-    let just_fits = FaultyDisk::new(expected.len().next_multiple_of(512), 512, Faults::default());
+    let just_fits = faulty_disk(expected.len().next_multiple_of(512), 512, Faults::default());
     let larger =
-        FaultyDisk::new(expected.len().next_multiple_of(4096) + (3 << 19), 4096, Faults::default());
+        faulty_disk(expected.len().next_multiple_of(4096) + (3 << 19), 4096, Faults::default());
     host.add("fits", &just_fits);
     host.add("larger", &larger);
     let report = flash(&image, &host).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -320,7 +321,7 @@ fn an_image_one_sector_larger_than_the_disk_never_boots_and_is_refused_early_whe
             let what = format!("{}, sectors of {sector}", path.display());
             // one sector less than the padded image
             let size = disk_bytes.len().next_multiple_of(sector as usize) - sector as usize;
-            let disk = FaultyDisk::new(size, sector, Faults::default());
+            let disk = faulty_disk(size, sector, Faults::default());
             let old = disk.content();
             let result = flash(&image, &MemoryHost::with(&disk));
             if is_size_known {
@@ -449,7 +450,7 @@ fn an_image_made_for_another_sector_size_is_refused_with_the_reason() {
         let image = open(&archive).unwrap();
         assert_eq!(image.info().sector_bytes, Some(image_sector));
         assert_eq!(image.info().partitions[0].start_bytes, MIB as u64);
-        let disk = FaultyDisk::new(bytes.len(), disk_sector, Faults::default());
+        let disk = faulty_disk(bytes.len(), disk_sector, Faults::default());
         let host = MemoryHost::with(&disk);
         if image_sector == disk_sector {
             assert!(flash(&image, &host).unwrap().is_success());

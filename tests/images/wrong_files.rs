@@ -9,9 +9,10 @@ use std::process::Command;
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
+use bty::testing::{Faults, MemoryHost};
 use bty::{CancelToken, Client, DiskHost, ErrorKind, Event, Image, Phase};
 use bty_tests::command::{Outcome, bty, bty_on_terminal, bty_path, tool};
-use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
+use bty_tests::disk::faulty_disk;
 use bty_tests::images::{disk_image, filter, gpt_image, write};
 use bty_tests::loops::{LoopDisk, has_root};
 use bty_tests::pattern;
@@ -295,7 +296,7 @@ fn an_image_that_is_written_to_while_it_is_flashed_is_an_error() {
         for appended in [true, false] {
             let path = write(dir.path(), name, &packed);
             let image = open(&path).unwrap();
-            let host = MemoryHost::with(&FaultyDisk::new(16 * MIB, 512, Faults::default()));
+            let host = MemoryHost::with(&faulty_disk(16 * MIB, 512, Faults::default()));
             let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
             let change = |event: &Event| {
                 if matches!(event, Event::Phase { phase: Phase::Write }) && appended {

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use bty::flash::{FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
+use bty::testing::{Faults, MemoryHost};
 use bty::{
     CancelToken, Client, ClientOptions, Digest, DiskHost, Error, ErrorKind, Event, Image, Remedy,
 };
-use bty_tests::disk::{Faults, FaultyDisk, MemoryHost};
+use bty_tests::disk::faulty_disk;
 use bty_tests::images::{disk_image, filter, write};
 use bty_tests::nginx::Nginx;
 use bty_tests::server::{Reply, Request, Server};

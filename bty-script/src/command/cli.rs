@@ -33,6 +33,7 @@ Examples:
   bty flash oras://registry/os/debian:13 /dev/nvme0n1 --fix-gpt
   bty flash debian.qcow2 vm.img --create=20G     create a disk file for a virtual machine
   bty verify debian.img.zst /dev/sdb             compare a disk with an image
+  bty pack debian.qcow2 -o debian.img.zst        pack an image
   bty run lab.rhai --dry-run --world rack.toml   test a script on a simulated machine
   bty repl                                       type script functions at a prompt";
 
@@ -196,6 +197,12 @@ pub(crate) enum Verb {
     /// Compare a disk with an image, without writing
     #[command(after_help = EXIT_CODES)]
     Verify(Verify),
+    /// Write an image as a packed image: a zstd file with an index of its parts
+    ///
+    /// Any zstd program can read it. bty flashes it on all cores, and checks each part before it
+    /// is written.
+    #[command(after_help = EXIT_CODES)]
+    Pack(Pack),
     /// Run a script
     #[command(after_help = EXIT_CODES, after_long_help = format!("{RUN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Run(Run),
@@ -436,13 +443,50 @@ pub(crate) struct Run {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Pack {
+    /// Image: path, http(s):// or oras:// reference; - for stdin, ARCHIVE#NAME for a file in a zip
+    /// or tar archive; with --catalog, the name of an image in it
+    #[arg(value_name = "IMAGE", value_parser = reference())]
+    pub(crate) src: String,
+    /// File to create, ending in .img.zst
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Compression level, from 1 to 19
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) level: i32,
+    /// Decoded size of a part: a power of two from 16K to 1M; default: 64K
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) frame: Option<u64>,
+    /// Look up IMAGE in this catalog (path, http(s):// or oras:// reference)
+    #[arg(long, value_name = "CATALOG", value_parser = reference())]
+    pub(crate) catalog: Option<String>,
+    /// Required SHA-256 of the file as published
+    #[arg(long, value_name = "HEX")]
+    pub(crate) sha256: Option<Digest>,
+    /// Required SHA-512 of the file as published
+    #[arg(long, value_name = "HEX")]
+    pub(crate) sha512: Option<Sha512>,
+    /// Print JSON lines: progress, then the report or the error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Verify {
     /// Image: path, http(s):// or oras:// reference; with --catalog, the name of an image in it
     #[arg(value_name = "IMAGE", value_parser = reference())]
     pub(crate) src: String,
     /// Disk to compare: path, serial:…, wwn:… or where:…
-    #[arg(value_parser = reference())]
-    pub(crate) target: String,
+    #[arg(value_parser = reference(), required_unless_present = "packed")]
+    pub(crate) target: Option<String>,
+    /// Compare no disk, but the parts of a packed image with its index
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "target", "catalog", "sha256", "sha512", "image_sha256", "fix_gpt", "ignore_trailing"
+        ]
+    )]
+    pub(crate) packed: bool,
     /// Look up IMAGE in this catalog
     #[arg(long, value_name = "CATALOG", value_parser = reference())]
     pub(crate) catalog: Option<String>,
@@ -496,6 +540,7 @@ impl Cli {
                 | CatalogAction::Ref { json, .. } => *json,
             },
             Verb::Flash(flash) => flash.json,
+            Verb::Pack(pack) => pack.json,
             Verb::Verify(verify) => verify.json,
             Verb::Run(run) => run.json,
             Verb::Repl

@@ -9,6 +9,7 @@ mod eject;
 mod flash;
 mod image;
 mod images;
+mod pack;
 mod run;
 mod test;
 mod verify;
@@ -48,6 +49,8 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
         Verb::Images { dir, .. } => images::run(&dir, output),
         Verb::Catalog { action } => catalog::run(action, network, output),
         Verb::Flash(flash) => flash::run(&flash, network, output),
+        Verb::Pack(pack) => pack::run(&pack, network, output),
+        Verb::Verify(verify) if verify.packed => pack::check(&verify.src, network, output),
         Verb::Verify(verify) => verify::run(&verify, network, output),
         Verb::Run(run) => run::run(&run, network, output),
         Verb::Check { files, .. } => check::run(&files, output),

@@ -5,23 +5,25 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Advice, CWD, FlockOperation, RenameFlags, fadvise, flock, renameat_with};
 use rustix::io::Errno;
 
-use crate::{Digest, Error, ErrorKind, Result};
+use crate::source::file::FileSource;
+use crate::{Digest, Error, ErrorKind, Location, Result, Source};
 
 /// A file that is removed when dropped, unless [`finish`](Self::finish) has given it its final
 /// name.
-pub(super) struct PartFile {
-    pub(super) file: File,
+pub(crate) struct PartFile {
+    pub(crate) file: File,
     /// The temporary path.
-    pub(super) part: PathBuf,
+    pub(crate) part: PathBuf,
     path: PathBuf,
 }
 
 /// The path of the checksum file of the image at `path`.
-pub(super) fn digest_path(path: &Path) -> PathBuf {
+pub(crate) fn digest_path(path: &Path) -> PathBuf {
     with_suffix(path, ".sha256")
 }
 
@@ -34,7 +36,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 impl PartFile {
     /// Creates the file. Overwrites what a killed process has left, but not the file that a running
     /// process writes, which holds a lock on it.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         let part = with_suffix(path, ".part");
         let failed = |e: io::Error| {
             let hint = "name an existing directory that is writable";
@@ -64,11 +66,11 @@ impl PartFile {
     }
 
     /// Writes all of `bytes` at `offset`.
-    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.file.write_all_at(bytes, offset).map_err(|e| self.failed("writing", e))
     }
 
-    pub(super) fn failed(&self, doing: &str, error: io::Error) -> Error {
+    pub(crate) fn failed(&self, doing: &str, error: io::Error) -> Error {
         let hint = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "make room, or write the image elsewhere"
@@ -84,15 +86,23 @@ impl PartFile {
     }
 
     /// Flushes the file to its medium, so that the comparison reads it from there.
-    pub(super) fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(|e| self.failed("writing", e))?;
         // only advice: some file systems may still serve the comparison from the page cache
         let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
         Ok(())
     }
 
+    /// Opens the file again, so that what is read comes from the medium.
+    pub(crate) fn reopen(&self) -> Result<Source> {
+        let shown = self.part.display().to_string();
+        let file = File::open(&self.part).map_err(|e| self.failed("opening", e))?;
+        let bytes = Arc::new(FileSource::new(file, shown.clone())?);
+        Ok(Source::new(Location::File(self.part.clone()), shown, bytes))
+    }
+
     /// Writes the checksum file, gives the image its final name, and returns its size in bytes.
-    pub(super) fn finish(self, sha256: Digest) -> Result<u64> {
+    pub(crate) fn finish(self, sha256: Digest) -> Result<u64> {
         let len = self.file.metadata().map_err(|e| self.failed("examining", e))?.len();
         let digest = digest_path(&self.path);
         self.write_digest(sha256, &digest).map_err(|e| {

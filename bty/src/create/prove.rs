@@ -1,16 +1,12 @@
 //! Compares a new image with its disk: decodes the image, reads the disk again, and computes the
 //! digest of the image file at the same time.
 
-use std::fs::File;
-use std::sync::Arc;
-
 use super::part::PartFile;
 use super::{BUFFERS, DiskReader, ProgressReporter, Ticks};
 use crate::extent::{BUFFER_BYTES, Extent, Pool, is_zero};
 use crate::image::{self, Format};
 use crate::read_context::ReadContext;
-use crate::source::file::FileSource;
-use crate::{Digest, Error, ErrorKind, Location, Phase, Result, Source};
+use crate::{Digest, Error, ErrorKind, Phase, Result};
 
 /// Compares the image with the disk, and returns the SHA-256 of the image file.
 pub(super) fn prove(
@@ -20,7 +16,7 @@ pub(super) fn prove(
     progress: &ProgressReporter<'_>,
 ) -> Result<Digest> {
     progress.enter(Phase::Verify);
-    let source = reopen(part)?;
+    let source = part.reopen()?;
     let context = ReadContext::new(BUFFERS, &reader.cancel);
     let mut extents = image::extents_of(&source, format, &context)?;
     let mut compared = 0;
@@ -37,14 +33,6 @@ pub(super) fn prove(
     progress.verifying(compared);
     let digests = image::all_digests(&*extents, &source, &context)?;
     digests.wire.sha256.ok_or_else(Error::cancelled)
-}
-
-/// Reopens the image file, so that the comparison reads from the medium.
-fn reopen(part: &PartFile) -> Result<Source> {
-    let shown = part.part.display().to_string();
-    let file = File::open(&part.part).map_err(|e| part.failed("opening", e))?;
-    let bytes = Arc::new(FileSource::new(file, shown.clone())?);
-    Ok(Source::new(Location::File(part.part.clone()), shown, bytes))
 }
 
 /// Compares one extent with the disk, and returns its length.

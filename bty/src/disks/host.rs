@@ -85,7 +85,7 @@ impl SystemHost {
         let mut disk = node.facts(nodes.disk_of(node), &self.roots);
         disk.uses = usage.of_node(node);
         match open_nonblocking(&node.path) {
-            Ok(file) => read_contents(&mut disk, &file),
+            Ok(file) => read_contents_of(&mut disk, &file),
             // without permission to read it, at least the kernel knows the partitions
             Err(_) => {
                 disk.partitions = nodes.partitions_of(&node.name).map(kernel_partition).collect();
@@ -202,7 +202,7 @@ impl DiskHost for SystemHost {
         let mut disk = self.probe_file(path)?;
         disk.uses = usage.of_file(&disk.path);
         if let Ok(file) = open_nonblocking(&disk.path) {
-            read_contents(&mut disk, &file);
+            read_contents_of(&mut disk, &file);
             disk.file_holds = held_in_file(&disk, &file);
         }
         Ok(disk)
@@ -311,15 +311,18 @@ fn open_nonblocking(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
 }
 
-/// Fills in the partition table and the signatures, as read from `file`.
-fn read_contents(disk: &mut Disk, file: &File) {
-    let mut read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset).is_ok();
-    disk.content = signatures::recognize(&mut read, disk.size_bytes);
+fn read_contents_of(disk: &mut Disk, file: &File) {
+    read_contents(disk, &mut |offset, buffer| file.read_exact_at(buffer, offset).is_ok());
+}
+
+/// Fills in the partition table and the signatures, as read by `read`.
+pub(crate) fn read_contents(disk: &mut Disk, read: &mut partition_table::ReadAt<'_>) {
+    disk.content = signatures::recognize(read, disk.size_bytes);
     if disk.kind == DiskKind::Partition {
         return;
     }
-    let sector = table_sector(disk, &mut read);
-    let Some(table) = partition_table::read(&mut read, disk.size_bytes, sector) else { return };
+    let sector = table_sector(disk, read);
+    let Some(table) = partition_table::read(read, disk.size_bytes, sector) else { return };
     disk.table = Some(table.kind);
     disk.partitions = table.partitions;
     let mut seen = HashSet::new();

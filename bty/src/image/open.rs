@@ -1,5 +1,6 @@
 //! Opening an image: from a reference to the layers between its source and its disk.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,9 +14,10 @@ use crate::image::head::{
 use crate::image::info::Format;
 use crate::image::qcow2::Qcow2;
 use crate::image::{Image, directory, foreign};
+use crate::pack::find_index;
 use crate::read_context::DECODER_BYTES;
 use crate::setters::setters;
-use crate::source::{VersionCheck, check_size, spool};
+use crate::source::{CustomSource, VersionCheck, check_size, custom, spool};
 use crate::{
     CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Remedy, Result, Source,
     features,
@@ -57,6 +59,13 @@ setters! {
     }
 }
 
+impl OpenOptions {
+    /// Digests that the file must have.
+    fn checksums(&self) -> Checksums {
+        Checksums { sha256: self.sha256, sha512: self.sha512 }
+    }
+}
+
 impl Image {
     /// Opens the image at `reference`, and examines it.
     ///
@@ -91,26 +100,76 @@ impl Image {
     ) -> Result<Self> {
         let (reference, member) = split_member(reference);
         let location: Location = reference.parse()?;
-        let expected = Checksums { sha256: options.sha256, sha512: options.sha512 };
-        let caller_verifies = !expected.is_empty() || options.image_sha256.is_some();
+        let caller_verifies = !options.checksums().is_empty() || options.image_sha256.is_some();
         let mut source = client.open_checked(&location, caller_verifies, cancel)?;
         if let (Location::File(path), false) = (&location, options.ignore_sidecar) {
             source = source.expect_all(directory::sidecar_checksums(path)?)?;
         }
-        source = source.expect_all(expected)?;
+        let member = options.member.as_deref().or(member);
+        Self::open_source(client, source, member, options, cancel)
+            .context(|| format!("examining {reference}"))
+    }
+
+    /// Opens the image in `source`, which the program implements, and examines it. `name` names it
+    /// in messages and reports, and may be an address; a password in it is not shown.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_source(
+        client: &Client,
+        name: &str,
+        source: impl CustomSource,
+        options: &OpenOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let source = custom::open(name, source)?;
+        Self::open_source(client, source, options.member.as_deref(), options, cancel)
+            .context(|| format!("examining {name}"))
+    }
+
+    /// Opens the image that `reader` delivers, and examines it. Like a pipe, it can be read only
+    /// once: see [`Source::is_repeatable`].
+    ///
+    /// A read that blocks delays the end of a cancelled flash.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_reader(
+        client: &Client,
+        name: &str,
+        reader: impl Read + Send + 'static,
+        options: &OpenOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let source = custom::from_reader(name, reader);
+        Self::open_source(client, source, options.member.as_deref(), options, cancel)
+            .context(|| format!("examining {name}"))
+    }
+
+    /// Opens the image in `source`, with the digests that `options` expect.
+    fn open_source(
+        client: &Client,
+        source: Source,
+        member: Option<&str>,
+        options: &OpenOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        let source = source.expect_all(options.checksums())?;
         if source.expected.is_empty() {
             // the head is compared with what a later read delivers, so reads may differ in version
-            let check = if caller_verifies { VersionCheck::Off } else { VersionCheck::WithinRead };
+            let check = match options.image_sha256.is_some() {
+                true => VersionCheck::Off,
+                false => VersionCheck::WithinRead,
+            };
             source.bytes.set_version_check(check);
         }
-        let member = options.member.as_deref().or(member);
+        let name = source.location().to_string();
         let trailer = Trailer::new(options.ignore_trailing);
-        let mut image = Self::examine(client, source, member, trailer, cancel)
-            .context(|| format!("examining {reference}"))?;
+        let mut image = Self::examine(client, source, member, trailer, cancel)?;
         if options.image_sha256.is_some() && image.qcow2.is_some() {
             let message = "the digest of the disk image in a qcow2 file cannot be checked, because \
                            the file is not read in the order of the disk";
-            let error = Error::new(ErrorKind::Usage, message).with_path(reference);
+            let error = Error::new(ErrorKind::Usage, message).with_path(name);
             return Err(error
                 .hint("give the digest of the file instead, as published")
                 .with_remedy(Remedy::Sha256));
@@ -118,16 +177,6 @@ impl Image {
         image.info.expected_image_sha256 = options.image_sha256;
         image.needs_digest = options.compute_sha256;
         Ok(image)
-    }
-
-    /// Opens the image in an opened source, for fuzzing.
-    #[cfg(feature = "fuzzing")]
-    pub(crate) fn from_source(
-        client: &Client,
-        source: Source,
-        cancel: &CancelToken,
-    ) -> Result<Self> {
-        Self::examine(client, source, None, Trailer::default(), cancel)
     }
 
     /// Recognizes the format of `source`, and finds the image if it is an archive.
@@ -177,7 +226,12 @@ impl Image {
         cancel: &CancelToken,
     ) -> Result<Self> {
         let Layers { qcow2, member, compression, trailer, head } = layers;
+        let pack = match (&member, compression) {
+            (None, Some(Compression::Zstd)) => find_index(&source, cancel)?.map(Arc::new),
+            _ => None,
+        };
         let disk_bytes = match (&qcow2, &member, compression) {
+            _ if pack.is_some() => pack.as_ref().map(|index| index.disk_bytes()),
             (Some(qcow2), _, _) => Some(qcow2.virtual_bytes()),
             (None, Some(member), None) => Some(member.size()),
             (None, Some(_), Some(_)) => None,
@@ -208,12 +262,26 @@ impl Image {
             );
             info.detail = Some(detail);
         }
+        if let Some(index) = &pack {
+            let frame = crate::size::human(u64::from(index.frame_bytes()));
+            info.detail = Some(format!("packed, frames of {frame}"));
+            info.pack_index_sha256 = Some(index.sha256());
+        }
         if let Some(member) = &member {
             info.detail = Some(format!("{} in an archive", member.name()));
             info.source = format!("{}#{}", info.source, member.name());
             info.name = member.name().rsplit('/').next().unwrap_or_default().to_owned();
         }
-        Ok(Self { source, info, qcow2, member, trailer, head: head.into(), needs_digest: false })
+        Ok(Self {
+            source,
+            info,
+            qcow2,
+            member,
+            pack,
+            trailer,
+            head: head.into(),
+            needs_digest: false,
+        })
     }
 
     /// Copies the source into an unnamed file in the

@@ -16,6 +16,7 @@ use crate::image::info::{Format, ImageInfo};
 use crate::image::qcow2::Qcow2;
 use crate::image::raw::RawExtents;
 use crate::image::stream::StreamExtents;
+use crate::pack::PackedExtents;
 use crate::partition_table::gpt;
 use crate::progress::{Counts, Ticks};
 use crate::read_context::ReadContext;
@@ -121,6 +122,10 @@ impl Image {
         };
         let with_image = self.info.expected_image_sha256.is_some();
         let source = &self.source;
+        // the digest of the disk image needs its bytes in one stream
+        if let Some(index) = self.pack.as_ref().filter(|_| !with_image) {
+            return Ok(self.unchanged(Box::new(PackedExtents::start(source, index, context)?)));
+        }
         let extents: Box<dyn ExtentReader> =
             match (&self.qcow2, &self.member, self.info.format.compression()) {
                 (Some(qcow2), _, _) => {
@@ -143,7 +148,11 @@ impl Image {
                 ),
                 (None, None, None) => Box::new(RawExtents::start(source, context, need)?),
             };
-        Ok(Box::new(CheckUnchanged { extents, source: source.clone() }))
+        Ok(self.unchanged(extents))
+    }
+
+    fn unchanged(&self, extents: Box<dyn ExtentReader>) -> Box<dyn ExtentReader> {
+        Box::new(CheckUnchanged { extents, source: self.source.clone() })
     }
 
     /// The offset of the first byte at or after `from` that is neither zero nor part of the image's

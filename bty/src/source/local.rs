@@ -50,7 +50,7 @@ pub(crate) fn stdin() -> Result<Arc<dyn ByteSource>> {
     if (kind.is_file() || kind.is_block_device()) && at_start() {
         return Ok(Arc::new(FileSource::new(file, "stdin".to_owned())?));
     }
-    Ok(Arc::new(PipeSource::new(file, true, "stdin")))
+    Ok(Arc::new(PipeSource::of_file(file, "stdin")))
 }
 
 #[cfg(test)]

@@ -31,6 +31,9 @@ pub enum Location {
     Http(Url),
     /// A layer of an artifact in an OCI registry.
     Oci(OciReference),
+    /// A [`CustomSource`](super::CustomSource) or a reader of the program, by its name for
+    /// messages. No reference parses to it.
+    Custom(String),
 }
 
 impl FromStr for Location {
@@ -79,6 +82,7 @@ impl fmt::Display for Location {
             Self::Stdin => f.write_str("stdin"),
             Self::Http(url) => fmt::Display::fmt(&redact::url(url), f),
             Self::Oci(reference) => reference.fmt(f),
+            Self::Custom(name) => f.write_str(&redact::address(name)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A pipe: stdin, a named pipe, or what a shell passes as `<(…)`.
+//! A pipe: stdin, a named pipe, what a shell passes as `<(…)`, or a reader of the program.
 //!
 //! A pipe delivers its bytes once. The first [`KEPT_BYTES`] are kept until more have been read, so
 //! that the image can be examined before it is read from its start.
@@ -34,14 +34,22 @@ struct Shared {
 }
 
 struct PipeState {
-    file: File,
-    /// Reads block. The pipe is shared with other processes, so it cannot be set to non-blocking.
-    blocks: bool,
+    input: Input,
     /// The first bytes, while they may be read again.
     kept: Vec<u8>,
     /// Number of bytes read from the pipe.
     position: u64,
     has_ended: bool,
+}
+
+/// What delivers the bytes.
+enum Input {
+    /// A file whose reads do not block.
+    NonBlocking(File),
+    /// A file that is shared with other processes, so that it cannot be set to non-blocking.
+    Blocking(File),
+    /// A reader of the program. A cancel is noticed only between its reads.
+    Reader(Box<dyn Read + Send>),
 }
 
 impl PipeSource {
@@ -58,7 +66,7 @@ impl PipeSource {
         };
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
-        let source = Self::new(file, false, &shown);
+        let source = Self::new(Input::NonBlocking(file), &shown);
         if source.shared.lock().read(&mut vec![0; 64 << 10]).map_err(failed)? == Some(0) {
             return Err(Error::new(ErrorKind::Source, format!("the pipe {shown} has no writer"))
                 .with_path(&shown)
@@ -68,8 +76,18 @@ impl PipeSource {
         Ok(source)
     }
 
-    pub(super) fn new(file: File, blocks: bool, name: &str) -> Self {
-        let state = PipeState { file, blocks, kept: Vec::new(), position: 0, has_ended: false };
+    /// Reads `file`, whose reads may block.
+    pub(super) fn of_file(file: File, name: &str) -> Self {
+        Self::new(Input::Blocking(file), name)
+    }
+
+    /// Reads `reader`.
+    pub(super) fn of_reader(reader: impl Read + Send + 'static, name: &str) -> Self {
+        Self::new(Input::Reader(Box::new(reader)), name)
+    }
+
+    fn new(input: Input, name: &str) -> Self {
+        let state = PipeState { input, kept: Vec::new(), position: 0, has_ended: false };
         Self { shared: Arc::new(Shared { name: name.to_owned(), state: Mutex::new(state) }) }
     }
 }
@@ -118,8 +136,7 @@ impl Shared {
     }
 
     fn read_error(&self, position: u64, error: io::Error) -> Error {
-        Error::new(ErrorKind::Source, format!("reading {}", self.name))
-            .because(error)
+        Error::from_io(ErrorKind::Source, format!("reading {}", self.name), error)
             .with_path(&self.name)
             .at_offset(position)
     }
@@ -136,21 +153,23 @@ impl PipeState {
         if self.has_ended {
             return Ok(Some(0));
         }
-        if self.blocks && !wait_for_bytes(&self.file)? {
-            return Ok(None);
-        }
-        // not after a poll: poll does not report the end of a pipe whose writer had left before it
-        // was opened
-        match self.file.read(buf) {
-            Ok(n) => {
+        let read = match &mut self.input {
+            Input::Reader(reader) => reader.read(buf),
+            Input::Blocking(file) if !wait_for_bytes(file)? => return Ok(None),
+            // not after a poll: poll does not report the end of a pipe whose writer had left
+            // before it was opened
+            Input::NonBlocking(file) | Input::Blocking(file) => file.read(buf),
+        };
+        match (read, &self.input) {
+            (Ok(n), _) => {
                 self.keep(&buf[..n]);
                 Ok(Some(n))
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                wait_for_bytes(&self.file).map(|_| None)
+            (Err(e), Input::NonBlocking(file)) if e.kind() == io::ErrorKind::WouldBlock => {
+                wait_for_bytes(file).map(|_| None)
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
-            Err(e) => Err(e),
+            (Err(e), _) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
+            (Err(e), _) => Err(e),
         }
     }
 
@@ -225,7 +244,7 @@ mod tests {
 
     fn pipe() -> (PipeSource, io::PipeWriter) {
         let (reader, writer) = io::pipe().unwrap();
-        (PipeSource::new(File::from(std::os::fd::OwnedFd::from(reader)), true, "pipe"), writer)
+        (PipeSource::of_file(File::from(std::os::fd::OwnedFd::from(reader)), "pipe"), writer)
     }
 
     fn read(input: &PipeSource, len: usize) -> Vec<u8> {

@@ -25,7 +25,7 @@ fn cancel_when(
 
 /// Flashes, cancels after some requests, and expects that it ends soon and that the disk does not
 /// boot.
-fn cancel_after(requests: usize, image: &Image, disk: &Arc<FaultyDisk>) {
+fn cancel_after(requests: usize, image: &Image, disk: &Arc<MemoryDisk>) {
     let host = MemoryHost::with(disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
@@ -41,7 +41,7 @@ fn cancel_after(requests: usize, image: &Image, disk: &Arc<FaultyDisk>) {
 fn cancelling_ends_within_a_second_and_leaves_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(64 * MIB)));
-    let disk = FaultyDisk::new(
+    let disk = faulty_disk(
         64 * MIB,
         512,
         Faults { delay: Duration::from_millis(60), ..Faults::default() },
@@ -57,7 +57,7 @@ fn cancelling_ends_within_a_second_and_leaves_nothing_that_boots() {
 fn cancelling_does_not_wait_for_a_hanging_disk() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(16 * MIB)));
-    let disk = FaultyDisk::new(16 * MIB, 512, Faults { hang_write: Some(3), ..Faults::default() });
+    let disk = faulty_disk(16 * MIB, 512, Faults { hang_write: Some(3), ..Faults::default() });
     cancel_after(4, &image, &disk);
 }
 
@@ -65,7 +65,7 @@ fn cancelling_does_not_wait_for_a_hanging_disk() {
 fn cancelling_does_not_wait_for_the_last_flush_of_a_slow_disk() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB)));
-    let disk = FaultyDisk::new(4 * MIB, 512, Faults { hang_flush: Some(1), ..Faults::default() });
+    let disk = faulty_disk(4 * MIB, 512, Faults { hang_flush: Some(1), ..Faults::default() });
     let host = MemoryHost::with(&disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
@@ -81,7 +81,7 @@ fn cancelling_during_the_last_write_waits_until_it_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));
     // a cancel waits 800 ms for requests that have begun: the write takes longer
-    let disk = FaultyDisk::new(
+    let disk = faulty_disk(
         2 * MIB,
         512,
         Faults { delay: Duration::from_millis(1000), ..Faults::default() },
@@ -105,7 +105,7 @@ fn cancelling_waits_for_all_hanging_disks_at_once() {
     let image = open(&write(dir.path(), "a.img", &disk_image(4 * MIB)));
     let host = MemoryHost::default();
     let hanging = Faults { hang_write: Some(1), ..Faults::default() };
-    let disks: Vec<_> = (0..32).map(|_| FaultyDisk::new(4 * MIB, 512, hanging.clone())).collect();
+    let disks: Vec<_> = (0..32).map(|_| faulty_disk(4 * MIB, 512, hanging.clone())).collect();
     for (i, disk) in disks.iter().enumerate() {
         host.add(&format!("d{i}"), disk);
     }
@@ -126,8 +126,7 @@ fn cancelling_waits_for_all_hanging_disks_at_once() {
 fn cancelling_a_comparison_does_not_wait_for_a_hanging_disk() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(96 * MIB)));
-    let disk =
-        FaultyDisk::new(96 * MIB, 512, Faults { hang_read_after: Some(0), ..Faults::default() });
+    let disk = faulty_disk(96 * MIB, 512, Faults { hang_read_after: Some(0), ..Faults::default() });
     let host = MemoryHost::with(&disk);
     let target = host.list().unwrap().remove(0);
     let cancel = CancelToken::new();
@@ -143,7 +142,7 @@ fn cancelling_a_comparison_does_not_wait_for_a_hanging_disk() {
 fn cancelling_while_it_reads_back_is_no_failure_of_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(8 * MIB)));
-    let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+    let disk = faulty_disk(8 * MIB, 512, Faults::default());
     let host = MemoryHost::with(&disk);
     let cancel = CancelToken::new();
     let observer = |event: &Event| {

@@ -6,7 +6,7 @@ use super::*;
 fn a_disk_that_changed_since_the_plan_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(MIB)));
-    let disk = FaultyDisk::new(2 * MIB, 512, Faults::default());
+    let disk = faulty_disk(2 * MIB, 512, Faults::default());
     let host = MemoryHost::with(&disk);
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
     let path = Path::new("/dev/mem0");
@@ -38,7 +38,7 @@ fn a_disk_that_changed_since_the_plan_is_refused_and_untouched() {
 fn all_refusals_come_at_once_and_name_the_way_out() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB)));
-    let mut disk = describe("sdb", MIB as u64, 512);
+    let mut disk = MemoryHost::new().add("sdb", &faulty_disk(MIB, 512, Faults::default()));
     disk.is_read_only = true;
     disk.table = Some(TableKind::Gpt);
     disk.uses = vec![
@@ -47,7 +47,8 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
         Use::Held { device: "/dev/sdb3".into(), holder: "dm-0 (vg0-root)".into() },
         Use::System { device: "/dev/sdb".into() },
     ];
-    let mut partition = describe("sdc1", 4 * MIB as u64, 512);
+    let mut partition =
+        MemoryHost::new().add("sdc1", &faulty_disk(4 * MIB, 512, Faults::default()));
     partition.kind = DiskKind::Partition;
     let mut options = FlashOptions::default();
     options.fix_gpt = true;
@@ -75,7 +76,7 @@ fn all_refusals_come_at_once_and_name_the_way_out() {
 
 #[test]
 fn a_disk_is_refused_without_an_image_for_what_an_image_cannot_change() {
-    let mut disk = describe("sdb1", MIB as u64, 512);
+    let mut disk = MemoryHost::new().add("sdb1", &faulty_disk(MIB, 512, Faults::default()));
     disk.kind = DiskKind::Partition;
     disk.is_read_only = true;
     disk.file_holds = Some("a qcow2 image".into());
@@ -96,7 +97,10 @@ fn a_disk_is_refused_without_an_image_for_what_an_image_cannot_change() {
 fn the_kind_of_all_failures_is_the_worst_or_the_common_one() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB)));
-    let disks = vec![describe("sdb", 4 << 20, 512), describe("sdc", 4 << 20, 512)];
+    let disks = vec![
+        MemoryHost::new().add("sdb", &faulty_disk(4 << 20, 512, Faults::default())),
+        MemoryHost::new().add("sdc", &faulty_disk(4 << 20, 512, Faults::default())),
+    ];
     let plan = FlashPlan::new(image.info(), disks, FlashOptions::default());
     let kind_of = |kinds: [Option<ErrorKind>; 2]| {
         let mut report = plan.dry_run_report();
@@ -124,7 +128,7 @@ fn the_digest_of_the_source_is_reported_when_it_is_asked_for() {
     let options = OpenOptions::default().compute_sha256(true);
     for path in [from, to] {
         let image = Image::open(&Client::default(), path, &options, &CancelToken::new()).unwrap();
-        let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+        let disk = faulty_disk(8 * MIB, 512, Faults::default());
         let report = flash(&image, &disk).unwrap();
         assert_eq!(report.source_sha256, Some(Digest::of(&std::fs::read(path).unwrap())));
         assert!(!report.is_digest_checked);
@@ -136,7 +140,7 @@ fn verify_writes_nothing_and_counts_what_differs() -> Result<(), Error> {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk_image(6 * MIB + 512);
     let image = open(&write(dir.path(), "a.img", &bytes));
-    let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+    let disk = faulty_disk(8 * MIB, 512, Faults::default());
     let host = MemoryHost::with(&disk);
     let target = host.probe(Path::new("/dev/mem0"))?;
     flash(&image, &disk)?;

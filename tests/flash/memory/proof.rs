@@ -37,7 +37,7 @@ fn a_disk_of_fake_capacity_is_found_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &bytes));
     let disk =
-        FaultyDisk::new(bytes.len(), 512, Faults { wrap_at: Some(8 << 20), ..Faults::default() });
+        faulty_disk(bytes.len(), 512, Faults { wrap_at: Some(8 << 20), ..Faults::default() });
     let report = flash(&image, &disk).unwrap();
     let difference = report.targets[0].failure.as_ref().unwrap().difference.clone().unwrap();
     assert_eq!(difference.offset, MIB as u64, "what belongs at 9 MiB was written over it");
@@ -59,8 +59,7 @@ fn an_unreadable_sector_fails_the_verification() {
 fn without_verification_lies_go_unnoticed_and_the_report_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(4 * MIB)));
-    let disk =
-        FaultyDisk::new(4 * MIB, 512, Faults { flip_at: Some(3 << 20), ..Faults::default() });
+    let disk = faulty_disk(4 * MIB, 512, Faults { flip_at: Some(3 << 20), ..Faults::default() });
     let mut options = FlashOptions::default();
     options.verify = false;
     let report = flash_to(&image, &MemoryHost::with(&disk), options).unwrap();
@@ -85,7 +84,7 @@ fn a_wrong_digest_fails_and_leaves_nothing_that_boots() {
                 &CancelToken::new(),
             )
             .unwrap();
-            let disk = FaultyDisk::new(4 * MIB, 512, Faults::default());
+            let disk = faulty_disk(4 * MIB, 512, Faults::default());
             match flash(&opened, &disk) {
                 Ok(report) => {
                     assert!(
@@ -113,7 +112,7 @@ fn a_digest_of_the_unpacked_image_is_told_apart_and_taken_as_such() {
     let flash = |path: &Path, options: OpenOptions| {
         let opened =
             Image::open(&Client::default(), path.to_str().unwrap(), &options, &CancelToken::new())?;
-        let disk = FaultyDisk::new(4 * MIB, 512, Faults::default());
+        let disk = faulty_disk(4 * MIB, 512, Faults::default());
         let report = self::flash(&opened, &disk);
         assert_eq!(report.is_ok(), is_bootable(&disk.content()));
         report
@@ -189,7 +188,7 @@ fn an_image_that_is_still_growing_is_an_error() {
                 append(&bytes[..4096]);
             }
         };
-        let disk = FaultyDisk::new(8 * MIB, 512, Faults::default());
+        let disk = faulty_disk(8 * MIB, 512, Faults::default());
         let host = MemoryHost::with(&disk);
         let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
         let error = plan.execute(&image, &host, &watch, &CancelToken::new()).expect_err(name);
@@ -201,13 +200,13 @@ fn an_image_that_is_still_growing_is_an_error() {
         );
         assert!(!is_bootable(&disk.content()), "{name}");
 
-        let untouched = FaultyDisk::new(8 * MIB, 512, Faults::default());
+        let untouched = faulty_disk(8 * MIB, 512, Faults::default());
         assert_eq!(
             flash(&image, &untouched).unwrap_err().kind(),
             ErrorKind::Source,
             "it is seen before the first write"
         );
-        assert_eq!(untouched.content(), FaultyDisk::new(8 * MIB, 512, Faults::default()).content());
+        assert_eq!(untouched.content(), faulty_disk(8 * MIB, 512, Faults::default()).content());
     }
 }
 
@@ -216,7 +215,7 @@ fn a_sidecar_digest_is_checked() {
     let dir = tempfile::tempdir().unwrap();
     let path = write(dir.path(), "a.img", &disk_image(2 * MIB));
     write(dir.path(), "a.img.sha256", format!("{}  a.img\n", Digest::of(b"another")).as_bytes());
-    let disk = FaultyDisk::new(2 * MIB, 512, Faults::default());
+    let disk = faulty_disk(2 * MIB, 512, Faults::default());
     assert_eq!(flash(&open(&path), &disk).unwrap_err().kind(), ErrorKind::Integrity);
 }
 
@@ -229,7 +228,7 @@ fn a_truncated_image_fails_and_leaves_nothing_that_boots() {
     {
         let whole = filter(&[tool, "-qc"], &bytes);
         let image = open(&write(dir.path(), name, &whole[..whole.len() - 9]));
-        let disk = FaultyDisk::new(12 * MIB, 512, Faults::default());
+        let disk = faulty_disk(12 * MIB, 512, Faults::default());
         let error = flash(&image, &disk).expect_err(name);
         assert_eq!(error.kind(), ErrorKind::Format, "{error}");
         assert!(!is_bootable(&disk.content()), "{name}");

@@ -8,10 +8,9 @@ fn a_failing_target_does_not_stop_the_others() {
     let bytes = disk_image(6 * MIB);
     let image = open(&write(dir.path(), "a.img", &bytes));
     let host = MemoryHost::default();
-    let good = FaultyDisk::new(6 * MIB, 512, Faults::default());
-    let bad = FaultyDisk::new(6 * MIB, 512, Faults { fail_write: Some(5), ..Faults::default() });
-    let lying =
-        FaultyDisk::new(7 * MIB, 4096, Faults { flip_at: Some(2 << 20), ..Faults::default() });
+    let good = faulty_disk(6 * MIB, 512, Faults::default());
+    let bad = faulty_disk(6 * MIB, 512, Faults { fail_write: Some(5), ..Faults::default() });
+    let lying = faulty_disk(7 * MIB, 4096, Faults { flip_at: Some(2 << 20), ..Faults::default() });
     for (name, disk) in [("good", &good), ("bad", &bad), ("lying", &lying)] {
         host.add(name, disk);
     }
@@ -35,8 +34,8 @@ fn a_hanging_target_is_given_up_and_does_not_stop_the_others() {
     let while_read_back = Faults { hang_read_after: Some(2), ..Faults::default() };
     let check = |faults: Faults| {
         let host = MemoryHost::default();
-        let good = FaultyDisk::new(12 * MIB, 512, Faults::default());
-        let hanging = FaultyDisk::new(12 * MIB, 512, faults);
+        let good = faulty_disk(12 * MIB, 512, Faults::default());
+        let hanging = faulty_disk(12 * MIB, 512, faults);
         host.add("good", &good);
         host.add("hanging", &hanging);
         let mut options = FlashOptions::default();
@@ -68,8 +67,8 @@ fn a_slow_target_is_left_behind_and_completed_by_a_second_reading() {
     bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
     let image = open(&write(dir.path(), "a.img", &bytes));
     let host = MemoryHost::default();
-    let fast = FaultyDisk::new(bytes.len(), 512, Faults::default());
-    let slow = FaultyDisk::new(
+    let fast = faulty_disk(bytes.len(), 512, Faults::default());
+    let slow = faulty_disk(
         bytes.len(),
         512,
         Faults { delay: Duration::from_millis(60), ..Faults::default() },
@@ -95,7 +94,7 @@ fn an_unreadable_old_sector_does_not_stop_a_flash() {
     let bytes = disk_image(4 * MIB);
     let image = open(&write(dir.path(), "a.img", &bytes));
     let disk =
-        FaultyDisk::new(8 * MIB, 512, Faults { fail_read_at: Some(2 << 20), ..Faults::default() });
+        faulty_disk(8 * MIB, 512, Faults { fail_read_at: Some(2 << 20), ..Faults::default() });
     let mut options = FlashOptions::default();
     options.verify = false;
     assert!(flash_to(&image, &MemoryHost::with(&disk), options).unwrap().is_success());

@@ -26,7 +26,7 @@ fn writes_every_size_around_the_edges_exactly() {
         let image = open(&write(dir.path(), "a.img", &bytes));
         let room = size.next_multiple_of(sector as usize);
         for extra in [0, 3 * MIB] {
-            let disk = FaultyDisk::new(room + extra, sector, Faults::default());
+            let disk = faulty_disk(room + extra, sector, Faults::default());
             let report = flash(&image, &disk).unwrap();
             assert!(report.is_success(), "{size} {sector} {extra}: {report:?}");
             let content = disk.content();
@@ -64,7 +64,7 @@ fn an_empty_image_is_refused() {
 fn a_disk_one_sector_too_small_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let image = open(&write(dir.path(), "a.img", &disk_image(2 * MIB + 1)));
-    let disk = FaultyDisk::new(2 * MIB, 512, Faults::default());
+    let disk = faulty_disk(2 * MIB, 512, Faults::default());
     let error = flash(&image, &disk).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert_eq!(disk.log(), []);
@@ -75,7 +75,7 @@ fn an_image_that_turns_out_too_large_leaves_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     let image =
         open(&write(dir.path(), "a.img.gz", &filter(&["gzip", "-c"], &disk_image(8 * MIB))));
-    let disk = FaultyDisk::new(6 * MIB, 512, Faults::default());
+    let disk = faulty_disk(6 * MIB, 512, Faults::default());
     let report = flash(&image, &disk).unwrap();
     let failure = report.targets[0].failure.as_ref().unwrap();
     assert_eq!(failure.kind, ErrorKind::Target);
@@ -105,7 +105,7 @@ fn a_power_cut_at_any_request_leaves_all_of_the_image_or_nothing_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk_image(3 * MIB);
     let image = open(&write(dir.path(), "a.img", &bytes));
-    let disk = FaultyDisk::with_states(4 * MIB, 512, Faults::default(), true);
+    let disk = Arc::new(used_disk(4 * MIB, 512).with_states());
     assert!(flash(&image, &disk).unwrap().is_success());
     let states = disk.states();
     assert!(states.len() > 8);

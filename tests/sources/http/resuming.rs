@@ -216,7 +216,7 @@ fn an_image_of_mirrors_is_opened_and_its_beginning_is_looked_at_again() {
         let contents = image(&server, sha256).read_fully(&(), &CancelToken::new()).unwrap();
         assert_eq!(contents.source_sha256, Digest::of(&body));
     }
-    let disk = FaultyDisk::new(LEN.next_multiple_of(512), 512, Faults::default());
+    let disk = faulty_disk(LEN.next_multiple_of(512), 512, Faults::default());
     let host = MemoryHost::with(&disk);
     let flash = |image: &Image| {
         let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());

@@ -25,7 +25,8 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
         .ignore_trailing(verify.ignore_trailing);
     let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), opening, &cancel)?;
     let system = SystemHost::new();
-    let disk = verify.target.parse::<Selector>()?.select(&system)?;
+    let target = verify.target.as_deref().unwrap_or_default();
+    let disk = target.parse::<Selector>()?.select(&system)?;
     let options = VerifyOptions::default().fix_gpt(verify.fix_gpt);
     let report = flash::verify(&image, &disk, &system, &options, &*progress, &cancel);
     progress.clear();

@@ -9,13 +9,11 @@
 //! The producer takes buffers from the pool in the order of the batches. So the batch that is due
 //! always has a buffer, and no pool is small enough for a deadlock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::cursor::{Cursor, TAIL_BYTES};
 use super::header::{ClusterCompression, DAMAGED, refuse};
@@ -26,6 +24,7 @@ use crate::digest::Checksums;
 use crate::extent::{
     BUFFER_ALIGN, BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, ReadDigests, split_zeros,
 };
+use crate::image::ordered::{Numbered, OrderedResults};
 use crate::read_context::{ReadContext, ReadCounts};
 use crate::{CancelToken, Error, ErrorKind, Result, threads};
 
@@ -40,98 +39,50 @@ enum Step {
     End(Option<Checksums>),
 }
 
-/// Steps arrive in any order, and are delivered by number.
-type Numbered = (u64, Result<Step>);
-
 /// Reads the extents of an image.
 pub(super) struct Reader {
-    steps: Option<Receiver<Numbered>>,
-    early: BTreeMap<u64, Result<Step>>,
-    due: u64,
+    steps: OrderedResults<Step>,
     zeros: std::vec::IntoIter<(u64, u64)>,
     extents: VecDeque<Extent>,
     end: Option<Option<Checksums>>,
     counts: Arc<ReadCounts>,
-    cancel: CancelToken,
-    /// Stops only the threads of this reader.
-    stop: CancelToken,
-    threads: Vec<JoinHandle<()>>,
 }
 
 impl Reader {
     pub(super) fn start(image: &Qcow2, source: &Source, context: &ReadContext) -> Result<Self> {
         let workers =
             (context.memory_bytes / WORKER_BYTES).clamp(1, context.threads.max(1) as u64) as usize;
-        let (step_sender, steps) = bounded(workers + 2);
+        let (steps, step_sender) = OrderedResults::new(workers + 2, &context.cancel);
         let (job_sender, jobs) = bounded(1);
         let mut reader = Self {
-            steps: Some(steps),
-            early: BTreeMap::new(),
-            due: 0,
+            steps,
             zeros: Vec::new().into_iter(),
             extents: VecDeque::new(),
             end: None,
             counts: Arc::clone(&context.counts),
-            cancel: context.cancel.clone(),
-            stop: CancelToken::new(),
-            threads: Vec::new(),
         };
         let producer = Producer {
             image: image.clone(),
             source: source.clone(),
             pool: Arc::clone(&context.pool),
             counts: Arc::clone(&context.counts),
-            stop: reader.stop.clone(),
+            stop: reader.steps.stop().clone(),
             needs_digest: context.needs_digest || !source.expected.is_empty(),
             steps: step_sender.clone(),
             jobs: job_sender,
+            in_disk_order: context.in_disk_order,
             number: 0,
         };
-        reader.spawn("qcow2 read", move || producer.run())?;
+        reader.steps.spawn("qcow2 read", move || producer.run())?;
         threads::start_some(workers, || {
             let (jobs, steps) = (jobs.clone(), step_sender.clone());
             let (compression, cluster) =
                 (image.header.compression, image.header.cluster_bytes() as usize);
             reader
+                .steps
                 .spawn("qcow2 unpack", move || decompress_jobs(&jobs, &steps, compression, cluster))
         })?;
         Ok(reader)
-    }
-
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
-        self.threads.push(threads::start(name, run)?);
-        Ok(())
-    }
-
-    /// Waits for the step that is due.
-    fn step(&mut self) -> Result<Step> {
-        loop {
-            self.cancel.check()?;
-            if let Some(step) = self.early.remove(&self.due) {
-                self.due += 1;
-                return step;
-            }
-            let steps = self.steps.as_ref().ok_or_else(Error::cancelled)?;
-            match steps.recv_timeout(Duration::from_millis(100)) {
-                Ok((number, step)) => drop(self.early.insert(number, step)),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::new(
-                        ErrorKind::Host,
-                        "a thread that reads the image ended unexpectedly",
-                    ));
-                }
-            }
-        }
-    }
-
-    /// Stops the threads, and releases all buffers.
-    fn close(&mut self) {
-        self.stop.cancel();
-        self.steps = None;
-        self.early.clear();
-        self.extents.clear();
-        self.zeros = Vec::new().into_iter();
     }
 }
 
@@ -150,30 +101,16 @@ impl ExtentReader for Reader {
             if self.end.is_some() {
                 return Ok(None);
             }
-            match self.step() {
-                Ok(Step::Zeros(zeros)) => self.zeros = zeros.into_iter(),
-                Ok(Step::Extents(extents)) => self.extents = extents.into(),
-                Ok(Step::End(digest)) => self.end = Some(digest),
-                Err(error) => {
-                    self.close();
-                    return Err(error);
-                }
+            match self.steps.next()? {
+                Step::Zeros(zeros) => self.zeros = zeros.into_iter(),
+                Step::Extents(extents) => self.extents = extents.into(),
+                Step::End(digest) => self.end = Some(digest),
             }
         }
     }
 
     fn digests(&self) -> ReadDigests {
         ReadDigests { wire: self.end.flatten().unwrap_or_default(), image: None }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.close();
-        for thread in self.threads.drain(..) {
-            // a panic of the thread was already reported
-            let _ = thread.join();
-        }
     }
 }
 
@@ -189,8 +126,9 @@ struct Producer {
     pool: Arc<Pool>,
     counts: Arc<ReadCounts>,
     stop: CancelToken,
-    steps: Sender<Numbered>,
+    steps: Sender<Numbered<Step>>,
     jobs: Sender<UnpackJob>,
+    in_disk_order: bool,
     number: u64,
 }
 
@@ -202,6 +140,14 @@ impl Producer {
             Err(error) => Err(error.with_path(&self.source.location)),
         };
         let _ = self.send(step);
+    }
+
+    fn sort(&self, window: &mut Window) {
+        if self.in_disk_order {
+            window.runs.sort_unstable_by_key(|run| run.guest);
+        } else {
+            window.runs.sort_unstable_by_key(|run| (run.host, run.guest));
+        }
     }
 
     fn send(&mut self, step: Result<Step>) -> Result<(), ReaderDropped> {
@@ -217,7 +163,7 @@ impl Producer {
         }
         let mut window = Window::default();
         walker.fill(&mut window)?;
-        window.runs.sort_unstable_by_key(|run| (run.host, run.guest));
+        self.sort(&mut window);
         let checks = walker.take_checks().filter(|_| walker.is_done() && is_forward(&window.runs));
         let (mut cursor, digest) = self.cursor(checks)?;
         loop {
@@ -237,7 +183,7 @@ impl Producer {
             }
             window.runs.clear();
             walker.fill(&mut window)?;
-            window.runs.sort_unstable_by_key(|run| (run.host, run.guest));
+            self.sort(&mut window);
         }
     }
 
@@ -317,7 +263,7 @@ impl UnpackJob {
 /// The body of a thread that decompresses.
 fn decompress_jobs(
     jobs: &Receiver<UnpackJob>,
-    steps: &Sender<Numbered>,
+    steps: &Sender<Numbered<Step>>,
     compression: ClusterCompression,
     cluster: usize,
 ) {

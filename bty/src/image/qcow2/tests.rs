@@ -109,6 +109,7 @@ fn local(path: &Path) -> Source {
 
 fn reading(buffers: usize, threads: usize) -> ReadContext {
     ReadContext {
+        in_disk_order: false,
         pool: Arc::new(Pool::new(buffers)),
         threads,
         memory_bytes: 64 << 20,

@@ -1,0 +1,36 @@
+//! Packed images: zstd files whose parts can be read, checked and found on their own.
+//!
+//! [`pack`] writes one from any image. Every zstd program decodes it; its index lets bty fetch and
+//! write only what a disk does not hold yet.
+//!
+//! ```no_run
+//! use bty::image::OpenOptions;
+//! use bty::pack::{PackOptions, pack};
+//! use bty::{CancelToken, Client, Image};
+//!
+//! let cancel = CancelToken::new();
+//! let image =
+//!     Image::open(&Client::default(), "debian.qcow2", &OpenOptions::default(), &cancel)?;
+//! let options = PackOptions::default();
+//! let report = pack(&image, "debian.img.zst".as_ref(), &options, &(), &cancel)?;
+//! println!("{} bytes, index sha256 {}", report.file_bytes, report.index_sha256);
+//! # Ok::<(), bty::Error>(())
+//! ```
+
+mod check;
+mod compress;
+mod find;
+mod format;
+mod index;
+mod read;
+mod write;
+
+pub use check::{PackCheck, check};
+pub use find::find_index;
+pub use format::BLOCK_BYTES;
+pub use index::{Frame, PackIndex};
+pub(crate) use read::PackedExtents;
+pub use write::{PackOptions, PackReport, pack};
+
+#[cfg(test)]
+mod tests;

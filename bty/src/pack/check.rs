@@ -1,0 +1,176 @@
+//! Checks a packed image: every frame, and every table, against the index.
+
+use std::io::Read;
+
+use serde::{Deserialize, Serialize};
+use zstd::bulk::Decompressor;
+
+use super::compress::short_hash;
+use super::find::{find_index, is_seek_table_at};
+use super::format::{
+    BLOCK_BYTES, SEEK_ENTRY_BYTES, SEEK_TABLE_FOOTER_BYTES, SKIPPABLE_HEADER_BYTES, zero_frame,
+};
+use super::index::{Frame, PackIndex};
+use super::read::{decode_frame, frame_error};
+use crate::digest::{Checksums, FileHasher};
+use crate::{CancelToken, Digest, Error, ErrorKind, Result, Source};
+
+/// The result of [`check`]. Sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PackCheck {
+    /// Size of the decoded disk image.
+    pub disk_bytes: u64,
+    /// Bytes of data in the disk image. The rest is in frames of zeros.
+    pub data_bytes: u64,
+    /// Number of frames.
+    pub frames: u64,
+    /// SHA-256 of the file.
+    pub sha256: Digest,
+    /// SHA-256 of its index.
+    pub index_sha256: Digest,
+}
+
+/// Reads all of a packed image, and compares each frame and the seek table with the index.
+///
+/// # Errors
+/// - [`ErrorKind::Format`]: `source` is not a packed image, or its index is damaged.
+/// - [`ErrorKind::Integrity`]: a frame differs from the index.
+/// - [`ErrorKind::Source`]: the source cannot be read.
+/// - [`ErrorKind::Cancelled`]: `cancel` was cancelled.
+pub fn check(source: &Source, cancel: &CancelToken) -> Result<PackCheck> {
+    let Some(index) = find_index(source, cancel)? else {
+        let message = format!("{} is not a packed image", source.location());
+        let error = Error::new(ErrorKind::Format, message).with_path(source.location());
+        return Err(error.hint("pack it first"));
+    };
+    check_frames(source, &index, cancel)
+}
+
+/// Like [`check`], with the index that was found.
+pub(super) fn check_frames(
+    source: &Source,
+    index: &PackIndex,
+    cancel: &CancelToken,
+) -> Result<PackCheck> {
+    let mut file = HashingReader::open(source, cancel)?;
+    let mut decoder = Decompressor::new().map_err(|e| file.failed("preparing", e))?;
+    let (mut encoded, mut decoded) = (Vec::new(), Vec::new());
+    for frame in index.frames() {
+        encoded.resize(frame.file_bytes as usize, 0);
+        file.read_exact(&mut encoded)?;
+        check_frame(index, frame, &encoded, &mut decoder, &mut decoded)
+            .map_err(|why| frame_error(&source.location().to_string(), frame, why))?;
+    }
+    file.skip_index()?;
+    file.check_seek_table(index)?;
+    let digests = file.finish()?;
+    source.check_digests(&digests)?;
+    Ok(PackCheck {
+        disk_bytes: index.disk_bytes(),
+        data_bytes: index.data_bytes(),
+        frames: index.frames().len() as u64,
+        sha256: digests.sha256.ok_or_else(Error::cancelled)?,
+        index_sha256: index.sha256(),
+    })
+}
+
+/// Decodes one frame into `decoded`, and compares it with the index.
+fn check_frame(
+    index: &PackIndex,
+    frame: &Frame,
+    encoded: &[u8],
+    decoder: &mut Decompressor<'_>,
+    decoded: &mut Vec<u8>,
+) -> Result<(), &'static str> {
+    if frame.blake3.is_none() {
+        return (encoded == zero_frame(frame.disk_bytes))
+            .then_some(())
+            .ok_or("it is not the frame of zeros that the index describes");
+    }
+    decoded.resize(frame.disk_bytes as usize, 0);
+    decode_frame(frame, encoded, decoded, decoder)?;
+    let blocks = decoded.chunks(BLOCK_BYTES as usize).map(|b| u64::from_le_bytes(short_hash(b)));
+    let expected = index.block_hashes()[frame.first_block..][..frame.blocks()].iter().copied();
+    blocks.eq(expected).then_some(()).ok_or("a block has another hash")
+}
+
+/// Reads a file from start to end, and computes its digest.
+struct HashingReader<'a> {
+    source: &'a Source,
+    reader: std::io::BufReader<Box<dyn Read + Send>>,
+    hasher: FileHasher,
+    position: u64,
+}
+
+impl<'a> HashingReader<'a> {
+    fn open(source: &'a Source, cancel: &CancelToken) -> Result<Self> {
+        let reader = source.bytes.stream(0, cancel)?;
+        let reader = std::io::BufReader::with_capacity(1 << 20, reader);
+        Ok(Self { source, reader, hasher: FileHasher::new(&source.expected), position: 0 })
+    }
+
+    fn read_exact(&mut self, buf: &mut [u8]) -> Result<()> {
+        self.reader.read_exact(buf).map_err(|e| self.failed("reading", e))?;
+        self.hasher.update(buf);
+        self.position += buf.len() as u64;
+        Ok(())
+    }
+
+    fn failed(&self, doing: &str, error: std::io::Error) -> Error {
+        let doing = format!("{doing} {}", self.source.location());
+        Error::from_io(ErrorKind::Source, doing, error).at_offset(self.position)
+    }
+
+    fn wrong_tables(&self) -> Error {
+        let message =
+            format!("the seek table of {} differs from the index", self.source.location());
+        Error::new(ErrorKind::Integrity, message)
+            .with_path(self.source.location())
+            .at_offset(self.position)
+            .hint("fetch or pack the image again")
+    }
+
+    /// Reads the skippable frame of the index, which was parsed before.
+    fn skip_index(&mut self) -> Result<()> {
+        let mut header = [0; SKIPPABLE_HEADER_BYTES as usize];
+        self.read_exact(&mut header)?;
+        let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+        let mut content = vec![0; 64 << 10];
+        let mut rest = len as usize;
+        while rest > 0 {
+            let n = rest.min(content.len());
+            self.read_exact(&mut content[..n])?;
+            rest -= n;
+        }
+        Ok(())
+    }
+
+    /// Reads the seek table to the end of the file.
+    fn check_seek_table(&mut self, index: &PackIndex) -> Result<()> {
+        let index_frame = self.position - index.frames_file_bytes();
+        let mut header = [0; SKIPPABLE_HEADER_BYTES as usize];
+        self.read_exact(&mut header)?;
+        if !is_seek_table_at(&header) {
+            return Err(self.wrong_tables());
+        }
+        let frames = index.frames().iter().map(|f| (f.file_bytes, f.disk_bytes));
+        let index_frame = u32::try_from(index_frame).map_err(|_| self.wrong_tables())?;
+        for (file_bytes, disk_bytes) in frames.chain([(index_frame, 0)]) {
+            let mut entry = [0; SEEK_ENTRY_BYTES as usize];
+            self.read_exact(&mut entry)?;
+            if entry[..4] != file_bytes.to_le_bytes() || entry[4..] != disk_bytes.to_le_bytes() {
+                return Err(self.wrong_tables());
+            }
+        }
+        self.read_exact(&mut [0; SEEK_TABLE_FOOTER_BYTES as usize])
+    }
+
+    fn finish(mut self) -> Result<Checksums> {
+        let more = self.reader.read(&mut [0]).map_err(|e| self.failed("reading", e))?;
+        if more > 0 {
+            return Err(self.wrong_tables());
+        }
+        Ok(self.hasher.finish())
+    }
+}

@@ -1,0 +1,236 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::extent::Extent;
+use crate::image::OpenOptions;
+use crate::read_context::ReadContext;
+use crate::{CancelToken, Client, Digest, Error, ErrorKind, Image};
+
+fn image(bytes: &[u8]) -> Image {
+    let (options, bytes): (_, Arc<[u8]>) = (OpenOptions::default(), bytes.into());
+    Image::from_source(&Client::default(), "memory", bytes, &options, &CancelToken::new()).unwrap()
+}
+
+fn open(path: &Path) -> crate::Result<Image> {
+    let (options, cancel) = (OpenOptions::default(), CancelToken::new());
+    Image::open(&Client::default(), path.to_str().unwrap(), &options, &cancel)
+}
+
+/// A disk image of `len` bytes: a boot signature, and data only in the ranges of `data`.
+fn disk(len: usize, data: &[(usize, usize)]) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    for &(start, end) in data {
+        for (at, byte) in bytes[start..end].iter_mut().enumerate() {
+            *byte = ((start + at) * 31 >> 5).to_le_bytes()[0] | 1;
+        }
+    }
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    bytes
+}
+
+fn packed(dir: &Path, bytes: &[u8], options: &PackOptions) -> (PathBuf, PackReport) {
+    let path = dir.join("packed.img.zst");
+    let _ = std::fs::remove_file(&path);
+    let _ = std::fs::remove_file(dir.join("packed.img.zst.sha256"));
+    let report = pack(&image(bytes), &path, options, &(), &CancelToken::new()).unwrap();
+    (path, report)
+}
+
+fn checked(path: &Path) -> Result<PackCheck, Error> {
+    let _ = std::fs::remove_file(path.with_extension("zst.sha256"));
+    let source = Client::default().open(path.to_str().unwrap(), &CancelToken::new())?;
+    check(&source, &CancelToken::new())
+}
+
+#[test]
+fn a_packed_image_is_a_zstd_file_with_an_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk(3 << 20, &[(0, 100_000), (1 << 20, (1 << 20) + 5000), (2_500_000, 3 << 20)]);
+    let (path, report) = packed(dir.path(), &bytes, &PackOptions::default());
+    let file = std::fs::read(&path).unwrap();
+    assert!(zstd::decode_all(&file[..]).unwrap() == bytes);
+    assert_eq!(report.file_bytes, file.len() as u64);
+    assert_eq!(report.sha256, Digest::of(&file));
+    assert_eq!(report.disk_bytes, 3 << 20);
+    let index = image_index(&path);
+    assert_eq!(index.sha256(), report.index_sha256);
+    // 64 KiB frames: two at the start, one in the middle, the last 10; zeros between them
+    let kinds: Vec<bool> = index.frames().iter().map(|frame| frame.blake3.is_some()).collect();
+    assert_eq!(kinds, [&[true; 2][..], &[false, true, false], &[true; 10]].concat());
+    assert_eq!(index.data_bytes(), report.data_bytes);
+    let frame = index.frames()[3];
+    let content = &bytes[frame.disk_offset as usize..][..frame.disk_bytes as usize];
+    assert_eq!(frame.blake3, Some(*blake3::hash(content).as_bytes()));
+}
+
+#[test]
+fn a_packed_image_opens_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk(1 << 20, &[(0, 200_000)]);
+    let (path, _) = packed(dir.path(), &bytes, &PackOptions::default());
+    let image = open(&path).unwrap();
+    assert_eq!(image.info().disk_bytes, Some(1 << 20));
+    assert!(image.info().pack_index_sha256.is_some());
+    let contents = image.read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
+    assert_eq!(contents.disk_bytes, 1 << 20);
+    assert_eq!(contents.source_sha256, Digest::of(&std::fs::read(&path).unwrap()));
+    assert_eq!(checked(&path).unwrap().disk_bytes, 1 << 20);
+}
+
+#[test]
+fn all_extents_come_in_order_and_hold_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk((9 << 20) + 700, &[(0, 5 << 20), (6 << 20, 6_400_000), (8 << 20, 9 << 20)]);
+    let (path, _) = packed(dir.path(), &bytes, &PackOptions::default());
+    let mut found = vec![9; bytes.len()];
+    let mut position = 0;
+    let context = ReadContext::new(4, &CancelToken::new());
+    let mut extents = open(&path).unwrap().extents(&context, true).unwrap();
+    while let Some(extent) = extents.next().unwrap() {
+        let (offset, content) = match &extent {
+            Extent::Data { offset, block } => (*offset, block.to_vec()),
+            Extent::Zero { offset, len } => (*offset, vec![0; *len as usize]),
+        };
+        assert_eq!(offset, position);
+        position += content.len() as u64;
+        found[offset as usize..][..content.len()].copy_from_slice(&content);
+    }
+    assert!(found == bytes);
+}
+
+#[test]
+fn no_frame_that_differs_from_the_index_is_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk(1 << 20, &[(0, 70_000)]);
+    let (path, _) = packed(dir.path(), &bytes, &PackOptions::default());
+    std::fs::remove_file(dir.path().join("packed.img.zst.sha256")).unwrap();
+    let file = std::fs::read(&path).unwrap();
+    // the first frame, replaced by another valid frame of the same length in the file
+    let other = disk(64 << 10, &[(0, 1)]);
+    let mut frame = zstd::bulk::compress(&other, 3).unwrap();
+    let len = image_index(&path).frames()[0].file_bytes as usize;
+    frame.resize(len, 0);
+    let changed = [&frame[..], &file[len..]].concat();
+    std::fs::write(&path, changed).unwrap();
+    let result = open(&path).and_then(|image| image.read_fully(&|_, _| {}, &CancelToken::new()));
+    let error = result.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Format), "{error:?}");
+}
+
+fn image_index(path: &Path) -> PackIndex {
+    let source = Client::default().open(path.to_str().unwrap(), &CancelToken::new()).unwrap();
+    find_index(&source, &CancelToken::new()).unwrap().unwrap()
+}
+
+#[test]
+fn the_same_image_packs_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk(5 << 20, &[(0, 2 << 20), (3 << 20, (3 << 20) + 1)]);
+    let first = std::fs::read(packed(dir.path(), &bytes, &PackOptions::default()).0).unwrap();
+    // packed again from the packed image: the source is cut differently
+    let again = dir.path().join("again.img.zst");
+    let source = open(&dir.path().join("packed.img.zst")).unwrap();
+    pack(&source, &again, &PackOptions::default(), &(), &CancelToken::new()).unwrap();
+    assert!(std::fs::read(again).unwrap() == first);
+}
+
+#[test]
+fn options_out_of_range_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(&disk(1 << 16, &[]));
+    let path = dir.path().join("a.img.zst");
+    for options in [
+        PackOptions::default().level(20),
+        PackOptions::default().frame_bytes(5000),
+        PackOptions::default().frame_bytes(2 << 20),
+    ] {
+        let error = pack(&image, &path, &options, &(), &CancelToken::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+    }
+    for name in ["a.img", "a.img.gz"] {
+        let path = dir.path().join(name);
+        let options = PackOptions::default();
+        let error = pack(&image, &path, &options, &(), &CancelToken::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused, "{name}");
+    }
+    std::fs::write(&path, b"precious").unwrap();
+    let options = PackOptions::default();
+    let error = pack(&image, &path, &options, &(), &CancelToken::new()).unwrap_err();
+    assert!(error.to_string().contains("already exists"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+}
+
+#[test]
+fn a_cancelled_packing_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let cancel = CancelToken::new();
+    let observer = |_: &crate::Event| cancel.cancel();
+    let path = dir.path().join("a.img.zst");
+    let image = image(&disk(1 << 20, &[(0, 1 << 20)]));
+    let error = pack(&image, &path, &PackOptions::default(), &observer, &cancel).unwrap_err();
+    assert!(error.is_cancelled());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_damaged_packed_image_fails_the_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk(1 << 20, &[(0, 70_000)]);
+    let (path, report) = packed(dir.path(), &bytes, &PackOptions::default());
+    let file = std::fs::read(&path).unwrap();
+    let index_start = file.len() - 17 - 4 * 8 - usize::try_from(report.index_bytes).unwrap();
+    // in both data frames, the frame of zeros, a block hash, and the seek table
+    for at in [100, index_start - 20, index_start + 128 + 3 * 40 + 9, file.len() - 30] {
+        let mut damaged = file.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        let error = checked(&path).expect_err(&format!("byte {at}"));
+        assert!(
+            matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Format),
+            "byte {at}: {error:?}"
+        );
+    }
+    let mut longer = file.clone();
+    longer.push(0);
+    for changed in [&longer[..], &file[..file.len() - 1]] {
+        std::fs::write(&path, changed).unwrap();
+        let error = checked(&path).unwrap_err();
+        assert!(error.to_string().contains("not a packed image"), "{error}");
+    }
+}
+
+#[test]
+fn other_zstd_files_are_not_packed_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("plain.img.zst");
+    std::fs::write(&path, zstd::encode_all(&disk(1 << 20, &[])[..], 3).unwrap()).unwrap();
+    let source = Client::default().open(path.to_str().unwrap(), &CancelToken::new()).unwrap();
+    assert!(find_index(&source, &CancelToken::new()).unwrap().is_none());
+    assert!(checked(&path).unwrap_err().next_step().is_some());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_layout_of_data_survives(
+        len in 512usize..(2 << 20),
+        pieces in proptest::collection::vec((0usize..(2 << 20), 1usize..200_000), 0..6),
+        frame_log in 14u32..18,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let data: Vec<_> = pieces
+            .into_iter()
+            .map(|(start, bytes)| (start % len, (start % len + bytes).min(len)))
+            .collect();
+        let bytes = disk(len, &data);
+        let options = PackOptions::default().frame_bytes(1 << frame_log).level(1);
+        let (path, report) = packed(dir.path(), &bytes, &options);
+        prop_assert_eq!(report.disk_bytes, len as u64);
+        let decoded = zstd::decode_all(&std::fs::read(&path).unwrap()[..]).unwrap();
+        prop_assert!(decoded == bytes);
+    }
+}
