@@ -75,9 +75,9 @@ fn print_summary(summary: &ImportSummary) {
     );
     if *held > 0 {
         out!(
-            "{held} machines are on hold, because their plans may write to disks: they boot their \
-             disks until their assignments are saved; with --armed, they may flash at their next \
-             boot"
+            "machines on hold: {held}, because their plans may write to disks; they boot their \
+             disks until their assignments are saved; use --armed to let them flash at their \
+             next boot"
         );
     }
 }
