@@ -2,8 +2,8 @@
 //! digests. The entry point is [`CacheHost`].
 //!
 //! ```text
-//!  GET /b/… ─► address ─► policy ─► revalidate ─► complete object ─────────► sendfile
-//!                                             └─► fill: one per object ─► file ─► sendfile, while it grows
+//!  GET /b/… ─► address ─► policy ─► revalidate ─► complete object ─────────► client
+//!                                             └─► fill: one per object ─► file ─► client, while it grows
 //! ```
 //!
 //! No matter how many clients request an object, it is transferred from its origin only once. Each

@@ -12,7 +12,6 @@ mod middleware;
 pub mod pxe;
 mod rewrite;
 pub mod router;
-pub mod sendfile;
 mod serve_file;
 mod site;
 pub mod state;

@@ -45,8 +45,7 @@ const OWNERS: [(&str, &[&str]); 7] = [
 const EXCEPTIONS: &[(&str, &str)] = &[
     // the type of the cookie key comes from the cookie jar
     ("services/auth.rs", "axum_extra"),
-    // they send the files of the cache host
-    ("http/sendfile.rs", "cache"),
+    // it sends the files of the cache host
     ("http/api/cache.rs", "cache"),
     // for the names of boot programs
     ("http/pxe/boot_files.rs", "tftp"),

@@ -15,7 +15,6 @@ use crate::domain::network::listen_error;
 use crate::domain::plan::bundled;
 use crate::http::connections::{Connections, Permit};
 use crate::http::router as routes;
-use crate::http::sendfile;
 use crate::http::state::RouterState;
 use crate::services::app::App;
 use crate::services::shutdown::Shutdown;
@@ -119,21 +118,9 @@ async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
     let (metrics, router) = (Arc::clone(&app.metrics), routes::cache_router(RouterState::new(app)));
     let shutdown = app.shutdown.clone();
     tokio::spawn(Arc::clone(&cache).save_uses(async move { shutdown.stopped().await }));
-    let connections = Connections::new(
-        app.config.limits.clone(),
-        app.config.trusted_proxies.clone(),
-        Arc::clone(&metrics),
-    );
-    let serve = |stream, peer, permit| {
-        sendfile::serve(
-            Arc::clone(&cache),
-            Arc::clone(&metrics),
-            router.clone(),
-            stream,
-            peer,
-            permit,
-        )
-    };
+    let connections =
+        Connections::new(app.config.limits.clone(), app.config.trusted_proxies.clone(), metrics);
+    let serve = |stream, peer, permit: Permit| permit.serve_http(stream, peer, router.clone());
     let shutdown = app.shutdown.clone();
     let serving = connections.serve(listener, async move { shutdown.stopped().await }, serve);
     end_in_time(&app.shutdown, serving).await;

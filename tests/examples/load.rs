@@ -3,12 +3,8 @@
 //!
 //! ```text
 //! load http ADDRESS:PORT PATH CLIENTS ROUNDS
-//! load http-hyper ADDRESS:PORT PATH CLIENTS ROUNDS
 //! load tftp ADDRESS:PORT NAME CLIENTS BLOCK WINDOW LOSS
 //! ```
-//!
-//! With `http-hyper` requests have a body, which makes the cache host of bty serve them with hyper
-//! and not with `sendfile`.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,11 +18,8 @@ fn main() {
     let number = |text: &str| text.parse::<usize>().expect("a number");
     let server = |text: &str| text.parse::<SocketAddr>().expect("an address and a port");
     let results = match words.as_slice() {
-        [mode @ ("http" | "http-hyper"), to, path, clients, rounds] => {
-            let body = if *mode == "http" { "" } else { "x" };
-            at_once(number(clients), |_| {
-                (0..number(rounds)).map(|_| fetch(server(to), path, body)).sum()
-            })
+        ["http", to, path, clients, rounds] => {
+            at_once(number(clients), |_| (0..number(rounds)).map(|_| fetch(server(to), path)).sum())
         }
         ["tftp", to, name, clients, block, window, loss] => at_once(number(clients), |client| {
             let (block, window) = (number(block) as u16, number(window) as u16);
@@ -62,14 +55,10 @@ fn at_once(clients: usize, one: impl Fn(usize) -> u64 + Sync) -> Vec<(u64, Durat
 }
 
 /// Fetches `path` and returns the length of the body; 0 if it is incomplete.
-fn fetch(server: SocketAddr, path: &str, request_body: &str) -> u64 {
+fn fetch(server: SocketAddr, path: &str) -> u64 {
     let mut stream = TcpStream::connect(server).expect("the server listens");
-    let length = match request_body.len() {
-        0 => String::new(),
-        length => format!("Content-Length: {length}\r\n"),
-    };
-    let head = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n{length}\r\n");
-    write!(stream, "{head}{request_body}").expect("it takes a request");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+        .expect("it takes a request");
     let mut buffer = vec![0; 256 << 10];
     let (mut head, mut body) = (Vec::new(), 0);
     while let Ok(len @ 1..) = stream.read(&mut buffer) {

@@ -27,12 +27,6 @@ pub struct BlobRequest<'a> {
 }
 
 impl BlobRequest<'_> {
-    /// True for paths of objects.
-    #[must_use]
-    pub fn is_for(path: &str) -> bool {
-        path == "/blob" || path.starts_with("/b/")
-    }
-
     /// Returns the URL at the origin, and the digest that the client expects.
     pub(super) fn target(&self) -> Result<(Address, Option<Digest>)> {
         let field = |name: &str| {

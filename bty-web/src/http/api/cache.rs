@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 
 use crate::blocking::blocking;
 use crate::cache::CacheHost;
-use crate::cache::response::{BlobRequest, BlobResponse, Payload};
+use crate::cache::response::{BlobBody, BlobRequest, BlobResponse, Payload};
 use crate::conditional::Conditions;
-use crate::domain::error::{Error, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, PathText};
 use crate::services::cache_control::{
@@ -79,7 +79,16 @@ async fn serve(cache: &Arc<CacheHost>, request: Request) -> Result<Response> {
         is_head: request.method == axum::http::Method::HEAD,
         conditions: Conditions::of(&request.headers),
     };
-    response(cache, cache.serve(&blob).await)
+    let found = cache.serve(&blob).await;
+    let has_body = matches!(found.payload, Payload::Bytes(_));
+    if request.version == Version::HTTP_10 && has_body && found.length().is_none() {
+        // the end of the connection would mark the end of the body, and a failure as well
+        return Err(Error::new(
+            ErrorKind::Malformed,
+            "the length of the object is not known yet: use HTTP/1.1, or try again later",
+        ));
+    }
+    response(cache, found)
 }
 
 fn response(cache: &Arc<CacheHost>, answer: BlobResponse) -> Result<Response> {
@@ -87,26 +96,9 @@ fn response(cache: &Arc<CacheHost>, answer: BlobResponse) -> Result<Response> {
         Payload::Text(text) => Body::from(text),
         Payload::Bytes(body) => {
             let cache = Arc::clone(cache);
-            Body::from_stream(futures_util::stream::try_unfold(body.start, move |at| {
-                let (body, cache) = (body.clone(), Arc::clone(&cache));
-                async move {
-                    if body.end == Some(at) {
-                        return Ok(None);
-                    }
-                    let available = body.readable(at).await?;
-                    if available <= at {
-                        return Ok(None);
-                    }
-                    let len =
-                        usize::try_from((available - at).min(CHUNK_BYTES)).unwrap_or_default();
-                    let read = blocking(move || {
-                        let mut chunk = vec![0; len];
-                        body.file.read_exact_at(&mut chunk, at).map(|()| chunk)
-                    });
-                    let chunk = read.await??;
-                    cache.counters().sent_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                    Ok::<_, Error>(Some((Bytes::from(chunk), at + len as u64)))
-                }
+            let start = body.start;
+            Body::from_stream(futures_util::stream::try_unfold(Some((body, start)), move |rest| {
+                next_chunk(Arc::clone(&cache), rest)
             }))
         }
     };
@@ -116,6 +108,31 @@ fn response(cache: &Arc<CacheHost>, answer: BlobResponse) -> Result<Response> {
         response.headers_mut().insert(name, HeaderValue::try_from(value).map_err(Error::internal)?);
     }
     Ok(response)
+}
+
+/// The part of a body that was not sent yet: the body, and an offset in it.
+type Rest = Option<(BlobBody, u64)>;
+
+/// Reads the next chunk of a body. The last one comes without a rest, so that the object can be
+/// evicted before the client knows that it has all of it.
+async fn next_chunk(cache: Arc<CacheHost>, rest: Rest) -> Result<Option<(Bytes, Rest)>> {
+    let Some((body, at)) = rest.filter(|(body, at)| body.end != Some(*at)) else {
+        return Ok(None);
+    };
+    let available = body.readable(at).await?;
+    if available <= at {
+        return Ok(None);
+    }
+    let len = usize::try_from((available - at).min(CHUNK_BYTES)).unwrap_or_default();
+    let (chunk, body) = blocking(move || {
+        let mut chunk = vec![0; len];
+        body.file.read_exact_at(&mut chunk, at).map(|()| (chunk, body))
+    })
+    .await??;
+    cache.counters().sent_bytes.fetch_add(len as u64, Ordering::Relaxed);
+    let at = at + len as u64;
+    let rest = (body.end != Some(at)).then_some((body, at));
+    Ok(Some((Bytes::from(chunk), rest)))
 }
 
 /// Returns the contents and counters of the cache host.
