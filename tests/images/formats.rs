@@ -344,7 +344,7 @@ fn refusal(path: &Path) -> String {
         Ok(image) => format!("opened as {}", image.info().format),
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Format, "{error}");
-            format!("{error} | {}", error.next_step().unwrap_or("NO NEXT STEP"))
+            format!("{error:#} | {}", error.next_step().unwrap_or("NO NEXT STEP"))
         }
     }
 }

@@ -47,7 +47,7 @@ fn name(remedy: Remedy) -> Option<&'static str> {
         Remedy::AllowPartition => "--allow-partition does so",
         Remedy::NoShrink => "leave out --shrink",
         Remedy::CreateFile => "--create=SIZE creates a file",
-        Remedy::NoCreateFile => "leave out --create",
+        Remedy::NoCreateFile => "leaving out --create does so",
         Remedy::ListDisks => "bty disks lists the disks",
         Remedy::ListImages => "bty images DIR lists a directory",
         Remedy::PipeImage => "as in: curl … | bty flash - DISK",

@@ -235,9 +235,9 @@ impl Endpoint {
             };
         }
         RequestError::Permanent(match status.as_u16() {
-            401 if self.has_login => {
-                error.hint("check the user and the password").with_remedy(Remedy::Credentials)
-            }
+            401 if self.has_login => error
+                .hint("the user or the password is wrong: correct it")
+                .with_remedy(Remedy::Credentials),
             401 | 403 => error.hint("give a user and a password").with_remedy(Remedy::Credentials),
             404 | 410 => error.hint("check the address; nothing is there"),
             407 => error.hint(PROXY_LOGIN_HINT),
