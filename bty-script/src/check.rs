@@ -56,6 +56,8 @@ pub fn check(engine: &Engine, script: &Script) -> Vec<Finding> {
         let place = finding.place.as_ref();
         place.map(|p| (p.file != script.name(), p.file.clone(), p.line, p.column))
     });
+    // nodes of the syntax tree that contain each other report the same mistake
+    checker.findings.dedup();
     checker.findings
 }
 

@@ -16,6 +16,7 @@ pub(super) mod functions {
     }
 
     // replaces the function of the language, which writes the names of types instead of values
+    /// The same for a map.
     #[rhai_fn(name = "to_json", return_raw)]
     pub fn json_of_map(map: Map) -> CallResult<String> {
         json_of(map.into())

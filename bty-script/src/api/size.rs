@@ -225,15 +225,17 @@ pub(super) mod functions {
         min_of(b, a)
     }
 
+    /// The later of two strings. Fails for strings that are sizes: use `size()` for one of them.
     #[rhai_fn(name = "max", return_raw)]
     pub fn max_text(a: &str, b: &str) -> CallResult<String> {
-        compare::refuse_sizes_in_text("max", a, b)?;
+        compare::refuse_sizes_in_text("max()", a, b)?;
         Ok(a.max(b).to_owned())
     }
 
+    /// The earlier of two strings. Fails for strings that are sizes: use `size()` for one of them.
     #[rhai_fn(name = "min", return_raw)]
     pub fn min_text(a: &str, b: &str) -> CallResult<String> {
-        compare::refuse_sizes_in_text("min", a, b)?;
+        compare::refuse_sizes_in_text("min()", a, b)?;
         Ok(a.min(b).to_owned())
     }
 }

@@ -134,7 +134,7 @@ fn unknown_fields_of_known_types_are_found() {
         [
             "script.rhai:2:3: Disk has no field transprt (did you mean transport?)",
             "script.rhai:3:22: Disk has no field sice_bytes (did you mean size_bytes?)",
-            "script.rhai:4:39: Entry has no field nme (did you mean name?)",
+            "script.rhai:4:41: Entry has no field nme (did you mean name?)",
             "script.rhai:5:21: Disk has no field serail (did you mean serial?)",
             "script.rhai:6:15: Report has no field target (did you mean targets?)",
             "script.rhai:7:30: Disk has no field size_bites (did you mean size_bytes?)",
@@ -171,8 +171,8 @@ fn unknown_keys_of_option_maps_are_found() {
         findings(text, &ImportRoot::None),
         [
             "script.rhai:1:20: unknown option verfy of flash (did you mean verify?)",
-            "script.rhai:2:28: unknown key sha265 of plan (did you mean sha256?)",
-            "script.rhai:3:21: unknown digest md5 of open (the keys are sha256, sha512, \
+            "script.rhai:2:26: unknown key sha265 of plan (did you mean sha256?)",
+            "script.rhai:3:22: unknown digest md5 of open (the keys are sha256, sha512, \
              image_sha256)",
         ]
     );
