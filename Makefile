@@ -66,7 +66,7 @@ test-browser: build packages docs ## every page in a browser; 3 min, screenshots
 test-python: build packages ## the Python module, on each Python that is here; 3 min
 	tests/step python bty-py/test.sh
 
-test-chain: build packages ## machines from power-on, and sites of containers; 10 min. FILTER=chain::faults: some of them
+test-chain: build packages docs ## machines from power-on, and sites of containers; 10 min. FILTER=chain::faults: some of them
 	RUST_TEST_THREADS=$(MACHINES) tests/step chain $(WHOLE) --ignored --skip matrix:: $(FILTER)
 
 deny: ## licences, sources and directions of dependencies, offline; at once unless Cargo.lock or deny.toml has changed

@@ -32,6 +32,9 @@ fn images_have_one_program_no_shell_and_nobody_who_is_root() {
         assert_eq!(programs, ["755 0 usr/bin/bty-web"], "nothing else can be run");
         assert!(files.contains(&format!("usr/share/doc/bty/{image}.spdx.json")), "{files}");
         assert!(!files.contains(" bin/"), "{files}");
+        // built by `make docs`, which the target of these tests depends on
+        let has_site = files.contains("usr/share/doc/bty/site/index.html");
+        assert_eq!(has_site, image == "bty-web", "{files}");
         let parts =
             std::fs::read_to_string(format!("{}/usr/share/doc/bty/{image}.spdx.json", dir.trim()))
                 .unwrap();
