@@ -197,7 +197,7 @@ impl CatalogEdits {
                     return Err(Error::new(ErrorKind::Conflict, detail));
                 }
                 if store::catalog::is_name_taken(transaction, &stored.name, &stored.src)? {
-                    let detail = format!("an entry named {name} already exists; choose another name", stored.name);
+                    let detail = format!("an entry named {} already exists; choose another name", stored.name);
                     return Err(Error::new(ErrorKind::Conflict, detail));
                 }
                 store::catalog::put_new(transaction, &stored)?;
@@ -373,7 +373,7 @@ impl CatalogEdits {
                         }
                     }
                 }
-                let summary = format!("tags checked: {checked}, moved: {moved}", outcome.checked, outcome.moved.len());
+                let summary = format!("tags checked: {}, moved: {}", outcome.checked, outcome.moved.len());
                 let event = NewEvent::new("catalog.entries.refreshed", "", summary);
                 transaction.record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
                 Ok(outcome)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bty::image::OpenOptions;
 use bty::pack::{self, PackCheck, PackOptions, PackReport};
 use bty::size::human;
-use bty::{Event, Result, text};
+use bty::{Result, text};
 use bty_script::terminal::Style;
 
 use crate::cli::{Network, Pack};
@@ -27,8 +27,7 @@ pub(super) fn run(arguments: &Pack, network: &Network, output: &Output) -> Resul
     if let Some(bytes) = arguments.frame {
         options = options.frame_bytes(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
-    let observer = |event: &Event| progress.event(event);
-    let report = pack::pack(&image, &arguments.out, &options, &observer, &cancel);
+    let report = pack::pack(&image, &arguments.out, &options, &*progress, &cancel);
     progress.clear();
     let report = report?;
     image.warnings().iter().for_each(|note| output.warn(note));
