@@ -74,7 +74,7 @@ fn a_packed_image_opens_like_any_other() {
     let image = open(&path).unwrap();
     assert_eq!(image.info().disk_bytes, Some(1 << 20));
     assert!(image.info().pack_index_sha256.is_some());
-    let contents = image.read_fully(&|_, _| {}, &CancelToken::new()).unwrap();
+    let contents = image.read_fully(&(), &CancelToken::new()).unwrap();
     assert_eq!(contents.disk_bytes, 1 << 20);
     assert_eq!(contents.source_sha256, Digest::of(&std::fs::read(&path).unwrap()));
     assert_eq!(checked(&path).unwrap().disk_bytes, 1 << 20);
@@ -115,7 +115,7 @@ fn no_frame_that_differs_from_the_index_is_delivered() {
     frame.resize(len, 0);
     let changed = [&frame[..], &file[len..]].concat();
     std::fs::write(&path, changed).unwrap();
-    let result = open(&path).and_then(|image| image.read_fully(&|_, _| {}, &CancelToken::new()));
+    let result = open(&path).and_then(|image| image.read_fully(&(), &CancelToken::new()));
     let error = result.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Format), "{error:?}");
 }
