@@ -126,8 +126,8 @@ fn config_row(config: &Config, key: &'static str, variable: &'static str) -> Con
         Origin::Env(_) => "environment",
     };
     let pending =
-        config::edit::pending(&config, key).filter(|pending| pending != value && !is_secret);
-    let is_open = config::edit::obstacle(&config, key).is_none();
+        config::edit::pending(config, key).filter(|pending| pending != value && !is_secret);
+    let is_open = config::edit::obstacle(config, key).is_none();
     let value = match is_secret && !value.is_empty() {
         true => "(set, not shown)".into(),
         false => value.clone(),
