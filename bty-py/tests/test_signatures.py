@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pydoc
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ def public():
 
 @pytest.mark.parametrize(("name", "thing"), [pytest.param(*one, id=one[0]) for one in public()])
 def test_every_function_and_class_has_a_signature(name, thing):
-    # those of the interpreter have none: an opened image comes from bty.images.open()
-    if thing is not bty.Image:
+    # an opened image comes from bty.images.open(); Python 3.9 does not know the signatures of native classes
+    is_native_class = inspect.isclass(thing) and thing in vars(bty._bty).values()
+    if thing is not bty.Image and (sys.version_info >= (3, 10) or not is_native_class):
         inspect.signature(thing)
     assert inspect.getdoc(thing), name
     for member, function in vars(thing).items() if inspect.isclass(thing) else ():
