@@ -111,7 +111,9 @@ fn no_message_names_an_option_or_a_subcommand_of_the_command() {
 #[test]
 fn no_two_types_share_a_name() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (path, code) in sources() {
+    // a stand-in for a module that is compiled without its feature has the names of that module
+    let is_stand_in = |path: &Path| path.to_string_lossy().ends_with("absent.rs");
+    for (path, code) in sources().into_iter().filter(|(path, _)| !is_stand_in(path)) {
         for line in code.lines() {
             // types of a trait are indented
             let indented = line.starts_with(' ');

@@ -28,7 +28,7 @@ mod write;
 pub use check::{PackCheck, check};
 pub use find::find_index;
 pub use format::BLOCK_BYTES;
-pub use index::{Frame, PackIndex};
+pub use index::{PackFrame, PackIndex};
 pub(crate) use read::PackedExtents;
 pub use write::{PackOptions, PackReport, pack};
 

@@ -31,5 +31,5 @@
 mod disk;
 mod host;
 
-pub use disk::{Faults, MemoryDisk, Request};
+pub use disk::{DiskRequest, Faults, MemoryDisk};
 pub use host::MemoryHost;

@@ -11,7 +11,7 @@ use bty::flash::{
     FlashOptions, FlashPlan, FlashReport, Found, RefusalReason, VerifyOptions, verify,
 };
 use bty::image::OpenOptions;
-use bty::testing::{Faults, MemoryDisk, MemoryHost, Request};
+use bty::testing::{DiskRequest, Faults, MemoryDisk, MemoryHost};
 use bty::{
     CancelToken, Client, Device, Digest, Disk, DiskHost, Error, ErrorKind, Event, Image, Remedy,
     Result,

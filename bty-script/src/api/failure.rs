@@ -75,25 +75,25 @@ pub(super) mod functions {
 
     /// `()`.
     #[rhai_fn(get = "path", pure)]
-    pub fn path_of_text(_text: &mut ImmutableString) -> Dynamic {
+    pub fn path_of_text(_text: &mut ImmutableString) -> MaybeString {
         Dynamic::UNIT
     }
 
     /// `()`.
     #[rhai_fn(get = "offset", pure)]
-    pub fn offset_of_text(_text: &mut ImmutableString) -> Dynamic {
+    pub fn offset_of_text(_text: &mut ImmutableString) -> MaybeSize {
         Dynamic::UNIT
     }
 
     /// `()`.
     #[rhai_fn(get = "hint", pure)]
-    pub fn hint_of_text(_text: &mut ImmutableString) -> Dynamic {
+    pub fn hint_of_text(_text: &mut ImmutableString) -> MaybeString {
         Dynamic::UNIT
     }
 
     /// `()`.
     #[rhai_fn(get = "report", pure)]
-    pub fn report_of_text(_text: &mut ImmutableString) -> Dynamic {
+    pub fn report_of_text(_text: &mut ImmutableString) -> MaybeMap {
         Dynamic::UNIT
     }
 

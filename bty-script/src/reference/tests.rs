@@ -47,7 +47,9 @@ fn any_is_said_only_where_any_value_is_meant() {
         "assert_eq(found: any, expected: any)",
         "http::get_json(url: String) -> any",
         "http::post_json(url: String, value: any) -> any",
+        "parse_json(text: String) -> any",
         "test::throws(function: fn) -> any",
+        "to_json(value: any) -> String",
     ];
     let found: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     assert_eq!(found, BTreeSet::from(expected));

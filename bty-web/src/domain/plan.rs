@@ -173,9 +173,9 @@ mod tests {
             let messages: Vec<_> =
                 examine("p", source).findings.into_iter().map(|found| found.message).collect();
             assert_eq!(messages.len(), 1, "{source}: {messages:?}");
-            assert!(messages[0].starts_with(function), "{source}: {messages:?}");
+            assert!(messages[0].contains(&format!("of {function};")), "{source}: {messages:?}");
         }
         let findings = examine("p", "fn plan(m) { }").findings;
-        assert!(findings.iter().any(|found| found.message.contains("does not define boot")));
+        assert!(findings.iter().any(|found| found.message.contains("boot(m) is not defined")));
     }
 }

@@ -11,6 +11,9 @@ use crate::{CancelToken, Error, ErrorKind, Result, threads};
 /// A result and its number, counted from 0 without gaps.
 pub(crate) type Numbered<T> = (u64, Result<T>);
 
+/// The reader was dropped, so nobody wants further results.
+pub(crate) struct ReaderDropped;
+
 /// The threads, and the results that arrived before their turn. Dropping it ends the threads.
 ///
 /// Whoever numbers the results must take the buffer for a result before those for later ones.

@@ -10,7 +10,7 @@ use super::find::{find_index, is_seek_table_at};
 use super::format::{
     BLOCK_BYTES, SEEK_ENTRY_BYTES, SEEK_TABLE_FOOTER_BYTES, SKIPPABLE_HEADER_BYTES, zero_frame,
 };
-use super::index::{Frame, PackIndex};
+use super::index::{PackFrame, PackIndex};
 use super::read::{decode_frame, frame_error};
 use crate::digest::{Checksums, FileHasher};
 use crate::{CancelToken, Digest, Error, ErrorKind, Result, Source};
@@ -78,7 +78,7 @@ pub(super) fn check_frames(
 /// Decodes one frame into `decoded`, and compares it with the index.
 fn check_frame(
     index: &PackIndex,
-    frame: &Frame,
+    frame: &PackFrame,
     encoded: &[u8],
     decoder: &mut Decompressor<'_>,
     decoded: &mut Vec<u8>,

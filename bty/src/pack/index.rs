@@ -18,7 +18,7 @@ pub(crate) fn is_frame_size(bytes: u32) -> bool {
 /// A frame of a packed image. All sizes and offsets are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Frame {
+pub struct PackFrame {
     /// Offset on the disk.
     pub disk_offset: u64,
     /// Decoded length.
@@ -33,7 +33,7 @@ pub struct Frame {
     pub first_block: usize,
 }
 
-impl Frame {
+impl PackFrame {
     /// Number of started blocks; 0 for a frame of zeros, which has none in the block table.
     #[must_use]
     pub fn blocks(&self) -> usize {
@@ -46,7 +46,7 @@ impl Frame {
 pub struct PackIndex {
     disk_bytes: u64,
     frame_bytes: u32,
-    frames: Vec<Frame>,
+    frames: Vec<PackFrame>,
     block_hashes: Vec<u64>,
     sha256: Digest,
 }
@@ -58,7 +58,7 @@ impl PackIndex {
     /// [`ErrorKind::Format`] when it is not an index, was written by a newer version, or
     /// contradicts itself.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let header = Header::parse(bytes)?;
+        let header = IndexHeader::parse(bytes)?;
         let tables = &bytes[HEADER_BYTES..];
         let (frame_table, block_table) = tables.split_at(header.frames * FRAME_ENTRY_BYTES);
         let frames = header.read_frames(frame_table)?;
@@ -89,12 +89,12 @@ impl PackIndex {
 
     /// All frames, in the order of the disk and of the file. They cover the disk without gaps.
     #[must_use]
-    pub fn frames(&self) -> &[Frame] {
+    pub fn frames(&self) -> &[PackFrame] {
         &self.frames
     }
 
     /// First 8 bytes of the BLAKE3 hash of each block of the data frames, as a little-endian
-    /// number. They find candidates; only [`Frame::blake3`] proves content.
+    /// number. They find candidates; only [`PackFrame::blake3`] proves content.
     #[must_use]
     pub fn block_hashes(&self) -> &[u64] {
         &self.block_hashes
@@ -119,7 +119,7 @@ impl PackIndex {
     }
 }
 
-struct Header {
+struct IndexHeader {
     disk_bytes: u64,
     frame_bytes: u32,
     frames: usize,
@@ -127,7 +127,7 @@ struct Header {
     frames_file_bytes: u64,
 }
 
-impl Header {
+impl IndexHeader {
     fn parse(bytes: &[u8]) -> Result<Self> {
         let Some(header) = bytes.get(..HEADER_BYTES).filter(|header| header.starts_with(MAGIC))
         else {
@@ -166,7 +166,7 @@ impl Header {
         })
     }
 
-    fn read_frames(&self, table: &[u8]) -> Result<Vec<Frame>> {
+    fn read_frames(&self, table: &[u8]) -> Result<Vec<PackFrame>> {
         let mut frames = Vec::with_capacity(self.frames);
         let (mut disk_offset, mut file_offset, mut first_block) = (0, 0, 0);
         for entry in table.chunks_exact(FRAME_ENTRY_BYTES) {
@@ -191,7 +191,7 @@ impl Header {
         disk_offset: u64,
         file_offset: u64,
         first_block: usize,
-    ) -> Option<Frame> {
+    ) -> Option<PackFrame> {
         let decoded = u32::from_le_bytes(entry[..4].try_into().expect("4"));
         let file_bytes = u32::from_le_bytes(entry[4..8].try_into().expect("4"));
         let blake3: [u8; 32] = entry[8..].try_into().expect("32");
@@ -208,7 +208,7 @@ impl Header {
                 && (1..=encoded_bytes_max(disk_bytes)).contains(&file_bytes)
         };
         let blake3 = (!is_zero).then_some(blake3);
-        is_possible.then_some(Frame {
+        is_possible.then_some(PackFrame {
             disk_offset,
             disk_bytes,
             file_offset,

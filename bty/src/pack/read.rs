@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use zstd::bulk::Decompressor;
 
-use super::index::{Frame, PackIndex};
+use super::index::{PackFrame, PackIndex};
 use crate::extent::{BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, ReadDigests};
-use crate::image::ordered::{Numbered, OrderedResults};
+use crate::image::ordered::{Numbered, OrderedResults, ReaderDropped};
 use crate::read_context::{ReadContext, ReadCounts};
 use crate::source::read_ahead::{PendingDigests, ReadAhead};
 use crate::{CancelToken, Error, ErrorKind, Result, Source, threads};
@@ -35,7 +35,7 @@ impl PackedExtents {
         let (mut steps, sender) = OrderedResults::new(workers + 2, &context.cancel);
         let (jobs, inbox) = bounded(1);
         let (file, digest) = ReadAhead::start(source, context)?;
-        let producer = Producer {
+        let producer = FrameProducer {
             file,
             index: Arc::clone(index),
             location: source.location().to_string(),
@@ -49,7 +49,7 @@ impl PackedExtents {
         threads::start_some(workers, || {
             let (inbox, sender) = (inbox.clone(), sender.clone());
             let worker =
-                Worker { index: Arc::clone(index), location: source.location().to_string() };
+                FrameDecoder { index: Arc::clone(index), location: source.location().to_string() };
             steps.spawn("bty-unpack", move || worker.run(&inbox, &sender))
         })?;
         Ok(Self { steps, digest, counts: Arc::clone(&context.counts), has_ended: false })
@@ -81,29 +81,26 @@ impl ExtentReader for PackedExtents {
 }
 
 /// Frames that are decoded into one buffer, and their bytes in the file.
-struct Job {
+struct DecodeJob {
     number: u64,
     frames: Range<usize>,
     encoded: Vec<u8>,
     buffer: Buffer,
 }
 
-/// The reader was dropped.
-struct ReaderDropped;
-
 /// The thread that reads the file.
-struct Producer {
+struct FrameProducer {
     file: ReadAhead,
     index: Arc<PackIndex>,
     location: String,
     pool: Arc<Pool>,
     stop: CancelToken,
     steps: Sender<Numbered<Option<Extent>>>,
-    jobs: Sender<Job>,
+    jobs: Sender<DecodeJob>,
     number: u64,
 }
 
-impl Producer {
+impl FrameProducer {
     fn run(mut self) {
         let last = match self.produce() {
             Ok(Ok(())) => Ok(None),
@@ -143,7 +140,7 @@ impl Producer {
         let mut encoded = vec![0; len];
         self.file.read_exact(&mut encoded).map_err(|e| self.failed(e))?;
         self.number += 1;
-        let job = Job { number: self.number - 1, frames, encoded, buffer };
+        let job = DecodeJob { number: self.number - 1, frames, encoded, buffer };
         Ok(self.jobs.send(job).map_err(|_| ReaderDropped))
     }
 
@@ -164,9 +161,9 @@ impl Producer {
 }
 
 /// The data frames from `first` on that fit into one buffer.
-fn batch(frames: &[Frame], first: usize) -> Range<usize> {
+fn batch(frames: &[PackFrame], first: usize) -> Range<usize> {
     let mut bytes = 0;
-    let fits = |frame: &&Frame| {
+    let fits = |frame: &&PackFrame| {
         bytes += frame.disk_bytes as usize;
         frame.blake3.is_some() && bytes <= BUFFER_BYTES
     };
@@ -174,13 +171,13 @@ fn batch(frames: &[Frame], first: usize) -> Range<usize> {
 }
 
 /// A thread that decodes frames.
-struct Worker {
+struct FrameDecoder {
     index: Arc<PackIndex>,
     location: String,
 }
 
-impl Worker {
-    fn run(&self, inbox: &Receiver<Job>, steps: &Sender<Numbered<Option<Extent>>>) {
+impl FrameDecoder {
+    fn run(&self, inbox: &Receiver<DecodeJob>, steps: &Sender<Numbered<Option<Extent>>>) {
         let mut decoder = Decompressor::new();
         for job in inbox {
             let number = job.number;
@@ -194,8 +191,8 @@ impl Worker {
         }
     }
 
-    fn decode(&self, job: Job, decoder: &mut Decompressor<'_>) -> Result<Extent> {
-        let Job { frames, encoded, mut buffer, .. } = job;
+    fn decode(&self, job: DecodeJob, decoder: &mut Decompressor<'_>) -> Result<Extent> {
+        let DecodeJob { frames, encoded, mut buffer, .. } = job;
         let frames = &self.index.frames()[frames];
         let (mut read, mut written) = (0, 0);
         for frame in frames {
@@ -209,14 +206,14 @@ impl Worker {
         Ok(Extent::Data { offset: frames[0].disk_offset, block: buffer.freeze(written) })
     }
 
-    fn differs(&self, frame: &Frame, why: &str) -> Error {
+    fn differs(&self, frame: &PackFrame, why: &str) -> Error {
         frame_error(&self.location, frame, why)
     }
 }
 
 /// Decodes a data frame into `decoded`, which has its length, and compares it with the index.
 pub(super) fn decode_frame(
-    frame: &Frame,
+    frame: &PackFrame,
     encoded: &[u8],
     decoded: &mut [u8],
     decoder: &mut Decompressor<'_>,
@@ -233,7 +230,7 @@ pub(super) fn decode_frame(
 }
 
 /// The error for a frame that is not what the index says.
-pub(super) fn frame_error(location: &str, frame: &Frame, why: &str) -> Error {
+pub(super) fn frame_error(location: &str, frame: &PackFrame, why: &str) -> Error {
     let message = format!(
         "the frame at offset {} of {location} differs from the index: {why}",
         frame.file_offset

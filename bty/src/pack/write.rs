@@ -128,7 +128,7 @@ pub fn pack(
     let doing = || format!("packing {}", image.info().source);
     let progress = Progress { observer, started, last: None };
     let part = PartFile::create(path).context(doing)?;
-    let mut writer = Writer::new(&part, options);
+    let mut writer = PackWriter::new(&part, options);
     writer.write_frames(image, options, progress, cancel).context(doing)?;
     let (index_bytes, index_sha256) = writer.finish().context(doing)?;
     part.sync().context(doing)?;
@@ -191,7 +191,7 @@ impl Progress<'_> {
 }
 
 /// Writes the frames to the file, and collects the index.
-struct Writer<'a> {
+struct PackWriter<'a> {
     part: &'a PartFile,
     frame_bytes: u32,
     position: u64,
@@ -202,7 +202,7 @@ struct Writer<'a> {
     block_table: Vec<u8>,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> PackWriter<'a> {
     fn new(part: &'a PartFile, options: &PackOptions) -> Self {
         Self {
             part,

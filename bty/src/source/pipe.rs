@@ -34,7 +34,7 @@ struct Shared {
 }
 
 struct PipeState {
-    input: Input,
+    input: PipeInput,
     /// The first bytes, while they may be read again.
     kept: Vec<u8>,
     /// Number of bytes read from the pipe.
@@ -43,7 +43,7 @@ struct PipeState {
 }
 
 /// What delivers the bytes.
-enum Input {
+enum PipeInput {
     /// A file whose reads do not block.
     NonBlocking(File),
     /// A file that is shared with other processes, so that it cannot be set to non-blocking.
@@ -66,7 +66,7 @@ impl PipeSource {
         };
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
-        let source = Self::new(Input::NonBlocking(file), &shown);
+        let source = Self::new(PipeInput::NonBlocking(file), &shown);
         if source.shared.lock().read(&mut vec![0; 64 << 10]).map_err(failed)? == Some(0) {
             return Err(Error::new(ErrorKind::Source, format!("the pipe {shown} has no writer"))
                 .with_path(&shown)
@@ -78,15 +78,15 @@ impl PipeSource {
 
     /// Reads `file`, whose reads may block.
     pub(super) fn of_file(file: File, name: &str) -> Self {
-        Self::new(Input::Blocking(file), name)
+        Self::new(PipeInput::Blocking(file), name)
     }
 
     /// Reads `reader`.
     pub(super) fn of_reader(reader: impl Read + Send + 'static, name: &str) -> Self {
-        Self::new(Input::Reader(Box::new(reader)), name)
+        Self::new(PipeInput::Reader(Box::new(reader)), name)
     }
 
-    fn new(input: Input, name: &str) -> Self {
+    fn new(input: PipeInput, name: &str) -> Self {
         let state = PipeState { input, kept: Vec::new(), position: 0, has_ended: false };
         Self { shared: Arc::new(Shared { name: name.to_owned(), state: Mutex::new(state) }) }
     }
@@ -154,18 +154,18 @@ impl PipeState {
             return Ok(Some(0));
         }
         let read = match &mut self.input {
-            Input::Reader(reader) => reader.read(buf),
-            Input::Blocking(file) if !wait_for_bytes(file)? => return Ok(None),
+            PipeInput::Reader(reader) => reader.read(buf),
+            PipeInput::Blocking(file) if !wait_for_bytes(file)? => return Ok(None),
             // not after a poll: poll does not report the end of a pipe whose writer had left
             // before it was opened
-            Input::NonBlocking(file) | Input::Blocking(file) => file.read(buf),
+            PipeInput::NonBlocking(file) | PipeInput::Blocking(file) => file.read(buf),
         };
         match (read, &self.input) {
             (Ok(n), _) => {
                 self.keep(&buf[..n]);
                 Ok(Some(n))
             }
-            (Err(e), Input::NonBlocking(file)) if e.kind() == io::ErrorKind::WouldBlock => {
+            (Err(e), PipeInput::NonBlocking(file)) if e.kind() == io::ErrorKind::WouldBlock => {
                 wait_for_bytes(file).map(|_| None)
             }
             (Err(e), _) if e.kind() == io::ErrorKind::Interrupted => Ok(None),

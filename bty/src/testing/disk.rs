@@ -43,7 +43,7 @@ pub struct Faults {
 /// A request that a [`MemoryDisk`] received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Request {
+pub enum DiskRequest {
     /// Data: offset and length in bytes.
     Write(u64, usize),
     /// Zeros: offset and length in bytes.
@@ -60,7 +60,7 @@ pub struct MemoryDisk {
     faults: Faults,
     written: Mutex<Vec<u8>>,
     flushed: Mutex<Vec<u8>>,
-    log: Mutex<Vec<Request>>,
+    log: Mutex<Vec<DiskRequest>>,
     writes: AtomicUsize,
     flushes: AtomicUsize,
     keep_states: bool,
@@ -125,7 +125,7 @@ impl MemoryDisk {
 
     /// All requests so far.
     #[must_use]
-    pub fn log(&self) -> Vec<Request> {
+    pub fn log(&self) -> Vec<DiskRequest> {
         lock(&self.log).clone()
     }
 
@@ -136,12 +136,12 @@ impl MemoryDisk {
         lock(&self.states).clone()
     }
 
-    fn request(&self, request: Request) -> io::Result<()> {
+    fn request(&self, request: DiskRequest) -> io::Result<()> {
         if self.keep_states {
             lock(&self.states).push(self.content());
         }
         lock(&self.log).push(request);
-        if request == Request::Flush {
+        if request == DiskRequest::Flush {
             let n = self.flushes.fetch_add(1, Ordering::SeqCst);
             hang_if(self.faults.hang_flush.is_some_and(|from| n >= from));
             return if self.faults.fail_flush.is_some_and(|from| n >= from) {
@@ -207,7 +207,7 @@ impl Device for MemoryDisk {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.check(offset, bytes.len() as u64, bytes.as_ptr() as usize)?;
         let len = self.faults.short_writes.map_or(bytes.len(), |most| bytes.len().min(most));
-        self.request(Request::Write(offset, len))?;
+        self.request(DiskRequest::Write(offset, len))?;
         if self.faults.full_at.is_some_and(|end| offset + len as u64 > end) {
             return Err(io::Error::from_raw_os_error(28));
         }
@@ -248,7 +248,7 @@ impl Device for MemoryDisk {
             return Err(io::ErrorKind::Unsupported.into());
         }
         self.check(offset, len, 0)?;
-        self.request(Request::Zero(offset, len))?;
+        self.request(DiskRequest::Zero(offset, len))?;
         let mut written = lock(&self.written);
         for sector in 0..len / u64::from(self.sector_bytes) {
             let offset = offset + sector * u64::from(self.sector_bytes);
@@ -261,7 +261,7 @@ impl Device for MemoryDisk {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.request(Request::Flush)?;
+        self.request(DiskRequest::Flush)?;
         *lock(&self.flushed) = self.content();
         Ok(())
     }

@@ -398,7 +398,7 @@ mod tests {
             credentials.add_file("h", file.path()).unwrap_err(),
             credentials.add_auth_file(file.path()).unwrap_err(),
         ] {
-            assert!(format!("{error}").contains("larger than"), "{error}");
+            assert!(format!("{error:#}").contains("larger than"), "{error:#}");
         }
     }
 

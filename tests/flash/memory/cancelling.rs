@@ -69,7 +69,8 @@ fn cancelling_does_not_wait_for_the_last_flush_of_a_slow_disk() {
     let host = MemoryHost::with(&disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
-    let is_time = || disk.log().iter().filter(|request| **request == Request::Flush).count() >= 2;
+    let is_time =
+        || disk.log().iter().filter(|request| **request == DiskRequest::Flush).count() >= 2;
     let work = || plan.execute(&image, &host, &(), &cancel).unwrap_err();
     let (error, _) = cancel_when(is_time, "the last flush begins", &cancel, work);
     assert_eq!(error.kind(), ErrorKind::Cancelled);
@@ -89,7 +90,7 @@ fn cancelling_during_the_last_write_waits_until_it_is_taken_back() {
     let host = MemoryHost::with(&disk);
     let cancel = CancelToken::new();
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
-    let is_at_start = |request: &Request| matches!(request, Request::Write(0, _));
+    let is_at_start = |request: &DiskRequest| matches!(request, DiskRequest::Write(0, _));
     // the first request wipes
     let is_time = || disk.log().iter().filter(|request| is_at_start(request)).count() >= 2;
     let work = || plan.execute(&image, &host, &(), &cancel).unwrap_err();

@@ -87,15 +87,15 @@ fn the_first_mib_is_written_last_and_after_a_flush() {
     let (report, disk) = flash_bytes(&disk_image(9 * MIB), Faults::default());
     assert!(report.unwrap().is_success());
     let log = disk.log();
-    let is_head = |r: &Request| matches!(r, Request::Write(at, _) if *at < MIB as u64);
+    let is_head = |r: &DiskRequest| matches!(r, DiskRequest::Write(at, _) if *at < MIB as u64);
     let first_head = 1 + log[1..].iter().position(is_head).unwrap();
     let rest = &log[first_head..];
-    assert_eq!(log[first_head - 1], Request::Flush);
-    assert!(rest.iter().all(|r| is_head(r) || *r == Request::Flush), "{rest:?}");
-    assert_eq!(*rest.last().unwrap(), Request::Flush);
+    assert_eq!(log[first_head - 1], DiskRequest::Flush);
+    assert!(rest.iter().all(|r| is_head(r) || *r == DiskRequest::Flush), "{rest:?}");
+    assert_eq!(*rest.last().unwrap(), DiskRequest::Flush);
     assert_eq!(
         log[0],
-        Request::Write(0, MIB),
+        DiskRequest::Write(0, MIB),
         "the old head must be gone before anything else is written"
     );
 }
@@ -123,7 +123,7 @@ fn a_power_cut_at_any_request_leaves_all_of_the_image_or_nothing_that_boots() {
 fn every_failing_write_is_reported_and_leaves_nothing_that_boots() {
     let bytes = disk_image(6 * MIB);
     let (_, healthy) = flash_bytes(&bytes, Faults::default());
-    let requests = healthy.log().iter().filter(|r| **r != Request::Flush).count();
+    let requests = healthy.log().iter().filter(|r| **r != DiskRequest::Flush).count();
     for n in 0..requests {
         let (report, disk) =
             flash_bytes(&bytes, Faults { fail_write: Some(n), ..Faults::default() });
@@ -144,7 +144,7 @@ fn every_failing_write_is_reported_and_leaves_nothing_that_boots() {
 fn every_failing_flush_is_reported() {
     let bytes = disk_image(2 * MIB);
     let (_, healthy) = flash_bytes(&bytes, Faults::default());
-    let flushes = healthy.log().iter().filter(|r| **r == Request::Flush).count();
+    let flushes = healthy.log().iter().filter(|r| **r == DiskRequest::Flush).count();
     assert!(flushes >= 3);
     for n in 0..flushes {
         let (report, _) = flash_bytes(&bytes, Faults { fail_flush: Some(n), ..Faults::default() });

@@ -24,7 +24,7 @@ use crate::digest::Checksums;
 use crate::extent::{
     BUFFER_ALIGN, BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, ReadDigests, split_zeros,
 };
-use crate::image::ordered::{Numbered, OrderedResults};
+use crate::image::ordered::{Numbered, OrderedResults, ReaderDropped};
 use crate::read_context::{ReadContext, ReadCounts};
 use crate::{CancelToken, Error, ErrorKind, Result, threads};
 
@@ -113,9 +113,6 @@ impl ExtentReader for Reader {
         ReadDigests { wire: self.end.flatten().unwrap_or_default(), image: None }
     }
 }
-
-/// The reader was dropped.
-struct ReaderDropped;
 
 /// The thread that walks the map and reads the file.
 struct Producer {
