@@ -128,7 +128,7 @@ fn the_wizard_flashes_an_image() {
         ("> Pick an image:", "1"),
         ("> Pick the disk to write to:", "2"),
         ("> Type yes to erase and write:", "yes"),
-        ("> What now?:", ""),
+        ("> What now?", ""),
     ] {
         shell.wait_for_prompt(prompt);
         recording.add(&shell.snapshot(), LONG);

@@ -49,7 +49,7 @@ fn a_packed_image_is_recognized_checked_and_flashed() {
     let packing = packing.expect(0);
     let info = bty(&["image", &out, "--json"]).expect(0).last();
     let index = info["pack_index_sha256"].as_str().unwrap().to_owned();
-    assert!(packing.stdout.contains(&index), "{}", packing.stdout);
+    assert!(packing.stderr.contains(&index), "{}", packing.stderr);
     assert_eq!(info["disk_bytes"], content.len());
     let checked = bty(&["verify", "--packed", &out, "--json"]).expect(0).last();
     assert_eq!(checked["index_sha256"], index);

@@ -272,7 +272,7 @@ fn a_registry_that_wants_user_and_password_gets_those_of_the_auth_file() {
     assert_eq!(read_as(options(), &registry.host(), &reference).unwrap(), disk);
     assert!(!storage.requests().is_empty());
     let error = read(&reference).unwrap_err();
-    assert!(error.next_step().unwrap().contains("podman login"), "{error:?}");
+    assert_eq!(error.remedy(), Some(bty::Remedy::Credentials), "{error:?}");
     let error = read_as(options(), "other.example", &reference).unwrap_err();
     assert!(format!("{error:#}").contains("401"), "{error:?}");
 }

@@ -155,5 +155,9 @@ fn is_broken(web: &Web, path: &str) -> bool {
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
         .map_or(0, |end| bytes.len() - end - 4);
-    head.starts_with("http/1.1 502") || is_reset || promised.is_some_and(|promised| body < promised)
+    let is_cut = head.contains("transfer-encoding: chunked") && !bytes.ends_with(b"\r\n0\r\n\r\n");
+    head.starts_with("http/1.1 502")
+        || is_reset
+        || is_cut
+        || promised.is_some_and(|promised| body < promised)
 }

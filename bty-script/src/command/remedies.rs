@@ -7,11 +7,18 @@ use bty::{Error, Remedy};
 pub(crate) fn hint(error: &Error) -> Option<String> {
     let hint = error.next_step()?;
     Some(match error.remedy().and_then(name) {
-        // a list of disks follows the first line
-        Some(name) if hint.contains('\n') => format!("{hint}\n  {name}"),
-        Some(name) => format!("{hint}; {name}"),
+        Some(name) => with_name(hint, name),
         None => hint.to_owned(),
     })
+}
+
+/// Adds `name` to `hint`: before the list of disks that may end it.
+fn with_name(hint: &str, name: &str) -> String {
+    let split = hint.split_once('\n').and_then(|(first, list)| {
+        let (advice, heading) = first.rsplit_once("; ")?;
+        Some(format!("{advice}; {name}; {heading}\n{list}"))
+    });
+    split.unwrap_or_else(|| format!("{hint}; {name}"))
 }
 
 /// The options that help against what a plan warns about; `None` without such options.
@@ -70,10 +77,10 @@ mod tests {
             hint(&digest).as_deref(),
             Some("give the digest of the file; --sha256 gives the digest")
         );
-        let disks = error("name a disk:\n  /dev/sda").with_remedy(Remedy::CreateFile);
+        let disks = error("name a disk; this machine has:\n  /dev/sda; 8 GiB");
         assert_eq!(
-            hint(&disks).as_deref(),
-            Some("name a disk:\n  /dev/sda\n  --create=SIZE creates a file")
+            hint(&disks.with_remedy(Remedy::CreateFile)).as_deref(),
+            Some("name a disk; --create=SIZE creates a file; this machine has:\n  /dev/sda; 8 GiB")
         );
     }
 }

@@ -183,3 +183,24 @@ fn a_fill_resumes_after_a_restart_and_a_new_version_starts_over() {
     let ranges: Vec<_> = transfers(&origin).iter().map(|request| request.range(LEN)).collect();
     assert_eq!(ranges, [None, None, None], "two versions are never spliced");
 }
+
+#[test]
+fn a_client_that_could_not_see_the_end_of_a_body_is_refused() {
+    let body = pattern(LEN);
+    let served = body.clone();
+    let origin = Server::start(move |_| Reply::whole(&served).chunked());
+    let web = Web::cache(&[], &[]);
+    let path = path(&origin.url("/a.img"));
+    let old_client = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", web.port())).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    let refused = String::from_utf8(old_client()).unwrap();
+    assert!(refused.contains(" 400 ") && refused.contains("use HTTP/1.1"), "{refused}");
+    assert!(web.get(&path).expect(200).body == body);
+    wait_idle(&web);
+    assert!(old_client().ends_with(&body), "the length is known now");
+}
