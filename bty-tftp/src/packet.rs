@@ -184,8 +184,12 @@ mod tests {
             tsize: Some(0),
             windowsize: Some(8),
         };
-        assert_eq!(parse("blksize\x001468\0TSize\x000\0windowsize\08\0timeout\03\0"), Some(all));
-        for ignored in ["blksize\07\0", "blksize\065465\0", "timeout\00\0", "windowsize\0x\0"] {
+        assert_eq!(
+            parse("blksize\x001468\0TSize\x000\0windowsize\x008\0timeout\x003\0"),
+            Some(all)
+        );
+        for ignored in ["blksize\x007\0", "blksize\x0065465\0", "timeout\x000\0", "windowsize\0x\0"]
+        {
             assert_eq!(parse(ignored), Some(RequestOptions::default()), "{ignored:?}");
         }
         for malformed in ["blksize", "blksize\0", "blksize\08"] {

@@ -192,10 +192,10 @@ impl Checker<'_> {
         let Some(mut kind) = self.infer(&pair.lhs, variables) else { return };
         for (step, element) in steps(expr) {
             match (step, element) {
-                (Step::Dot, Expr::Property(property, position)) => {
-                    if has_fields(&kind) && !self.has_field(&kind, &property.2) {
-                        return self.unknown_field(&kind, &property.2, *position);
-                    }
+                (Step::Dot, Expr::Property(property, position))
+                    if has_fields(&kind) && !self.has_field(&kind, &property.2) =>
+                {
+                    return self.unknown_field(&kind, &property.2, *position);
                 }
                 (Step::Dot, Expr::MethodCall(call, _)) => {
                     if let Some(item) = item_type(&kind) {

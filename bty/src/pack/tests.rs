@@ -24,7 +24,7 @@ fn disk(len: usize, data: &[(usize, usize)]) -> Vec<u8> {
     let mut bytes = vec![0; len];
     for &(start, end) in data {
         for (at, byte) in bytes[start..end].iter_mut().enumerate() {
-            *byte = ((start + at) * 31 >> 5).to_le_bytes()[0] | 1;
+            *byte = (((start + at) * 31) >> 5).to_le_bytes()[0] | 1;
         }
     }
     bytes[510..512].copy_from_slice(&[0x55, 0xaa]);

@@ -203,7 +203,7 @@ impl Opened {
 fn is_final(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, NotFound, PermissionDenied, Unsupported};
     matches!(error.kind(), NotFound | PermissionDenied | InvalidData | Unsupported)
-        || error.get_ref().is_some_and(|inner| inner.is::<Error>())
+        || matches!(error.get_ref(), Some(inner) if inner.is::<Error>())
 }
 
 fn pause(time: Duration, cancel: &CancelToken) -> Result<()> {

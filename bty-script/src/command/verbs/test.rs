@@ -43,7 +43,7 @@ fn show(result: &TestResult, output: &Output) {
     match &result.text {
         None => output.print_styled(Style::Good, "ok    ", &format!("  {name}{printed}")),
         Some(text) => {
-            output.print_styled(Style::Bad, "failed", &format!("  {name}{printed}\n{text}"))
+            output.print_styled(Style::Bad, "failed", &format!("  {name}{printed}\n{text}"));
         }
     }
 }

@@ -119,7 +119,7 @@ impl Declared {
                 "needs" => match serde_json::from_value(value.clone()) {
                     Ok(needs) => declared.needs = needs,
                     Err(_) => {
-                        problems.push("needs must be an array of \"image\" and \"disk\"".into())
+                        problems.push("needs must be an array of \"image\" and \"disk\"".into());
                     }
                 },
                 "parameters" => declared.read_parameters(value, &mut problems),
