@@ -19,22 +19,22 @@ pub(crate) fn run(options: &Deploy) -> Result<ExitCode> {
     let manager = ServiceManager::detect();
     steps.report(
         "prerequisites",
-        &format!("podman {}; {}", podman::version()?, manager.description()),
+        format!("podman {}; {}", podman::version()?, manager.description()),
     );
     let site = Site::open_or_new(&options.place, &options.new)?;
     super::warn_about_loopback(&site);
     let version = version_to_deploy(&site)?;
     let services = services::enabled(&site.settings, &version);
-    steps.report("address", &format!("machines reach this host at {}", site.settings.host_addr));
+    steps.report("address", format!("machines reach this host at {}", site.settings.host_addr));
     lifecycle::refuse_foreign_containers(&site, &services)?;
     let before = site.running().map_or(manager, |running| running.manager);
     ports::check(&site, &services)?;
-    steps.report("ports", &ports::describe(&site, &services));
+    steps.report("ports", ports::describe(&site, &services));
     steps.report("images", &images::ensure(&services, options.images.as_deref())?);
     let password = site.write(false, options.force)?;
     steps.report(
         "files",
-        &format!("{}, data in {}", site.dest.display(), site.settings.data_dir.display()),
+        format!("{}, data in {}", site.dest.display(), site.settings.data_dir.display()),
     );
     // before the start, so that the next deploy stops what an interrupted one has started
     site.set_deployment(Some(&Deployment::new(&version, manager)))?;
@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Deploy) -> Result<ExitCode> {
     }
     steps.report(
         "services",
-        &format!(
+        format!(
             "{} are healthy",
             services.iter().map(|service| service.name).collect::<Vec<_>>().join(", ")
         ),
@@ -118,7 +118,10 @@ fn summary(site: &Site, manager: ServiceManager) {
     }
     match settings.has("tftp") {
         true => {
-            output::labeled("TFTP", format_args!("{}:{}", settings.host_addr, settings.tftp.port()))
+            output::labeled(
+                "TFTP",
+                format_args!("{}:{}", settings.host_addr, settings.tftp.port()),
+            );
         }
         false => output::labeled(
             "TFTP",

@@ -43,7 +43,7 @@ fn upgrade(site: &Site, before: &Deployment, archive: Option<&Path>) -> Result<E
     let mut steps = Steps::new(5);
     steps.report(
         "prerequisites",
-        &format!("podman {}; from version {} to {VERSION}", podman::version()?, before.version),
+        format!("podman {}; from version {} to {VERSION}", podman::version()?, before.version),
     );
     let services = services::enabled(&site.settings, VERSION);
     // before anything is stopped, because this may take long and may fail
@@ -52,10 +52,10 @@ fn upgrade(site: &Site, before: &Deployment, archive: Option<&Path>) -> Result<E
     let backup = Backup::new(site);
     let after = Deployment::new(VERSION, ServiceManager::detect());
     let result = backup.make(site).and_then(|()| {
-        steps.report("backup", &backup.dir.display().to_string());
+        steps.report("backup", backup.dir.display().to_string());
         site.write_for(VERSION)?;
         site.set_deployment(Some(&after))?;
-        steps.report("files", &format!("{} for version {VERSION}", site.dest.display()));
+        steps.report("files", format!("{} for version {VERSION}", site.dest.display()));
         restart(site, before.manager, after.manager, &services, VERSION)
     });
     match result {
