@@ -31,7 +31,7 @@ pub(super) struct DataFrame {
 /// Cuts the data of a disk into frames, and compresses them on several threads.
 pub(super) struct FrameCompressor {
     frame_bytes: usize,
-    jobs: Sender<CompressJob>,
+    jobs: Sender<PackJob>,
     /// Parts that were not taken yet, in the order of the disk.
     queue: VecDeque<Queued>,
     queue_max: usize,
@@ -47,7 +47,7 @@ enum Queued {
     Compressed(Receiver<io::Result<Vec<Part>>>),
 }
 
-struct CompressJob {
+struct PackJob {
     content: Vec<u8>,
     reply: Sender<io::Result<Vec<Part>>>,
 }
@@ -56,7 +56,7 @@ impl FrameCompressor {
     pub(super) fn start(level: i32, frame_bytes: u32, cancel: &CancelToken) -> Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let frame_bytes = frame_bytes as usize;
-        let (jobs, inbox) = bounded::<CompressJob>(count);
+        let (jobs, inbox) = bounded::<PackJob>(count);
         threads::start_some(count, || {
             let inbox = inbox.clone();
             threads::start("bty-pack", move || run_jobs(&inbox, level, frame_bytes)).map(drop)
@@ -141,7 +141,7 @@ impl FrameCompressor {
         }
         let (reply, receiver) = bounded(1);
         let content = std::mem::take(&mut self.current);
-        self.jobs.send(CompressJob { content, reply }).map_err(|_| thread_ended())?;
+        self.jobs.send(PackJob { content, reply }).map_err(|_| thread_ended())?;
         self.push(Queued::Compressed(receiver), sink)
     }
 
@@ -167,9 +167,9 @@ impl FrameCompressor {
     }
 }
 
-fn run_jobs(inbox: &Receiver<CompressJob>, level: i32, frame_bytes: usize) {
+fn run_jobs(inbox: &Receiver<PackJob>, level: i32, frame_bytes: usize) {
     let mut compressor = compressor(level);
-    for CompressJob { content, reply } in inbox {
+    for PackJob { content, reply } in inbox {
         let parts = match &mut compressor {
             Ok(compressor) => {
                 content.chunks(frame_bytes).map(|frame| compress(compressor, frame)).collect()
