@@ -81,7 +81,7 @@ impl ExtentReader for PackedExtents {
 }
 
 /// Frames that are decoded into one buffer, and their bytes in the file.
-struct DecodeJob {
+struct FrameJob {
     number: u64,
     frames: Range<usize>,
     encoded: Vec<u8>,
@@ -96,7 +96,7 @@ struct FrameProducer {
     pool: Arc<Pool>,
     stop: CancelToken,
     steps: Sender<Numbered<Option<Extent>>>,
-    jobs: Sender<DecodeJob>,
+    jobs: Sender<FrameJob>,
     number: u64,
 }
 
@@ -140,7 +140,7 @@ impl FrameProducer {
         let mut encoded = vec![0; len];
         self.file.read_exact(&mut encoded).map_err(|e| self.failed(e))?;
         self.number += 1;
-        let job = DecodeJob { number: self.number - 1, frames, encoded, buffer };
+        let job = FrameJob { number: self.number - 1, frames, encoded, buffer };
         Ok(self.jobs.send(job).map_err(|_| ReaderDropped))
     }
 
@@ -177,7 +177,7 @@ struct FrameDecoder {
 }
 
 impl FrameDecoder {
-    fn run(&self, inbox: &Receiver<DecodeJob>, steps: &Sender<Numbered<Option<Extent>>>) {
+    fn run(&self, inbox: &Receiver<FrameJob>, steps: &Sender<Numbered<Option<Extent>>>) {
         let mut decoder = Decompressor::new();
         for job in inbox {
             let number = job.number;
@@ -191,8 +191,8 @@ impl FrameDecoder {
         }
     }
 
-    fn decode(&self, job: DecodeJob, decoder: &mut Decompressor<'_>) -> Result<Extent> {
-        let DecodeJob { frames, encoded, mut buffer, .. } = job;
+    fn decode(&self, job: FrameJob, decoder: &mut Decompressor<'_>) -> Result<Extent> {
+        let FrameJob { frames, encoded, mut buffer, .. } = job;
         let frames = &self.index.frames()[frames];
         let (mut read, mut written) = (0, 0);
         for frame in frames {
