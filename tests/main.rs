@@ -6,6 +6,7 @@
 /// The library: writing to disks, in memory and real ones.
 mod flash {
     mod devices;
+    mod examples;
     mod memory;
 }
 

@@ -59,7 +59,7 @@ string_enum! {
 
 /// A reason to refuse an operation. Its text names the target, the reason and, in parentheses, what
 /// to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Refusal {
     /// Path of the target concerned; absent if the reason concerns the plan as a whole.
@@ -68,10 +68,20 @@ pub struct Refusal {
     pub reason: RefusalReason,
     /// One sentence without a full stop.
     pub message: String,
-    /// What the message advises, if a program may have its own name for it. Not serialized.
+    /// What the message advises, if a program may have its own name for it. Not serialized, and not
+    /// compared.
     #[serde(skip)]
     pub remedy: Option<Remedy>,
 }
+
+// without the remedy, so that a refusal equals itself after serialization
+impl PartialEq for Refusal {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.target, self.reason, &self.message) == (&other.target, other.reason, &other.message)
+    }
+}
+
+impl Eq for Refusal {}
 
 impl Refusal {
     pub(crate) fn of_plan(reason: RefusalReason, message: impl Into<String>) -> Self {

@@ -1,5 +1,7 @@
 //! Flashes an image that is stored in parts (`split -b 1M disk.img part.`) to a disk in memory.
 
+#![allow(clippy::print_stdout)]
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;

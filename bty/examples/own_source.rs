@@ -1,0 +1,1 @@
+../../examples/own-source/src/main.rs
