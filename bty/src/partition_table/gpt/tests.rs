@@ -160,7 +160,10 @@ fn falls_back_to_the_backup() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
     let file = make(&path, 16 * MIB, "0");
-    file.write_all_at(&[0xff], 512 + 60).unwrap();
+    // a byte of the random GUID of the disk: inverted, because it could be any value already
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 512 + 60).unwrap();
+    file.write_all_at(&[!byte[0]], 512 + 60).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     assert_eq!(read(&bytes, 512).unwrap_err().kind(), ErrorKind::Format);
     assert_eq!(detect_sector_bytes(&bytes), None);
