@@ -39,8 +39,10 @@ def test_every_function_and_class_has_a_signature(name, thing):
 
 def test_help_begins_with_the_function():
     lines = pydoc.plain(pydoc.render_doc(bty.flash)).splitlines()
-    assert lines[2].startswith("flash(image: 'ImageLike', disk: 'Disks', *, sha256:")
-    assert lines[3] == "    Writes an image to one or more disks, and proves it by reading them back. Blocks the calling"
+    # Python 3.13 writes a long signature on several lines
+    text = "".join("".join(lines[2:]).split())
+    assert text.startswith("flash(image:'ImageLike',disk:'Disks',*,sha256:")
+    assert "    Writes an image to one or more disks, and proves it by reading them back. Blocks the calling" in lines
 
 
 def test_flash_is_a_function_and_a_module():
