@@ -45,13 +45,13 @@ impl Client {
     /// Opens `reference`, a path or an address; see [`Location`] for its forms.
     ///
     /// # Errors
-    /// - [`ErrorKind::Usage`](crate::ErrorKind::Usage): the reference or an option is malformed, or
+    /// - [`ErrorKind::Usage`]: the reference or an option is malformed, or
     ///   the registry has several artifacts under this reference.
-    /// - [`ErrorKind::Source`](crate::ErrorKind::Source): the source does not exist, cannot be
+    /// - [`ErrorKind::Source`]: the source does not exist, cannot be
     ///   read, or the server does not answer.
-    /// - [`ErrorKind::Format`](crate::ErrorKind::Format): the artifact in the registry has no layer
+    /// - [`ErrorKind::Format`]: the artifact in the registry has no layer
     ///   that can be a disk image.
-    /// - [`ErrorKind::Host`](crate::ErrorKind::Host): the network threads cannot be started, or a
+    /// - [`ErrorKind::Host`]: the network threads cannot be started, or a
     ///   certificate file cannot be read.
     pub fn open(&self, reference: &str, cancel: &CancelToken) -> Result<Source> {
         self.open_location(&reference.parse()?, cancel)
@@ -72,7 +72,7 @@ impl Client {
     /// name different versions.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and [`ErrorKind::Integrity`](crate::ErrorKind::Integrity) when the
+    /// As [`open`](Self::open), and [`ErrorKind::Integrity`] when the
     /// source itself declares another digest.
     pub fn open_expecting(
         &self,
@@ -114,15 +114,15 @@ impl Client {
     /// Finds the blob that `reference` resolves to, without opening it.
     ///
     /// # Errors
-    /// - [`ErrorKind::Source`](crate::ErrorKind::Source): the registry does not answer, or has no
+    /// - [`ErrorKind::Source`]: the registry does not answer, or has no
     ///   such artifact.
-    /// - [`ErrorKind::Usage`](crate::ErrorKind::Usage): the reference is an index of several
+    /// - [`ErrorKind::Usage`]: the reference is an index of several
     ///   artifacts; the hint names one by its digest.
-    /// - [`ErrorKind::Format`](crate::ErrorKind::Format): the manifest is malformed, or none of its
+    /// - [`ErrorKind::Format`]: the manifest is malformed, or none of its
     ///   layers can be a disk image.
-    /// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity): the digest of the manifest differs
+    /// - [`ErrorKind::Integrity`]: the digest of the manifest differs
     ///   from the one in the reference.
-    /// - [`ErrorKind::Host`](crate::ErrorKind::Host): the network threads cannot be started, or a
+    /// - [`ErrorKind::Host`]: the network threads cannot be started, or a
     ///   certificate file cannot be read.
     pub fn resolve_oci(&self, reference: &OciReference, cancel: &CancelToken) -> Result<OciBlob> {
         remote::resolve_oci(&self.network, reference, cancel)
@@ -133,7 +133,7 @@ impl Client {
     /// within [`ClientOptions::document_timeout`].
     ///
     /// # Errors
-    /// As [`open`](Self::open), and [`ErrorKind::Source`](crate::ErrorKind::Source) when the
+    /// As [`open`](Self::open), and [`ErrorKind::Source`] when the
     /// document is larger or takes longer.
     pub fn read_small(
         &self,

@@ -15,7 +15,7 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 /// Cancels an operation from another thread or a signal handler. Clones share one flag.
 ///
 /// A cancelled operation ends within a second, with
-/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
+/// [`ErrorKind::Cancelled`].
 ///
 /// ```
 /// use bty::CancelToken;
@@ -69,7 +69,7 @@ impl CancelToken {
     /// Fails once cancelled, so that a loop can stop with `cancel.check()?`.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) once cancelled.
+    /// [`ErrorKind::Cancelled`] once cancelled.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
     }
