@@ -6,8 +6,9 @@
 //! worker thread:  runs no Python code ──────────▲                └─► cancel token of the work
 //! ```
 //!
-//! The channels are those of the standard library: their threads sleep at once. Others yield the
-//! processor first, and get it back only after milliseconds on a busy machine.
+//! It uses the channels of the standard library because a thread that waits for one sleeps at once.
+//! With crossbeam's channels it yields the processor first, which costs milliseconds on a busy
+//! machine.
 //!
 //! All Python code runs in the calling thread. An exception from a callback cancels the work, and
 //! is raised to the caller after the work has ended.

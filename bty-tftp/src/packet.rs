@@ -1,4 +1,4 @@
-//! Packets: parses those of clients, and makes those of the server.
+//! Parses the packets of clients, and builds the packets of the server.
 //!
 //! ```text
 //! read, write   opcode 1, 2 | name 0 | mode 0 | option 0 | value 0 | …

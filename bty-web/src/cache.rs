@@ -84,8 +84,8 @@ pub struct CacheOptions {
     pub is_curated: bool,
     /// True if URLs that differ only in their query are different objects.
     pub keep_query: bool,
-    /// Origins from which objects may be fetched. If it is empty, those of the catalog; without a
-    /// catalog, all public addresses.
+    /// Origins from which objects may be fetched. If empty: the origins in the catalog, or all public
+    /// addresses if there is no catalog.
     pub origins: Origins,
     /// Networks that may be contacted although they are not public.
     pub reach: Networks,

@@ -52,7 +52,7 @@ impl BlobRequest<'_> {
 pub struct BlobResponse {
     /// HTTP status.
     pub status: u16,
-    /// Headers, without those of the connection (`Connection`, `Transfer-Encoding`).
+    /// Headers, except `Connection` and `Transfer-Encoding`, which the HTTP library adds.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub payload: Payload,

@@ -99,9 +99,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(db: Database, auth: Arc<Auth>, events: EventLog) -> Self {
+    pub(crate) fn new(db: Database, auth: Arc<Auth>, events: EventLog) -> Self {
         Self { db, auth, events }
     }
 

@@ -41,9 +41,7 @@ pub struct BootCycles {
 }
 
 impl BootCycles {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         machines: Arc<Machines>,
         snapshots: Arc<Snapshots>,
         config: Arc<Config>,

@@ -21,9 +21,7 @@ pub struct CacheControl {
 }
 
 impl CacheControl {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(cache: Option<Arc<CacheHost>>, db: Database) -> Self {
+    pub(crate) fn new(cache: Option<Arc<CacheHost>>, db: Database) -> Self {
         Self { cache, db }
     }
 

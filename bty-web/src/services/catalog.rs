@@ -98,9 +98,7 @@ pub struct CatalogEdits {
 }
 
 impl CatalogEdits {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         db: Database,
         snapshots: Arc<Snapshots>,
         events: EventLog,

@@ -26,9 +26,7 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(db: Database, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(db: Database, metrics: Arc<Metrics>) -> Self {
         Self { db, metrics }
     }
 

@@ -33,9 +33,7 @@ pub struct ImageCatalog {
 }
 
 impl ImageCatalog {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         db: Database,
         snapshots: Arc<Snapshots>,
         image_router: Arc<ImageRouter>,

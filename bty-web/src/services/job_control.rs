@@ -64,9 +64,7 @@ pub struct JobControl {
 }
 
 impl JobControl {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         config: Arc<Config>,
         jobs: Jobs,
         snapshots: Arc<Snapshots>,

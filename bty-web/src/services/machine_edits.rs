@@ -27,9 +27,7 @@ pub struct MachineEdits {
 }
 
 impl MachineEdits {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         machines: Arc<Machines>,
         db: Database,
         metrics: Arc<Metrics>,

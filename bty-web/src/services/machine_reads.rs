@@ -21,9 +21,7 @@ pub struct MachineReads {
 }
 
 impl MachineReads {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(db: Database) -> Self {
+    pub(crate) fn new(db: Database) -> Self {
         Self { db }
     }
 

@@ -26,9 +26,7 @@ pub struct PlanEdits {
 }
 
 impl PlanEdits {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(db: Database, snapshots: Arc<Snapshots>, machines: Arc<Machines>) -> Self {
+    pub(crate) fn new(db: Database, snapshots: Arc<Snapshots>, machines: Arc<Machines>) -> Self {
         Self { db, snapshots, machines }
     }
 

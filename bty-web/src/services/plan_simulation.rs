@@ -126,9 +126,11 @@ pub struct PlanSimulator {
 }
 
 impl PlanSimulator {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(db: Database, snapshots: Arc<Snapshots>, simulations: Arc<Simulations>) -> Self {
+    pub(crate) fn new(
+        db: Database,
+        snapshots: Arc<Snapshots>,
+        simulations: Arc<Simulations>,
+    ) -> Self {
         Self { db, snapshots, simulations }
     }
 

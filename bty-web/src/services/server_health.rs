@@ -21,9 +21,7 @@ pub struct ServerHealth {
 }
 
 impl ServerHealth {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         db: Database,
         config: Arc<Config>,
         cache: Option<Arc<CacheHost>>,

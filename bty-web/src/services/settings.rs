@@ -41,9 +41,7 @@ pub struct SettingEdits {
 }
 
 impl SettingEdits {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         db: Database,
         snapshots: Arc<Snapshots>,
         config: Arc<Config>,

@@ -20,9 +20,7 @@ pub struct StateTransfer {
 }
 
 impl StateTransfer {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         db: Database,
         machines: Arc<Machines>,
         snapshots: Arc<Snapshots>,

@@ -66,9 +66,7 @@ pub struct UndoService {
 }
 
 impl UndoService {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         machines: Arc<Machines>,
         reads: MachineReads,
         machine_edits: MachineEdits,

@@ -23,7 +23,7 @@ pub struct PackCheck {
     pub disk_bytes: u64,
     /// Bytes of data in the disk image. The rest is in frames of zeros.
     pub data_bytes: u64,
-    /// Number of frames.
+    /// Number of frames, including frames of zeros.
     pub frames: u64,
     /// SHA-256 of the file.
     pub sha256: Digest,

@@ -295,13 +295,12 @@ impl CustomStream {
 
     /// Compares the length so far with that of the source. `n` bytes were read last.
     fn check_length(&self, n: usize) -> Result<()> {
-        match self.source.custom.len_bytes() {
-            Some(len) if n == 0 && self.position < len => {}
-            Some(len) if self.position > len => {}
-            _ => return Ok(()),
+        let Some(len_bytes) = self.source.custom.len_bytes() else { return Ok(()) };
+        let is_short = n == 0 && self.position < len_bytes;
+        if is_short || self.position > len_bytes {
+            return Err(self.source.length_error(self.position, len_bytes));
         }
-        let len_bytes = self.source.custom.len_bytes().unwrap_or_default();
-        Err(self.source.length_error(self.position, len_bytes))
+        Ok(())
     }
 }
 

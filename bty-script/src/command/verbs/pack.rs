@@ -38,7 +38,8 @@ pub(super) fn run(arguments: &Pack, network: &Network, output: &Output) -> Resul
 
 fn describe(report: &PackReport) -> String {
     format!(
-        "{}: {} of data in {}, {} frames; read back and checked\n  sha256        {}\n  index sha256  {}",
+        "{}: {} of data in {}, {} frames; read back and checked\n  sha256        {}\n  \
+         index sha256  {}",
         text::escape_name(&report.path),
         human(report.data_bytes),
         human(report.file_bytes),
@@ -60,7 +61,8 @@ pub(super) fn check(src: &str, network: &Network, output: &Output) -> Result<Exi
     output.event("report", &checked);
     let PackCheck { frames, disk_bytes, data_bytes, sha256, index_sha256, .. } = &checked;
     output.say(&format!(
-        "{} is intact: {frames} frames, {} decoded, {} of data\n  sha256        {sha256}\n  index sha256  {index_sha256}",
+        "{} is intact: {frames} frames, {} decoded, {} of data\n  sha256        {sha256}\n  \
+         index sha256  {index_sha256}",
         text::escape(src),
         human(*disk_bytes),
         human(*data_bytes),

@@ -53,9 +53,7 @@ pub struct BackupJobs {
 }
 
 impl BackupJobs {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         config: Arc<Config>,
         db: Database,
         jobs: Jobs,

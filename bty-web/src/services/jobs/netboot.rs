@@ -68,9 +68,7 @@ pub struct ReleaseJobs {
 }
 
 impl ReleaseJobs {
-    /// Creates the service.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         config: Arc<Config>,
         db: Database,
         jobs: Jobs,
