@@ -30,6 +30,8 @@ use crate::disks::Disk;
 use crate::image::ImageInfo;
 use crate::progress::{Counts, TargetCounts};
 use crate::setters::setters;
+use crate::size::MIB;
+use crate::string_enum::string_enum;
 use crate::{Digest, Error, ErrorKind, Event, Phase};
 
 mod compare;
@@ -52,7 +54,35 @@ pub use compare::{VerifyOptions, VerifyReport, verify};
 pub(crate) use plan::fail_if_refused;
 pub use plan::{Refusal, RefusalReason};
 
-/// Options of a flash. By default, only `verify` is on.
+string_enum! {
+    /// Whether a flash keeps and moves what a disk already holds, instead of fetching and writing
+    /// all of the image.
+    pub enum DeltaMode: "delta mode" {
+        /// Does so where it saves time: the image is packed, its index is promised or local, parts
+        /// of it can be read alone, and a sample of the disk holds parts of it. Otherwise a full
+        /// flash.
+        Auto = "auto",
+        /// Always does so, and refuses an image that is not packed or cannot be read in parts.
+        Always = "always",
+        /// Fetches and writes everything.
+        Never = "never",
+    }
+}
+
+string_enum! {
+    /// What proves that a disk holds the image.
+    pub enum Proof: "proof" {
+        /// Everything was read back from the medium after the last write.
+        Full = "full",
+        /// The scan has read everything before the first write; everything that was written and a
+        /// sample of the rest was read back.
+        Sample = "sample",
+        /// Verification is off.
+        None = "none",
+    }
+}
+
+/// Options of a flash. By default, `verify` is on, and `delta` is automatic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -74,6 +104,14 @@ pub struct FlashOptions {
     /// Allow overwriting a regular file that holds an image or an archive. A file that bty wrote as
     /// a disk may always be overwritten.
     pub overwrite: bool,
+    /// Whether to keep and move what the disk already holds.
+    pub delta: DeltaMode,
+    /// Maximum memory in bytes for old content that is needed after its place was overwritten. What
+    /// exceeds it is fetched instead.
+    pub stash_bytes: u64,
+    /// The disk has passed a full proof before, so a delta flash may read back only a sample of
+    /// what it has kept.
+    pub proven_disk: bool,
     /// Mount point of efivarfs, which holds the UEFI variables.
     pub efivars: PathBuf,
     /// Fail a target that completes no request for this many milliseconds.
@@ -89,6 +127,9 @@ setters! {
         allow_partition: bool,
         raw: bool,
         overwrite: bool,
+        delta: DeltaMode,
+        stash_bytes: u64,
+        proven_disk: bool,
         efivars: impl Into<PathBuf>,
         stall_ms: u64,
     }
@@ -104,6 +145,9 @@ impl Default for FlashOptions {
             allow_partition: false,
             raw: false,
             overwrite: false,
+            delta: DeltaMode::Auto,
+            stash_bytes: 64 * MIB,
+            proven_disk: false,
             efivars: PathBuf::from(EFIVARS),
             stall_ms: 120_000,
         }
@@ -186,8 +230,31 @@ pub struct TargetReport {
     pub backup_gpt_offset: Option<u64>,
     /// The boot entry through which UEFI boots the disk next: `Boot00FF`.
     pub boot_entry: Option<String>,
+    /// What proves that the disk holds the image.
+    pub proof: Proof,
+    /// What the disk already held; absent after a full flash.
+    pub delta: Option<DeltaReport>,
     /// Warnings, for example that the kernel did not re-read the partition table.
     pub notes: Vec<String>,
+}
+
+/// How much of an image a disk already held. All sizes are bytes of the disk image, zeros excluded:
+/// `kept_bytes`, `moved_bytes` and `fetched_bytes` together are its data. As an estimate, before a
+/// flash, or as the truth, after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeltaReport {
+    /// Data that was in its place already.
+    pub kept_bytes: u64,
+    /// Data that was somewhere else on the disk.
+    pub moved_bytes: u64,
+    /// Data that was read from the source.
+    pub fetched_bytes: u64,
+    /// Bytes of the packed file that `fetched_bytes` take, compressed.
+    pub source_bytes: u64,
+    /// Maximum number of bytes in memory because their place was overwritten before they were
+    /// needed.
+    pub stash_peak_bytes: u64,
 }
 
 /// An error in a report.
@@ -269,6 +336,8 @@ impl FlashPlan {
             verified_bytes: if self.options.verify { disk_bytes } else { 0 },
             backup_gpt_offset: None,
             boot_entry: None,
+            proof: if self.options.verify { Proof::Full } else { Proof::None },
+            delta: None,
             notes: Vec::new(),
         };
         FlashReport {

@@ -107,6 +107,8 @@ string_enum! {
     pub enum Phase: "phase" {
         /// Reading a whole image without writing, or a disk of which an image is created.
         Read = "read",
+        /// Reading the targets of a delta flash, to find what they already hold.
+        Scan = "scan",
         /// Zeroing the boot sectors and signatures of the old system.
         Wipe = "wipe",
         /// Reading and decoding the image, and writing it to the targets.

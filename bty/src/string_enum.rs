@@ -75,7 +75,7 @@ mod tests {
             (error.kind(), error.to_string().as_str()),
             (ErrorKind::Usage, "unknown phase \"proof\"")
         );
-        assert_eq!(error.next_step(), Some("use one of: read, wipe, write, verify, finish"));
+        assert_eq!(error.next_step(), Some("use one of: read, scan, wipe, write, verify, finish"));
         assert!(serde_json::from_str::<Phase>("\"proof\"").is_err());
     }
 }

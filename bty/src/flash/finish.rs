@@ -13,7 +13,7 @@ use crate::flash::stale::{edges, merged, stale_ranges};
 use crate::flash::summary::ReadSummary;
 use crate::flash::target::TargetState;
 use crate::flash::writer::TargetWriter;
-use crate::flash::{Failure, FlashOptions, TargetReport};
+use crate::flash::{Failure, FlashOptions, Proof, TargetReport};
 use crate::image::{HEAD_BYTES, Image};
 use crate::partition_table::gpt;
 use crate::size::{MIB, align_up};
@@ -105,6 +105,8 @@ impl Finishing {
             verified_bytes: get(&counters.verified_bytes),
             backup_gpt_offset: outcome.backup_gpt_offset,
             boot_entry: outcome.boot_entry,
+            proof: if writer.state.ledger.is_some() { Proof::Full } else { Proof::None },
+            delta: None,
             notes: outcome.notes,
         }
     }
