@@ -14,6 +14,7 @@ use crate::extent::{Extent, Pool, is_zero};
 use crate::flash::device_io::{DeviceIo, index};
 use crate::flash::ledger::Ledger;
 use crate::size::align_down;
+use crate::trace::Span;
 use crate::{CancelToken, Error, ErrorKind, Result, partition_table, threads};
 
 /// Interval of flushes while a target is written. They keep the last flush short, and
@@ -31,6 +32,7 @@ pub(super) struct TargetState {
     pub(super) counters: TargetCounters,
     /// Absent when nothing will be read back.
     pub(super) ledger: Option<Ledger>,
+    pub(super) span: Span,
     status: Status,
     old: OldContent,
 }
@@ -80,6 +82,7 @@ impl TargetState {
             io: DeviceIo::new(disk, device, cancel)?,
             counters: TargetCounters::default(),
             ledger: with_ledger.then(Ledger::default),
+            span: Span::target(disk),
             status: Status::default(),
             old: OldContent::default(),
         })
@@ -87,6 +90,14 @@ impl TargetState {
 
     pub(super) fn name(&self) -> &str {
         &self.io.name
+    }
+
+    /// Records the counters in the span.
+    pub(super) fn trace_bytes(&self) {
+        let TargetCounters { written_bytes, zeroed_bytes, verified_bytes, .. } = &self.counters;
+        self.span.record("written_bytes", written_bytes.load(Ordering::SeqCst));
+        self.span.record("zeroed_bytes", zeroed_bytes.load(Ordering::SeqCst));
+        self.span.record("verified_bytes", verified_bytes.load(Ordering::SeqCst));
     }
 
     /// Marks the target as failed. The first failure is kept, later ones are dropped.
