@@ -9,10 +9,10 @@ use tracing::field::Empty;
 use tracing::{Instrument, warn};
 use tracing::{error, info_span};
 
-use crate::disks::Disk;
-use crate::image::ImageInfo;
 #[cfg(feature = "http")]
 use crate::Error;
+use crate::disks::Disk;
+use crate::image::ImageInfo;
 use crate::{Phase, redact};
 
 pub(crate) struct Span(tracing::Span);
@@ -89,3 +89,6 @@ pub(crate) fn retry(error: &Error, attempt: u32, delay: Duration) {
     let (text, delay_ms) = (format!("{error:#}"), delay.as_millis() as u64);
     warn!(attempt, delay_ms, error = &*redact::text(&text), "a request failed; trying again");
 }
+
+#[cfg(all(test, feature = "http", feature = "testing"))]
+mod tests;

@@ -99,8 +99,7 @@ impl Image {
         options: &OpenOptions,
         cancel: &CancelToken,
     ) -> Result<Self> {
-        Span::open(reference)
-            .in_scope(|| Self::open_reference(client, reference, options, cancel))
+        Span::open(reference).in_scope(|| Self::open_reference(client, reference, options, cancel))
     }
 
     fn open_reference(
