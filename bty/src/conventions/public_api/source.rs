@@ -15,7 +15,7 @@ pub(super) struct Module {
 }
 
 pub(super) enum Found<'a> {
-    Module(&'a Module),
+    Module,
     Item(&'a Item),
 }
 
@@ -33,15 +33,15 @@ impl Module {
     }
 
     fn new(items: Vec<Item>, dir: &Path, path: Vec<String>) -> Self {
-        let items: Vec<Item> = items.into_iter().filter(|item| !is_of_tests(item)).collect();
+        let mut items: Vec<Item> = items.into_iter().filter(|item| !is_of_tests(item)).collect();
         let mut children = BTreeMap::new();
-        for item in &items {
+        for item in &mut items {
             let Item::Mod(module) = item else { continue };
             let name = module.ident.to_string();
             let child_path = [path.clone(), vec![name.clone()]].concat();
             let child_dir = dir.join(&name);
-            let child = match &module.content {
-                Some((_, items)) => Self::new(items.clone(), &child_dir, child_path),
+            let child = match module.content.take() {
+                Some((_, items)) => Self::new(items, &child_dir, child_path),
                 None => Self::read_file(&child_dir.with_extension("rs"), child_dir, child_path),
             };
             children.insert(name, child);
@@ -79,8 +79,8 @@ pub(super) fn resolve<'a>(root: &'a Module, module: &Module, path: &[String]) ->
     if let Some(item) = module.items.iter().find(|item| name_of(item).as_ref() == Some(name)) {
         return Some(Found::Item(item));
     }
-    if let Some(child) = module.children.get(name) {
-        return Some(Found::Module(child));
+    if module.children.contains_key(name) {
+        return Some(Found::Module);
     }
     let uses = module.items.iter().filter_map(|item| match item {
         Item::Use(used) => Some(leaves(&used.tree)),
