@@ -89,8 +89,8 @@ fn traced(work: impl FnOnce()) -> Collector {
 fn image() -> Image {
     let mut bytes = vec![7; 4 << 20];
     bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
-    let (options, cancel, bytes) = (OpenOptions::default(), CancelToken::new(), Arc::from(bytes));
-    let bytes: Arc<[u8]> = bytes;
+    let (options, cancel) = (OpenOptions::default(), CancelToken::new());
+    let bytes: Arc<[u8]> = bytes.into();
     Image::from_source(&Client::default(), "traced", bytes, &options, &cancel).unwrap()
 }
 
