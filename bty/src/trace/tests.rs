@@ -109,7 +109,7 @@ fn a_flash_traces_its_phases_and_targets_with_their_bytes() {
     assert_eq!(phases[1]["decoded_bytes"], (4 << 20).to_string());
     let target = &spans.named("target")[0];
     assert_eq!(target["disk"], "/dev/mem0");
-    assert_eq!(target["written_bytes"], (3 << 20).to_string());
+    assert_eq!(target["written_bytes"], (4 << 20).to_string());
     assert_eq!(spans.named("event").len(), 0);
 
     let spans = traced(|| {
