@@ -35,6 +35,7 @@ use crate::string_enum::string_enum;
 use crate::{Digest, Error, ErrorKind, Event, Phase};
 
 mod compare;
+mod delta;
 mod device_io;
 mod distribute;
 mod execute;
@@ -389,6 +390,7 @@ impl FlashReport {
             zeroed_bytes: target.zeroed_bytes,
             verified_bytes: if phase == Phase::Verify { target.verified_bytes } else { 0 },
             verify_total: total.filter(|_| phase == Phase::Verify),
+            ..TargetCounts::default()
         });
         let counts = Counts {
             source_bytes: self.source_bytes,

@@ -70,6 +70,17 @@ impl Image {
         self.pack.as_deref()
     }
 
+    /// Like [`pack_index`](Self::pack_index), to keep.
+    pub(crate) fn shared_pack_index(&self) -> Option<Arc<PackIndex>> {
+        self.pack.clone()
+    }
+
+    /// True if a digest of the whole file is expected, but none of its index: only a full reading
+    /// can tell whether it is the right image.
+    pub(crate) fn has_unpromised_digest(&self) -> bool {
+        self.info.has_expected_digest()
+    }
+
     /// Warnings for the user about ignored bytes after the end of the image. Complete only after
     /// the whole image was read.
     #[must_use]

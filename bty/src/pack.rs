@@ -19,6 +19,7 @@
 
 mod check;
 mod compress;
+mod fetch;
 mod find;
 mod format;
 mod index;
@@ -26,6 +27,8 @@ mod read;
 mod write;
 
 pub use check::{PackCheck, check};
+pub(crate) use compress::block_hash;
+pub(crate) use fetch::FrameFetcher;
 pub use find::find_index;
 pub use format::BLOCK_BYTES;
 pub use index::{PackFrame, PackIndex};

@@ -5,7 +5,7 @@ use std::io::Read;
 use serde::{Deserialize, Serialize};
 use zstd::bulk::Decompressor;
 
-use super::compress::short_hash;
+use super::compress::block_hash;
 use super::find::{find_index, is_seek_table_at};
 use super::format::{
     BLOCK_BYTES, SEEK_ENTRY_BYTES, SEEK_TABLE_FOOTER_BYTES, SKIPPABLE_HEADER_BYTES, zero_frame,
@@ -90,7 +90,7 @@ fn check_frame(
     }
     decoded.resize(frame.disk_bytes as usize, 0);
     decode_frame(frame, encoded, decoded, decoder)?;
-    let blocks = decoded.chunks(BLOCK_BYTES as usize).map(|b| u64::from_le_bytes(short_hash(b)));
+    let blocks = decoded.chunks(BLOCK_BYTES as usize).map(block_hash);
     let expected = index.block_hashes()[frame.first_block..][..frame.blocks()].iter().copied();
     blocks.eq(expected).then_some(()).ok_or("a block has another hash")
 }

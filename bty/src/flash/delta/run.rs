@@ -1,0 +1,507 @@
+//! The steps of a delta flash.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
+
+use super::fetch::{FetchPlan, send};
+use super::layout::{HEAD, Layout, is_head, pieces};
+use super::matches::{FrameState, Match, WantedHashes, position};
+use super::moves::{Moved, Mover};
+use super::order::{MoveOrder, MovedFrame, order};
+use super::policy::{Estimate, Sample};
+use super::scan::scan;
+use crate::extent::{Extent, Pool, is_zero, zeroed};
+use crate::flash::device_io::index as in_buffer;
+use crate::flash::execute::Execution;
+use crate::flash::ledger::{Expected, LedgerEntry};
+use crate::flash::summary::ReadSummary;
+use crate::flash::target::TargetState;
+use crate::flash::writer::{TargetWriter, WriteJob};
+use crate::flash::{DeltaMode, DeltaReport, FlashReport};
+use crate::image::Image;
+use crate::flash::stale::merged;
+use crate::pack::{BLOCK_BYTES, PackFrame, PackIndex};
+use crate::size::{MIB, align_up};
+use crate::source::Location;
+use crate::{CancelToken, Error, ErrorKind, Phase, Result};
+
+/// Images with less data than this are always scanned: a sample would take as long.
+const SAMPLED_FROM: u64 = 16 * MIB;
+/// Frames in a sample.
+const SAMPLE_FRAMES: usize = 64;
+/// Pieces that are read to measure the rate of a disk.
+const RATE_PIECES: usize = 4;
+/// Rate of a source on this machine: it never is what a flash waits for.
+const LOCAL_RATE: u64 = 2 << 30;
+/// A proof by sample reads one of so many kept frames.
+const SAMPLE_STRIDE: usize = 16;
+
+/// What a delta flash has done with one target.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::flash) struct DeltaOutcome {
+    pub(in crate::flash) report: DeltaReport,
+    /// Not all that was kept is read back.
+    pub(in crate::flash) is_sampled: bool,
+}
+
+/// A delta flash whose targets are scanned. Nothing was written yet.
+pub(in crate::flash) struct DeltaFlash {
+    index: Arc<PackIndex>,
+    targets: Vec<ScannedTarget>,
+}
+
+#[derive(Clone)]
+struct ScannedTarget {
+    layout: Layout,
+    /// Absent if the target has failed, or is not worth a scan: it gets the whole image.
+    matches: Option<Arc<Match>>,
+    order: Arc<MoveOrder>,
+}
+
+impl DeltaFlash {
+    /// Scans the targets. `None` if a full flash is asked for, or expected to be faster.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Refused`]: a delta flash is demanded, and the image or a target does not
+    ///   allow it.
+    /// - [`ErrorKind::Integrity`]: the image is not what it was when it was opened.
+    /// - [`ErrorKind::Cancelled`].
+    pub(in crate::flash) fn prepare(
+        execution: &Execution<'_>,
+        writers: &mut [TargetWriter],
+    ) -> Result<Option<Self>> {
+        let options = &execution.plan.options;
+        if options.delta == DeltaMode::Never {
+            return Ok(None);
+        }
+        let (index, layouts) = match possible(execution.image, writers) {
+            Ok(possible) => possible,
+            Err(_) if options.delta == DeltaMode::Auto => return Ok(None),
+            Err(why) => return Err(refused(why)),
+        };
+        check_head(execution.image, &index)?;
+        execution.enter(Phase::Scan);
+        let scanning = Scanning {
+            wanted: WantedHashes::new(&index),
+            source_rate: source_rate(execution.image, &execution.reading.cancel)?,
+            file_bytes: execution.image.info().source_bytes.unwrap_or(index.frames_file_bytes()),
+            is_demanded: options.delta == DeltaMode::Always,
+            index,
+        };
+        let scanning = Arc::new(scanning);
+        let matches = scanning.run(writers, &layouts)?;
+        if matches.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let index = Arc::clone(&scanning.index);
+        let stash_blocks = options.stash_bytes / u64::from(BLOCK_BYTES);
+        let stash_blocks = usize::try_from(stash_blocks).unwrap_or(usize::MAX);
+        let scanned = |(matches, layout): (Option<Match>, Layout)| match matches {
+            Some(mut matches) => {
+                let order = order(&moved_frames(&index, &matches), stash_blocks);
+                for &number in &order.given_up {
+                    matches.states[number as usize] = FrameState::Fetched;
+                }
+                let (matches, order) = (Some(Arc::new(matches)), Arc::new(order));
+                ScannedTarget { layout, matches, order }
+            }
+            None => ScannedTarget { layout, matches: None, order: Arc::default() },
+        };
+        let targets = matches.into_iter().zip(layouts).map(scanned).collect();
+        Ok(Some(Self { index, targets }))
+    }
+
+    /// Wipes, moves, fetches, and proves.
+    pub(in crate::flash) fn run(
+        &self,
+        execution: &Execution<'_>,
+        writers: &mut [TargetWriter],
+    ) -> Result<FlashReport> {
+        let kept: Vec<Range<u64>> = self.targets.iter().map(ScannedTarget::kept_range).collect();
+        execution.wipe(writers, &kept);
+        execution.enter(Phase::Write);
+        let matches: Vec<_> = self.targets.iter().map(|it| it.matches.clone()).collect();
+        let needed: Vec<Vec<u32>> =
+            self.targets.iter().map(|target| target.fetched(&self.index)).collect();
+        let reading = execution.reading;
+        let fetching = FetchPlan::start(execution.image, &self.index, needed.clone(), reading)?;
+        let moved = self.move_frames(writers)?;
+        self.zero(writers)?;
+        fetching.run(&self.index, &matches, writers, reading)?;
+        let late: Vec<Vec<u32>> = moved.iter().map(|it| it.late.clone()).collect();
+        if late.iter().any(|it| !it.is_empty()) {
+            let fetching = FetchPlan::start(execution.image, &self.index, late.clone(), reading)?;
+            fetching.run(&self.index, &matches, writers, reading)?;
+        }
+        for writer in writers.iter_mut() {
+            writer.drain()?;
+        }
+        for (i, writer) in writers.iter().enumerate() {
+            let is_sampled = execution.plan.options.proven_disk && matches[i].is_some();
+            let fetched = needed[i].iter().chain(&late[i]);
+            let report = self.outcome(i, &moved[i], fetched);
+            let _ = writer.state.delta.set(DeltaOutcome { report, is_sampled });
+            if let Some(ledger) = &writer.state.ledger {
+                ledger.replace(self.entries(i, is_sampled));
+            }
+        }
+        let is_checked = execution.image.info().has_expected_digest();
+        let summary = ReadSummary::of_packed(&self.index, execution.image.head(), is_checked);
+        let all: Vec<usize> = (0..writers.len()).collect();
+        let reports = execution.finish(writers, &all, &summary)?;
+        Ok(execution.report(&summary, reports))
+    }
+
+    /// Moves the frames of all targets, side by side.
+    fn move_frames(&self, writers: &mut [TargetWriter]) -> Result<Vec<Moved>> {
+        type Slot = Arc<OnceLock<Result<Moved>>>;
+        let slots: Vec<Slot> = writers.iter().map(|_| Arc::default()).collect();
+        let mut running = Vec::new();
+        for ((writer, target), slot) in writers.iter().zip(&self.targets).zip(&slots) {
+            let (Some(matches), Some(queue)) = (target.matches.clone(), writer.queue()) else {
+                running.push(None);
+                continue;
+            };
+            let (index, order, slot) =
+                (Arc::clone(&self.index), Arc::clone(&target.order), Arc::clone(slot));
+            running.push(Some(writer.begin(move |target| {
+                let mover = Mover { target, index: &index, matches: &matches, queue: &queue };
+                let result = mover.run(&order);
+                drop(queue);
+                let _ = slot.set(result);
+            })));
+        }
+        for (writer, running) in writers.iter_mut().zip(&running) {
+            if let Some(running) = running {
+                // if the device hangs, the target has failed
+                let _ = writer.wait(running);
+            }
+            writer.state.io.cancel.check()?;
+        }
+        let mut moved = Vec::new();
+        for (slot, writer) in slots.into_iter().zip(writers.iter()) {
+            match Arc::into_inner(slot).and_then(OnceLock::into_inner) {
+                Some(Ok(it)) => moved.push(it),
+                Some(Err(error)) => {
+                    writer.state.fail(error);
+                    moved.push(Moved::default());
+                }
+                None => moved.push(Moved::default()),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Zeroes the frames of zeros, now that nobody needs the old content in their place.
+    fn zero(&self, writers: &mut [TargetWriter]) -> Result<()> {
+        for range in zero_ranges(&self.index) {
+            for writer in writers.iter_mut() {
+                let (offset, len) = (range.start, range.end - range.start);
+                send(writer, WriteJob::Extent(Extent::Zero { offset, len }))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome<'a>(
+        &self,
+        target: usize,
+        moved: &Moved,
+        fetched: impl Iterator<Item = &'a u32>,
+    ) -> DeltaReport {
+        let target = &self.targets[target];
+        let frames = self.index.frames();
+        let mut report = DeltaReport {
+            kept_bytes: moved.kept_bytes,
+            moved_bytes: moved.moved_bytes,
+            stash_peak_bytes: target.order.stash_peak_blocks as u64 * u64::from(BLOCK_BYTES),
+            ..DeltaReport::default()
+        };
+        for number in fetched {
+            let frame = &frames[*number as usize];
+            report.fetched_bytes += u64::from(frame.disk_bytes);
+            report.source_bytes += u64::from(frame.file_bytes);
+        }
+        for frame in frames.iter().filter(|frame| frame.blake3.is_some() && is_head(frame)) {
+            report.fetched_bytes += u64::from(frame.disk_bytes);
+            report.source_bytes += u64::from(frame.file_bytes);
+        }
+        if let Some(matches) = &target.matches {
+            for number in matches.frames(FrameState::Kept) {
+                report.kept_bytes += u64::from(frames[number as usize].disk_bytes);
+            }
+        }
+        report
+    }
+
+    /// What target number `target` must hold after the first MiB. With `is_sampled`, of the frames
+    /// that were kept only some.
+    fn entries(&self, target: usize, is_sampled: bool) -> Vec<LedgerEntry> {
+        let matches = self.targets[target].matches.as_ref();
+        let mut entries: Vec<LedgerEntry> = zero_ranges(&self.index)
+            .into_iter()
+            .map(|range| LedgerEntry {
+                offset: range.start,
+                len: range.end - range.start,
+                expected: Expected::Zeros,
+            })
+            .collect();
+        let mut kept = 0;
+        let mut run: Option<Range<usize>> = None;
+        let frames = self.index.frames();
+        for (number, frame) in frames.iter().enumerate() {
+            let is_kept = matches.is_some_and(|it| it.states[number] == FrameState::Kept);
+            kept += usize::from(is_kept);
+            let is_left_out = is_sampled && is_kept && kept % SAMPLE_STRIDE != 1;
+            let is_read = frame.blake3.is_some() && !is_head(frame) && !is_left_out;
+            // frames of one entry have the same length, but for the last one
+            let continues = run.as_ref().is_some_and(|run| {
+                let (first, last) = (&frames[run.start], &frames[run.end - 1]);
+                is_read
+                    && run.end == number
+                    && last.disk_bytes == first.disk_bytes
+                    && frame.disk_bytes <= first.disk_bytes
+            });
+            if continues {
+                run = run.map(|run| run.start..number + 1);
+                continue;
+            }
+            entries.extend(run.take().map(|run| self.entry(run)));
+            run = is_read.then_some(number..number + 1);
+        }
+        entries.extend(run.map(|run| self.entry(run)));
+        entries
+    }
+
+    fn entry(&self, frames: Range<usize>) -> LedgerEntry {
+        let all = self.index.frames();
+        let (offset, last) = (all[frames.start].disk_offset, &all[frames.end - 1]);
+        let len = last.disk_offset + u64::from(last.disk_bytes) - offset;
+        let expected = Expected::Frames { index: Arc::clone(&self.index), frames };
+        LedgerEntry { offset, len, expected }
+    }
+}
+
+impl ScannedTarget {
+    fn kept_range(&self) -> Range<u64> {
+        self.matches.as_ref().map_or(0..0, |_| self.layout.scanned())
+    }
+
+    /// Numbers of the frames to fetch, ascending.
+    fn fetched(&self, index: &PackIndex) -> Vec<u32> {
+        if let Some(matches) = &self.matches {
+            return matches.frames(FrameState::Fetched).collect();
+        }
+        let all = index.frames().iter().zip(0..);
+        all.filter(|(frame, _)| frame.blake3.is_some() && !is_head(frame))
+            .map(|(_, number)| number)
+            .collect()
+    }
+}
+
+/// The scan of all targets.
+struct Scanning {
+    index: Arc<PackIndex>,
+    wanted: WantedHashes,
+    source_rate: u64,
+    file_bytes: u64,
+    /// A delta flash is demanded, even if it is slower.
+    is_demanded: bool,
+}
+
+impl Scanning {
+    /// `None` for a target that has failed, or for which a delta flash does not pay.
+    fn run(
+        self: &Arc<Self>,
+        writers: &mut [TargetWriter],
+        layouts: &[Layout],
+    ) -> Result<Vec<Option<Match>>> {
+        let slots: Arc<Vec<Mutex<Option<Match>>>> =
+            Arc::new(writers.iter().map(|_| Mutex::new(None)).collect());
+        let running: Vec<_> = writers
+            .iter()
+            .enumerate()
+            .map(|(i, writer)| {
+                let (scanning, slots, layout) = (Arc::clone(self), Arc::clone(&slots), layouts[i]);
+                let is_removable = writer.disk.is_removable;
+                writer.begin(move |target| match scanning.scan(target, layout, is_removable) {
+                    Ok(found) => *slots[i].lock().expect("nobody panics holding it") = found,
+                    Err(error) => target.fail(error),
+                })
+            })
+            .collect();
+        for (writer, running) in writers.iter_mut().zip(&running) {
+            // if the device hangs, the target has failed
+            let _ = writer.wait(running);
+            writer.state.io.cancel.check()?;
+        }
+        let take = |slot: &Mutex<Option<Match>>| slot.lock().expect("nobody panics holding it").take();
+        Ok(slots.iter().map(take).collect())
+    }
+
+    fn scan(
+        &self,
+        target: &TargetState,
+        layout: Layout,
+        is_removable: bool,
+    ) -> Result<Option<Match>> {
+        let data_bytes = self.index.data_bytes();
+        let mut estimate = Estimate {
+            scan_bytes: layout.scanned().end - layout.scanned().start,
+            data_bytes,
+            moved_bytes: 0,
+            fetched_bytes: data_bytes,
+            file_bytes: self.file_bytes,
+            source_rate: self.source_rate,
+            disk_rate: 0,
+            writes_slowly: is_removable,
+        };
+        if !self.is_demanded && data_bytes >= SAMPLED_FROM {
+            estimate.disk_rate = self.disk_rate(target, layout)?;
+            let sample = self.sample(target, layout)?;
+            (estimate.moved_bytes, estimate.fetched_bytes) = sample.guess(data_bytes);
+            if !estimate.pays() {
+                return Ok(None);
+            }
+        }
+        let started = Instant::now();
+        let matches = scan(target, &self.index, &self.wanted, layout)?;
+        if self.is_demanded {
+            return Ok(Some(matches));
+        }
+        let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        estimate.disk_rate = estimate.scan_bytes.saturating_mul(1000) / millis;
+        estimate.scan_bytes = 0;
+        let bytes_of = |state| -> u64 {
+            let frames = matches.frames(state).map(|n| self.index.frames()[n as usize].disk_bytes);
+            frames.map(u64::from).sum()
+        };
+        estimate.moved_bytes = bytes_of(FrameState::Moved);
+        estimate.fetched_bytes = bytes_of(FrameState::Fetched);
+        Ok(estimate.pays().then_some(matches))
+    }
+
+    /// Looks at some frames, evenly spread.
+    fn sample(&self, target: &TargetState, layout: Layout) -> Result<Sample> {
+        let mut sample = Sample::default();
+        let mut buffer = Pool::new(1).take(&target.io.cancel)?;
+        let is_usable = |frame: &&PackFrame| {
+            frame.blake3.is_some() && layout.is_scanned(frame) && frame.disk_bytes % BLOCK_BYTES == 0
+        };
+        let frames: Vec<_> = self.index.frames().iter().filter(is_usable).collect();
+        for frame in frames.iter().step_by(frames.len().div_ceil(SAMPLE_FRAMES).max(1)) {
+            let found = &mut buffer[..frame.disk_bytes as usize];
+            if target.io.read(frame.disk_offset, found).is_err() {
+                target.io.cancel.check()?;
+                continue;
+            }
+            sample.frames += 1;
+            if frame.blake3 == Some(*blake3::hash(found).as_bytes()) {
+                sample.kept += 1;
+                continue;
+            }
+            for block in found.chunks_exact(BLOCK_BYTES as usize) {
+                sample.blocks += 1;
+                sample.wanted += u32::from(self.wanted.has(block));
+            }
+        }
+        Ok(sample)
+    }
+
+    /// Measures how fast the disk is read, in bytes per second.
+    fn disk_rate(&self, target: &TargetState, layout: Layout) -> Result<u64> {
+        let mut buffer = Pool::new(1).take(&target.io.cancel)?;
+        let started = Instant::now();
+        let mut read = 0;
+        for piece in pieces(&self.index, layout).take(RATE_PIECES) {
+            let len = in_buffer(align_up(piece.len as u64, target.io.sector()));
+            if target.io.read(piece.offset, &mut buffer[..len]).is_ok() {
+                read += piece.len as u64;
+            }
+            target.io.cancel.check()?;
+        }
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
+        Ok(read.saturating_mul(1_000_000) / micros)
+    }
+}
+
+/// The index of `image` and the layouts of the targets.
+///
+/// # Errors
+/// Why a delta flash is not possible.
+fn possible(
+    image: &Image,
+    writers: &[TargetWriter],
+) -> Result<(Arc<PackIndex>, Vec<Layout>), &'static str> {
+    let index = image.shared_pack_index().ok_or("the image is not packed")?;
+    if !image.source().is_seekable() {
+        return Err("the source sends only the whole image");
+    }
+    if image.has_unpromised_digest() {
+        return Err("the digest of the whole file is expected, but not that of its index");
+    }
+    let layouts = writers.iter().map(|writer| Layout::new(&index, writer.disk.size_bytes));
+    let layouts = layouts.collect::<Option<Vec<_>>>();
+    let layouts = layouts.ok_or("the image is larger than the disk, or has more than 32 GiB of data")?;
+    Ok((index, layouts))
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::Refused, format!("a delta flash is not possible: {why}"))
+        .hint("pack the image and give the digest of its index, or allow a full flash")
+}
+
+/// Compares the first MiB of the image, read when it was opened, with the index.
+fn check_head(image: &Image, index: &PackIndex) -> Result<()> {
+    let head = image.head();
+    for frame in index.frames().iter().take_while(|frame| is_head(frame)) {
+        let start = in_buffer(frame.disk_offset);
+        let end = head.len().min(start + frame.disk_bytes as usize);
+        let is_right = match frame.blake3 {
+            Some(hash) => hash == *blake3::hash(&head[start..end]).as_bytes(),
+            None => is_zero(&head[start..end]),
+        };
+        if !is_right {
+            let message = "the first MiB of the image differs from its index";
+            return Err(Error::new(ErrorKind::Integrity, message)
+                .with_path(image.source().location())
+                .hint("fetch or pack the image again"));
+        }
+    }
+    Ok(())
+}
+
+/// Measures how fast the source is read, in bytes per second.
+fn source_rate(image: &Image, cancel: &CancelToken) -> Result<u64> {
+    let source = image.source();
+    if matches!(source.location(), Location::File(_)) {
+        return Ok(LOCAL_RATE);
+    }
+    let mut bytes = zeroed(in_buffer(MIB))?;
+    let started = Instant::now();
+    let read = source.read_at(&mut bytes, 0, cancel)? as u64;
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
+    Ok(read.saturating_mul(1_000_000) / micros)
+}
+
+/// The frames of `matches` to move, in the order of the disk.
+fn moved_frames<'a>(index: &PackIndex, matches: &'a Match) -> Vec<MovedFrame<'a>> {
+    let frames = matches.frames(FrameState::Moved);
+    frames
+        .map(|number| {
+            let frame = &index.frames()[number as usize];
+            let position = position(frame.disk_offset);
+            MovedFrame { number, position, sources: matches.sources_of(frame) }
+        })
+        .collect()
+}
+
+/// The parts of the disk after the first MiB that are zeros in the image, joined where they touch.
+fn zero_ranges(index: &PackIndex) -> Vec<Range<u64>> {
+    let frames = index.frames().iter().filter(|frame| frame.blake3.is_none());
+    let ranges = frames.map(|frame| {
+        frame.disk_offset.max(HEAD)..frame.disk_offset + u64::from(frame.disk_bytes)
+    });
+    merged(ranges.collect())
+}
