@@ -25,3 +25,6 @@ mod run;
 mod scan;
 
 pub(super) use run::{DeltaFlash, DeltaOutcome};
+
+#[cfg(test)]
+mod tests;

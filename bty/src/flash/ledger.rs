@@ -25,7 +25,10 @@ pub(super) enum Expected {
     /// Data with these hashes, one for each grain.
     Written(Box<[u64]>),
     /// Data frames of a packed image, each of the same length, except for the last one.
-    Frames { index: Arc<PackIndex>, frames: Range<usize> },
+    Frames {
+        index: Arc<PackIndex>,
+        frames: Range<usize>,
+    },
 }
 
 impl LedgerEntry {
@@ -33,9 +36,7 @@ impl LedgerEntry {
     pub(super) fn grain_bytes(&self) -> usize {
         match &self.expected {
             Expected::Zeros | Expected::Written(_) => GRAIN_BYTES,
-            Expected::Frames { index, frames } => {
-                index.frames()[frames.start].disk_bytes as usize
-            }
+            Expected::Frames { index, frames } => index.frames()[frames.start].disk_bytes as usize,
         }
     }
 
@@ -68,9 +69,7 @@ impl Ledger {
     pub(super) fn record_zeros(&self, offset: u64, len: u64) {
         let mut entries = self.entries();
         match entries.last_mut() {
-            Some(last)
-                if last.expected == Expected::Zeros && last.offset + last.len == offset =>
-            {
+            Some(last) if last.expected == Expected::Zeros && last.offset + last.len == offset => {
                 last.len += len;
             }
             _ => entries.push(LedgerEntry { offset, len, expected: Expected::Zeros }),

@@ -46,11 +46,10 @@ pub(super) fn check_body(
     let total: u64 = entries.iter().map(|e| e.len).sum();
     // the first MiB is verified later, but counts toward the total
     target.counters.verify_total.store(total + HEAD_BYTES as u64, Ordering::SeqCst);
-    let work = Mutex::new(
-        entries.iter().flat_map(|e| {
+    let work =
+        Mutex::new(entries.iter().flat_map(|e| {
             pieces(e.offset, e.len, e.grain_bytes()).map(move |(at, len)| (e, at, len))
-        }),
-    );
+        }));
     let next = || work.lock().expect("nobody panics holding it").next();
     let first = AtomicU64::new(u64::MAX);
     let check = || {
@@ -115,9 +114,9 @@ fn first_bad_grain(entry: &LedgerEntry, offset: u64, found: &[u8]) -> Option<u64
 /// Finds the first byte in the grain at `grain` that differs from what was written, and what is
 /// there instead.
 fn explain(target: &TargetState, entries: &[LedgerEntry], grain: u64, image: &Image) -> Mismatch {
-    let entry = entries.iter().find(|e| {
-        e.offset <= grain && grain < e.offset + e.len && e.expected != Expected::Zeros
-    });
+    let entry = entries
+        .iter()
+        .find(|e| e.offset <= grain && grain < e.offset + e.len && e.expected != Expected::Zeros);
     let end = entry.map(|e| (e.offset + e.len).min(grain + e.grain_bytes() as u64));
     // where zeros should be, the offset is exact already
     let offset = end.and_then(|end| locate(target, grain..end, image)).unwrap_or(grain);

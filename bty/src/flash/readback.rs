@@ -19,7 +19,7 @@ pub(super) fn pieces(
     mut len: u64,
     grain_bytes: usize,
 ) -> impl Iterator<Item = (u64, usize)> {
-    let piece = align_down((BUFFER_BYTES - SECTOR_MAX) as u64, grain_bytes as u64);
+    let piece = ((BUFFER_BYTES - SECTOR_MAX) / grain_bytes * grain_bytes) as u64;
     std::iter::from_fn(move || {
         let part = len.min(piece);
         let piece = (part > 0).then_some((offset, index(part)));

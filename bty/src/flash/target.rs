@@ -12,10 +12,10 @@ use crate::device::Device;
 use crate::disks::Disk;
 use crate::extent::{Extent, Pool, is_zero};
 use crate::flash::delta::DeltaOutcome;
-use crate::flash::{DeltaMode, DeltaReport, FlashOptions};
 use crate::flash::device_io::{DeviceIo, index};
 use crate::flash::ledger::Ledger;
 use crate::flash::writer::WriteJob;
+use crate::flash::{DeltaMode, DeltaReport, FlashOptions};
 use crate::size::{align_down, align_up};
 use crate::{CancelToken, Error, ErrorKind, Result, partition_table, threads};
 
@@ -218,7 +218,11 @@ impl TargetState {
         let get = |count: &AtomicU64| count.load(Ordering::SeqCst);
         let kept_bytes = get(&self.counters.equal_bytes);
         let fetched_bytes = get(&self.counters.written_bytes);
-        (kept_bytes > 0).then(|| DeltaReport { kept_bytes, fetched_bytes, ..DeltaReport::default() })
+        (kept_bytes > 0).then(|| DeltaReport {
+            kept_bytes,
+            fetched_bytes,
+            ..DeltaReport::default()
+        })
     }
 
     /// Remembers where the partitions of the old table are, and returns their ranges in bytes.

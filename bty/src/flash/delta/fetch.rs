@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 
 use super::layout::BLOCK;
 use super::matches::{BlockSource, Match};
+use crate::Result;
 use crate::extent::{BUFFER_BYTES, Block, Extent, Pool};
 use crate::flash::writer::{TargetWriter, WriteJob};
 use crate::image::Image;
 use crate::pack::{FrameFetcher, PackIndex};
 use crate::read_context::ReadContext;
-use crate::Result;
 
 /// Which frames each target needs.
 pub(super) struct FetchPlan {

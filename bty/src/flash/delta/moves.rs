@@ -8,11 +8,11 @@ use crossbeam_channel::Sender;
 use super::layout::BLOCK;
 use super::matches::{BlockSource, Match, position};
 use super::order::{MoveOrder, Step};
+use crate::Result;
 use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool};
 use crate::flash::target::TargetState;
 use crate::flash::writer::WriteJob;
 use crate::pack::{PackFrame, PackIndex};
-use crate::Result;
 
 /// Buffers between the thread that reads and those that write.
 const BUFFERS: usize = 6;
@@ -31,7 +31,8 @@ pub(super) struct Moved {
     /// Blocks that were in their place, in frames of which others were not.
     pub(super) kept_bytes: u64,
     pub(super) moved_bytes: u64,
-    /// Frames that turned out different from what the scan had found, and are to be fetched.
+    /// Frames that turned out different from what the scan had found, and are to be fetched;
+    /// ascending.
     pub(super) late: Vec<u32>,
 }
 
@@ -73,17 +74,13 @@ impl Mover<'_> {
             }
         }
         batch.send(self.queue, &pool, self.target)?;
+        moved.late.sort_unstable();
         Ok(moved)
     }
 
     /// Reads the blocks of `frame` into `content`. False if they are not the frame: the disk
     /// cannot be read, or holds something else than the scan has found.
-    fn assemble(
-        &self,
-        frame: &PackFrame,
-        stash: &Stash,
-        content: &mut [u8],
-    ) -> Result<bool> {
+    fn assemble(&self, frame: &PackFrame, stash: &Stash, content: &mut [u8]) -> Result<bool> {
         let place = position(frame.disk_offset);
         let sources = self.matches.sources_of(frame);
         let old_position = |at: usize| match sources[at] {
@@ -91,7 +88,8 @@ impl Mover<'_> {
             BlockSource::At(position) => Some(position),
             BlockSource::Zero | BlockSource::Nowhere => None,
         };
-        let is_own = |position: u32| (place..place + block_number(sources.len())).contains(&position);
+        let is_own =
+            |position: u32| (place..place + block_number(sources.len())).contains(&position);
         let mut is_readable = true;
         let mut at = 0;
         while at < sources.len() {

@@ -15,12 +15,12 @@ use crate::extent::{Extent, Pool, is_zero, zeroed};
 use crate::flash::device_io::index as in_buffer;
 use crate::flash::execute::Execution;
 use crate::flash::ledger::{Expected, LedgerEntry};
+use crate::flash::stale::merged;
 use crate::flash::summary::ReadSummary;
 use crate::flash::target::TargetState;
 use crate::flash::writer::{TargetWriter, WriteJob};
 use crate::flash::{DeltaMode, DeltaReport, FlashReport};
 use crate::image::Image;
-use crate::flash::stale::merged;
 use crate::pack::{BLOCK_BYTES, PackFrame, PackIndex};
 use crate::size::{MIB, align_up};
 use crate::source::Location;
@@ -336,7 +336,8 @@ impl Scanning {
             let _ = writer.wait(running);
             writer.state.io.cancel.check()?;
         }
-        let take = |slot: &Mutex<Option<Match>>| slot.lock().expect("nobody panics holding it").take();
+        let take =
+            |slot: &Mutex<Option<Match>>| slot.lock().expect("nobody panics holding it").take();
         Ok(slots.iter().map(take).collect())
     }
 
@@ -387,7 +388,9 @@ impl Scanning {
         let mut sample = Sample::default();
         let mut buffer = Pool::new(1).take(&target.io.cancel)?;
         let is_usable = |frame: &&PackFrame| {
-            frame.blake3.is_some() && layout.is_scanned(frame) && frame.disk_bytes % BLOCK_BYTES == 0
+            frame.blake3.is_some()
+                && layout.is_scanned(frame)
+                && frame.disk_bytes % BLOCK_BYTES == 0
         };
         let frames: Vec<_> = self.index.frames().iter().filter(is_usable).collect();
         for frame in frames.iter().step_by(frames.len().div_ceil(SAMPLE_FRAMES).max(1)) {
@@ -443,7 +446,8 @@ fn possible(
     }
     let layouts = writers.iter().map(|writer| Layout::new(&index, writer.disk.size_bytes));
     let layouts = layouts.collect::<Option<Vec<_>>>();
-    let layouts = layouts.ok_or("the image is larger than the disk, or has more than 32 GiB of data")?;
+    let layouts =
+        layouts.ok_or("the image is larger than the disk, or has more than 32 GiB of data")?;
     Ok((index, layouts))
 }
 
@@ -500,8 +504,7 @@ fn moved_frames<'a>(index: &PackIndex, matches: &'a Match) -> Vec<MovedFrame<'a>
 /// The parts of the disk after the first MiB that are zeros in the image, joined where they touch.
 fn zero_ranges(index: &PackIndex) -> Vec<Range<u64>> {
     let frames = index.frames().iter().filter(|frame| frame.blake3.is_none());
-    let ranges = frames.map(|frame| {
-        frame.disk_offset.max(HEAD)..frame.disk_offset + u64::from(frame.disk_bytes)
-    });
+    let ranges = frames
+        .map(|frame| frame.disk_offset.max(HEAD)..frame.disk_offset + u64::from(frame.disk_bytes));
     merged(ranges.collect())
 }

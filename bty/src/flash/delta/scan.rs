@@ -1,7 +1,7 @@
 //! Reads the old content of a disk, on several threads, and matches it with an image.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::layout::{Layout, pieces};

@@ -33,15 +33,20 @@ fn simulate(
             Step::Move(number) => {
                 let frame = frames.iter().find(|frame| frame.number == *number).unwrap();
                 let place = frame.position as usize;
-                let content: Vec<u32> = frame.sources.iter().enumerate().map(|(at, source)| {
-                    let from = match source {
-                        BlockSource::Same => u32::try_from(place + at).unwrap(),
-                        BlockSource::At(position) => *position,
-                        _ => return 0,
-                    };
-                    let stashed = stash.get(&from).filter(|_| !frame.is_own(from)).copied();
-                    stashed.unwrap_or(now[from as usize])
-                }).collect();
+                let content: Vec<u32> = frame
+                    .sources
+                    .iter()
+                    .enumerate()
+                    .map(|(at, source)| {
+                        let from = match source {
+                            BlockSource::Same => u32::try_from(place + at).unwrap(),
+                            BlockSource::At(position) => *position,
+                            _ => return 0,
+                        };
+                        let stashed = stash.get(&from).filter(|_| !frame.is_own(from)).copied();
+                        stashed.unwrap_or(now[from as usize])
+                    })
+                    .collect();
                 now[place..place + content.len()].copy_from_slice(&content);
             }
         }
