@@ -52,6 +52,7 @@ mod watch;
 mod writer;
 
 pub use compare::{VerifyOptions, VerifyReport, verify};
+pub use delta::diff;
 pub(crate) use plan::fail_if_refused;
 pub use plan::{Refusal, RefusalReason};
 

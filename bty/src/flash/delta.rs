@@ -15,6 +15,7 @@
 //! Nothing on the disk records how far a flash has come. After an interruption, the next scan finds
 //! what is right, whoever wrote it.
 
+mod estimate;
 mod fetch;
 mod layout;
 mod matches;
@@ -24,6 +25,7 @@ mod policy;
 mod run;
 mod scan;
 
+pub use estimate::diff;
 pub(super) use run::{DeltaFlash, DeltaOutcome};
 
 #[cfg(test)]

@@ -79,6 +79,7 @@ impl ProgressBoard {
                 durable_bytes: get(&counters.durable_bytes),
                 zeroed_bytes: get(&counters.zeroed_bytes),
                 verified_bytes: get(&counters.verified_bytes),
+                kept_bytes: get(&counters.equal_bytes),
                 scanned_bytes: get(&counters.scanned_bytes),
                 scan_total: Some(get(&counters.scan_total)).filter(|&total| total > 0),
                 verify_total: Some(get(&counters.verify_total)).filter(|&total| total > 0),

@@ -57,7 +57,7 @@ pub(super) struct TargetCounters {
     pub(super) scanned_bytes: AtomicU64,
     /// Total to scan; 0 without a scan.
     pub(super) scan_total: AtomicU64,
-    /// Image data that [`TargetState::update`] found to be there already.
+    /// Image data that was there already.
     pub(super) equal_bytes: AtomicU64,
     /// Time spent writing data, summed over all workers.
     busy_micros: AtomicU64,

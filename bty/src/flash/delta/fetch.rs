@@ -1,6 +1,7 @@
 //! Fetches the frames that no disk of a flash holds, once for all targets, and sends each to the
 //! targets that need it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -33,6 +34,12 @@ impl FetchPlan {
         all.dedup();
         let fetcher = FrameFetcher::start(image.source(), index, all, context)?;
         Ok(Self { needed, fetcher })
+    }
+
+    /// Bytes of the disk that are fetched.
+    pub(super) fn bytes(&self, index: &PackIndex) -> u64 {
+        let frames = self.needed.iter().flatten().collect::<BTreeSet<_>>();
+        frames.into_iter().map(|&n| u64::from(index.frames()[n as usize].disk_bytes)).sum()
     }
 
     /// Sends each frame to the targets that need it, until all have come.

@@ -1,9 +1,12 @@
 //! Finds out where a disk holds the blocks of an image. Pure: the scan feeds it with what it reads.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::layout::{BLOCK, Layout, Piece, is_head};
+use super::order::MoveOrder;
 use crate::extent::is_zero;
+use crate::flash::DeltaReport;
 use crate::pack::{PackFrame, PackIndex, block_hash};
 
 /// Where the content of a block of the image comes from.
@@ -126,6 +129,26 @@ impl Findings {
         }
     }
 
+    /// Adds a disk that holds the packed image `old`, without reading it.
+    pub(super) fn add_image(&self, index: &PackIndex, wanted: &WantedHashes, old: &PackIndex) {
+        let at: HashMap<u32, usize> = blocks_of(index).collect();
+        for (position, block) in blocks_of(old) {
+            let hash = old.block_hashes()[block];
+            if let Some(wanted) = wanted.find(hash) {
+                self.positions[wanted].fetch_min(position, Ordering::Relaxed);
+            }
+            if let Some(&block) = at.get(&position)
+                && index.block_hashes()[block] == hash
+            {
+                self.is_same[block / 64].fetch_or(1 << (block % 64), Ordering::Relaxed);
+            }
+        }
+        for (frame, is_kept) in index.frames().iter().zip(&self.is_kept) {
+            let mut blocks = frame.first_block..frame.first_block + frame.blocks();
+            is_kept.store(blocks.all(|block| self.is_same(block)), Ordering::Relaxed);
+        }
+    }
+
     fn add_blocks(
         &self,
         wanted: &WantedHashes,
@@ -221,6 +244,14 @@ impl Findings {
     }
 }
 
+/// The position on the disk and the number of every block of data.
+fn blocks_of(index: &PackIndex) -> impl Iterator<Item = (u32, usize)> + '_ {
+    let data = index.frames().iter().filter(|frame| frame.blake3.is_some());
+    data.flat_map(|frame| {
+        (position(frame.disk_offset)..).zip(frame.first_block..).take(frame.blocks())
+    })
+}
+
 /// The position of the block at `offset`, in blocks.
 pub(super) fn position(offset: u64) -> u32 {
     u32::try_from(offset / BLOCK).expect("the layout was checked")
@@ -243,6 +274,50 @@ pub(super) struct Match {
 }
 
 impl Match {
+    /// The match of a disk of which nothing is used.
+    pub(super) fn nothing(index: &PackIndex) -> Self {
+        let state = |frame: &PackFrame| match frame {
+            PackFrame { blake3: None, .. } => FrameState::Zero,
+            _ if is_head(frame) => FrameState::Head,
+            _ => FrameState::Fetched,
+        };
+        Self {
+            states: index.frames().iter().map(state).collect(),
+            sources: vec![BlockSource::Nowhere; index.block_hashes().len()],
+        }
+    }
+
+    /// Decides to fetch the frames with these `numbers`.
+    pub(super) fn fetch(&mut self, numbers: &[u32]) {
+        numbers.iter().for_each(|&number| self.states[number as usize] = FrameState::Fetched);
+    }
+
+    /// What it comes to, in bytes.
+    pub(super) fn report(&self, index: &PackIndex, order: &MoveOrder) -> DeltaReport {
+        let mut report = DeltaReport {
+            stash_peak_bytes: order.stash_peak_blocks as u64 * BLOCK,
+            ..DeltaReport::default()
+        };
+        for (frame, state) in index.frames().iter().zip(&self.states) {
+            let disk_bytes = u64::from(frame.disk_bytes);
+            match state {
+                FrameState::Zero => {}
+                FrameState::Kept => report.kept_bytes += disk_bytes,
+                FrameState::Moved => {
+                    let sources = self.sources_of(frame).iter();
+                    let same = sources.filter(|&&source| source == BlockSource::Same).count();
+                    report.kept_bytes += same as u64 * BLOCK;
+                    report.moved_bytes += disk_bytes - same as u64 * BLOCK;
+                }
+                FrameState::Head | FrameState::Fetched => {
+                    report.fetched_bytes += disk_bytes;
+                    report.source_bytes += u64::from(frame.file_bytes);
+                }
+            }
+        }
+        report
+    }
+
     /// The sources of the blocks of `frame`.
     pub(super) fn sources_of(&self, frame: &PackFrame) -> &[BlockSource] {
         &self.sources[frame.first_block..frame.first_block + frame.blocks()]

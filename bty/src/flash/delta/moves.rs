@@ -25,31 +25,21 @@ pub(super) struct Mover<'a> {
     pub(super) queue: &'a Sender<WriteJob>,
 }
 
-/// What was moved. Bytes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Moved {
-    /// Blocks that were in their place, in frames of which others were not.
-    pub(super) kept_bytes: u64,
-    pub(super) moved_bytes: u64,
-    /// Frames that turned out different from what the scan had found, and are to be fetched;
-    /// ascending.
-    pub(super) late: Vec<u32>,
-}
-
 impl Mover<'_> {
-    /// Takes all steps of `order`.
+    /// Takes all steps of `order`. Returns the numbers of frames that turned out different from what
+    /// the scan had found, ascending: they are to be fetched.
     ///
     /// # Errors
     /// Cancelled, or out of memory. A failure of the target is not an error here.
-    pub(super) fn run(&self, order: &MoveOrder) -> Result<Moved> {
+    pub(super) fn run(&self, order: &MoveOrder) -> Result<Vec<u32>> {
         let pool = Pool::new(BUFFERS);
-        let mut moved = Moved::default();
+        let mut late = Vec::new();
         let mut stash = Stash::default();
         let mut batch = WriteBatch::new(pool.take(&self.target.io.cancel)?);
         for step in &order.steps {
             self.target.io.cancel.check()?;
             if self.target.has_failed() {
-                return Ok(moved);
+                return Ok(late);
             }
             let number = match step {
                 Step::Stash(blocks) => {
@@ -68,14 +58,14 @@ impl Mover<'_> {
             }
             let content = batch.room(frame.disk_bytes as usize);
             if self.assemble(frame, &stash, content)? {
-                self.add_writes(frame, &mut batch, &mut moved);
+                self.add_writes(frame, &mut batch);
             } else {
-                moved.late.push(number);
+                late.push(number);
             }
         }
         batch.send(self.queue, &pool, self.target)?;
-        moved.late.sort_unstable();
-        Ok(moved)
+        late.sort_unstable();
+        Ok(late)
     }
 
     /// Reads the blocks of `frame` into `content`. False if they are not the frame: the disk
@@ -120,7 +110,7 @@ impl Mover<'_> {
     }
 
     /// Adds those blocks of `frame` that are not in their place to `batch`, which has its content.
-    fn add_writes(&self, frame: &PackFrame, batch: &mut WriteBatch, moved: &mut Moved) {
+    fn add_writes(&self, frame: &PackFrame, batch: &mut WriteBatch) {
         let sources = self.matches.sources_of(frame);
         let mut at = 0;
         while at < sources.len() {
@@ -129,10 +119,7 @@ impl Mover<'_> {
             let run = at..at + run.count();
             at = run.end;
             let range = bytes(run);
-            if is_same {
-                moved.kept_bytes += range.len() as u64;
-            } else {
-                moved.moved_bytes += range.len() as u64;
+            if !is_same {
                 batch.add(frame.disk_offset + range.start as u64, range);
             }
         }

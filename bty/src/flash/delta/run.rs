@@ -1,13 +1,14 @@
 //! The steps of a delta flash.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use super::fetch::{FetchPlan, send};
 use super::layout::{HEAD, Layout, is_head, pieces};
 use super::matches::{FrameState, Match, WantedHashes, position};
-use super::moves::{Moved, Mover};
+use super::moves::Mover;
 use super::order::{MoveOrder, MovedFrame, order};
 use super::policy::{Estimate, Sample};
 use super::scan::scan;
@@ -72,24 +73,14 @@ impl DeltaFlash {
         writers: &mut [TargetWriter],
     ) -> Result<Option<Self>> {
         let options = &execution.plan.options;
-        if options.delta == DeltaMode::Never {
+        let sizes: Vec<u64> = writers.iter().map(|writer| writer.disk.size_bytes).collect();
+        let Some((index, layouts)) = possible(execution.image, &sizes, options.delta)? else {
             return Ok(None);
-        }
-        let (index, layouts) = match possible(execution.image, writers) {
-            Ok(possible) => possible,
-            Err(_) if options.delta == DeltaMode::Auto => return Ok(None),
-            Err(why) => return Err(refused(why)),
         };
         check_head(execution.image, &index)?;
         execution.enter(Phase::Scan);
-        let scanning = Scanning {
-            wanted: WantedHashes::new(&index),
-            source_rate: source_rate(execution.image, &execution.reading.cancel)?,
-            file_bytes: execution.image.info().source_bytes.unwrap_or(index.frames_file_bytes()),
-            is_demanded: options.delta == DeltaMode::Always,
-            index,
-        };
-        let scanning = Arc::new(scanning);
+        let cancel = &execution.reading.cancel;
+        let scanning = Arc::new(Scanning::new(execution.image, index, options.delta, cancel)?);
         let matches = scanning.run(writers, &layouts)?;
         if matches.iter().all(Option::is_none) {
             return Ok(None);
@@ -100,9 +91,7 @@ impl DeltaFlash {
         let scanned = |(matches, layout): (Option<Match>, Layout)| match matches {
             Some(mut matches) => {
                 let order = order(&moved_frames(&index, &matches), stash_blocks);
-                for &number in &order.given_up {
-                    matches.states[number as usize] = FrameState::Fetched;
-                }
+                matches.fetch(&order.given_up);
                 let (matches, order) = (Some(Arc::new(matches)), Arc::new(order));
                 ScannedTarget { layout, matches, order }
             }
@@ -124,12 +113,17 @@ impl DeltaFlash {
         let matches: Vec<_> = self.targets.iter().map(|it| it.matches.clone()).collect();
         let needed: Vec<Vec<u32>> =
             self.targets.iter().map(|target| target.fetched(&self.index)).collect();
+        for (i, writer) in writers.iter().enumerate() {
+            let kept_bytes = self.report(i, &[]).kept_bytes;
+            writer.state.counters.equal_bytes.store(kept_bytes, Ordering::Relaxed);
+        }
         let reading = execution.reading;
-        let fetching = FetchPlan::start(execution.image, &self.index, needed.clone(), reading)?;
-        let moved = self.move_frames(writers)?;
+        let fetching = FetchPlan::start(execution.image, &self.index, needed, reading)?;
+        let late = self.move_frames(writers)?;
         self.zero(writers)?;
+        let done = self.index.disk_bytes() - fetching.bytes(&self.index);
+        reading.counts.decoded_bytes.store(done, Ordering::Relaxed);
         fetching.run(&self.index, &matches, writers, reading)?;
-        let late: Vec<Vec<u32>> = moved.iter().map(|it| it.late.clone()).collect();
         if late.iter().any(|it| !it.is_empty()) {
             let fetching = FetchPlan::start(execution.image, &self.index, late.clone(), reading)?;
             fetching.run(&self.index, &matches, writers, reading)?;
@@ -139,8 +133,7 @@ impl DeltaFlash {
         }
         for (i, writer) in writers.iter().enumerate() {
             let is_sampled = execution.plan.options.proven_disk && matches[i].is_some();
-            let fetched = needed[i].iter().chain(&late[i]);
-            let report = self.outcome(i, &moved[i], fetched);
+            let report = self.report(i, &late[i]);
             let _ = writer.state.delta.set(DeltaOutcome { report, is_sampled });
             if let Some(ledger) = &writer.state.ledger {
                 ledger.replace(self.entries(i, is_sampled));
@@ -153,9 +146,10 @@ impl DeltaFlash {
         Ok(execution.report(&summary, reports))
     }
 
-    /// Moves the frames of all targets, side by side.
-    fn move_frames(&self, writers: &mut [TargetWriter]) -> Result<Vec<Moved>> {
-        type Slot = Arc<OnceLock<Result<Moved>>>;
+    /// Moves the frames of all targets, side by side. Returns those that have to be fetched after
+    /// all, for each target.
+    fn move_frames(&self, writers: &mut [TargetWriter]) -> Result<Vec<Vec<u32>>> {
+        type Slot = Arc<OnceLock<Result<Vec<u32>>>>;
         let slots: Vec<Slot> = writers.iter().map(|_| Arc::default()).collect();
         let mut running = Vec::new();
         for ((writer, target), slot) in writers.iter().zip(&self.targets).zip(&slots) {
@@ -179,18 +173,18 @@ impl DeltaFlash {
             }
             writer.state.io.cancel.check()?;
         }
-        let mut moved = Vec::new();
-        for (slot, writer) in slots.into_iter().zip(writers.iter()) {
+        let late = |(slot, writer): (Slot, &TargetWriter)| {
             match Arc::into_inner(slot).and_then(OnceLock::into_inner) {
-                Some(Ok(it)) => moved.push(it),
+                Some(Ok(late)) => late,
                 Some(Err(error)) => {
                     writer.state.fail(error);
-                    moved.push(Moved::default());
+                    Vec::new()
                 }
-                None => moved.push(Moved::default()),
+                // no moves, or the device hangs
+                None => Vec::new(),
             }
-        }
-        Ok(moved)
+        };
+        Ok(slots.into_iter().zip(writers.iter()).map(late).collect())
     }
 
     /// Zeroes the frames of zeros, now that nobody needs the old content in their place.
@@ -204,35 +198,13 @@ impl DeltaFlash {
         Ok(())
     }
 
-    fn outcome<'a>(
-        &self,
-        target: usize,
-        moved: &Moved,
-        fetched: impl Iterator<Item = &'a u32>,
-    ) -> DeltaReport {
-        let target = &self.targets[target];
-        let frames = self.index.frames();
-        let mut report = DeltaReport {
-            kept_bytes: moved.kept_bytes,
-            moved_bytes: moved.moved_bytes,
-            stash_peak_bytes: target.order.stash_peak_blocks as u64 * u64::from(BLOCK_BYTES),
-            ..DeltaReport::default()
-        };
-        for number in fetched {
-            let frame = &frames[*number as usize];
-            report.fetched_bytes += u64::from(frame.disk_bytes);
-            report.source_bytes += u64::from(frame.file_bytes);
-        }
-        for frame in frames.iter().filter(|frame| frame.blake3.is_some() && is_head(frame)) {
-            report.fetched_bytes += u64::from(frame.disk_bytes);
-            report.source_bytes += u64::from(frame.file_bytes);
-        }
-        if let Some(matches) = &target.matches {
-            for number in matches.frames(FrameState::Kept) {
-                report.kept_bytes += u64::from(frames[number as usize].disk_bytes);
-            }
-        }
-        report
+    /// What target number `target` held, of which the frames `late` had to be fetched after all.
+    fn report(&self, target: usize, late: &[u32]) -> DeltaReport {
+        let ScannedTarget { matches, order, .. } = &self.targets[target];
+        let mut matches =
+            matches.as_deref().cloned().unwrap_or_else(|| Match::nothing(&self.index));
+        matches.fetch(late);
+        matches.report(&self.index, order)
     }
 
     /// What target number `target` must hold after the first MiB. With `is_sampled`, of the frames
@@ -290,19 +262,16 @@ impl ScannedTarget {
 
     /// Numbers of the frames to fetch, ascending.
     fn fetched(&self, index: &PackIndex) -> Vec<u32> {
-        if let Some(matches) = &self.matches {
-            return matches.frames(FrameState::Fetched).collect();
+        match &self.matches {
+            Some(matches) => matches.frames(FrameState::Fetched).collect(),
+            None => Match::nothing(index).frames(FrameState::Fetched).collect(),
         }
-        let all = index.frames().iter().zip(0..);
-        all.filter(|(frame, _)| frame.blake3.is_some() && !is_head(frame))
-            .map(|(_, number)| number)
-            .collect()
     }
 }
 
 /// The scan of all targets.
-struct Scanning {
-    index: Arc<PackIndex>,
+pub(super) struct Scanning {
+    pub(super) index: Arc<PackIndex>,
     wanted: WantedHashes,
     source_rate: u64,
     file_bytes: u64,
@@ -311,6 +280,21 @@ struct Scanning {
 }
 
 impl Scanning {
+    pub(super) fn new(
+        image: &Image,
+        index: Arc<PackIndex>,
+        mode: DeltaMode,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        Ok(Self {
+            wanted: WantedHashes::new(&index),
+            source_rate: source_rate(image, cancel)?,
+            file_bytes: image.info().source_bytes.unwrap_or(index.frames_file_bytes()),
+            is_demanded: mode == DeltaMode::Always,
+            index,
+        })
+    }
+
     /// `None` for a target that has failed, or for which a delta flash does not pay.
     fn run(
         self: &Arc<Self>,
@@ -341,7 +325,8 @@ impl Scanning {
         Ok(slots.iter().map(take).collect())
     }
 
-    fn scan(
+    /// `None` if a delta flash does not pay.
+    pub(super) fn scan(
         &self,
         target: &TargetState,
         layout: Layout,
@@ -429,31 +414,39 @@ impl Scanning {
     }
 }
 
-/// The index of `image` and the layouts of the targets.
+/// The index of `image`, and the layouts of disks with these `sizes`. `None` if a delta flash is not
+/// wanted, or not possible.
 ///
 /// # Errors
-/// Why a delta flash is not possible.
-fn possible(
+/// [`ErrorKind::Refused`]: it is demanded, and not possible.
+pub(super) fn possible(
     image: &Image,
-    writers: &[TargetWriter],
-) -> Result<(Arc<PackIndex>, Vec<Layout>), &'static str> {
-    let index = image.shared_pack_index().ok_or("the image is not packed")?;
-    if !image.source().is_seekable() {
-        return Err("the source sends only the whole image");
+    sizes: &[u64],
+    mode: DeltaMode,
+) -> Result<Option<(Arc<PackIndex>, Vec<Layout>)>> {
+    let why = match (mode, image.shared_pack_index()) {
+        (DeltaMode::Never, _) => return Ok(None),
+        (_, None) => "the image is not packed",
+        _ if !image.source().is_seekable() => "the source sends only the whole image",
+        _ if image.has_unpromised_digest() => {
+            "the digest of the whole file is expected, but not that of its index"
+        }
+        (_, Some(index)) => {
+            let layouts = sizes.iter().map(|&size| Layout::new(&index, size));
+            match layouts.collect::<Option<Vec<_>>>() {
+                Some(layouts) => return Ok(Some((index, layouts))),
+                None => "the image is larger than the disk, or has more than 32 GiB of data",
+            }
+        }
+    };
+    match mode {
+        DeltaMode::Always => {
+            let message = format!("a delta flash is not possible: {why}");
+            Err(Error::new(ErrorKind::Refused, message)
+                .hint("pack the image and give the digest of its index, or allow a full flash"))
+        }
+        _ => Ok(None),
     }
-    if image.has_unpromised_digest() {
-        return Err("the digest of the whole file is expected, but not that of its index");
-    }
-    let layouts = writers.iter().map(|writer| Layout::new(&index, writer.disk.size_bytes));
-    let layouts = layouts.collect::<Option<Vec<_>>>();
-    let layouts =
-        layouts.ok_or("the image is larger than the disk, or has more than 32 GiB of data")?;
-    Ok((index, layouts))
-}
-
-fn refused(why: &str) -> Error {
-    Error::new(ErrorKind::Refused, format!("a delta flash is not possible: {why}"))
-        .hint("pack the image and give the digest of its index, or allow a full flash")
 }
 
 /// Compares the first MiB of the image, read when it was opened, with the index.
@@ -490,7 +483,7 @@ fn source_rate(image: &Image, cancel: &CancelToken) -> Result<u64> {
 }
 
 /// The frames of `matches` to move, in the order of the disk.
-fn moved_frames<'a>(index: &PackIndex, matches: &'a Match) -> Vec<MovedFrame<'a>> {
+pub(super) fn moved_frames<'a>(index: &PackIndex, matches: &'a Match) -> Vec<MovedFrame<'a>> {
     let frames = matches.frames(FrameState::Moved);
     frames
         .map(|number| {
