@@ -70,6 +70,10 @@ impl Image {
         self.pack.as_deref()
     }
 
+    pub(crate) fn shared_pack_index(&self) -> Option<&Arc<PackIndex>> {
+        self.pack.as_ref()
+    }
+
     /// Warnings for the user about ignored bytes after the end of the image. Complete only after
     /// the whole image was read.
     #[must_use]

@@ -19,6 +19,7 @@
 
 mod check;
 mod compress;
+mod fetch;
 mod find;
 mod format;
 mod index;
@@ -26,6 +27,9 @@ mod read;
 mod write;
 
 pub use check::{PackCheck, check};
+#[expect(unused_imports, reason = "for the delta flash")]
+pub(crate) use fetch::FrameFetcher;
+pub use fetch::read_frames;
 pub use find::find_index;
 pub use format::BLOCK_BYTES;
 pub use index::{PackFrame, PackIndex};
