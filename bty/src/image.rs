@@ -70,9 +70,8 @@ impl Image {
         self.pack.as_deref()
     }
 
-    /// Like [`pack_index`](Self::pack_index), to keep.
-    pub(crate) fn shared_pack_index(&self) -> Option<Arc<PackIndex>> {
-        self.pack.clone()
+    pub(crate) fn shared_pack_index(&self) -> Option<&Arc<PackIndex>> {
+        self.pack.as_ref()
     }
 
     /// True if a digest of the whole file is expected, but none of its index: only a full reading

@@ -29,6 +29,7 @@ mod write;
 pub use check::{PackCheck, check};
 pub(crate) use compress::block_hash;
 pub(crate) use fetch::FrameFetcher;
+pub use fetch::read_frames;
 pub use find::find_index;
 pub use format::BLOCK_BYTES;
 pub use index::{PackFrame, PackIndex};

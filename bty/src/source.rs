@@ -28,7 +28,7 @@ pub(crate) mod pipe;
 pub(crate) mod read_ahead;
 pub(crate) mod spool;
 
-pub(crate) use byte_source::{ByteSource, VersionCheck};
+pub(crate) use byte_source::{ByteSource, PlainRange, RangeRead, RangeReader, VersionCheck};
 pub use custom::CustomSource;
 pub use location::Location;
 

@@ -1,12 +1,14 @@
 //! Bytes that a program supplies itself: a [`CustomSource`], or a reader that is read once.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::extent::zeroed;
 use crate::source::pipe::PipeSource;
-use crate::source::{ByteSource, Location, Source};
+use crate::source::{ByteSource, Location, PlainRange, RangeReader, Source};
 use crate::{CancelToken, Error, ErrorKind, Result, text};
 
 /// Number of failures in a row, without a byte between them, after which a read fails.
@@ -256,6 +258,15 @@ impl ByteSource for CustomBytes {
             }
         }
         Ok(filled)
+    }
+
+    fn range(&self, range: Range<u64>, cancel: &CancelToken) -> Result<Box<dyn RangeReader>> {
+        // at once, because a source may have a cheaper way to read a known length
+        let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let mut bytes = zeroed(len)?;
+        let read = self.read_at(&mut bytes, range.start, cancel)?;
+        bytes.truncate(read);
+        Ok(Box::new(PlainRange(io::Cursor::new(bytes))))
     }
 
     fn version(&self) -> Option<String> {

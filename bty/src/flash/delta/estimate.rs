@@ -82,14 +82,14 @@ pub fn diff(old: &Image, new: &Image, cancel: &CancelToken) -> Result<DeltaRepor
         let message = format!("{} {why}", new.info().name);
         Error::new(ErrorKind::Refused, message).hint("pack it first, and compare the packed image")
     };
-    let index = new.shared_pack_index().ok_or_else(|| refused("is not packed"))?;
+    let index = new.shared_pack_index().cloned().ok_or_else(|| refused("is not packed"))?;
     // as if the disk were larger: the last MiB of a disk is always written
     let layout = Layout::new(&index, index.disk_bytes() + MIB)
         .ok_or_else(|| refused("has too much data to be compared"))?;
     let wanted = WantedHashes::new(&index);
     let findings = Findings::new(&index, &wanted);
     match old.shared_pack_index() {
-        Some(old) if is_aligned(&old) => findings.add_image(&index, &wanted, &old),
+        Some(old) if is_aligned(old) => findings.add_image(&index, &wanted, old),
         _ => add_content(&findings, &index, &wanted, layout, old, cancel)?,
     }
     let matches = findings.into_match(&index, &wanted, layout);

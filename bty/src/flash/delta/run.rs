@@ -432,9 +432,9 @@ pub(super) fn possible(
             "the digest of the whole file is expected, but not that of its index"
         }
         (_, Some(index)) => {
-            let layouts = sizes.iter().map(|&size| Layout::new(&index, size));
+            let layouts = sizes.iter().map(|&size| Layout::new(index, size));
             match layouts.collect::<Option<Vec<_>>>() {
-                Some(layouts) => return Ok(Some((index, layouts))),
+                Some(layouts) => return Ok(Some((Arc::clone(index), layouts))),
                 None => "the image is larger than the disk, or has more than 32 GiB of data",
             }
         }
