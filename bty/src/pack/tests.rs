@@ -137,6 +137,27 @@ fn the_same_image_packs_to_the_same_bytes() {
     assert!(std::fs::read(again).unwrap() == first);
 }
 
+/// A packed image as version 1 has it: future versions must read it.
+#[test]
+fn a_packed_image_of_version_1_is_read() {
+    let golden = include_bytes!("golden/v1.img.zst");
+    let expected: Digest =
+        "a38a8392ba27b6c36c68cf2b5510425dc4dae16371aaf5c2f0f6e619e0638460".parse().unwrap();
+    assert_eq!(Digest::of(&zstd::decode_all(&golden[..]).unwrap()), expected);
+    let image = image(golden);
+    let index = image.pack_index().expect("it has an index");
+    assert_eq!((index.disk_bytes(), index.data_bytes()), (717_100, 454_956));
+    assert_eq!(
+        index.sha256(),
+        "42ce347017da196d722f712d3867c982fdb45882310167772c54db98d8572edb".parse().unwrap()
+    );
+    let options = OpenOptions::default().image_sha256(expected);
+    let bytes: Arc<[u8]> = golden[..].into();
+    let (client, cancel) = (Client::default(), CancelToken::new());
+    let image = Image::from_source(&client, "memory", bytes, &options, &cancel).unwrap();
+    assert_eq!(image.read_fully(&(), &cancel).unwrap().disk_bytes, 717_100);
+}
+
 #[test]
 fn options_out_of_range_are_refused() {
     let dir = tempfile::tempdir().unwrap();

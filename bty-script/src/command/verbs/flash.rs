@@ -304,6 +304,9 @@ fn show_report(report: &FlashReport, output: &Output) {
         (Some(digest), false) => {
             format!("no digest was expected; it is:\n  sha256 {digest}")
         }
+        (None, false) if report.image.pack_index_sha256.is_some() => {
+            "each part matches the index of the image".into()
+        }
         (None, false) => "no digest was computed".into(),
     };
     output.say(&format!(
