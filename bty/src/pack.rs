@@ -27,14 +27,16 @@ mod read;
 mod write;
 
 pub use check::{PackCheck, check};
-#[expect(unused_imports, reason = "for the delta flash")]
 pub(crate) use fetch::FrameFetcher;
 pub use fetch::read_frames;
 pub use find::find_index;
+pub(crate) use find::{IndexSearch, search_index};
 pub use format::BLOCK_BYTES;
 pub use index::{PackFrame, PackIndex};
 pub(crate) use read::PackedExtents;
 pub use write::{PackOptions, PackReport, pack};
 
+#[cfg(test)]
+mod scripted;
 #[cfg(test)]
 mod tests;

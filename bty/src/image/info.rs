@@ -102,6 +102,10 @@ pub struct ImageInfo {
     pub expected_sha512: Option<Sha512>,
     /// SHA-256 that the decoded disk image must have, if the caller declared one.
     pub expected_image_sha256: Option<Digest>,
+    /// SHA-256 that the index of the packed image must have, if the caller or the source declared
+    /// one. It was compared when the image was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_pack_index_sha256: Option<Digest>,
     /// SHA-256 of the index, if it is a [packed image](crate::pack).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack_index_sha256: Option<Digest>,
@@ -145,6 +149,7 @@ impl ImageInfo {
             expected_sha256: None,
             expected_sha512: None,
             expected_image_sha256: None,
+            expected_pack_index_sha256: None,
             pack_index_sha256: None,
             sector_bytes: None,
             table: None,

@@ -107,6 +107,7 @@ pub(super) fn open_image(
             .hint("find out which of them is right; nothing was written")
     })?;
     (options.sha256, options.sha512) = (merged.sha256, merged.sha512);
+    options.pack_index_sha256 = entry.index_sha256;
     Ok((Image::open(client, entry.src(), &options, cancel)?, entry.raw))
 }
 
