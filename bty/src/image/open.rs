@@ -377,20 +377,13 @@ impl Layers {
 
 /// Reads the index of `source`, if it is a packed image.
 fn pack_index(client: &Client, source: &Source, cancel: &CancelToken) -> Result<Option<PackIndex>> {
-    let location = source.location();
     match search_index(source, cancel)? {
         IndexSearch::Packed(index) => Ok(Some(index)),
         IndexSearch::Plain => Ok(None),
-        IndexSearch::Late if source.expected_pack_index.is_some() => {
-            let message = format!("the end of {location}, with its index, does not arrive");
-            Err(Error::new(ErrorKind::Source, message)
-                .with_path(location)
-                .hint("wait until the server has all of the file, then start again"))
-        }
         IndexSearch::Late => {
             let message = format!(
-                "the end of {location} does not arrive yet: reading it like an image that is not \
-                 packed"
+                "the end of {} does not arrive yet: reading it like an image that is not packed",
+                source.location()
             );
             client.options().observer.event(&Event::Notice { message });
             Ok(None)

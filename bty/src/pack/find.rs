@@ -22,8 +22,8 @@ use crate::{CancelToken, Error, ErrorKind, Result, Source, threads};
 const TAIL_BYTES: u64 = 128 << 10;
 
 /// How long the end of the file may take to arrive. A cache that still fetches the file can take
-/// minutes.
-const TAIL_TIMEOUT: Duration = Duration::from_secs(20);
+/// minutes, and a file that is not packed can be read from its start meanwhile.
+const TAIL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum number of skippable frames between the last frame and the seek table.
 const SKIPPABLE_MAX: usize = 8;
@@ -41,7 +41,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 const HEADERS_BYTES: usize = SKIPPABLE_HEADER_BYTES as usize + HEADER_BYTES;
 
 /// Reads the index of `source`. `None` if it is not a packed image, if it cannot be read from the
-/// middle, or if its end does not arrive within 20 seconds.
+/// middle, or if its end does not arrive within 5 seconds.
 ///
 /// Reads the end of the file and the index, and nothing else.
 ///
@@ -64,9 +64,11 @@ pub(crate) enum IndexSearch {
     Late,
 }
 
-/// Like [`find_index`], but tells apart why there is no index.
+/// Like [`find_index`], but tells apart why there is no index. Waits longer for a promised one.
 pub(crate) fn search_index(source: &Source, cancel: &CancelToken) -> Result<IndexSearch> {
-    search_within(source, TAIL_TIMEOUT, cancel)
+    // the source itself ends the wait when nothing arrives
+    let limit = source.expected_pack_index.map_or(TAIL_TIMEOUT, |_| Duration::MAX);
+    search_within(source, limit, cancel)
 }
 
 fn search_within(source: &Source, limit: Duration, cancel: &CancelToken) -> Result<IndexSearch> {
