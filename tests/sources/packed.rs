@@ -331,3 +331,16 @@ fn a_registry_delivers_frames_and_promises_the_index() {
     let error = open("v2").err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Integrity, "{error:?}");
 }
+
+#[test]
+fn a_server_that_obeys_only_later_ranges_delivers_frames() {
+    let packed = packed(20, 13);
+    let body = packed.file.clone();
+    let server = Server::start(move |request| match request.number {
+        0 => Reply::whole(&body).header("Accept-Ranges", "bytes"),
+        _ => file(request, &body),
+    });
+    let options = OpenOptions::default().pack_index_sha256(packed.index);
+    let image = open(&server.url("/a.img.zst"), &options).unwrap();
+    read(&packed, &image, &[3, 19]).unwrap();
+}

@@ -33,9 +33,10 @@ pub struct OpenOptions {
     pub sha512: Option<Sha512>,
     /// SHA-256 that the decoded disk image must have. Not supported for qcow2.
     pub image_sha256: Option<Digest>,
-    /// SHA-256 that the index of the [packed image](crate::pack) must have. It is compared before
-    /// anything else of the image is read, and proves all of its content, even if only parts of the
-    /// file are read. An image that is not packed is refused.
+    /// SHA-256 that the index of the [packed image](crate::pack) must have. It is compared when the
+    /// image is opened, and proves all of its content, even if only parts of the file are read. An
+    /// image that is not packed is refused, and so is one that can be read only from its start,
+    /// unless the digest of the file is expected as well.
     pub pack_index_sha256: Option<Digest>,
     /// Do not look for a `.sha256` or `.sha512` file next to a local image.
     pub ignore_sidecar: bool,
@@ -241,10 +242,10 @@ impl Image {
     ) -> Result<Self> {
         let Layers { qcow2, member, compression, trailer, head } = layers;
         let pack = match (&member, compression) {
-            (None, Some(Compression::Zstd)) => pack_index(client, &source, cancel)?.map(Arc::new),
-            _ => None,
+            (None, Some(Compression::Zstd)) => pack_index(client, &source, cancel)?,
+            _ => check_promised_index(&source, None)?,
         };
-        check_promised_index(&source, pack.as_deref())?;
+        let pack = pack.map(Arc::new);
         let disk_bytes = match (&qcow2, &member, compression) {
             _ if pack.is_some() => pack.as_ref().map(|index| index.disk_bytes()),
             (Some(qcow2), _, _) => Some(qcow2.virtual_bytes()),
@@ -375,11 +376,27 @@ impl Layers {
     }
 }
 
-/// Reads the index of `source`, if it is a packed image.
+/// Reads the index of `source`, if it is a packed image, and compares it with the promised one.
 fn pack_index(client: &Client, source: &Source, cancel: &CancelToken) -> Result<Option<PackIndex>> {
     match search_index(source, cancel)? {
-        IndexSearch::Packed(index) => Ok(Some(index)),
-        IndexSearch::Plain => Ok(None),
+        IndexSearch::Packed(index) => check_promised_index(source, Some(index)),
+        IndexSearch::Plain => check_promised_index(source, None),
+        // the digest of the file proves as much, if all of it is read
+        IndexSearch::NoRanges if source.expected.is_empty() => {
+            if source.expected_pack_index.is_none() {
+                return Ok(None);
+            }
+            let message = format!(
+                "{} can be read only from its start, so its index cannot be compared with the \
+                 promised one",
+                source.location()
+            );
+            Err(Error::new(ErrorKind::Integrity, message)
+                .with_path(source.location())
+                .hint("use a server that offers ranges, or give the digest of the file")
+                .with_remedy(Remedy::Sha256))
+        }
+        IndexSearch::NoRanges => Ok(None),
         IndexSearch::Late => {
             let message = format!(
                 "the end of {} does not arrive yet: reading it like an image that is not packed",
@@ -395,10 +412,10 @@ fn pack_index(client: &Client, source: &Source, cancel: &CancelToken) -> Result<
 ///
 /// # Errors
 /// [`ErrorKind::Integrity`] when it differs, or when the image is not packed.
-fn check_promised_index(source: &Source, index: Option<&PackIndex>) -> Result<()> {
-    let Some(promised) = source.expected_pack_index else { return Ok(()) };
-    let found = match index.map(PackIndex::sha256) {
-        Some(actual) if actual == promised => return Ok(()),
+fn check_promised_index(source: &Source, index: Option<PackIndex>) -> Result<Option<PackIndex>> {
+    let Some(promised) = source.expected_pack_index else { return Ok(index) };
+    let found = match index.as_ref().map(PackIndex::sha256) {
+        Some(actual) if actual == promised => return Ok(index),
         Some(actual) => format!("has a pack index with SHA-256 {actual}"),
         None => "is not a packed image".to_owned(),
     };

@@ -52,7 +52,7 @@ const HEADERS_BYTES: usize = SKIPPABLE_HEADER_BYTES as usize + HEADER_BYTES;
 pub fn find_index(source: &Source, cancel: &CancelToken) -> Result<Option<PackIndex>> {
     search_index(source, cancel).map(|found| match found {
         IndexSearch::Packed(index) => Some(index),
-        IndexSearch::Plain | IndexSearch::Late => None,
+        IndexSearch::Plain | IndexSearch::NoRanges | IndexSearch::Late => None,
     })
 }
 
@@ -60,6 +60,8 @@ pub fn find_index(source: &Source, cancel: &CancelToken) -> Result<Option<PackIn
 pub(crate) enum IndexSearch {
     Packed(PackIndex),
     Plain,
+    /// The source can be read only from its start.
+    NoRanges,
     /// The end did not arrive in time.
     Late,
 }
@@ -73,24 +75,31 @@ pub(crate) fn search_index(source: &Source, cancel: &CancelToken) -> Result<Inde
 
 fn search_within(source: &Source, limit: Duration, cancel: &CancelToken) -> Result<IndexSearch> {
     let Some(len_bytes) = source.len_bytes().filter(|_| source.is_seekable()) else {
-        return Ok(IndexSearch::Plain);
+        return Ok(IndexSearch::NoRanges);
     };
     let tail_start = len_bytes.saturating_sub(TAIL_BYTES);
-    let Some(tail) = read_tail(source, tail_start..len_bytes, limit, cancel)? else {
-        return Ok(IndexSearch::Late);
+    let tail = match read_tail(source, tail_start..len_bytes, limit, cancel)? {
+        Some(PartRead::Bytes(tail)) => tail,
+        Some(PartRead::Stopped) => return Ok(IndexSearch::Plain),
+        Some(PartRead::NoRanges) => return Ok(IndexSearch::NoRanges),
+        None => return Ok(IndexSearch::Late),
     };
-    // a server that sent the whole file instead has sent no end
     let Some(located) = Located::in_tail(&tail, len_bytes) else { return Ok(IndexSearch::Plain) };
     let in_tail = located.offset.checked_sub(tail_start).and_then(|at| usize::try_from(at).ok());
     let end = match in_tail {
-        Some(at) => tail.get(at..).map(<[u8]>::to_vec),
+        Some(at) => tail[at..].to_vec(),
         None => {
             let rest = located.offset..tail_start;
-            let rest = read_part(source, rest, &|start| located.check_start(start), cancel)?;
-            rest.map(|rest| [rest, tail].concat())
+            match read_part(source, rest, &|start| located.check_start(start), cancel)? {
+                PartRead::Bytes(rest) => [rest, tail].concat(),
+                PartRead::Stopped => return Ok(IndexSearch::Plain),
+                PartRead::NoRanges => return Ok(IndexSearch::NoRanges),
+            }
         }
     };
-    let Some(end) = end.filter(|end| located.is_index(end)) else { return Ok(IndexSearch::Plain) };
+    if !located.is_index(&end) {
+        return Ok(IndexSearch::Plain);
+    }
     let parsed = located.parse(&end).map_err(|e| {
         e.context(format!("reading the index of {}", source.location()))
             .with_path(source.location())
@@ -232,7 +241,7 @@ fn read_tail(
     range: Range<u64>,
     limit: Duration,
     cancel: &CancelToken,
-) -> Result<Option<Vec<u8>>> {
+) -> Result<Option<PartRead>> {
     let (reading, source) = (cancel.child(), source.clone());
     // a reader that still runs ends when this returns
     let _stop = reading.cancel_on_drop();
@@ -245,8 +254,7 @@ fn read_tail(
     loop {
         cancel.check()?;
         match tail.recv_timeout(Duration::from_millis(100)) {
-            // nothing of the end of the file: no tail is no seek table
-            Ok(tail) => return tail.map(|tail| Some(tail.unwrap_or_default())),
+            Ok(tail) => return tail.map(Some),
             Err(RecvTimeoutError::Timeout) if started.elapsed() < limit => {}
             Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
@@ -256,14 +264,22 @@ fn read_tail(
     }
 }
 
-/// Reads `range` of the file, as long as `check` is true for its first bytes. `None` if it is not,
-/// or if the server sends the whole file instead.
+/// What [`read_part`] has read.
+enum PartRead {
+    Bytes(Vec<u8>),
+    /// Its start is not what was looked for.
+    Stopped,
+    /// The server sends the whole file instead.
+    NoRanges,
+}
+
+/// Reads `range` of the file, unless `check` is false for its start.
 fn read_part(
     source: &Source,
     range: Range<u64>,
     check: &dyn Fn(&[u8]) -> Result<bool>,
     cancel: &CancelToken,
-) -> Result<Option<Vec<u8>>> {
+) -> Result<PartRead> {
     let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
     let mut reader = source.bytes.range(range, cancel)?;
     let mut bytes = Vec::new();
@@ -272,7 +288,7 @@ fn read_part(
     while bytes.len() < len {
         let wanted = chunk.len().min(len - bytes.len());
         match reader.read(&mut chunk[..wanted])? {
-            RangeRead::FromStart => return Ok(None),
+            RangeRead::FromStart => return Ok(PartRead::NoRanges),
             RangeRead::Bytes(0) => {
                 let message = format!("{} ends within its index", source.location());
                 return Err(Error::new(ErrorKind::Source, message).with_path(source.location()));
@@ -282,13 +298,13 @@ fn read_part(
         if !is_checked && bytes.len() >= HEADERS_BYTES {
             is_checked = true;
             if !check(&bytes)? {
-                return Ok(None);
+                return Ok(PartRead::Stopped);
             }
         }
     }
     // to its end, so that the connection serves the next request
     let _ = reader.read(&mut [0]);
-    Ok(Some(bytes))
+    Ok(PartRead::Bytes(bytes))
 }
 
 /// Appends `more`; memory grows only with what has arrived.

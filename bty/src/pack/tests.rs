@@ -263,6 +263,24 @@ fn a_promised_index_is_compared_when_the_image_is_opened() {
 }
 
 #[test]
+fn a_promised_index_of_a_pipe_needs_the_digest_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, report) =
+        packed(dir.path(), &disk(1 << 20, &[(0, 70_000)]), &PackOptions::default());
+    let open = |sha256: Option<Digest>| {
+        let file = std::fs::File::open(&path).unwrap();
+        let options = OpenOptions::default().pack_index_sha256(report.index_sha256).sha256(sha256);
+        Image::from_reader(&Client::default(), "pipe", file, &options, &CancelToken::new())
+    };
+    let error = open(None).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Integrity);
+    assert!(error.to_string().contains("only from its start"), "{error}");
+    let image = open(Some(report.sha256)).unwrap();
+    assert_eq!(image.info().pack_index_sha256, None);
+    assert_eq!(image.read_fully(&(), &CancelToken::new()).unwrap().source_sha256, report.sha256);
+}
+
+#[test]
 fn a_full_read_refuses_a_frame_of_zeros_that_holds_data() {
     let dir = tempfile::tempdir().unwrap();
     let (path, _) = packed(dir.path(), &disk(1 << 20, &[(0, 70_000)]), &PackOptions::default());

@@ -200,8 +200,12 @@ async fn probe(origin: &Origin) -> Result<ObjectInfo> {
 }
 
 async fn probe_once(origin: &Origin) -> Result<ObjectInfo, RequestError> {
-    let response =
-        origin.get(&GetRequest { range: Some((0, Some(1))), ..GetRequest::default() }).await?;
+    let first_byte = GetRequest { range: Some((0, Some(1))), ..GetRequest::default() };
+    let mut response = origin.get(&first_byte).await?;
+    // some registries obey ranges only from the second request for an object on
+    if response.status() == StatusCode::OK && headers::offers_ranges(response.headers()) {
+        response = origin.get(&first_byte).await?;
+    }
     let validators = Validators::of(response.headers());
     match (response.status(), ContentRange::of(response.headers())) {
         (
