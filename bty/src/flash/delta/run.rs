@@ -126,7 +126,8 @@ impl DeltaFlash {
                 ledger.replace(self.entries(i, is_sampled));
             }
         }
-        let is_checked = execution.image.info().has_expected_digest();
+        // opening compared the index with the promised one, and each part is compared with the index
+        let is_checked = execution.image.info().expected_pack_index_sha256.is_some();
         let summary = ReadSummary::of_packed(&self.index, execution.image.head(), is_checked);
         let all: Vec<usize> = (0..writers.len()).collect();
         let reports = execution.finish(writers, &all, &summary)?;
