@@ -15,7 +15,7 @@ BUILD := $(if $(CI),env CARGO_INCREMENTAL=0) $(CARGO)
 # the harness of the tests of the whole
 WHOLE = $(BUILD) test --workspace --test tests --quiet --
 
-.PHONY: help build demo check test unit whole lint doc docs test-python test-browser test-chain deny advisories test-all test-arm64 features publish-check test-times \
+.PHONY: help build demo check test unit whole lint doc docs test-python test-browser test-chain deny advisories test-all test-arm64 features publish-check test-examples test-times \
     screenshots recordings deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-python packages clean
 
 help: ## this list
@@ -77,7 +77,7 @@ deny: ## licences, sources and directions of dependencies, offline; at once unle
 advisories: ## known vulnerabilities of dependencies; fetches the RustSec database, and fails without one of the last 30 days
 	@tests/step advisories tests/dependencies/advisories.sh $(TOOLS) $(DENY_VERSION)
 
-test-all: test test-chain deny features publish-check test-arm64 fleet ## the whole matrix, arm64, wheels, reference peers, fault campaigns; hours
+test-all: test test-chain deny features publish-check test-examples test-arm64 fleet ## the whole matrix, arm64, wheels, reference peers, fault campaigns; hours
 	RUST_TEST_THREADS=$(MACHINES) tests/step matrix $(WHOLE) --ignored --skip matrix::arm64 matrix::
 	$(MAKE) test-reference test-api wheels test-wheels
 
@@ -86,6 +86,9 @@ features: ## each combination of the features of bty-core, and the other crates 
 
 publish-check: ## packs the crates of the registry, and builds what was packed; 10 min. Needs a network
 	@tests/step publish tests/publish-check.sh
+
+test-examples: build packages ## the examples that are crates of their own, built as a stranger builds them; 3 min
+	tests/step examples tests/examples.sh $(WHOLE)
 
 test-arm64: build packages ## the chain on arm64, emulated; 10 min. Builds in a root file system of Debian sid
 	tests/install-packages.sh tests/packages-arm64.txt

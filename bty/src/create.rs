@@ -29,6 +29,7 @@ use crate::flash::{Refusal, RefusalReason, fail_if_refused};
 use crate::image::Format;
 use crate::progress::{Counts, TargetCounts, Ticks};
 use crate::setters::setters;
+use crate::trace::Span;
 use crate::{
     CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Remedy, Result,
 };
@@ -153,6 +154,21 @@ pub fn validate(disk: &Disk, path: &Path, options: &CreateOptions) -> Vec<Refusa
 /// - [`ErrorKind::Integrity`]: the image differs from the disk.
 /// - [`ErrorKind::Cancelled`]: `cancel` was cancelled.
 pub fn create(
+    disk: &Disk,
+    path: &Path,
+    options: &CreateOptions,
+    host: &dyn DiskHost,
+    observer: &dyn Observer,
+    cancel: &CancelToken,
+) -> Result<CreateReport> {
+    let span = Span::create(disk, path);
+    let report = span.in_scope(|| create_in_span(disk, path, options, host, observer, cancel))?;
+    span.record("disk_bytes", report.disk_bytes);
+    span.record("file_bytes", report.file_bytes);
+    Ok(report)
+}
+
+fn create_in_span(
     disk: &Disk,
     path: &Path,
     options: &CreateOptions,

@@ -51,6 +51,8 @@ mod target;
 mod watch;
 mod writer;
 
+#[cfg(feature = "tokio")]
+pub use crate::operation::verify_async;
 pub use compare::{VerifyOptions, VerifyReport, verify};
 pub use delta::diff;
 pub(crate) use plan::fail_if_refused;

@@ -21,6 +21,7 @@ use crate::partition_table::gpt;
 use crate::progress::{Counts, TargetCounts};
 use crate::read_context::ReadContext;
 use crate::setters::setters;
+use crate::trace::Span;
 use crate::{CancelToken, Digest, Error, ErrorKind, Event, Observer, Phase, Result, threads};
 
 /// Options for [`verify`].
@@ -110,6 +111,21 @@ fn progress(image: &ImageInfo, disk: &Disk, compared_bytes: u64) -> Event {
 ///
 /// A difference is not an error: the report says where it is.
 pub fn verify(
+    image: &Image,
+    disk: &Disk,
+    host: &dyn DiskHost,
+    options: &VerifyOptions,
+    observer: &dyn Observer,
+    cancel: &CancelToken,
+) -> Result<VerifyReport> {
+    let span = Span::verify(image.info(), disk);
+    let report = span.in_scope(|| compare(image, disk, host, options, observer, cancel))?;
+    span.record("compared_bytes", report.compared_bytes);
+    span.record("different_bytes", report.different_bytes);
+    Ok(report)
+}
+
+fn compare(
     image: &Image,
     disk: &Disk,
     host: &dyn DiskHost,

@@ -24,6 +24,7 @@ use crate::flash::{FlashPlan, FlashReport, TargetReport};
 use crate::image::Image;
 use crate::partition_table::gpt;
 use crate::read_context::ReadContext;
+use crate::trace::Span;
 use crate::{
     CancelToken, Context, Error, ErrorKind, Event, Observer, Phase, Remedy, Result, threads,
 };
@@ -48,6 +49,17 @@ impl FlashPlan {
     ///
     /// Failures of single targets are in the report, not here.
     pub fn execute(
+        &self,
+        image: &Image,
+        host: &dyn DiskHost,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<FlashReport> {
+        Span::flash(&self.image, self.targets.len())
+            .in_scope(|| self.execute_in_span(image, host, observer, cancel))
+    }
+
+    fn execute_in_span(
         &self,
         image: &Image,
         host: &dyn DiskHost,
@@ -152,6 +164,7 @@ impl Execution<'_> {
             for writer in &mut writers {
                 writer.state.fail(repeat(error));
                 let _ = writer.drain();
+                writer.state.trace_bytes();
             }
         }
         result

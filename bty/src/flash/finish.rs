@@ -107,6 +107,10 @@ impl Finishing {
         let get = |count: &AtomicU64| count.load(Ordering::SeqCst);
         let counters = &writer.state.counters;
         let delta = writer.state.delta.get();
+        writer.state.trace_bytes();
+        if let Some(failure) = &outcome.failure {
+            writer.state.span.failed(&failure.message);
+        }
         TargetReport {
             disk: writer.disk.clone(),
             failure: outcome.failure,

@@ -17,6 +17,7 @@ use crate::flash::ledger::Ledger;
 use crate::flash::writer::WriteJob;
 use crate::flash::{DeltaMode, DeltaReport, FlashOptions};
 use crate::size::{align_down, align_up};
+use crate::trace::Span;
 use crate::{CancelToken, Error, ErrorKind, Result, partition_table, threads};
 
 /// Interval of flushes while a target is written. They keep the last flush short, and
@@ -39,6 +40,7 @@ pub(super) struct TargetState {
     pub(super) interrupted: InterruptedFlash,
     /// What is there already need not be written.
     compares: bool,
+    pub(super) span: Span,
     status: Status,
     old: OldContent,
 }
@@ -127,6 +129,7 @@ impl TargetState {
             compares: options.delta != DeltaMode::Never,
             delta: OnceLock::new(),
             interrupted: InterruptedFlash::default(),
+            span: Span::target(disk),
             status: Status::default(),
             old: OldContent::default(),
         })
@@ -134,6 +137,14 @@ impl TargetState {
 
     pub(super) fn name(&self) -> &str {
         &self.io.name
+    }
+
+    /// Records the counters in the span.
+    pub(super) fn trace_bytes(&self) {
+        let TargetCounters { written_bytes, zeroed_bytes, verified_bytes, .. } = &self.counters;
+        self.span.record("written_bytes", written_bytes.load(Ordering::SeqCst));
+        self.span.record("zeroed_bytes", zeroed_bytes.load(Ordering::SeqCst));
+        self.span.record("verified_bytes", verified_bytes.load(Ordering::SeqCst));
     }
 
     /// Marks the target as failed. The first failure is kept, later ones are dropped.

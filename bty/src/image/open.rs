@@ -18,6 +18,7 @@ use crate::pack::{IndexSearch, PackIndex, search_index};
 use crate::read_context::DECODER_BYTES;
 use crate::setters::setters;
 use crate::source::{CustomSource, VersionCheck, check_size, custom, spool};
+use crate::trace::Span;
 use crate::{
     CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Remedy, Result, Source,
     features,
@@ -107,6 +108,15 @@ impl Image {
     /// # Ok::<(), bty::Error>(())
     /// ```
     pub fn open(
+        client: &Client,
+        reference: &str,
+        options: &OpenOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
+        Span::open(reference).in_scope(|| Self::open_reference(client, reference, options, cancel))
+    }
+
+    fn open_reference(
         client: &Client,
         reference: &str,
         options: &OpenOptions,
