@@ -158,15 +158,6 @@ fn condition(filter: &Filter) -> (String, Vec<Sql>) {
     (condition, values)
 }
 
-/// Returns the event with this number.
-///
-/// # Errors
-/// `ErrorKind::Internal` when the database cannot be read.
-pub fn get(conn: &Connection, id: i64) -> Result<Option<Event>> {
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
-    conn.sql.query_row(&sql, [id], |row| Ok(from_row(row))).optional()?.transpose()
-}
-
 /// Writes an event of another server unchanged, but with a new number. Notifies no subscribers.
 ///
 /// # Errors

@@ -31,6 +31,8 @@ pub struct TftpOptions {
     pub server_url: Option<String>,
     /// Port of the bty server, if it runs on this host.
     pub server_port: u16,
+    /// Path prefix of the bty server, if it runs on this host; usually empty.
+    pub server_path: String,
 }
 
 /// Counters since the start of the process.
@@ -104,7 +106,8 @@ impl TftpServer {
         let name = path.to_str()?.rsplit(['/', '\\']).next()?.to_owned();
         if name == AUTOEXEC {
             let base = self.options.server_url.clone().unwrap_or_else(|| {
-                format!("http://{}:{}", FormattedIp(local), self.options.server_port)
+                let (port, path) = (self.options.server_port, &self.options.server_path);
+                format!("http://{}:{port}{path}", FormattedIp(local))
             });
             return Some((name, ipxe::autoexec(&base).into_bytes().into()));
         }
@@ -169,6 +172,7 @@ mod tests {
             allowed: vec!["own.bin".into()],
             server_url: None,
             server_port: 8080,
+            server_path: "/bty".into(),
         };
         TftpServer::new(options, |_| {})
     }
