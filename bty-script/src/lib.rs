@@ -20,7 +20,7 @@
 //! A program gives functions of its own to scripts with [`HostFunction`]; [`testing`] tests the
 //! scripts that call them, without hardware. The scripts' values cross this border as JSON. Where
 //! the engine's own values appear, as in [`ScriptOutcome::value`], their types are those of
-//! [`rhai`], which is re-exported for that.
+//! [`rhai`]. It is re-exported, and so is the library [`bty`], whose disks and errors appear too.
 //!
 //! | module | contents |
 //! |---|---|
@@ -65,6 +65,7 @@ mod machine;
 mod meter;
 mod test_run;
 
+pub use bty;
 pub use context::{Capabilities, Capability, ScriptContext};
 pub use convert::Size;
 pub use engine::{Engine, ImportRoot, Limits, Script, ScriptOutcome};

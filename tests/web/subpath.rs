@@ -1,8 +1,11 @@
 //! A server behind a proxy at a path: `http://h/bty`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use bty_tests::command::tool;
 use bty_tests::free_port;
+use bty_tests::nginx::Nginx;
 use bty_tests::web::Web;
 use serde_json::json;
 
@@ -125,5 +128,36 @@ fn the_log_in_works_whether_the_proxy_keeps_the_path_or_not() {
         assert!(set.contains("Path=/bty;") || set.ends_with("Path=/bty"), "{set}");
         let cookie = ("Cookie", set.split(';').next().unwrap());
         web.request("GET", &format!("{root}/ui/machines"), &[cookie], b"").expect(200);
+    }
+}
+
+/// The documented lines, which pass the path on or, with another address, remove it.
+#[test]
+fn nginx_serves_below_a_path_with_the_documented_lines() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/how-to/deploy.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let lines = page.split("```nginx\n").nth(1).unwrap().split("```").next().unwrap();
+    for end in ["", "/"] {
+        let port = free_port();
+        let to = format!("http://127.0.0.1:{port}{end};");
+        assert!(lines.contains("http://bty;"), "{lines}");
+        let nginx = Nginx::start(&lines.replace("http://bty;", &to));
+        let url = format!("{}{ROOT}", nginx.base());
+        let env = [("BTY_SERVER_PUBLIC_URL", url.as_str()), ("BTY_ADMIN_PASSWORD", "s3cret")];
+        let _web = Web::at(port, &env);
+        let origin = format!("Origin: {}", nginx.base());
+        let form = ["-d", "password=s3cret", "-H", &origin, "-c", "-"];
+        let curl = |arguments: &[&str]| tool(&[&["curl", "-sSi"], arguments].concat());
+        let answer = curl(&[&form[..], &[&format!("{url}/ui/login")]].concat());
+        assert!(answer.contains("/bty/ui/dashboard"), "{answer}");
+        let session = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+        let cookie = format!("Cookie: {}", session.split(';').next().unwrap());
+        let page = curl(&["-H", &cookie, &format!("{url}/ui/machines")]);
+        assert!(page.contains("200 OK") && page.contains("\"/bty/static/bty.js"), "{page}");
+        let script = curl(&[&format!("{url}/pxe-bootstrap.ipxe")]);
+        assert!(script.contains(&format!("{url}/pxe/")), "{script}");
+        let boot = curl(&[&format!("{url}/pxe/52-54-00-12-34-56")]);
+        assert!(boot.contains(&url) && boot.contains("bty.cycle="), "{boot}");
+        assert!(curl(&[&url]).contains("308"), "the path without a slash");
     }
 }

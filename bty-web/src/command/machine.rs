@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use axum::http::Method;
 use crate::domain::error::{Error, ErrorKind, Result};
+use axum::http::Method;
 use serde_json::{Map, Value, json};
 
 use super::cli::MachineVerb;

@@ -4,8 +4,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use axum::http::Method;
 use crate::domain::error::{Error, ErrorKind, Result};
+use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::cli::PlanVerb;
@@ -100,8 +100,7 @@ fn in_editor(name: &str, text: &str) -> Result<String> {
         .into_iter()
         .find_map(|name| std::env::var(name).ok())
         .unwrap_or_else(|| "vi".into());
-    let path =
-        std::env::temp_dir().join(format!("{name}-{}.rhai", crate::random::random_token()));
+    let path = std::env::temp_dir().join(format!("{name}-{}.rhai", crate::random::random_token()));
     std::fs::write(&path, text)?;
     let status = std::process::Command::new("sh")
         .args(["-c", &format!("{editor} \"$0\"")])

@@ -2,7 +2,7 @@
 
 use bty::redact;
 use rusqlite::types::Value as Sql;
-use rusqlite::{OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Row, params, params_from_iter};
 
 use super::connection::Connection;
 use crate::domain::error::Result;

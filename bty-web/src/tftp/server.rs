@@ -211,7 +211,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let server = server(dir.path());
         for (local, base) in
-            [("10.0.0.1", "http://10.0.0.1:8080/"), ("fd00::1", "http://[fd00::1]:8080/")]
+            [("10.0.0.1", "http://10.0.0.1:8080/bty/"), ("fd00::1", "http://[fd00::1]:8080/bty/")]
         {
             let (_, bytes) =
                 server.find(Path::new("x/autoexec.ipxe"), local.parse().unwrap()).unwrap();

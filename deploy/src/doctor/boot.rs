@@ -19,8 +19,7 @@ fn live(site: &Site, version: &str) -> Finding {
         site.settings.url()
     );
     let url = format!("http://127.0.0.1:{}", site.settings.port);
-    let parts =
-        ["vmlinuz", "initrd"].map(|part| bty_web::setup::file_name(version, part));
+    let parts = ["vmlinuz", "initrd"].map(|part| bty_web::setup::file_name(version, part));
     let missing = parts
         .iter()
         .map(|name| Ok((name, exists(&url, &format!("/boot/{name}"))?)))
