@@ -16,8 +16,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 const MACHINE: &str = "/pxe/52-54-00-00-00-01";
 
+/// Starts the built command as a worker. `CARGO_BIN_EXE_bty-web` is no name for a shell, so the
+/// wrapper around the compiler loses it.
 fn worker() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bty-web"));
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().unwrap().with_file_name("bty-web");
+    let mut command = Command::new(program);
     command.arg("script-worker");
     command
 }
