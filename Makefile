@@ -48,7 +48,7 @@ lint: build
 	tests/step clippy $(BUILD) clippy --workspace --all-targets --quiet -- -D warnings
 
 unit: build
-	RUST_TEST_THREADS=$(THREADS) tests/step unit $(BUILD) test --workspace --quiet --lib --bins --test limits
+	RUST_TEST_THREADS=$(THREADS) tests/step unit $(BUILD) test --workspace --quiet --lib --bins --test limits --test embedded
 	tests/step doctests $(BUILD) test --workspace --quiet --doc
 
 whole: build packages ## flashes, servers, terminals and networks, with real peers; 3 min. FILTER=web::cache: some of them

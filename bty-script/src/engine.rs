@@ -19,10 +19,10 @@ mod host_functions;
 mod interactive;
 mod resolve;
 
-pub use host_functions::{HostCallback, HostFunction};
 pub use interactive::{InteractiveSession, Variable};
 pub use resolve::ImportRoot;
 
+pub use crate::host_function::{HostCallback, HostFunction};
 pub use crate::limits::Limits;
 use crate::meter::RunGuard;
 pub use crate::meter::{InterruptTarget, Meter};

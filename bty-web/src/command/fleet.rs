@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use bty_web::domain::error::Result;
-use bty_web::fleet::{self, FleetOptions, FleetRunReport};
+use crate::domain::error::Result;
+use crate::fleet::{self, FleetOptions, FleetRunReport};
 
-use crate::print::{out, out_json};
-use crate::remote::{RemoteServer, table};
+use super::print::{out, out_json};
+use super::remote::{RemoteServer, table};
 
 /// Maximum number of listed violations.
 const VIOLATIONS_LISTED: usize = 20;

@@ -22,8 +22,8 @@ export function freePort() {
 }
 
 export class Server {
-  // With `password: null`, the server needs no password.
-  static async start({ password = PASSWORD, env = {} } = {}) {
+  // With `password: null`, the server needs no password. `path` is where its pages are, such as /bty.
+  static async start({ password = PASSWORD, path = '', env = {} } = {}) {
     const server = new Server();
     server.password = password;
     server.state = mkdtempSync(join(tmpdir(), 'bty-browser-'));
@@ -31,7 +31,7 @@ export class Server {
     mkdirSync(server.seed);
     server.port = await freePort();
     server.base = `http://127.0.0.1:${server.port}`;
-    server.env = env;
+    server.env = path ? { BTY_SERVER_PUBLIC_URL: server.base + path, ...env } : env;
     // a crashed test must not leave a server or files behind
     process.on('exit', () => {
       server.child?.kill('SIGKILL');
