@@ -178,8 +178,8 @@ fn unknown_options_of_packing_and_creating_are_found() {
     assert_eq!(
         findings(text, &ImportRoot::None),
         [
-            "script.rhai:1:35: unknown option levle of pack (did you mean level?)",
-            "script.rhai:2:35: unknown option shrinc of create (did you mean shrink?)",
+            "script.rhai:1:31: unknown option levle of pack (did you mean level?)",
+            "script.rhai:2:33: unknown option shrinc of create (did you mean shrink?)",
         ]
     );
 }

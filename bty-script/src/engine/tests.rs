@@ -608,7 +608,7 @@ fn a_caught_error_of_the_language_has_a_kind() {
         ("1 / 0", "Division by zero"),
         ("9223372036854775807 + 1", "overflow"),
         ("let x = 5; x.no_such_field", "no_such_field"),
-        ("if 5 { }", "bool"),
+        ("let n = 5; if n { }", "bool"),
     ] {
         let text = format!(
             "fn f(error) {{ error.kind }} let caught = ();
