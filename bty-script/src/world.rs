@@ -18,10 +18,12 @@ use std::time::{Duration, SystemTime};
 
 use bty::catalog::Catalog;
 use bty::client::{Reply, Request};
+use bty::create::{CreateOptions, CreateReport};
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{Dmi, Inventory};
 use bty::image::directory::ImageFile;
 use bty::image::{Contents, ImageInfo, OpenOptions};
+use bty::pack::{PackCheck, PackOptions, PackReport};
 use bty::{CancelToken, Disk, Observer, Result};
 
 mod description;
@@ -89,6 +91,12 @@ pub trait Images: Send + Sync {
         cancel: &CancelToken,
     ) -> Result<Contents>;
 
+    /// Compares the frames of a packed image with its index.
+    ///
+    /// # Errors
+    /// The same as [`bty::pack::check`].
+    fn check_packed(&self, image: &Image, cancel: &CancelToken) -> Result<PackCheck>;
+
     /// Loads the catalog at `reference`.
     ///
     /// # Errors
@@ -102,7 +110,7 @@ pub trait Images: Send + Sync {
     fn resolve_oci(&self, reference: &str, cancel: &CancelToken) -> Result<serde_json::Value>;
 }
 
-/// Writes images to disks and compares them.
+/// Writes disks and images.
 pub trait Flasher: Send + Sync {
     /// Executes `plan` with `image`.
     ///
@@ -133,6 +141,32 @@ pub trait Flasher: Send + Sync {
     /// # Errors
     /// The same as [`bty::DiskHost::create`].
     fn create(&self, path: &Path, size_bytes: u64) -> Result<Disk>;
+
+    /// Writes an image to `path` as a packed image.
+    ///
+    /// # Errors
+    /// The same as [`bty::pack::pack`].
+    fn pack(
+        &self,
+        image: &Image,
+        path: &Path,
+        options: &PackOptions,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<PackReport>;
+
+    /// Writes an image of a disk to `path`.
+    ///
+    /// # Errors
+    /// The same as [`bty::create::create`].
+    fn create_image(
+        &self,
+        disk: &Disk,
+        path: &Path,
+        options: &CreateOptions,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<CreateReport>;
 }
 
 /// The rest of the machine: clock, firmware, kernel.
@@ -207,7 +241,7 @@ pub struct World {
     pub disks: Arc<dyn bty::DiskHost>,
     /// Opens images and catalogs.
     pub images: Arc<dyn Images>,
-    /// Writes images to disks and compares them.
+    /// Writes disks and images.
     pub flasher: Arc<dyn Flasher>,
     /// The rest of the machine: clock, firmware, kernel.
     pub platform: Arc<dyn Platform>,

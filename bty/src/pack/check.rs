@@ -11,7 +11,9 @@ use super::find::find_index;
 use super::format::{BLOCK_BYTES, zero_frame};
 use super::index::{PackFrame, PackIndex};
 use super::read::{decode_frame, frame_error};
+use super::write::PackOptions;
 use crate::digest::{Checksums, FileHasher};
+use crate::image::{Contents, ImageInfo};
 use crate::{CancelToken, Digest, Error, ErrorKind, Result, Source};
 
 /// The result of [`check`]. Sizes are bytes.
@@ -28,6 +30,21 @@ pub struct PackCheck {
     pub sha256: Digest,
     /// SHA-256 of its index.
     pub index_sha256: Digest,
+}
+
+impl PackCheck {
+    /// Simulates the check of an `image` that is all data, for dry runs.
+    #[must_use]
+    pub fn simulated(image: &ImageInfo) -> Self {
+        let contents = Contents::simulated(image);
+        Self {
+            disk_bytes: contents.disk_bytes,
+            data_bytes: contents.data_bytes,
+            frames: contents.disk_bytes.div_ceil(PackOptions::default().frame_bytes.into()),
+            sha256: contents.source_sha256,
+            index_sha256: Digest::of(b"index"),
+        }
+    }
 }
 
 /// Reads all of a packed image, and compares each frame and the seek table with the index.
