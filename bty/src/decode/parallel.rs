@@ -241,6 +241,7 @@ impl<J: Job> Parallel<J> {
                 self.position += n as u64;
                 return Ok(n);
             }
+            self.position = 0;
             match std::mem::take(&mut self.current) {
                 Decoded::Bytes(bytes) if bytes.capacity() <= SPARE_BYTES_MAX => {
                     self.spare_outputs.push(bytes);
@@ -263,7 +264,7 @@ impl<J: Job> Parallel<J> {
             };
             self.first += 1;
             self.pending_bytes -= cost_bytes;
-            (self.current, self.position, self.failure) = (decoded, 0, failure);
+            (self.current, self.failure) = (decoded, failure);
         }
     }
 
@@ -388,4 +389,137 @@ pub(super) fn fill_up(out: &mut Vec<u8>, len: u64) -> Result<(), Error> {
     })?;
     out.resize(out.len().max(len), 0);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: DecodeOptions = DecodeOptions { threads: 3, memory_bytes: 1000 };
+
+    /// Parts of 100 bytes each, one of which may fail or panic.
+    struct Numbers {
+        next: u8,
+        fails: Option<u8>,
+        panics: Option<u8>,
+        /// The most memory that was in use, as far as the limit counts it.
+        held_max: u64,
+    }
+
+    #[derive(Default)]
+    struct NumberJob {
+        number: u8,
+        fails: bool,
+        panics: bool,
+    }
+
+    impl Splitter for Numbers {
+        type Job = NumberJob;
+
+        fn cost_max(&self) -> u64 {
+            100
+        }
+
+        fn advance(&mut self, parallel: &mut Parallel<NumberJob>) -> io::Result<Found> {
+            let number = self.next;
+            match number {
+                200 => return Ok(Found::End),
+                100 => parallel.push_zeros(250),
+                50 => {
+                    self.next += 1;
+                    return Ok(Found::Stream);
+                }
+                _ => {
+                    let job = NumberJob {
+                        number,
+                        fails: self.fails == Some(number),
+                        panics: self.panics == Some(number),
+                    };
+                    parallel.submit(job, 100);
+                }
+            }
+            self.next += 1;
+            self.held_max = self.held_max.max(parallel.pending_bytes);
+            Ok(Found::Job)
+        }
+
+        fn stream(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let n = usize::from(self.next == 51);
+            buf[..n].fill(50);
+            self.next += 2 * n as u8;
+            Ok(n)
+        }
+    }
+
+    impl Job for NumberJob {
+        type Decoder = ();
+
+        fn capacity(&self) -> u64 {
+            0
+        }
+
+        fn clear(&mut self) {}
+
+        fn decode(&mut self, (): &mut (), out: &mut Vec<u8>) -> Result<(), Error> {
+            assert!(!self.panics, "as the test demands");
+            fill_up(out, 100)?;
+            out.truncate(100);
+            out.fill(self.number);
+            if self.fails {
+                out.truncate(7);
+                return Err(Error::new(ErrorKind::Format, "as the test demands"));
+            }
+            Ok(())
+        }
+    }
+
+    /// Everything that is delivered, the error, and the most memory in use.
+    fn read(
+        fails: Option<u8>,
+        panics: Option<u8>,
+        options: DecodeOptions,
+    ) -> (Vec<u8>, Option<Error>, u64) {
+        let numbers = Numbers { next: 0, fails, panics, held_max: 0 };
+        let mut reader = ParallelReader::new(numbers, options);
+        let mut bytes = Vec::new();
+        let error = reader.read_to_end(&mut bytes).err().and_then(|e| Error::unwrap_io(e).ok());
+        (bytes, error, reader.splitter.held_max)
+    }
+
+    fn expected() -> Vec<u8> {
+        let part = |number: u8| match number {
+            50 => vec![50; 1],
+            51 | 52 => Vec::new(),
+            100 => vec![0; 250],
+            _ => vec![number; 100],
+        };
+        (0..200).flat_map(part).collect()
+    }
+
+    #[test]
+    fn parts_are_delivered_in_order_within_the_memory() {
+        for threads in [0, 1, 3] {
+            let (bytes, error, held) = read(None, None, DecodeOptions { threads, ..OPTIONS });
+            assert!(error.is_none() && bytes == expected(), "{threads} threads");
+            assert!(held <= OPTIONS.memory_bytes, "{held}");
+        }
+        let (bytes, _, held) = read(None, None, DecodeOptions { memory_bytes: 0, ..OPTIONS });
+        assert!(bytes == expected() && held <= 100, "{held}");
+    }
+
+    #[test]
+    fn an_error_comes_after_the_bytes_before_it() {
+        for threads in [0, 3] {
+            let (bytes, error, _) = read(Some(10), None, DecodeOptions { threads, ..OPTIONS });
+            assert_eq!(error.unwrap().kind(), ErrorKind::Format);
+            assert!(bytes == expected()[..1007], "{} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_panicking_thread_is_an_error() {
+        let (bytes, error, _) = read(None, Some(20), OPTIONS);
+        assert_eq!(error.unwrap().kind(), ErrorKind::Host);
+        assert!(bytes == expected()[..2000], "{} bytes", bytes.len());
+    }
 }
