@@ -465,7 +465,7 @@ fn decode_until_error(
 
 /// A zstd frame, with or without its size and checksum.
 fn zstd_frame(content: &[u8], with_size: bool, with_checksum: bool) -> Vec<u8> {
-    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
     encoder.include_checksum(with_checksum).unwrap();
     encoder.include_contentsize(with_size).unwrap();
     if with_size {
