@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use bty::text::count;
 use bty_web::domain::error::Result;
 use bty_web::fleet::{self, FleetOptions, FleetRunReport};
 
@@ -36,8 +37,10 @@ fn show(report: &FleetRunReport) {
         ..
     } = report;
     out!(
-        "{machines} machines, {boots} boots, {requests} requests in {seconds:.1} s ({:.0} a \
-         second)",
+        "{}, {}, {} in {seconds:.1} s ({:.0} a second)",
+        count(*machines, "machine"),
+        count(*boots, "boot"),
+        count(*requests, "request"),
         *requests as f64 / seconds
     );
     out!(
