@@ -1,7 +1,7 @@
 // Every page: valid HTML, accessible, without console errors, fits windows of any width in light and dark, and is readable without scripts.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { accessible, each, faultless, fits, picture, valid } from './lib/checks.mjs';
+import { accessible, each, faultless, fits, NO_COLORS, picture, valid } from './lib/checks.mjs';
 import { enter, openBrowser, operator, REFUSED } from './lib/browser.mjs';
 import { EMPTY_PAGES, PAGES } from './lib/pages.mjs';
 import { fleet } from './lib/seeds.mjs';
@@ -29,7 +29,7 @@ after(async () => {
 async function check(page, what, width, scheme) {
   await fits(page, what);
   if (width === 'desk') await accessible(page, what);
-  if (width === 'phone' && scheme === 'light') await accessible(page, what, { colors: false });
+  if (width === 'phone' && scheme === 'light') await accessible(page, what, NO_COLORS);
 }
 
 // Opens a page, and checks it in windows of these widths, one after the other.

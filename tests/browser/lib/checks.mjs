@@ -76,17 +76,18 @@ export function faultless(page, what) {
   if (page.faults.length) assert.fail(`${what}: ${page.faults.join('\n')}`);
 }
 
-// Checks that axe finds no serious or critical violation. Contrast is half of its work, so a page whose
-// colors another check has seen can be checked without.
-export async function accessible(page, what, { colors = true } = {}) {
+// For a page whose colors another check has seen: contrast is half of the work of axe.
+export const NO_COLORS = { rules: { 'color-contrast': { enabled: false } } };
+
+// Checks that axe finds no serious or critical violation, with these options of `axe.run`.
+export async function accessible(page, what, options = {}) {
   await page.evaluate(`window.axe || (() => { ${axe.source} })()`);
-  const found = await page.evaluate(async (enabled) => {
-    const rules = { 'color-contrast': { enabled } };
-    const { violations } = await window.axe.run(document, { resultTypes: ['violations'], rules });
+  const found = await page.evaluate(async (options) => {
+    const { violations } = await window.axe.run(document, { resultTypes: ['violations'], ...options });
     return violations
       .filter(({ impact }) => impact === 'serious' || impact === 'critical')
       .map(({ id, help, nodes }) => ({ id, help, nodes: nodes.slice(0, 4).map((node) => `${node.html.slice(0, 200)} ${node.any[0]?.message ?? ''}`) }));
-  }, colors);
+  }, options);
   if (found.length) assert.fail(`${what}: ${JSON.stringify(found, null, 1)}`);
 }
 
