@@ -283,7 +283,11 @@ impl Engine {
     /// Calls the function `name` of a script, after running its statements outside functions.
     ///
     /// # Errors
-    /// The same as [`run`](Self::run); a missing function is [`Cause::Script`].
+    /// - [`Cause::Host`]: a host function failed, and the script did not catch it
+    /// - [`Cause::Throw`]: the script threw a value
+    /// - [`Cause::Script`]: the script is wrong: it has no function `name`, or uses something unknown
+    /// - [`Cause::Limit`]: the script exceeded a limit
+    /// - [`Cause::Cancelled`]: `cancel` was cancelled, or the context was interrupted
     pub fn call(
         &self,
         script: &Script,

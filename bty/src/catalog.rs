@@ -36,7 +36,7 @@ use serde::Serialize;
 
 use crate::digest::{Checksums, Sha512};
 use crate::image::{OpenOptions, name};
-use crate::{CancelToken, Client, Digest, Error, ErrorKind, Result, redact};
+use crate::{CancelToken, Client, Digest, Error, ErrorKind, Result, redact, text};
 
 mod check;
 mod reference;
@@ -248,7 +248,7 @@ impl Catalog {
             let error = Error::new(ErrorKind::Usage, format!("the catalog has no image {text:?}"));
             match (names.as_slice(), self.entries.len()) {
                 ([], 0) => error.hint("the catalog is empty"),
-                ([], n) => error.hint(format!("list the catalog; it has {n} images")),
+                ([], n) => error.hint(format!("list the catalog; it has {}", text::count(n, "image"))),
                 (names, _) => error.hint(format!("did you mean {}?", names.join(" or "))),
             }
         })

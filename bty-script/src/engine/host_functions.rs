@@ -66,7 +66,14 @@ impl Engine {
     /// Like [`call`](Self::call), with JSON values as arguments.
     ///
     /// # Errors
-    /// The same as [`call`](Self::call).
+    /// - [`Cause::Host`](crate::Cause::Host): a host function failed, and the script did not catch
+    ///   it
+    /// - [`Cause::Throw`](crate::Cause::Throw): the script threw a value
+    /// - [`Cause::Script`](crate::Cause::Script): the script is wrong: it has no function `name`,
+    ///   or uses something unknown
+    /// - [`Cause::Limit`](crate::Cause::Limit): the script exceeded a limit
+    /// - [`Cause::Cancelled`](crate::Cause::Cancelled): `cancel` was cancelled, or the context was
+    ///   interrupted
     pub fn call_with(
         &self,
         script: &Script,

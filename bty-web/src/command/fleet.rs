@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use bty::text::count;
+
 use crate::domain::error::Result;
 use crate::fleet::{self, FleetOptions, FleetRunReport};
 
@@ -36,8 +38,10 @@ fn show(report: &FleetRunReport) {
         ..
     } = report;
     out!(
-        "{machines} machines, {boots} boots, {requests} requests in {seconds:.1} s ({:.0} a \
-         second)",
+        "{}, {}, {} in {seconds:.1} s ({:.0} a second)",
+        count(*machines, "machine"),
+        count(*boots, "boot"),
+        count(*requests, "request"),
         *requests as f64 / seconds
     );
     out!(

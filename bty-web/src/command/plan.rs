@@ -127,7 +127,8 @@ async fn simulate(server: &RemoteServer, mac: Option<String>, suppose: &Value) -
         if !rows.is_empty() {
             table(&["MAC", "Plan", "Change"], &rows);
         }
-        out!("{} of {} machines change", rows.len(), shown(&report["machines"]));
+        let all = bty::text::count(report["machines"].as_u64().unwrap_or_default(), "machine");
+        out!("{} of {all} would change", rows.len());
         return Ok(());
     };
     let steps = server

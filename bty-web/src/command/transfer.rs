@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use bty::text::count;
+
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
@@ -20,7 +22,8 @@ pub(crate) fn export(config: &Config, dest: &Path) -> Result<ExitCode> {
     db.close();
     std::fs::create_dir_all(dest)?;
     write_durably(&dest.join(FILE), &serde_json::to_vec_pretty(&bundle)?, PRIVATE_FILE)?;
-    out!("bty-web export -> {}: {} machines", dest.display(), bundle.machines.len());
+    let machines = count(bundle.machines.len(), "machine");
+    out!("bty-web export -> {}: {machines}", dest.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -70,8 +73,12 @@ fn print_summary(summary: &ImportSummary) {
     }
     let ImportSummary { format, machines, held, plans, images, settings, events, .. } = summary;
     out!(
-        "bty-web import: {format}: {machines} machines, {plans} plans, {images} images, {settings} \
-         settings, {events} events"
+        "bty-web import: {format}: {}, {}, {}, {}, {}",
+        count(*machines, "machine"),
+        count(*plans, "plan"),
+        count(*images, "image"),
+        count(*settings, "setting"),
+        count(*events, "event")
     );
     if *held > 0 {
         out!(

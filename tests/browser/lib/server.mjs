@@ -96,7 +96,8 @@ export class Server {
 
   // Sends a request as the operator. A body that is not a string is sent as JSON.
   async request(method, path, body) {
-    const headers = this.cookie ? { cookie: this.cookie } : {};
+    // on a busy machine, the server may close an idle connection just when it is used again
+    const headers = { connection: 'close', ...(this.cookie ? { cookie: this.cookie } : {}) };
     const isText = typeof body === 'string';
     if (body !== undefined && !isText) headers['content-type'] = 'application/json';
     const sent = isText || body === undefined ? body : JSON.stringify(body);
