@@ -182,6 +182,7 @@ impl<J: Job> Parallel<J> {
     }
 
     /// Keeps the buffers of a job that was taken, but not submitted.
+    #[cfg(any(test, feature = "bzip2", feature = "xz"))]
     pub(super) fn give_back(&mut self, job: J) {
         self.spare_jobs.push(job);
     }
@@ -223,6 +224,7 @@ impl<J: Job> Parallel<J> {
     }
 
     /// Delivers zeros after all jobs submitted so far.
+    #[cfg(any(test, feature = "bzip2", feature = "xz"))]
     pub(super) fn push_zeros(&mut self, len: u64) {
         self.push(0, Some((Decoded::Zeros(len), None)));
     }

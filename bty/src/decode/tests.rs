@@ -595,7 +595,7 @@ fn an_xz_index_that_differs_from_the_blocks_is_damage() {
 #[cfg(feature = "bzip2")]
 #[test]
 fn bzip2_blocks_of_zeros_and_of_data_are_delivered_in_order() {
-    let zeros = vec![0; 150_000_000];
+    let zeros = vec![0; 100_000_000];
     let content = [&content(2_000_000, 34)[..], &zeros, &content(3_000_000, 35)].concat();
     let packed = pack("bzip2 -c", &content);
     for (threads, memory_bytes) in [(2, 192 * MIB), (4, 0)] {
