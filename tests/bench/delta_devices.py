@@ -48,7 +48,7 @@ class Disk:
     def hold(self, image: Path) -> None:
         """Fills the disk with `image`, and the rest with zeros, at full speed."""
         self.limit(UNLIMITED)
-        subprocess.run(["blkdiscard", self.device], check=True)
+        subprocess.run(["blkdiscard", "--force", self.device], check=True)
         dd = f"dd if={image} of={self.device} bs=4M conv=sparse oflag=direct status=none"
         subprocess.run(dd.split(), check=True)
         subprocess.run(["blockdev", "--flushbufs", self.device], check=True)

@@ -32,15 +32,19 @@ UPGRADE = [
     f"{APT} autoremove --purge",
     f"{APT} clean",
 ]
-#: what a system does in its first days: keys, its identity, caches, lists of packages, logs
+#: folders that packages and lists of them would fill
+OUTSIDE = ("tmp", "var/cache/apt", "var/lib/apt/lists")
+#: what a system does in its first weeks: keys, its identity, caches, logs; and data of its user, which
+#: fills the disk, and with it the places of files that were removed
 USE = [
     "systemd-machine-id-setup",
     "ssh-keygen -A",
     "ldconfig",
     "systemd-hwdb update",
-    f"{APT} update",
     "for i in $(seq 40000); do echo \"Nov 30 12:00:00 host sshd[$i]: Accepted publickey for root\"; done >> /var/log/auth.log",
-    "mkdir -p /home/user && dd if=/dev/urandom of=/home/user/data bs=1M count=2 status=none",
+    "rm -r /usr/lib/x86_64-linux-gnu/gconv",
+    "mkdir -p /home/user; dd if=/dev/urandom of=/home/user/data bs=1M status=none || echo the disk is full",
+    "rm /home/user/data",
 ]
 
 
@@ -76,14 +80,14 @@ class DeltaStore:
         return next(event for event in map(json.loads, reversed(lines)) if event["event"] == "report")
 
     def changed(self, name: str, other: str) -> int:
-        """Bytes in 4 KiB blocks that differ between two disk images."""
-        changed = 0
+        """Bytes of the image `name` in 4 KiB blocks that are not zero, and are others in `other`."""
+        changed, zeros = 0, bytes(BLOCK)
         with open(self.raw(name), "rb") as one, open(self.raw(other), "rb") as two:
             while left := one.read(MIB):
                 right = two.read(MIB)
                 if left != right:
                     starts = range(0, len(left), BLOCK)
-                    changed += sum(BLOCK for at in starts if left[at : at + BLOCK] != right[at : at + BLOCK])
+                    changed += sum(BLOCK for at in starts if zeros != left[at : at + BLOCK] != right[at : at + BLOCK])
         return changed
 
     def made(self, name: str, suffix: str, command: str) -> Path:
@@ -140,9 +144,11 @@ class DeltaStore:
 
 @contextlib.contextmanager
 def mounts_in(root: Path):
-    """Lets commands of the system in `root` run: packages that they fetch stay outside of it."""
-    run(f"mount -t proc proc {root}/proc && mount -t tmpfs tmpfs {root}/var/cache/apt/archives"
-        f" && mount -t tmpfs tmpfs {root}/tmp && mount --bind /dev {root}/dev")
+    """Lets commands of the system in `root` run. Packages that they fetch, and lists of them, stay outside of it."""
+    run(f"mount -t proc proc {root}/proc && mount --bind /dev {root}/dev")
+    for folder in OUTSIDE:
+        run(f"mkdir -p {root}/{folder} && mount -t tmpfs tmpfs {root}/{folder}")
+    run(f"mkdir -p {root}/var/lib/apt/lists/partial {root}/var/cache/apt/archives/partial")
     resolv = root / "etc/resolv.conf"
     resolv.write_text(Path("/etc/resolv.conf").read_text())
     (root / "etc/apt/sources.list.d/updates.list").write_text(UPDATES)
@@ -152,7 +158,7 @@ def mounts_in(root: Path):
         yield
     finally:
         (root / "usr/sbin/policy-rc.d").unlink()
-        run(f"umount {root}/dev {root}/tmp {root}/var/cache/apt/archives {root}/proc")
+        run("umount " + " ".join(f"{root}/{folder}" for folder in (*OUTSIDE, "dev", "proc")))
 
 
 def commands_in(root: Path, commands: list[str]) -> None:
