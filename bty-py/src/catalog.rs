@@ -21,7 +21,7 @@ pub(crate) struct Entry(pub(crate) catalog::Entry);
 #[pymethods]
 impl Entry {
     #[new]
-    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, sha512=None, raw=false))]
+    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, sha512=None, raw=false, index_sha256=None))]
     #[allow(clippy::too_many_arguments)] // keyword arguments in Python
     fn new(
         py: Python<'_>,
@@ -34,10 +34,12 @@ impl Entry {
         arch: Option<String>,
         sha512: Option<&str>,
         raw: bool,
+        index_sha256: Option<&str>,
     ) -> PyResult<Self> {
         let mut entry = catalog::Entry::new(name, src).map_err(|error| errors::of(py, &error))?;
         entry.sha512 = arguments::digest(py, sha512)?;
         entry.sha256 = arguments::digest(py, sha256)?;
+        entry.index_sha256 = arguments::digest(py, index_sha256)?;
         entry.format = format.or(entry.format);
         entry.size_bytes = size_bytes.map(|size| size.0);
         entry.description = description;
@@ -84,6 +86,11 @@ impl Entry {
     #[getter]
     fn sha512(&self) -> Option<String> {
         self.0.sha512.map(|digest| digest.to_string())
+    }
+
+    #[getter]
+    fn index_sha256(&self) -> Option<String> {
+        self.0.index_sha256.map(|digest| digest.to_string())
     }
 
     #[getter]
@@ -166,6 +173,7 @@ impl Entry {
                 texts.2,
                 it.sha512(),
                 it.raw(),
+                it.index_sha256(),
             ),
         )
     }

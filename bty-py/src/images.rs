@@ -3,7 +3,6 @@
 use std::sync::{Mutex, PoisonError};
 
 use bty::Location;
-use bty::digest::Checksums;
 use bty::image::{OpenOptions, directory, name};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -100,18 +99,18 @@ impl Image {
     }
 }
 
-/// The reference to open for a path, a URL, an image file or a catalog entry, and the digests that
-/// an entry declares.
-fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
+/// The reference to open for a path, a URL, an image file or a catalog entry, and options with the
+/// digests that an entry declares.
+fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, OpenOptions)> {
     if let Ok(entry) = image.cast::<Entry>() {
         let entry = &entry.get().0;
-        return Ok((entry.src().to_owned(), entry.checksums()));
+        return Ok((entry.src().to_owned(), entry.open_options()));
     }
     if let Ok(file) = image.cast::<ImageFile>() {
-        return Ok((bty::text::path_reference(&file.get().0.path), Checksums::default()));
+        return Ok((bty::text::path_reference(&file.get().0.path), OpenOptions::default()));
     }
     if image.is_instance_of::<PyString>() || image.hasattr("__fspath__")? {
-        return Ok((arguments::text(image)?, Checksums::default()));
+        return Ok((arguments::text(image)?, OpenOptions::default()));
     }
     let name = image.get_type().qualname()?;
     Err(PyTypeError::new_err(format!(
@@ -146,6 +145,7 @@ pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyRes
     let (reference, promised) = reference(image)?;
     let mut options = opening.options.clone();
     (options.sha256, options.sha512) = (sha256.or(promised.sha256), sha512.or(promised.sha512));
+    options.pack_index_sha256 = promised.pack_index_sha256;
     let client = client::of(py, opening.client);
     let opened = run(py, opening.cancel, None, |_, token| {
         bty::Image::open(&client, &reference, &options, token)

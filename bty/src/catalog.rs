@@ -21,6 +21,7 @@
 //! | `src` | yes | an `http://`, `https://` or `oras://` address, without user and password |
 //! | `sha256` | no | SHA-256 of the file as published, 64 hexadecimal digits |
 //! | `sha512` | no | SHA-512 of the file as published, 128 hexadecimal digits |
+//! | `index_sha256` | no | SHA-256 of the index of the [packed image](crate::pack) |
 //! | `ref` | no | must equal [`image_ref`] of `src`; detects mistakes of catalog generators |
 //! | `format` | no | a hint for display; by default derived from `name`, then from `src` |
 //! | `size_bytes` | no | size of the file as published |
@@ -34,7 +35,7 @@
 use serde::Serialize;
 
 use crate::digest::{Checksums, Sha512};
-use crate::image::name;
+use crate::image::{OpenOptions, name};
 use crate::{CancelToken, Client, Digest, Error, ErrorKind, Result, redact};
 
 mod check;
@@ -68,6 +69,10 @@ pub struct Entry {
     pub sha256: Option<Digest>,
     /// SHA-512 of the file as published.
     pub sha512: Option<Sha512>,
+    /// SHA-256 of the index of the [packed image](crate::pack). It proves the image even if only
+    /// parts of the file are read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_sha256: Option<Digest>,
     /// Format id such as `img.zst`, for display. bty recognizes the format from the content.
     pub format: Option<String>,
     /// Size of the file as published, in bytes.
@@ -105,6 +110,7 @@ impl Entry {
             image_ref,
             sha256,
             sha512,
+            index_sha256: None,
             format,
             size_bytes,
             description,
@@ -123,6 +129,15 @@ impl Entry {
     #[must_use]
     pub fn checksums(&self) -> Checksums {
         Checksums { sha256: self.sha256, sha512: self.sha512 }
+    }
+
+    /// Options that require all digests of this entry.
+    #[must_use]
+    pub fn open_options(&self) -> OpenOptions {
+        OpenOptions::default()
+            .sha256(self.sha256)
+            .sha512(self.sha512)
+            .pack_index_sha256(self.index_sha256)
     }
 
     /// The reference by which servers assign this image to machines; see

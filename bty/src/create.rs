@@ -174,7 +174,7 @@ pub fn create(
     };
     let data_bytes = write(&reader, &part, format, &progress).context(doing)?;
     let sha256 = prove::prove(&reader, &part, format, &progress).context(doing)?;
-    let file_bytes = part.finish(sha256).context(doing)?;
+    let file_bytes = part.finish(sha256, None).context(doing)?;
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (disk, path, disk_bytes) = (disk.clone(), path.to_owned(), reader.shape.bytes);
     Ok(CreateReport { disk, path, format, disk_bytes, data_bytes, file_bytes, sha256, elapsed_ms })

@@ -31,10 +31,13 @@ pub(crate) use compress::block_hash;
 pub(crate) use fetch::FrameFetcher;
 pub use fetch::read_frames;
 pub use find::find_index;
+pub(crate) use find::{IndexSearch, search_index};
 pub use format::BLOCK_BYTES;
 pub use index::{PackFrame, PackIndex};
 pub(crate) use read::PackedExtents;
 pub use write::{PackOptions, PackReport, pack};
 
+#[cfg(test)]
+mod scripted;
 #[cfg(test)]
 mod tests;

@@ -1097,6 +1097,7 @@ class Entry:
         arch: Optional[str] = None,
         sha512: Optional[str] = None,
         raw: bool = False,
+        index_sha256: Optional[str] = None,
     ) -> Entry: ...
     @staticmethod
     def from_dict(raw: dict[str, Any]) -> Entry:
@@ -1111,6 +1112,9 @@ class Entry:
     def sha256(self) -> Optional[str]: ...
     @property
     def sha512(self) -> Optional[str]: ...
+    @property
+    def index_sha256(self) -> Optional[str]:
+        """SHA-256 of the index of the packed image."""
     @property
     def format(self) -> Optional[str]: ...
     @property

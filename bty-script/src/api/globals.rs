@@ -32,8 +32,8 @@ pub(super) mod functions {
 
     /// Writes an image to one or more disks, and verifies it. The image is an
     /// `Image`, a reference, an `Entry` of a catalog, or a map with `src` and optionally `sha256`,
-    /// `sha512` or `image_sha256`. Each disk is a `Disk` or a selector. Fails with all reasons if
-    /// the flash is refused, and if any disk fails.
+    /// `sha512`, `image_sha256` or `index_sha256`. Each disk is a `Disk` or a selector. Fails with
+    /// all reasons if the flash is refused, and if any disk fails.
     #[rhai_fn(return_raw)]
     pub fn flash(
         call: NativeCallContext,

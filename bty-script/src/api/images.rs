@@ -14,9 +14,10 @@ use crate::error::{CallResult, HostError, raise};
 use crate::world::Image;
 
 /// Keys of a map of digests.
-pub(super) const DIGESTS: [&str; 3] = ["sha256", "sha512", "image_sha256"];
+pub(super) const DIGESTS: [&str; 4] = ["sha256", "sha512", "image_sha256", "index_sha256"];
 /// Keys of the map of an image, as a plan has it.
-pub(super) const IMAGE_KEYS: [&str; 6] = ["src", "name", "sha256", "sha512", "image_sha256", "raw"];
+pub(super) const IMAGE_KEYS: [&str; 7] =
+    ["src", "name", "sha256", "sha512", "image_sha256", "index_sha256", "raw"];
 
 fn open_checked(
     call: &NativeCallContext<'_>,
@@ -46,9 +47,8 @@ pub(crate) fn from_value(call: &NativeCallContext<'_>, value: &Dynamic) -> CallR
     }
     let entry = value
         .read_lock::<bty::catalog::Entry>()
-        .map(|entry| (entry.src().to_owned(), entry.checksums()));
-    if let Some((src, promised)) = entry {
-        let options = OpenOptions::default().sha256(promised.sha256).sha512(promised.sha512);
+        .map(|entry| (entry.src().to_owned(), entry.open_options()));
+    if let Some((src, options)) = entry {
         return open_checked(call, &src, &options);
     }
     let file = value.read_lock::<ImageFile>().map(|file| bty::text::path_reference(&file.path));
@@ -72,7 +72,7 @@ fn text_of(map: &rhai::Map, name: &str) -> Option<String> {
     map.get(name).and_then(|value| value.clone().into_string().ok()).filter(|text| !text.is_empty())
 }
 
-/// The digests in a map: `sha256`, `sha512`, `image_sha256`.
+/// The digests in a map: `sha256`, `sha512`, `image_sha256`, `index_sha256`.
 fn promised(map: &rhai::Map) -> CallResult<OpenOptions> {
     fn parsed<T: std::str::FromStr<Err = bty::Error>>(
         map: &rhai::Map,
@@ -83,7 +83,8 @@ fn promised(map: &rhai::Map) -> CallResult<OpenOptions> {
     Ok(OpenOptions::default()
         .sha256(parsed::<Digest>(map, "sha256")?)
         .sha512(parsed::<Sha512>(map, "sha512")?)
-        .image_sha256(parsed::<Digest>(map, "image_sha256")?))
+        .image_sha256(parsed::<Digest>(map, "image_sha256")?)
+        .pack_index_sha256(parsed::<Digest>(map, "index_sha256")?))
 }
 
 #[export_module]
@@ -108,8 +109,8 @@ pub(super) mod functions {
     }
 
     /// Opens an image and requires all given digests: `sha256` and `sha512` of the file as
-    /// published, `image_sha256` of the disk image inside a compressed file. They are checked when
-    /// the image is read.
+    /// published, `image_sha256` of the disk image inside a compressed file, `index_sha256` of the
+    /// index of a packed image. The last one is checked now, the others when the image is read.
     #[rhai_fn(name = "open", return_raw)]
     pub fn open_with_digests(
         call: NativeCallContext,
@@ -120,7 +121,7 @@ pub(super) mod functions {
             let error = HostError::usage(format!(
                 "cannot open {reference}: unknown kind of digest {unknown}"
             ));
-            return Err(raise(error.hint("use sha256, sha512 or image_sha256")));
+            return Err(raise(error.hint("use sha256, sha512, image_sha256 or index_sha256")));
         }
         open_checked(&call, reference, &promised(&digests)?)
     }

@@ -173,7 +173,7 @@ fn unknown_keys_of_option_maps_are_found() {
             "script.rhai:1:20: unknown option verfy of flash (did you mean verify?)",
             "script.rhai:2:26: unknown key sha265 of plan (did you mean sha256?)",
             "script.rhai:3:22: unknown digest md5 of open (the keys are sha256, sha512, \
-             image_sha256)",
+             image_sha256, index_sha256)",
         ]
     );
 }

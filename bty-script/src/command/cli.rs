@@ -377,6 +377,9 @@ pub(crate) struct Flash {
     /// Required SHA-256 of the disk image inside a compressed file
     #[arg(long, value_name = "HEX")]
     pub(crate) image_sha256: Option<Digest>,
+    /// Required SHA-256 of the index of a packed image, which proves all of it
+    #[arg(long, value_name = "HEX")]
+    pub(crate) index_sha256: Option<Digest>,
     /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,

@@ -158,6 +158,7 @@ impl Images for SimulatedWorld {
         }
         info.expected_sha256 = options.sha256.or(info.expected_sha256);
         (info.expected_sha512, info.expected_image_sha256) = (options.sha512, options.image_sha256);
+        info.expected_pack_index_sha256 = options.pack_index_sha256;
         Ok(Image { info: Arc::new(info), opened: None })
     }
 

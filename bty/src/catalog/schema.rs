@@ -109,6 +109,7 @@ impl Fields<'_, '_> {
         }
         let sha256 = self.digest("sha256", 64);
         let sha512 = self.digest("sha512", 128);
+        let index_sha256 = self.digest("index_sha256", 64);
         let declared_ref = self.digest::<crate::Digest>("ref", 64);
         let format = self.string("format").filter(|(text, _)| !text.is_empty());
         let arch = self.string("arch").filter(|(text, _)| !text.is_empty());
@@ -132,6 +133,7 @@ impl Fields<'_, '_> {
         }
         entry.sha256 = sha256.map(|(digest, _)| digest);
         entry.sha512 = sha512.map(|(digest, _)| digest);
+        entry.index_sha256 = index_sha256.map(|(digest, _)| digest);
         entry.format = format.map(|(text, _)| text).or(entry.format);
         entry.arch = arch.map(|(text, _)| text).or(entry.arch);
         entry.size_bytes = size_bytes;

@@ -256,6 +256,7 @@ fn fields_are_written_in_the_order_of_existing_catalogs() {
     entry.description = Some("x\ty".into());
     entry.arch = Some("arm64".into());
     entry.raw = true;
+    entry.index_sha256 = Some(Digest::of(b"index"));
     let mut catalog = Catalog::new();
     catalog.add(entry).unwrap();
     insta::assert_snapshot!(catalog.to_toml(), @r##"
@@ -265,6 +266,7 @@ fn fields_are_written_in_the_order_of_existing_catalogs() {
     name = "a \"b\"\u0007\u0085\n"
     src = "https://h/a.img"
     sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    index_sha256 = "1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6"
     format = "img"
     size_bytes = 5
     description = "x\ty"
@@ -355,6 +357,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             let mut entry = Entry::new(name, format!("https://Host/{path}")).unwrap();
             entry.sha256 = digest.map(|bytes| Digest::of(&bytes));
             entry.size_bytes = size.map(u64::from);
+            entry.index_sha256 = size.map(|size| Digest::of(&size.to_le_bytes()));
             entry.raw = size.is_some_and(|size| size % 2 == 1);
             entry.description = description;
             entry.arch = arch.filter(|arch| !arch.is_empty()).or(entry.arch);

@@ -24,6 +24,7 @@ mod order;
 mod policy;
 mod run;
 mod scan;
+mod survey;
 
 pub use estimate::diff;
 pub(super) use run::{DeltaFlash, DeltaOutcome};

@@ -280,7 +280,7 @@ impl Execution<'_> {
         }
         summary.digests = extents.digests();
         self.image.check_digests(&summary.digests, &self.reading.cancel)?;
-        summary.is_digest_checked = info.has_expected_digest();
+        summary.is_digest_checked = info.is_content_promised();
         Ok(())
     }
 

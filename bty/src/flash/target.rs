@@ -374,7 +374,8 @@ impl TargetState {
 }
 
 /// Runs of 4096-byte blocks in which `new` and `old` are equal, or differ. All of `new` differs from
-/// what `old` does not have.
+/// what `old` does not have. Zeros count as different: on an empty disk, they do not tell that
+/// anything was written before.
 fn compared_blocks<'a>(
     new: &'a [u8],
     old: &'a [u8],
@@ -382,7 +383,7 @@ fn compared_blocks<'a>(
     const BLOCK: usize = 4096;
     let is_equal = move |at: usize| {
         let end = new.len().min(at + BLOCK);
-        old.get(at..end) == Some(&new[at..end])
+        old.get(at..end) == Some(&new[at..end]) && !is_zero(&new[at..end])
     };
     let mut at = 0;
     std::iter::from_fn(move || {

@@ -115,6 +115,7 @@ pub(super) fn describe(
         expected_sha256: source.expected.sha256,
         expected_sha512: source.expected.sha512,
         expected_image_sha256: None,
+        expected_pack_index_sha256: source.expected_pack_index,
         pack_index_sha256: None,
         sector_bytes,
         table: table.as_ref().map(|t| t.kind),

@@ -85,7 +85,7 @@ pub struct PackReport {
     pub index_bytes: u64,
     /// Size of the packed image.
     pub file_bytes: u64,
-    /// SHA-256 of the packed image, also written to the `.sha256` file next to it.
+    /// SHA-256 of the packed image. Like `index_sha256`, it is in the `.sha256` file next to it.
     pub sha256: Digest,
     /// SHA-256 of its index, which proves the content of the whole image.
     pub index_sha256: Digest,
@@ -127,7 +127,7 @@ pub fn pack(
     let source = part.reopen().context(doing)?;
     let index = find::find_index(&source, cancel).context(doing)?.ok_or_else(unreadable)?;
     let checked = check::check_frames(&source, &index, cancel).context(doing)?;
-    let file_bytes = part.finish(checked.sha256).context(doing)?;
+    let file_bytes = part.finish(checked.sha256, Some(index_sha256)).context(doing)?;
     Ok(PackReport {
         source: image.info().source.clone(),
         path: path.to_owned(),

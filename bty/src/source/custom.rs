@@ -17,6 +17,10 @@ const FAILURES_MAX: u32 = 3;
 /// Pause after the first failure. It doubles with each further one.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
+/// Maximum length of a range that is read at once, because a source may have a cheaper way to read a
+/// known length.
+const AT_ONCE_BYTES: u64 = 8 << 20;
+
 /// A source of image bytes that a program implements, for storage that bty cannot read itself.
 ///
 /// [`Image::from_source`](crate::Image::from_source) opens an image in it. Only
@@ -261,9 +265,12 @@ impl ByteSource for CustomBytes {
     }
 
     fn range(&self, range: Range<u64>, cancel: &CancelToken) -> Result<Box<dyn RangeReader>> {
-        // at once, because a source may have a cheaper way to read a known length
-        let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let mut bytes = zeroed(len)?;
+        let len_bytes = range.end - range.start;
+        if len_bytes > AT_ONCE_BYTES {
+            let stream = self.stream(range.start, cancel)?;
+            return Ok(Box::new(PlainRange(stream.take(len_bytes))));
+        }
+        let mut bytes = zeroed(usize::try_from(len_bytes).expect("8 MiB"))?;
         let read = self.read_at(&mut bytes, range.start, cancel)?;
         bytes.truncate(read);
         Ok(Box::new(PlainRange(io::Cursor::new(bytes))))

@@ -84,21 +84,21 @@ impl HttpSource {
     /// Starts transferring `start..end` in the background. `end` is `None` when the length is
     /// unknown.
     fn transfer(&self, start: u64, end: Option<u64>, cancel: &CancelToken) -> HttpStream {
+        self.start(start, end, None, cancel)
+    }
+
+    fn start(
+        &self,
+        start: u64,
+        end: Option<u64>,
+        restarts_left: Option<u32>,
+        cancel: &CancelToken,
+    ) -> HttpStream {
         let version = match *self.version_check() {
             VersionCheck::SinceOpened => ExpectedVersion::Known(self.object.validators.clone()),
             VersionCheck::WithinRead => ExpectedVersion::FirstSeen,
             VersionCheck::Off => ExpectedVersion::Any,
         };
-        self.start((start, end), version, None, cancel)
-    }
-
-    fn start(
-        &self,
-        (start, end): (u64, Option<u64>),
-        version: ExpectedVersion,
-        restarts_left: Option<u32>,
-        cancel: &CancelToken,
-    ) -> HttpStream {
         let (sender, receiver) = mpsc::channel(QUEUE_LEN);
         let transfer = Transfer {
             origin: Arc::clone(&self.origin),
@@ -180,14 +180,8 @@ impl ByteSource for HttpSource {
         if !self.object.has_ranges {
             return Err(self.no_ranges());
         }
-        let version = match *self.version_check() {
-            VersionCheck::Off => ExpectedVersion::Any,
-            // ranges of several requests make one read
-            _ => ExpectedVersion::Known(self.object.validators.clone()),
-        };
         let restarts = self.origin.endpoint.http.options.attempts;
-        let range = (range.start, Some(range.end));
-        Ok(Box::new(self.start(range, version, Some(restarts), cancel)))
+        Ok(Box::new(self.start(range.start, Some(range.end), Some(restarts), cancel)))
     }
 }
 
@@ -206,8 +200,12 @@ async fn probe(origin: &Origin) -> Result<ObjectInfo> {
 }
 
 async fn probe_once(origin: &Origin) -> Result<ObjectInfo, RequestError> {
-    let response =
-        origin.get(&GetRequest { range: Some((0, Some(1))), ..GetRequest::default() }).await?;
+    let first_byte = GetRequest { range: Some((0, Some(1))), ..GetRequest::default() };
+    let mut response = origin.get(&first_byte).await?;
+    // some registries obey ranges only from the second request for an object on
+    if response.status() == StatusCode::OK && headers::offers_ranges(response.headers()) {
+        response = origin.get(&first_byte).await?;
+    }
     let validators = Validators::of(response.headers());
     match (response.status(), ContentRange::of(response.headers())) {
         (

@@ -34,6 +34,7 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
         .sha256(flash.sha256)
         .sha512(flash.sha512)
         .image_sha256(flash.image_sha256)
+        .pack_index_sha256(flash.index_sha256)
         .ignore_trailing(flash.ignore_trailing);
     let (mut image, is_raw) =
         open_image(&client, &flash.src, flash.catalog.as_deref(), opening, &cancel)?;
@@ -112,6 +113,7 @@ pub(super) fn open_image(
             .hint("find out which of them is right; nothing was written")
     })?;
     (options.sha256, options.sha512) = (merged.sha256, merged.sha512);
+    options.pack_index_sha256 = entry.index_sha256;
     Ok((Image::open(client, entry.src(), &options, cancel)?, entry.raw))
 }
 
@@ -303,6 +305,9 @@ fn show_report(report: &FlashReport, output: &Output) {
         }
         (Some(digest), false) => {
             format!("no digest was expected; it is:\n  sha256 {digest}")
+        }
+        (None, false) if report.image.pack_index_sha256.is_some() => {
+            "each part matches the index of the image".into()
         }
         (None, false) => "no digest was computed".into(),
     };

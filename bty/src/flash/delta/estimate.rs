@@ -4,10 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::bounded;
 
-use super::layout::{BLOCK, Layout, pieces};
+use super::layout::{BLOCK, Layout, Part, pieces};
 use super::matches::{Findings, Match, WantedHashes};
 use super::order::order;
-use super::run::{Scanning, moved_frames, possible};
+use super::run::{moved_frames, possible};
+use super::survey::Survey;
 use crate::disks::DiskHost;
 use crate::extent::{BUFFER_BYTES, Extent, ExtentReader, zeroed};
 use crate::flash::device_io::index as in_buffer;
@@ -40,8 +41,7 @@ impl FlashPlan {
         let Some((index, layouts)) = possible(image, &sizes, self.options.delta)? else {
             return Ok(vec![None; sizes.len()]);
         };
-        let scanning = Scanning::new(image, index, self.options.delta, cancel)?;
-        let scanning = Arc::new(scanning);
+        let survey = Arc::new(Survey::new(image, index, self.options.delta, cancel)?);
         let reading = FlashOptions::default().verify(false).delta(DeltaMode::Never);
         let mut estimates = Vec::new();
         for (disk, layout) in self.targets.iter().zip(layouts) {
@@ -49,10 +49,10 @@ impl FlashPlan {
             let target = Arc::new(TargetState::new(disk, device, &reading, cancel)?);
             let found: Arc<OnceLock<Result<Option<Match>>>> = Arc::default();
             let (alive, running) = bounded(0);
-            let (scanning_it, result) = (Arc::clone(&scanning), Arc::clone(&found));
+            let (surveying, result) = (Arc::clone(&survey), Arc::clone(&found));
             let is_removable = disk.is_removable;
             spawn("bty-estimate", &target, &alive, move |target| {
-                let _ = result.set(scanning_it.scan(target, layout, is_removable));
+                let _ = result.set(surveying.of_target(target, layout, is_removable));
             })?;
             drop(alive);
             let timeout = StallTimeout::new(self.options.stall_ms);
@@ -62,7 +62,7 @@ impl FlashPlan {
                 Some(matches) => matches?,
                 None => return Err(target.take_failure().unwrap_or_else(Error::cancelled)),
             };
-            let index = &scanning.index;
+            let index = &survey.index;
             estimates.push(matches.map(|it| report(index, it, self.options.stash_bytes)));
         }
         Ok(estimates)
@@ -92,7 +92,7 @@ pub fn diff(old: &Image, new: &Image, cancel: &CancelToken) -> Result<DeltaRepor
         Some(old) if is_aligned(old) => findings.add_image(&index, &wanted, old),
         _ => add_content(&findings, &index, &wanted, layout, old, cancel)?,
     }
-    let matches = findings.into_match(&index, &wanted, layout);
+    let matches = findings.to_match(&index, &wanted, layout);
     Ok(report(&index, matches, FlashOptions::default().stash_bytes))
 }
 
@@ -120,7 +120,7 @@ fn add_content(
     let context = ReadContext::new(8, cancel).in_disk_order();
     let mut bytes = DiskBytes { extents: old.extents(&context, false)?, current: None };
     let mut buffer = zeroed(BUFFER_BYTES)?;
-    for piece in pieces(index, layout) {
+    for piece in pieces(index, layout, Part::All) {
         cancel.check()?;
         let content = &mut buffer[..piece.len];
         bytes.read(piece.offset, content)?;

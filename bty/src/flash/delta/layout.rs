@@ -68,8 +68,36 @@ pub(super) struct Piece {
     pub(super) frames: Range<usize>,
 }
 
-/// Cuts the scanned range into pieces, in the order of the disk.
-pub(super) fn pieces<'a>(index: &'a PackIndex, layout: Layout) -> impl Iterator<Item = Piece> + 'a {
+/// Which of the scanned range is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The places of data.
+    Data,
+    /// The places where the image has zeros. The old disk may have blocks of the image there.
+    Zeros,
+    /// All of it.
+    All,
+}
+
+/// Number of bytes in `part` of the scanned range.
+pub(super) fn region_bytes(index: &PackIndex, layout: Layout, part: Part) -> u64 {
+    pieces(index, layout, part).map(|piece| piece.len as u64).sum()
+}
+
+/// Cuts `part` of the scanned range into pieces, in the order of the disk.
+pub(super) fn pieces(
+    index: &PackIndex,
+    layout: Layout,
+    part: Part,
+) -> impl Iterator<Item = Piece> + '_ {
+    all_pieces(index, layout).filter(move |piece| match part {
+        Part::Data => !piece.frames.is_empty(),
+        Part::Zeros => piece.frames.is_empty(),
+        Part::All => true,
+    })
+}
+
+fn all_pieces(index: &PackIndex, layout: Layout) -> impl Iterator<Item = Piece> + '_ {
     let frames = index.frames();
     let Range { start, end } = layout.scanned();
     let mut next = 0;

@@ -169,9 +169,9 @@ impl Findings {
         }
     }
 
-    /// Decides about every frame, for a disk of which all was added.
-    pub(super) fn into_match(
-        self,
+    /// Decides about every frame, from what was added so far.
+    pub(super) fn to_match(
+        &self,
         index: &PackIndex,
         wanted: &WantedHashes,
         layout: Layout,

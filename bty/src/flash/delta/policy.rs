@@ -30,6 +30,13 @@ impl Estimate {
         self.delta_seconds() < self.full_seconds() * (1.0 - SAVED_SHARE_MIN)
     }
 
+    /// True if reading `region_bytes` of the disk takes less time than fetching `found_bytes` of
+    /// data.
+    pub(super) fn finding_pays(&self, region_bytes: u64, found_bytes: u64) -> bool {
+        let file_bytes = share(self.file_bytes, found_bytes, self.data_bytes);
+        seconds(region_bytes, self.disk_rate) < seconds(file_bytes, self.source_rate)
+    }
+
     fn full_seconds(&self) -> f64 {
         seconds(self.file_bytes, self.source_rate).max(self.write_seconds(self.data_bytes))
     }
@@ -65,7 +72,7 @@ fn share(bytes: u64, part: u64, all: u64) -> u64 {
 /// Guesses from a sample how much of an image a disk holds: the bytes to move and to fetch.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sample {
-    /// Frames that were looked at.
+    /// Places that were looked at.
     pub(super) frames: u32,
     /// Frames that are in their place.
     pub(super) kept: u32,
@@ -76,6 +83,11 @@ pub(super) struct Sample {
 }
 
 impl Sample {
+    /// Bytes of the image in `region_bytes` of the disk, if all of it is like this sample.
+    pub(super) fn found_bytes(&self, region_bytes: u64) -> u64 {
+        share(region_bytes, self.wanted.into(), self.blocks.into())
+    }
+
     /// Bytes to move, and to fetch, of an image with `data_bytes` of data.
     pub(super) fn guess(&self, data_bytes: u64) -> (u64, u64) {
         let changed = share(data_bytes, u64::from(self.frames - self.kept), self.frames.into());
@@ -111,6 +123,16 @@ mod tests {
         assert!(estimate(330, 125, 12, 500).pays());
         assert!(estimate(10, 10, 12, 500).pays());
         assert!(!estimate(0, 455, 12, 500).pays());
+    }
+
+    #[test]
+    fn places_of_zeros_are_read_where_the_source_is_slower() {
+        let slow = estimate(0, 125, 12, 500);
+        assert!(slow.finding_pays(1500 * MIB, 100 * MIB));
+        assert!(!slow.finding_pays(1500 * MIB, 10 * MIB));
+        assert!(!estimate(0, 125, 2000, 500).finding_pays(1500 * MIB, 100 * MIB));
+        let sample = Sample { frames: 64, kept: 0, blocks: 1024, wanted: 64 };
+        assert_eq!(sample.found_bytes(1600), 100);
     }
 
     #[test]

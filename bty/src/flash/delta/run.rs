@@ -2,39 +2,26 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
 
 use super::fetch::{FetchPlan, send};
-use super::layout::{HEAD, Layout, is_head, pieces};
-use super::matches::{FrameState, Match, WantedHashes, position};
+use super::layout::{HEAD, Layout, is_head};
+use super::matches::{FrameState, Match, position};
 use super::moves::Mover;
 use super::order::{MoveOrder, MovedFrame, order};
-use super::policy::{Estimate, Sample};
-use super::scan::scan;
-use crate::extent::{Extent, Pool, is_zero, zeroed};
+use super::survey::Survey;
+use crate::extent::{Extent, is_zero};
 use crate::flash::device_io::index as in_buffer;
 use crate::flash::execute::Execution;
 use crate::flash::ledger::{Expected, LedgerEntry};
 use crate::flash::stale::merged;
 use crate::flash::summary::ReadSummary;
-use crate::flash::target::TargetState;
 use crate::flash::writer::{TargetWriter, WriteJob};
 use crate::flash::{DeltaMode, DeltaReport, FlashReport};
 use crate::image::Image;
-use crate::pack::{BLOCK_BYTES, PackFrame, PackIndex};
-use crate::size::{MIB, align_up};
-use crate::source::Location;
-use crate::{CancelToken, Error, ErrorKind, Phase, Result};
+use crate::pack::{BLOCK_BYTES, PackIndex};
+use crate::{Error, ErrorKind, Phase, Result};
 
-/// Images with less data than this are always scanned: a sample would take as long.
-const SAMPLED_FROM: u64 = 16 * MIB;
-/// Frames in a sample.
-const SAMPLE_FRAMES: usize = 64;
-/// Pieces that are read to measure the rate of a disk.
-const RATE_PIECES: usize = 4;
-/// Rate of a source on this machine: it never is what a flash waits for.
-const LOCAL_RATE: u64 = 2 << 30;
 /// A proof by sample reads one of so many kept frames.
 const SAMPLE_STRIDE: usize = 16;
 
@@ -80,12 +67,12 @@ impl DeltaFlash {
         check_head(execution.image, &index)?;
         execution.enter(Phase::Scan);
         let cancel = &execution.reading.cancel;
-        let scanning = Arc::new(Scanning::new(execution.image, index, options.delta, cancel)?);
-        let matches = scanning.run(writers, &layouts)?;
+        let survey = Arc::new(Survey::new(execution.image, index, options.delta, cancel)?);
+        let matches = survey.run(writers, &layouts)?;
         if matches.iter().all(Option::is_none) {
             return Ok(None);
         }
-        let index = Arc::clone(&scanning.index);
+        let index = Arc::clone(&survey.index);
         let stash_blocks = options.stash_bytes / u64::from(BLOCK_BYTES);
         let stash_blocks = usize::try_from(stash_blocks).unwrap_or(usize::MAX);
         let scanned = |(matches, layout): (Option<Match>, Layout)| match matches {
@@ -139,7 +126,8 @@ impl DeltaFlash {
                 ledger.replace(self.entries(i, is_sampled));
             }
         }
-        let is_checked = execution.image.info().has_expected_digest();
+        // opening compared the index with the promised one, and each part is compared with the index
+        let is_checked = execution.image.info().expected_pack_index_sha256.is_some();
         let summary = ReadSummary::of_packed(&self.index, execution.image.head(), is_checked);
         let all: Vec<usize> = (0..writers.len()).collect();
         let reports = execution.finish(writers, &all, &summary)?;
@@ -269,151 +257,6 @@ impl ScannedTarget {
     }
 }
 
-/// The scan of all targets.
-pub(super) struct Scanning {
-    pub(super) index: Arc<PackIndex>,
-    wanted: WantedHashes,
-    source_rate: u64,
-    file_bytes: u64,
-    /// A delta flash is demanded, even if it is slower.
-    is_demanded: bool,
-}
-
-impl Scanning {
-    pub(super) fn new(
-        image: &Image,
-        index: Arc<PackIndex>,
-        mode: DeltaMode,
-        cancel: &CancelToken,
-    ) -> Result<Self> {
-        Ok(Self {
-            wanted: WantedHashes::new(&index),
-            source_rate: source_rate(image, cancel)?,
-            file_bytes: image.info().source_bytes.unwrap_or(index.frames_file_bytes()),
-            is_demanded: mode == DeltaMode::Always,
-            index,
-        })
-    }
-
-    /// `None` for a target that has failed, or for which a delta flash does not pay.
-    fn run(
-        self: &Arc<Self>,
-        writers: &mut [TargetWriter],
-        layouts: &[Layout],
-    ) -> Result<Vec<Option<Match>>> {
-        let slots: Arc<Vec<Mutex<Option<Match>>>> =
-            Arc::new(writers.iter().map(|_| Mutex::new(None)).collect());
-        let running: Vec<_> = writers
-            .iter()
-            .enumerate()
-            .map(|(i, writer)| {
-                let (scanning, slots, layout) = (Arc::clone(self), Arc::clone(&slots), layouts[i]);
-                let is_removable = writer.disk.is_removable;
-                writer.begin(move |target| match scanning.scan(target, layout, is_removable) {
-                    Ok(found) => *slots[i].lock().expect("nobody panics holding it") = found,
-                    Err(error) => target.fail(error),
-                })
-            })
-            .collect();
-        for (writer, running) in writers.iter_mut().zip(&running) {
-            // if the device hangs, the target has failed
-            let _ = writer.wait(running);
-            writer.state.io.cancel.check()?;
-        }
-        let take =
-            |slot: &Mutex<Option<Match>>| slot.lock().expect("nobody panics holding it").take();
-        Ok(slots.iter().map(take).collect())
-    }
-
-    /// `None` if a delta flash does not pay.
-    pub(super) fn scan(
-        &self,
-        target: &TargetState,
-        layout: Layout,
-        is_removable: bool,
-    ) -> Result<Option<Match>> {
-        let data_bytes = self.index.data_bytes();
-        let mut estimate = Estimate {
-            scan_bytes: layout.scanned().end - layout.scanned().start,
-            data_bytes,
-            moved_bytes: 0,
-            fetched_bytes: data_bytes,
-            file_bytes: self.file_bytes,
-            source_rate: self.source_rate,
-            disk_rate: 0,
-            writes_slowly: is_removable,
-        };
-        if !self.is_demanded && data_bytes >= SAMPLED_FROM {
-            estimate.disk_rate = self.disk_rate(target, layout)?;
-            let sample = self.sample(target, layout)?;
-            (estimate.moved_bytes, estimate.fetched_bytes) = sample.guess(data_bytes);
-            if !estimate.pays() {
-                return Ok(None);
-            }
-        }
-        let started = Instant::now();
-        let matches = scan(target, &self.index, &self.wanted, layout)?;
-        if self.is_demanded {
-            return Ok(Some(matches));
-        }
-        let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-        estimate.disk_rate = estimate.scan_bytes.saturating_mul(1000) / millis;
-        estimate.scan_bytes = 0;
-        let bytes_of = |state| -> u64 {
-            let frames = matches.frames(state).map(|n| self.index.frames()[n as usize].disk_bytes);
-            frames.map(u64::from).sum()
-        };
-        estimate.moved_bytes = bytes_of(FrameState::Moved);
-        estimate.fetched_bytes = bytes_of(FrameState::Fetched);
-        Ok(estimate.pays().then_some(matches))
-    }
-
-    /// Looks at some frames, evenly spread.
-    fn sample(&self, target: &TargetState, layout: Layout) -> Result<Sample> {
-        let mut sample = Sample::default();
-        let mut buffer = Pool::new(1).take(&target.io.cancel)?;
-        let is_usable = |frame: &&PackFrame| {
-            frame.blake3.is_some()
-                && layout.is_scanned(frame)
-                && frame.disk_bytes % BLOCK_BYTES == 0
-        };
-        let frames: Vec<_> = self.index.frames().iter().filter(is_usable).collect();
-        for frame in frames.iter().step_by(frames.len().div_ceil(SAMPLE_FRAMES).max(1)) {
-            let found = &mut buffer[..frame.disk_bytes as usize];
-            if target.io.read(frame.disk_offset, found).is_err() {
-                target.io.cancel.check()?;
-                continue;
-            }
-            sample.frames += 1;
-            if frame.blake3 == Some(*blake3::hash(found).as_bytes()) {
-                sample.kept += 1;
-                continue;
-            }
-            for block in found.chunks_exact(BLOCK_BYTES as usize) {
-                sample.blocks += 1;
-                sample.wanted += u32::from(self.wanted.has(block));
-            }
-        }
-        Ok(sample)
-    }
-
-    /// Measures how fast the disk is read, in bytes per second.
-    fn disk_rate(&self, target: &TargetState, layout: Layout) -> Result<u64> {
-        let mut buffer = Pool::new(1).take(&target.io.cancel)?;
-        let started = Instant::now();
-        let mut read = 0;
-        for piece in pieces(&self.index, layout).take(RATE_PIECES) {
-            let len = in_buffer(align_up(piece.len as u64, target.io.sector()));
-            if target.io.read(piece.offset, &mut buffer[..len]).is_ok() {
-                read += piece.len as u64;
-            }
-            target.io.cancel.check()?;
-        }
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
-        Ok(read.saturating_mul(1_000_000) / micros)
-    }
-}
-
 /// The index of `image`, and the layouts of disks with these `sizes`. `None` if a delta flash is not
 /// wanted, or not possible.
 ///
@@ -467,19 +310,6 @@ fn check_head(image: &Image, index: &PackIndex) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Measures how fast the source is read, in bytes per second.
-fn source_rate(image: &Image, cancel: &CancelToken) -> Result<u64> {
-    let source = image.source();
-    if matches!(source.location(), Location::File(_)) {
-        return Ok(LOCAL_RATE);
-    }
-    let mut bytes = zeroed(in_buffer(MIB))?;
-    let started = Instant::now();
-    let read = source.read_at(&mut bytes, 0, cancel)? as u64;
-    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
-    Ok(read.saturating_mul(1_000_000) / micros)
 }
 
 /// The frames of `matches` to move, in the order of the disk.

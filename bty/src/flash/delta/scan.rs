@@ -1,11 +1,11 @@
-//! Reads the old content of a disk, on several threads, and matches it with an image.
+//! Reads the old content of a disk, on several threads.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::layout::{Layout, pieces};
-use super::matches::{Findings, Match, WantedHashes};
+use super::layout::{Layout, Part, pieces, region_bytes};
+use super::matches::{Findings, WantedHashes};
 use crate::extent::Pool;
 use crate::flash::device_io::index as in_buffer;
 use crate::flash::readback::READERS;
@@ -18,8 +18,8 @@ use crate::{Result, threads};
 /// take half a minute for each.
 const UNREADABLE_MAX: usize = 8;
 
-/// Reads `target`, and finds out where it holds the parts of the image. What cannot be read counts
-/// as not there.
+/// Reads a part of `target`, and adds to `findings` where it holds the blocks of the image. What
+/// cannot be read counts as not there.
 ///
 /// # Errors
 /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), or the system has no memory or thread.
@@ -28,12 +28,12 @@ pub(super) fn scan(
     index: &PackIndex,
     wanted: &WantedHashes,
     layout: Layout,
-) -> Result<Match> {
-    let findings = Findings::new(index, wanted);
+    part: Part,
+    findings: &Findings,
+) -> Result<()> {
     let counters = &target.counters;
-    let total = layout.scanned().end - layout.scanned().start;
-    counters.scan_total.store(total, Ordering::SeqCst);
-    let work = Mutex::new(pieces(index, layout));
+    counters.scan_total.fetch_add(region_bytes(index, layout, part), Ordering::SeqCst);
+    let work = Mutex::new(pieces(index, layout, part));
     let unreadable = AtomicUsize::new(0);
     let read = || -> Result<()> {
         let mut buffer = Pool::new(1).take(&target.io.cancel)?;
@@ -64,8 +64,5 @@ pub(super) fn scan(
         };
         threads::start_some(READERS, || threads::start_in(scope, "bty-scan", work).map(drop))
     })?;
-    if let Some(error) = failure.into_inner().expect("nobody panics holding it") {
-        return Err(error);
-    }
-    Ok(findings.into_match(index, wanted, layout))
+    failure.into_inner().expect("nobody panics holding it").map_or(Ok(()), Err)
 }

@@ -1,4 +1,4 @@
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -6,9 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::image::OpenOptions;
+use crate::pack::scripted::{RangeReply, scripted};
 use crate::pack::{PackOptions, pack};
-use crate::source::{ByteSource, RangeRead, RangeReader, custom};
-use crate::{Client, Image, Location};
+use crate::source::custom;
+use crate::{Client, Image};
 
 const FRAME: usize = 64 << 10;
 
@@ -68,106 +69,10 @@ impl Packed {
     }
 }
 
-/// What a request gets from a [`Scripted`] source.
-#[derive(Clone, Copy)]
-enum Reply {
-    Range,
-    /// The whole file, after this many bytes of the range.
-    Whole(usize),
-    /// The range, which ends after this many bytes.
-    Short(usize),
-    /// Nothing, until it is cancelled.
-    Hang,
-}
-
-/// A source whose requests are recorded, and answered as `script` says.
-struct Scripted {
-    file: Vec<u8>,
-    script: Box<dyn Fn(usize) -> Reply + Send + Sync>,
-    requests: Arc<Mutex<Vec<Range<u64>>>>,
-}
-
-impl Packed {
-    fn scripted(
-        &self,
-        script: impl Fn(usize) -> Reply + Send + Sync + 'static,
-    ) -> (Source, Arc<Mutex<Vec<Range<u64>>>>) {
-        let requests = Arc::default();
-        let scripted = Scripted {
-            file: self.file.clone(),
-            script: Box::new(script),
-            requests: Arc::clone(&requests),
-        };
-        (Source::new(Location::File("a.img.zst".into()), "a", Arc::new(scripted)), requests)
-    }
-}
-
-impl ByteSource for Scripted {
-    fn len_bytes(&self) -> Option<u64> {
-        Some(self.file.len() as u64)
-    }
-
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn stream(&self, _: u64, _: &CancelToken) -> Result<Box<dyn Read + Send>> {
-        panic!("only ranges are read")
-    }
-
-    fn read_at(&self, _: &mut [u8], _: u64, _: &CancelToken) -> Result<usize> {
-        panic!("only ranges are read")
-    }
-
-    fn range(&self, range: Range<u64>, cancel: &CancelToken) -> Result<Box<dyn RangeReader>> {
-        let n = {
-            let mut requests = self.requests.lock().unwrap();
-            requests.push(range.clone());
-            requests.len() - 1
-        };
-        let part = &self.file[usize::try_from(range.start).unwrap()..][..];
-        let part = &part[..usize::try_from(range.end - range.start).unwrap()];
-        let (part, whole) = match (self.script)(n) {
-            Reply::Range => (part, None),
-            Reply::Short(len) => (&part[..len], None),
-            Reply::Whole(after) => (&part[..after], Some(Cursor::new(self.file.clone()))),
-            Reply::Hang => {
-                while !cancel.is_cancelled() {
-                    std::thread::park_timeout(Duration::from_millis(10));
-                }
-                return Err(Error::cancelled());
-            }
-        };
-        Ok(Box::new(ScriptedRange { part: Cursor::new(part.to_vec()), whole, is_whole: false }))
-    }
-}
-
-struct ScriptedRange {
-    part: Cursor<Vec<u8>>,
-    whole: Option<Cursor<Vec<u8>>>,
-    is_whole: bool,
-}
-
-impl RangeReader for ScriptedRange {
-    fn read(&mut self, buf: &mut [u8]) -> Result<RangeRead> {
-        // odd lengths, as networks have
-        let len = buf.len().min(10_007);
-        let n = if self.is_whole { 0 } else { self.part.read(&mut buf[..len]).unwrap() };
-        match &mut self.whole {
-            Some(_) if n == 0 && !self.is_whole => {
-                self.is_whole = true;
-                Ok(RangeRead::FromStart)
-            }
-            Some(whole) if n == 0 => Ok(RangeRead::Bytes(whole.read(&mut buf[..len]).unwrap())),
-            _ => Ok(RangeRead::Bytes(n)),
-        }
-    }
-}
-
 #[test]
 fn near_frames_share_a_request_and_far_ones_do_not() {
     let packed = Packed::new(200, &[7]);
-    let (source, requests) = packed.scripted(|_| Reply::Range);
+    let (source, requests) = scripted(&packed.file, |_| RangeReply::Range);
     // a gap of one frame is read over, gaps of two and three are not
     packed.fetch(&source, &[0, 1, 3, 6, 10, 11]).unwrap();
     let starts = |requests: &Mutex<Vec<Range<u64>>>| {
@@ -189,7 +94,7 @@ fn near_frames_share_a_request_and_far_ones_do_not() {
 #[test]
 fn what_arrives_is_counted_with_the_gaps() {
     let packed = Packed::new(8, &[]);
-    let (source, _) = packed.scripted(|_| Reply::Range);
+    let (source, _) = scripted(&packed.file, |_| RangeReply::Range);
     let context = ReadContext::new(0, &CancelToken::new());
     let mut fetcher = packed.start(&source, &[1, 3, 7], &context);
     while fetcher.next().unwrap().is_some() {}
@@ -207,14 +112,15 @@ fn a_server_that_sends_the_whole_file_is_read_once_from_its_start() {
     for first in [0, 1, 4] {
         // at once, and after a frame and a half of the range
         for after in [0, FRAME / 2] {
-            let (source, requests) = packed
-                .scripted(move |n| if n < first { Reply::Range } else { Reply::Whole(after) });
+            let (source, requests) = scripted(&packed.file, move |n| {
+                if n < first { RangeReply::Range } else { RangeReply::Whole(after) }
+            });
             packed.fetch(&source, &far).unwrap();
             assert!(requests.lock().unwrap().len() <= 10, "no request is repeated");
         }
     }
     let near: Vec<u32> = (10..20).collect();
-    let (source, requests) = packed.scripted(|_| Reply::Whole(3 * FRAME / 2));
+    let (source, requests) = scripted(&packed.file, |_| RangeReply::Whole(3 * FRAME / 2));
     packed.fetch(&source, &near).unwrap();
     assert_eq!(requests.lock().unwrap().len(), 1);
 }
@@ -245,7 +151,7 @@ fn a_frame_that_differs_from_the_index_is_named_and_not_delivered() {
 #[test]
 fn a_file_that_ends_within_a_frame_is_an_error() {
     let packed = Packed::new(12, &[]);
-    let (source, _) = packed.scripted(|_| Reply::Short(FRAME + 10));
+    let (source, _) = scripted(&packed.file, |_| RangeReply::Short(FRAME + 10));
     let error = packed.fetch(&source, &[0, 1]).unwrap_err();
     assert_eq!((error.kind(), error.offset()), (ErrorKind::Source, Some(FRAME as u64 + 10)));
     assert!(error.next_step().is_some());
@@ -254,7 +160,7 @@ fn a_file_that_ends_within_a_frame_is_an_error() {
 #[test]
 fn a_cancel_ends_a_fetch_that_hangs() {
     let packed = Packed::new(12, &[]);
-    let (source, requests) = packed.scripted(|_| Reply::Hang);
+    let (source, requests) = scripted(&packed.file, |_| RangeReply::Hang);
     let cancel = CancelToken::new();
     let mut fetcher = packed.start(&source, &[0, 11], &ReadContext::new(0, &cancel));
     let canceller = cancel.clone();
@@ -272,7 +178,7 @@ fn a_cancel_ends_a_fetch_that_hangs() {
 #[test]
 fn dropping_a_fetcher_ends_its_requests() {
     let packed = Packed::new(12, &[]);
-    let (source, requests) = packed.scripted(|_| Reply::Hang);
+    let (source, requests) = scripted(&packed.file, |_| RangeReply::Hang);
     let fetcher = packed.start(&source, &[0, 11], &ReadContext::new(0, &CancelToken::new()));
     drop(fetcher);
     // each worker has a clone of the source
@@ -287,7 +193,7 @@ fn dropping_a_fetcher_ends_its_requests() {
 #[test]
 fn frames_that_nobody_takes_hold_further_requests_back() {
     let packed = Packed::new(1300, &[]);
-    let (source, requests) = packed.scripted(|_| Reply::Range);
+    let (source, requests) = scripted(&packed.file, |_| RangeReply::Range);
     let all: Vec<u32> = (0..1300).collect();
     let mut fetcher = packed.start(&source, &all, &ReadContext::new(0, &CancelToken::new()));
     let begun = fetcher.begun.iter().map(|request| request.disk_bytes).sum::<u64>();
@@ -312,9 +218,9 @@ proptest! {
             let frames: Vec<u32> = chosen.into_iter().filter(is_data).collect();
             let bytes: Arc<[u8]> = packed.file.clone().into();
             packed.fetch(&custom::open("memory", bytes).unwrap(), &frames).unwrap();
-            let (source, _) = packed.scripted(move |n| match n < whole_from {
-                true => Reply::Range,
-                false => Reply::Whole(after),
+            let (source, _) = scripted(&packed.file, move |n| match n < whole_from {
+                true => RangeReply::Range,
+                false => RangeReply::Whole(after),
             });
             packed.fetch(&source, &frames).unwrap();
         });

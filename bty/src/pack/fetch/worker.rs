@@ -95,14 +95,26 @@ impl FrameWorker {
     ) -> Result<Vec<u8>> {
         let frame = self.frame(number);
         let mut content = vec![0; frame.disk_bytes as usize];
-        decode_frame(frame, encoded, &mut content, decoder).map_err(|why| {
-            let error = frame_error(&self.source.location().to_string(), frame, why);
-            if self.source.bytes.has_varied() {
-                return error.hint("the server sent different versions of it: start again");
-            }
-            error
-        })?;
+        decode_frame(frame, encoded, &mut content, decoder)
+            .map_err(|why| self.differs(frame, why))?;
         Ok(content)
+    }
+
+    /// The error for a frame that is not what the index says. Mirrors may name the same bytes
+    /// differently, so another version alone is no error.
+    fn differs(&self, frame: &PackFrame, why: &str) -> Error {
+        let location = self.source.location();
+        if !self.source.bytes.has_varied() {
+            return frame_error(&location.to_string(), frame, why);
+        }
+        let message = format!(
+            "{location} changed while it was read: the frame at offset {} is of another version",
+            frame.file_offset
+        );
+        Error::new(ErrorKind::Source, message)
+            .with_path(location)
+            .at_offset(frame.file_offset)
+            .hint("wait until the file is complete on the server, then start again")
     }
 
     fn frame(&self, number: u32) -> &PackFrame {
