@@ -41,6 +41,8 @@ class Disk:
         command = ["losetup", "--find", "--show", "--direct-io=on", self.file]
         self.device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
         self.block = Path("/sys/block", Path(self.device).name)
+        # merges the small writes of tools that use the page cache
+        (self.block / "queue/scheduler").write_text("mq-deadline")
         if not BLKIO.is_dir():
             self.close()
             raise SystemExit(f"{BLKIO} is not there: the rates of a disk cannot be limited on this kernel")

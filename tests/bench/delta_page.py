@@ -13,6 +13,8 @@ MEMORY_MIB = 256
 AUTO_SLACK = 1.1
 #: head, tail and signatures of old tables are written beside what the image has
 COUNT_SLACK = 2 * MIB
+#: what opening a packed image fetches beside its frames, which reports leave out: first MiB, index, and a MiB to time
+OPENING_MAX = 4 * MIB
 
 ABOUT = (
     "What `bty flash --delta` fetches and writes, and how long it takes, beside a full flash, when the disk"
@@ -145,7 +147,8 @@ class Figures:
         rows.append((f"memory without stash: at most {MEMORY_MIB} MiB", f"{memory:.0f}", memory <= MEMORY_MIB))
         wrong = self.disagreeing()
         found = f"{len(self.flashes())} flashes" + (f"; not in: {', '.join(wrong)}" if wrong else "")
-        rows.append(("reports say what the disk and the server counted", found, not wrong))
+        what = f"reports say what disk and server counted, but for the opening of the image ({OPENING_MAX // MIB} MiB)"
+        rows.append((what, found, not wrong))
         return rows
 
     def full_ratio(self) -> float:
@@ -161,7 +164,8 @@ def stash(run: dict) -> int:
 def agrees(run: dict) -> bool:
     told = run["report"]
     written = told["written_bytes"] + told["zeroed_bytes"] + told["wiped_bytes"]
-    is_fetched = run["fetched"] == 0 or abs(run["fetched"] - told["source_bytes"]) <= COUNT_SLACK
+    opening = run["fetched"] - told["source_bytes"]
+    is_fetched = run["fetched"] == 0 or 0 <= opening <= OPENING_MAX
     return is_fetched and abs(run["written"] - written) <= COUNT_SLACK
 
 
