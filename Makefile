@@ -20,7 +20,7 @@ BUILD := $(if $(CI),$(CI_BUILD)) $(CARGO)
 WHOLE = $(BUILD) test --workspace --test tests --quiet --
 
 .PHONY: help build demo check test unit whole lint doc docs test-python test-browser test-chain deny advisories test-all test-arm64 features publish-check test-examples test-times \
-    screenshots recordings deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-python packages clean
+    screenshots recordings deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-delta bench-python packages clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -172,6 +172,12 @@ bench-bytes: ## cache host and TFTP beside others; 20 min, installs nginx, tftpd
 	$(CARGO) build --release -p bty-web
 	$(CARGO) build --release -p bty-tests --example load
 	python3 tests/bench/bytes.py target/release/bty-web target/release/examples/load target/withcache docs/benchmarks-bytes.md
+
+bench-delta: ## the delta flash on disks and links with set rates; 10 min, the first time 15 more for its images; needs root
+	tests/install-packages.sh tests/bench/packages-delta.txt
+	$(CARGO) build --release -p bty-script --bin bty
+	-test -x build/bench/tools/bin/bita || $(CARGO) install --quiet --root build/bench/tools bita
+	python3 tests/bench/delta.py target/release/bty docs/benchmarks-delta.md
 
 bench-python: ## what Python adds, and the module beside the reference package; 10 min
 	tests/install-packages.sh tests/bench/packages.txt

@@ -13,6 +13,20 @@ use crate::run::run;
 use crate::values::EntryCheck;
 use crate::{arguments, errors, json, value};
 
+/// The arguments of `Entry`, in their order.
+const ARGUMENTS: [&str; 10] = [
+    "name",
+    "src",
+    "sha256",
+    "format",
+    "size_bytes",
+    "description",
+    "arch",
+    "sha512",
+    "raw",
+    "index_sha256",
+];
+
 /// An image of a catalog.
 #[pyclass(frozen, eq, module = "bty")]
 #[derive(Clone, PartialEq)]
@@ -140,42 +154,13 @@ impl Entry {
         digest.as_bytes().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
     }
 
-    #[allow(clippy::type_complexity)] // the arguments of `new`
+    /// Pickles as a call with the arguments of `new`.
     fn __reduce__<'py>(
         slf: &Bound<'py, Self>,
-    ) -> (
-        Bound<'py, PyType>,
-        (
-            String,
-            String,
-            Option<String>,
-            Option<String>,
-            Option<u64>,
-            Option<String>,
-            Option<String>,
-            Option<String>,
-            bool,
-        ),
-    ) {
-        let it = slf.get();
-        let owned = |text: Option<&str>| text.map(str::to_owned);
-        let texts = (owned(it.format()), owned(it.description()), owned(it.arch()));
-        let (name, src) = (it.name().to_owned(), it.src().to_owned());
-        (
-            slf.get_type(),
-            (
-                name,
-                src,
-                it.sha256(),
-                texts.0,
-                it.size_bytes(),
-                texts.1,
-                texts.2,
-                it.sha512(),
-                it.raw(),
-                it.index_sha256(),
-            ),
-        )
+    ) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
+        let arguments = ARGUMENTS.iter().map(|name| slf.as_any().getattr(*name));
+        let arguments = PyTuple::new(slf.py(), arguments.collect::<PyResult<Vec<_>>>()?)?;
+        Ok((slf.get_type(), arguments))
     }
 }
 

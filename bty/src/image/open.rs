@@ -233,7 +233,9 @@ impl Image {
         let outer = Compression::sniff(&source_start);
         let head = match (&qcow2, outer) {
             (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
-            (None, Some(compression)) => decoded_head(&source, compression, &trailer, cancel)?,
+            (None, Some(compression)) => {
+                decoded_head(&source, &source_start, compression, &trailer, cancel)?
+            }
             (None, None) => source_start,
         };
         let kind = archive::ArchiveKind::sniff(&head, outer).filter(|_| qcow2.is_none());

@@ -33,15 +33,15 @@ impl Module {
     }
 
     fn new(items: Vec<Item>, dir: &Path, path: Vec<String>) -> Self {
-        let items: Vec<Item> = items.into_iter().filter(|item| !is_of_tests(item)).collect();
+        let mut items: Vec<Item> = items.into_iter().filter(|item| !is_of_tests(item)).collect();
         let mut children = BTreeMap::new();
-        for item in &items {
+        for item in &mut items {
             let Item::Mod(module) = item else { continue };
             let name = module.ident.to_string();
             let child_path = [path.clone(), vec![name.clone()]].concat();
             let child_dir = dir.join(&name);
-            let child = match &module.content {
-                Some((_, items)) => Self::new(items.clone(), &child_dir, child_path),
+            let child = match &mut module.content {
+                Some((_, items)) => Self::new(std::mem::take(items), &child_dir, child_path),
                 None => Self::read_file(&child_dir.with_extension("rs"), child_dir, child_path),
             };
             children.insert(name, child);

@@ -33,7 +33,7 @@ const LOCAL_RATE: u64 = 2 << 30;
 pub(super) struct Survey {
     pub(super) index: Arc<PackIndex>,
     wanted: WantedHashes,
-    /// Bytes per second.
+    /// Bytes per second; not measured if nothing depends on it.
     source_rate: u64,
     file_bytes: u64,
     /// A delta flash is demanded, even if it is slower.
@@ -47,11 +47,12 @@ impl Survey {
         mode: DeltaMode,
         cancel: &CancelToken,
     ) -> Result<Self> {
+        let is_demanded = mode == DeltaMode::Always;
         Ok(Self {
             wanted: WantedHashes::new(&index),
-            source_rate: source_rate(image, cancel)?,
+            source_rate: if is_demanded { LOCAL_RATE } else { source_rate(image, cancel)? },
             file_bytes: image.info().source_bytes.unwrap_or(index.frames_file_bytes()),
-            is_demanded: mode == DeltaMode::Always,
+            is_demanded,
             index,
         })
     }
