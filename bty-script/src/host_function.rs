@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn typed_functions_take_the_arguments_that_convert() {
         let join = |n: u16, parts: Vec<String>, end: Option<String>| {
-            Ok(json!({ "n": n, "text": parts.concat() + &end.unwrap_or_default() }))
+            Ok(json!({ "n": n, "text": format!("{}{}", parts.concat(), end.unwrap_or_default()) }))
         };
         let function = HostFunction::new("join", join);
         assert_eq!(function.arities, [3]);

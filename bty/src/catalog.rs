@@ -248,7 +248,9 @@ impl Catalog {
             let error = Error::new(ErrorKind::Usage, format!("the catalog has no image {text:?}"));
             match (names.as_slice(), self.entries.len()) {
                 ([], 0) => error.hint("the catalog is empty"),
-                ([], n) => error.hint(format!("list the catalog; it has {}", text::count(n, "image"))),
+                ([], n) => {
+                    error.hint(format!("list the catalog; it has {}", text::count(n, "image")))
+                }
                 (names, _) => error.hint(format!("did you mean {}?", names.join(" or "))),
             }
         })
