@@ -73,7 +73,7 @@ impl<'a> Api<'a> {
                     None => drop(self.items.insert(path, item)),
                 }
             }
-            Some(Found::Module(_)) => panic!("{path}: a module that is public through `pub use`"),
+            Some(Found::Module) => panic!("{path}: a module that is public through `pub use`"),
             None => self.lines.add(&path, format!("use {} as {path}", from.join("::"))),
         }
     }

@@ -15,7 +15,7 @@ pub(super) struct Module {
 }
 
 pub(super) enum Found<'a> {
-    Module(&'a Module),
+    Module,
     Item(&'a Item),
 }
 
@@ -79,8 +79,8 @@ pub(super) fn resolve<'a>(root: &'a Module, module: &Module, path: &[String]) ->
     if let Some(item) = module.items.iter().find(|item| name_of(item).as_ref() == Some(name)) {
         return Some(Found::Item(item));
     }
-    if let Some(child) = module.children.get(name) {
-        return Some(Found::Module(child));
+    if module.children.contains_key(name) {
+        return Some(Found::Module);
     }
     let uses = module.items.iter().filter_map(|item| match item {
         Item::Use(used) => Some(leaves(&used.tree)),
