@@ -118,6 +118,8 @@ async fn serve_objects(app: &Arc<App>, listener: TcpListener) -> Result<()> {
     let (metrics, router) = (Arc::clone(&app.metrics), routes::cache_router(RouterState::new(app)));
     let shutdown = app.shutdown.clone();
     tokio::spawn(Arc::clone(&cache).save_uses(async move { shutdown.stopped().await }));
+    let shutdown = app.shutdown.clone();
+    tokio::spawn(Arc::clone(&cache).pack_objects(async move { shutdown.stopped().await }));
     let connections =
         Connections::new(app.config.limits.clone(), app.config.trusted_proxies.clone(), metrics);
     let serve = |stream, peer, permit: Permit| permit.serve_http(stream, peer, router.clone());

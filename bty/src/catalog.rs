@@ -68,6 +68,13 @@ pub struct Entry {
     pub sha256: Option<Digest>,
     /// SHA-512 of the file as published.
     pub sha512: Option<Sha512>,
+    /// Address of the same disk image as a [packed image](crate::pack), if there is one besides
+    /// the image itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packed: Option<String>,
+    /// SHA-256 of the index of the packed image: the one at `packed`, or the image itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_sha256: Option<Digest>,
     /// Format id such as `img.zst`, for display. bty recognizes the format from the content.
     pub format: Option<String>,
     /// Size of the file as published, in bytes.
@@ -105,6 +112,8 @@ impl Entry {
             image_ref,
             sha256,
             sha512,
+            packed: None,
+            index_sha256: None,
             format,
             size_bytes,
             description,

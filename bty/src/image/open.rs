@@ -33,6 +33,9 @@ pub struct OpenOptions {
     pub sha512: Option<Sha512>,
     /// SHA-256 that the decoded disk image must have. Not supported for qcow2.
     pub image_sha256: Option<Digest>,
+    /// SHA-256 that the index of the image must have. The image must be a
+    /// [packed image](crate::pack), and its other digests prove nothing in addition.
+    pub pack_index_sha256: Option<Digest>,
     /// Do not look for a `.sha256` or `.sha512` file next to a local image.
     pub ignore_sidecar: bool,
     /// Name of the image in an archive; `ARCHIVE#NAME` in the reference means the same. Needed only
@@ -52,6 +55,7 @@ setters! {
         sha256: impl Into<Option<Digest>>,
         sha512: impl Into<Option<Sha512>>,
         image_sha256: impl Into<Option<Digest>>,
+        pack_index_sha256: impl Into<Option<Digest>>,
         ignore_sidecar: bool,
         member: impl Into<Option<String>>,
         ignore_trailing: bool,
@@ -100,7 +104,9 @@ impl Image {
     ) -> Result<Self> {
         let (reference, member) = split_member(reference);
         let location: Location = reference.parse()?;
-        let caller_verifies = !options.checksums().is_empty() || options.image_sha256.is_some();
+        let caller_verifies = !options.checksums().is_empty()
+            || options.image_sha256.is_some()
+            || options.pack_index_sha256.is_some();
         let mut source = client.open_checked(&location, caller_verifies, cancel)?;
         if let (Location::File(path), false) = (&location, options.ignore_sidecar) {
             source = source.expect_all(directory::sidecar_checksums(path)?)?;
@@ -166,6 +172,7 @@ impl Image {
         let name = source.location().to_string();
         let trailer = Trailer::new(options.ignore_trailing);
         let mut image = Self::examine(client, source, member, trailer, cancel)?;
+        image.check_index(options.pack_index_sha256)?;
         if options.image_sha256.is_some() && image.qcow2.is_some() {
             let message = "the digest of the disk image in a qcow2 file cannot be checked, because \
                            the file is not read in the order of the disk";
@@ -177,6 +184,19 @@ impl Image {
         image.info.expected_image_sha256 = options.image_sha256;
         image.needs_digest = options.compute_sha256;
         Ok(image)
+    }
+
+    /// Fails unless the image is packed and its index has the `expected` digest.
+    fn check_index(&self, expected: Option<Digest>) -> Result<()> {
+        let Some(expected) = expected else { return Ok(()) };
+        let name = self.source.location();
+        let message = match self.info.pack_index_sha256 {
+            Some(found) if found == expected => return Ok(()),
+            Some(found) => format!("the index of {name} has the SHA-256 {found}, not {expected}"),
+            None => format!("{name} has no index, whose SHA-256 should be {expected}"),
+        };
+        let error = Error::new(ErrorKind::Integrity, message).with_path(name);
+        Err(error.hint("ask the publisher for the current digest, or pack the image again"))
     }
 
     /// Recognizes the format of `source`, and finds the image if it is an archive.
