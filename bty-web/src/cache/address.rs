@@ -223,7 +223,10 @@ mod tests {
             ("disk", "disk.img.zst"),
             ("", "image.img.zst"),
         ] {
-            assert_eq!(packed_url("http://c:3000/", "ab", name), format!("http://c:3000/packed/ab/{file}"));
+            assert_eq!(
+                packed_url("http://c:3000/", "ab", name),
+                format!("http://c:3000/packed/ab/{file}")
+            );
         }
     }
 

@@ -171,9 +171,9 @@ fn victim(index: &Index, claim: Claim<'_>, unused_since: Time) -> Option<Victim>
     let cheap = interrupted(index).map(Victim::Part).or_else(|| unused.map(object));
     match claim {
         Claim::Packing => cheap,
-        Claim::Fill(_) => {
-            cheap.or_else(|| unread_packed(index).map(Victim::Packed)).or_else(|| oldest.map(object))
-        }
+        Claim::Fill(_) => cheap
+            .or_else(|| unread_packed(index).map(Victim::Packed))
+            .or_else(|| oldest.map(object)),
     }
 }
 

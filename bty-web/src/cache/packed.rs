@@ -80,9 +80,9 @@ impl CacheHost {
         index.packed.get(sha256)?.index_sha256()
     }
 
-    /// Returns the outcomes of packing.
+    /// Returns the outcome of packing the object with this digest; `None` until packing has ended.
     #[must_use]
-    pub fn packed(&self) -> Vec<Arc<PackedRecord>> {
-        self.storage.index().packed.values().map(Arc::clone).collect()
+    pub fn packed(&self, sha256: &Digest) -> Option<Arc<PackedRecord>> {
+        self.storage.index().packed.get(sha256).cloned()
     }
 }

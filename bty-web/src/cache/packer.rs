@@ -343,3 +343,6 @@ impl<'a> Courtesy<'a> {
         sent_bytes != was_sent || !self.storage.index().fills.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;
