@@ -10,24 +10,12 @@ use std::sync::Arc;
 use bty::Digest;
 
 use super::CacheHost;
-use super::object::CacheObject;
+use super::lookup::PackedFile;
 use super::response::BlobResponse;
 use crate::conditional::Conditions;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::time::Time;
 use crate::store::cache::{PackOutcome, PackedRecord};
-
-/// A packed form whose file is open. It cannot be evicted while this reference exists.
-pub(super) struct PackedFile {
-    pub(super) file: Arc<File>,
-    /// `ETag` for clients, with its quotes.
-    pub(super) etag: String,
-    pub(super) size_bytes: u64,
-    pub(super) index_sha256: Digest,
-    /// Keep the form and its object from being evicted.
-    _record: Arc<PackedRecord>,
-    _object: Arc<CacheObject>,
-}
 
 impl CacheHost {
     /// Responds to a request for the packed form of the object with the digest in `sha256`. Errors
@@ -69,7 +57,7 @@ impl CacheHost {
         drop(index);
         object.count_hit(Time::now());
         let etag = format!("\"{file_sha256}\"");
-        Ok(PackedFile { file, etag, size_bytes, index_sha256, _record: record, _object: object })
+        Ok(PackedFile { file, etag, size_bytes, index_sha256, kept: (record, object) })
     }
 
     /// Returns the digest of the index of the packed form of the object with this digest; `None`

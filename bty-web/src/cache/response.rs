@@ -10,8 +10,7 @@ use url::form_urlencoded;
 
 use super::address::Address;
 use super::fill::Fill;
-use super::lookup::Lookup;
-use super::packed::PackedFile;
+use super::lookup::{Lookup, PackedFile};
 use crate::conditional::{Conditions, Selection, Validators, select};
 use crate::domain::error::{Error, ErrorKind, Result};
 
@@ -190,14 +189,13 @@ impl BlobResponse {
             Selection::Part(start, end) => (start, end),
             _ => return response,
         };
-        let (file, end) = (Arc::clone(&found.file), Some(end));
         response.payload = Payload::Bytes(BlobBody {
-            file,
+            file: found.file,
             start,
-            end,
+            end: Some(end),
             fill: None,
             expected: None,
-            _kept: Arc::new(found),
+            _kept: Arc::new(found.kept),
         });
         response
     }
