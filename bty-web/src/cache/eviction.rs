@@ -26,7 +26,8 @@ const UNUSED_MS: i64 = 7 * 24 * 3600 * 1000;
 #[derive(Clone, Copy)]
 pub(super) enum Claim<'a> {
     /// The fill with this key. It displaces, in this order: interrupted fills, objects that were not
-    /// requested for a week, packed forms, and other objects.
+    /// requested for a week, the packed form that is being written, other packed forms, and other
+    /// objects.
     Fill(&'a Key),
     /// A packed form. It displaces only interrupted fills and objects that were not requested for a
     /// week, so that packing never makes the cache fetch an object again.
@@ -120,6 +121,10 @@ impl Storage {
                 remove_file(&self.part_path(&key));
                 Some(Evicted::Part(key))
             }
+            Victim::Packing => {
+                index.packing.take()?.cancel.cancel();
+                None
+            }
             Victim::Packed(sha256) => {
                 index.packed.remove(&sha256);
                 remove_file(&self.packed_path(&sha256));
@@ -148,7 +153,11 @@ impl Storage {
 
 fn reserve(index: &mut Index, claim: Claim<'_>, bytes: u64) {
     match claim {
-        Claim::Packing => index.packing_bytes = bytes,
+        Claim::Packing => {
+            if let Some(packing) = &mut index.packing {
+                packing.reserved_bytes = bytes;
+            }
+        }
         Claim::Fill(key) => {
             if let Some(fill) = index.fills.get(key) {
                 fill.reserved_bytes.store(bytes, Ordering::Relaxed);
@@ -160,18 +169,20 @@ fn reserve(index: &mut Index, claim: Claim<'_>, bytes: u64) {
 /// Something to evict.
 enum Victim {
     Part(Key),
+    Packing,
     Packed(Digest),
     Object(Key),
 }
 
 fn victim(index: &Index, claim: Claim<'_>, unused_since: Time) -> Option<Victim> {
     let oldest = idle(index).min_by_key(|object| object.used_at());
-    let unused = oldest.filter(|object| object.used_at() < unused_since);
+    let unused = unused(index, unused_since).min_by_key(|object| object.used_at());
     let object = |object: &Arc<CacheObject>| Victim::Object(object.record.key);
     let cheap = interrupted(index).map(Victim::Part).or_else(|| unused.map(object));
     match claim {
         Claim::Packing => cheap,
         Claim::Fill(_) => cheap
+            .or_else(|| index.packing.as_ref().map(|_| Victim::Packing))
             .or_else(|| unread_packed(index).map(Victim::Packed))
             .or_else(|| oldest.map(object)),
     }
@@ -194,6 +205,13 @@ fn idle(index: &Index) -> impl Iterator<Item = &Arc<CacheObject>> {
     index.objects.values().filter(is_idle)
 }
 
+/// Returns the idle objects that nobody used since then, except the one that is being packed.
+fn unused(index: &Index, since: Time) -> impl Iterator<Item = &Arc<CacheObject>> {
+    let packing = index.packing.as_ref().map(|packing| packing.sha256);
+    idle(index)
+        .filter(move |object| object.used_at() < since && Some(object.record.sha256) != packing)
+}
+
 /// Returns the packed form whose object was used longest ago, unless it is being read.
 fn unread_packed(index: &Index) -> Option<Digest> {
     let unread = index
@@ -212,6 +230,6 @@ fn unused_bytes(index: &Index, unused_since: Time) -> u64 {
         .filter(|part| !index.fills.contains_key(&part.key))
         .map(|part| part.kept_bytes)
         .sum();
-    let objects = idle(index).filter(|object| object.used_at() < unused_since);
-    parts + objects.map(|object| object.record.size_bytes).sum::<u64>()
+    let objects = unused(index, unused_since).map(|object| object.record.size_bytes);
+    parts + objects.sum::<u64>()
 }

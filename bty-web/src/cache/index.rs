@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bty::Digest;
+use bty::{CancelToken, Digest};
 
 use super::address::{Address, Key, blob_key};
 use super::fill::Fill;
@@ -23,10 +23,20 @@ pub(super) struct Index {
     /// Outcomes of packing, by the SHA-256 of the objects. While something else holds a reference
     /// to one, its file is being read.
     pub(super) packed: HashMap<Digest, Arc<PackedRecord>>,
-    /// Disk space that counts as used for the packed form that is being written, in bytes.
-    pub(super) packing_bytes: u64,
+    /// The object that is being packed.
+    pub(super) packing: Option<Packing>,
     /// Digests of tags by URL, and when the registry was asked.
     pub(super) tags: HashMap<String, (Digest, Time)>,
+}
+
+/// The packing of an object. It keeps neither the object nor its own room: when one of them is
+/// evicted, it is cancelled.
+pub(super) struct Packing {
+    /// SHA-256 of the object.
+    pub(super) sha256: Digest,
+    /// Disk space that counts as used for the packed form.
+    pub(super) reserved_bytes: u64,
+    pub(super) cancel: CancelToken,
 }
 
 impl Index {
@@ -67,6 +77,7 @@ impl Index {
         let fills: u64 =
             self.fills.values().map(|fill| fill.reserved_bytes.load(Ordering::Relaxed)).sum();
         let packed: u64 = self.packed.values().map(|record| record.file_bytes()).sum();
-        objects + packed + self.packing_bytes + parts + fills
+        let packing = self.packing.as_ref().map_or(0, |packing| packing.reserved_bytes);
+        objects + packed + packing + parts + fills
     }
 }

@@ -23,12 +23,13 @@ use rustix::thread::CpuSet;
 use serde_json::json;
 
 use super::eviction::Claim;
+use super::index::Packing;
 use super::object::CacheObject;
 use super::storage::{Storage, remove_file};
 use crate::domain::error::Result;
 use crate::domain::event::NewEvent;
 use crate::domain::time::Time;
-use crate::store::cache::{self as rows, PackOutcome, PackedRecord};
+use crate::store::cache::{self as rows, ObjectRecord, PackOutcome, PackedRecord};
 
 /// How long packing waits for clients and fetches, in total for one object. Then it continues
 /// beside them, so that it ends on a busy cache host too.
@@ -48,7 +49,7 @@ pub(super) struct Packer {
     storage: Arc<Storage>,
     /// How long to wait for clients and fetches.
     patience: Duration,
-    /// Stops the object that is being packed.
+    /// Cancelled when the server stops.
     pub(super) cancel: CancelToken,
     /// Contents without room for a packed form: when that was found, and the bytes that it needs at
     /// least.
@@ -57,7 +58,7 @@ pub(super) struct Packer {
 
 /// Why an object was not packed.
 enum Stop {
-    /// The server stops, or the object was deleted.
+    /// The server stops, or the object was deleted or evicted.
     Cancelled,
     /// There is no room for so many bytes.
     NoRoom(u64),
@@ -87,7 +88,7 @@ impl Packer {
     }
 
     /// Returns the most recently used object that should be packed.
-    pub(super) fn next(&self) -> Option<Arc<CacheObject>> {
+    pub(super) fn next(&self) -> Option<ObjectRecord> {
         let now = Time::now();
         let mut without_room = self.without_room();
         without_room.retain(|_, (at, _)| now.ms_since(*at) < RETRY_MS);
@@ -96,7 +97,8 @@ impl Packer {
             let sha256 = &object.record.sha256;
             !index.packed.contains_key(sha256) && !without_room.contains_key(sha256)
         };
-        index.objects.values().filter(is_open).max_by_key(|object| object.used_at()).cloned()
+        let newest = index.objects.values().filter(is_open).max_by_key(|object| object.used_at());
+        newest.map(|object| object.record.clone())
     }
 
     fn without_room(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, (Time, u64)>> {
@@ -104,12 +106,15 @@ impl Packer {
     }
 
     /// Packs `object` on this thread, and records the outcome. Once cancelled, records nothing.
-    pub(super) fn run(&self, object: &Arc<CacheObject>) {
+    pub(super) fn run(&self, object: &ObjectRecord) {
         confine_to_one_core();
-        let sha256 = object.record.sha256;
+        let sha256 = object.sha256;
         let path = self.storage.packed_path(&sha256);
         clear(&path);
-        let packed = catch_unwind(AssertUnwindSafe(|| self.pack(object, &path)));
+        let cancel = self.cancel.child();
+        self.storage.index().packing =
+            Some(Packing { sha256, reserved_bytes: 0, cancel: cancel.clone() });
+        let packed = catch_unwind(AssertUnwindSafe(|| self.pack(object, &path, &cancel)));
         let packed = packed.unwrap_or_else(|_| {
             Err(Stop::Failed(bty::Error::new(bty::ErrorKind::Host, "packing panicked")))
         });
@@ -123,7 +128,7 @@ impl Packer {
             Err(Stop::NoImage(why)) => (PackOutcome::Failed(why), None),
             Err(Stop::Cancelled) => return self.give_up(&path),
             Err(Stop::NoRoom(bytes)) => {
-                let address = &object.record.address;
+                let address = &object.address;
                 tracing::info!(address, bytes, "no room for a packed form");
                 self.without_room().insert(sha256, (Time::now(), bytes));
                 return self.give_up(&path);
@@ -141,16 +146,21 @@ impl Packer {
 
     fn give_up(&self, path: &Path) {
         clear(path);
-        self.storage.index().packing_bytes = 0;
+        self.storage.index().packing = None;
     }
 
-    fn pack(&self, object: &CacheObject, path: &Path) -> std::result::Result<PackOutcome, Stop> {
-        let courtesy = Courtesy::new(&self.storage, self.patience, &self.cancel);
+    fn pack(
+        &self,
+        object: &ObjectRecord,
+        path: &Path,
+        cancel: &CancelToken,
+    ) -> std::result::Result<PackOutcome, Stop> {
+        let courtesy = Courtesy::new(&self.storage, self.patience, cancel);
         courtesy.wait();
-        let (client, cancel) = (Client::default(), self.cancel.child());
-        let source = bty::text::path_reference(self.storage.path(&object.record.key));
-        let options = OpenOptions::default().ignore_sidecar(true).sha256(object.record.sha256);
-        let image = match Image::open(&client, &source, &options, &cancel) {
+        let client = Client::default();
+        let source = bty::text::path_reference(self.storage.path(&object.key));
+        let options = OpenOptions::default().ignore_sidecar(true).sha256(object.sha256);
+        let image = match Image::open(&client, &source, &options, cancel) {
             Err(_) if self.is_gone(object) => return Err(Stop::Cancelled),
             Err(error) if error.kind() == bty::ErrorKind::Format => {
                 return Err(Stop::NoImage(format!("{error:#}")));
@@ -158,15 +168,15 @@ impl Packer {
             opened => opened?,
         };
         if image.info().pack_index_sha256.is_some() {
-            let packed = client.open(&source, &cancel)?;
-            let index_sha256 = check(&packed, &cancel)?.index_sha256;
+            let packed = client.open(&source, cancel)?;
+            let index_sha256 = check(&packed, cancel)?.index_sha256;
             return Ok(PackOutcome::Itself { index_sha256 });
         }
         if !image.info().is_recognized {
             let why = "it has no partition table, file system or boot sector";
             return Err(Stop::NoImage(why.into()));
         }
-        let report = self.write(object, &image, path, &courtesy, &cancel)?;
+        let report = self.write(object, &image, path, &courtesy, cancel)?;
         Ok(PackOutcome::Packed {
             file_sha256: report.sha256,
             index_sha256: report.index_sha256,
@@ -177,14 +187,14 @@ impl Packer {
     /// Writes the packed form to `path`, and keeps it within the size of the cache.
     fn write(
         &self,
-        object: &CacheObject,
+        object: &ObjectRecord,
         image: &Image,
         path: &Path,
         courtesy: &Courtesy<'_>,
         cancel: &CancelToken,
     ) -> std::result::Result<PackReport, Stop> {
         // frames of zstd are about a fifth larger than one stream of it
-        let reserved = AtomicU64::new(object.record.size_bytes / 4 * 5);
+        let reserved = AtomicU64::new(object.size_bytes / 4 * 5);
         self.reserve(reserved.load(Ordering::Relaxed), 0).map_err(Stop::NoRoom)?;
         let part = path.with_extension("zst.part");
         let is_full = AtomicU64::new(0);
@@ -202,7 +212,9 @@ impl Packer {
         let packed = pack(image, path, &PackOptions::default(), &observer, cancel);
         remove_file(&path.with_extension("zst.sha256"));
         packed.map_err(|error| match is_full.load(Ordering::Relaxed) {
-            0 if is_disk_full(&error) => Stop::NoRoom(reserved.load(Ordering::Relaxed)),
+            0 if is_disk_full(&error) || self.is_displaced(object) => {
+                Stop::NoRoom(reserved.load(Ordering::Relaxed))
+            }
             0 => error.into(),
             bytes => Stop::NoRoom(bytes),
         })
@@ -216,20 +228,25 @@ impl Packer {
         })
     }
 
-    /// True if the object was deleted, or replaced by another version.
-    fn is_gone(&self, object: &CacheObject) -> bool {
-        self.storage.index().with_content(&object.record.sha256).is_none()
+    /// True if a fill has taken the room of the packed form.
+    fn is_displaced(&self, object: &ObjectRecord) -> bool {
+        self.storage.index().packing.is_none() && !self.is_gone(object)
+    }
+
+    /// True if the object was deleted, evicted, or replaced by another version.
+    fn is_gone(&self, object: &ObjectRecord) -> bool {
+        self.storage.index().with_content(&object.sha256).is_none()
     }
 
     /// Records the outcome, unless the object was deleted in the meantime.
     fn record(
         &self,
-        object: &CacheObject,
+        object: &ObjectRecord,
         outcome: PackOutcome,
         event: Option<NewEvent>,
         path: &Path,
     ) -> Result<()> {
-        let sha256 = object.record.sha256;
+        let sha256 = object.sha256;
         let record = PackedRecord { sha256, outcome, packed_at: Time::now() };
         let written = record.clone();
         self.storage.db.write_blocking(move |t| {
@@ -237,7 +254,7 @@ impl Packer {
             event.map_or(Ok(()), |event| t.record(&event).map(drop))
         })?;
         let mut index = self.storage.index();
-        index.packing_bytes = 0;
+        index.packing = None;
         match index.with_content(&sha256) {
             Some(_) => drop(index.packed.insert(sha256, Arc::new(record))),
             None => clear(path),
@@ -247,7 +264,7 @@ impl Packer {
 }
 
 /// Packs `object` on its own thread, because that takes minutes and has the lowest priority.
-pub(super) async fn run(packer: Arc<Packer>, object: Arc<CacheObject>) {
+pub(super) async fn run(packer: Arc<Packer>, object: ObjectRecord) {
     let (done, ended) = tokio::sync::oneshot::channel();
     let spawned = std::thread::Builder::new().name("cache-pack".into()).spawn(move || {
         packer.run(&object);
@@ -260,16 +277,16 @@ pub(super) async fn run(packer: Arc<Packer>, object: Arc<CacheObject>) {
     }
 }
 
-fn success_event(object: &CacheObject, outcome: &PackOutcome) -> Option<NewEvent> {
+fn success_event(object: &ObjectRecord, outcome: &PackOutcome) -> Option<NewEvent> {
     let PackOutcome::Packed { index_sha256, size_bytes, .. } = outcome else { return None };
-    let address = &object.record.address;
+    let address = &object.address;
     let summary = format!("packed {address}, {}", bty::size::human(*size_bytes));
     let details = json!({ "size_bytes": size_bytes, "index_sha256": index_sha256.to_string() });
     Some(NewEvent::new("cache.object.packed", address.clone(), summary).with(details))
 }
 
-fn failure_event(object: &CacheObject, why: &str) -> Option<NewEvent> {
-    let address = &object.record.address;
+fn failure_event(object: &ObjectRecord, why: &str) -> Option<NewEvent> {
+    let address = &object.address;
     let summary = format!("packing {address}: {why}");
     Some(NewEvent::new("cache.pack.failed", address.clone(), summary))
 }

@@ -60,8 +60,13 @@ impl Storage {
         let object = index.objects.remove(key)?;
         remove_file(&self.path(key));
         let sha256 = object.record.sha256;
-        if index.with_content(&sha256).is_none() && index.packed.remove(&sha256).is_some() {
-            remove_file(&self.packed_path(&sha256));
+        if index.with_content(&sha256).is_none() {
+            if index.packed.remove(&sha256).is_some() {
+                remove_file(&self.packed_path(&sha256));
+            }
+            if let Some(packing) = index.packing.take_if(|packing| packing.sha256 == sha256) {
+                packing.cancel.cancel();
+            }
         }
         Some(object)
     }

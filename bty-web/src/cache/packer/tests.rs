@@ -4,7 +4,6 @@ use super::*;
 use crate::cache::fill::Fill;
 use crate::cache::reconcile::reconcile;
 use crate::domain::event::Actor;
-use crate::store::cache::ObjectRecord;
 use crate::store::database::Database;
 
 /// A cache in a directory of its own.
@@ -36,7 +35,7 @@ impl Bench {
     }
 
     /// Caches `bytes` as the object at `address`, last used at `used_at`.
-    fn put(&self, address: &str, bytes: &[u8], used_at: Time) -> Arc<CacheObject> {
+    fn put(&self, address: &str, bytes: &[u8], used_at: Time) -> ObjectRecord {
         let storage = &self.packer.storage;
         let record = ObjectRecord {
             key: Digest::of(address.as_bytes()),
@@ -55,15 +54,15 @@ impl Bench {
         std::fs::write(storage.path(&record.key), bytes).unwrap();
         let written = record.clone();
         storage.db.write_blocking(move |t| rows::put_object(t, &written)).unwrap();
-        let object = Arc::new(CacheObject::new(record));
-        storage.index().objects.insert(object.record.key, Arc::clone(&object));
-        object
+        let object = Arc::new(CacheObject::new(record.clone()));
+        storage.index().objects.insert(record.key, object);
+        record
     }
 
     /// Packs all that is to be packed, and returns the addresses.
     fn pack_all(&self) -> Vec<String> {
         let next = || self.packer.next().inspect(|object| on_own_thread(&self.packer, object));
-        std::iter::from_fn(next).map(|object| object.record.address.clone()).collect()
+        std::iter::from_fn(next).map(|object| object.address).collect()
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -71,9 +70,9 @@ impl Bench {
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 
-    fn outcome(&self, object: &CacheObject) -> Option<PackOutcome> {
+    fn outcome(&self, object: &ObjectRecord) -> Option<PackOutcome> {
         let index = self.packer.storage.index();
-        index.packed.get(&object.record.sha256).map(|record| record.outcome.clone())
+        index.packed.get(&object.sha256).map(|record| record.outcome.clone())
     }
 
     fn failures(&self) -> usize {
@@ -85,7 +84,7 @@ impl Bench {
 }
 
 /// The priority of the thread that packs is never raised again.
-fn on_own_thread(packer: &Packer, object: &Arc<CacheObject>) {
+fn on_own_thread(packer: &Packer, object: &ObjectRecord) {
     std::thread::scope(|scope| {
         scope.spawn(|| packer.run(object));
     });
@@ -118,7 +117,7 @@ fn an_object_is_packed_once_for_its_content() {
     else {
         panic!("{:?}", bench.outcome(&object));
     };
-    let path = bench.packer.storage.packed_path(&object.record.sha256);
+    let path = bench.packer.storage.packed_path(&object.sha256);
     assert_eq!(Digest::of(&std::fs::read(&path).unwrap()), file_sha256);
     let options = OpenOptions::default().pack_index_sha256(index_sha256);
     let cancel = CancelToken::new();
@@ -138,7 +137,7 @@ fn an_interrupted_packing_starts_over_after_a_restart() {
     on_own_thread(&bench.packer, &object);
     assert!(bench.outcome(&object).is_none() && bench.files().is_empty());
     // what a killed process leaves: a part, or a file whose record was not written
-    let path = bench.packer.storage.packed_path(&object.record.sha256);
+    let path = bench.packer.storage.packed_path(&object.sha256);
     for left in [path.with_extension("zst.part"), path.clone(), path.with_extension("zst.sha256")] {
         std::fs::write(left, "half").unwrap();
     }
@@ -158,7 +157,7 @@ fn what_cannot_be_packed_is_tried_once() {
     let text = bench.put("http://h/page.html", b"<!doctype html><p>not an image", now());
     let bare = bench.put("http://h/data.bin", &[7; 5000], now());
     let damaged = bench.put("http://h/a.img", &disk(1), now());
-    std::fs::write(bench.packer.storage.path(&damaged.record.key), disk(2)).unwrap();
+    std::fs::write(bench.packer.storage.path(&damaged.key), disk(2)).unwrap();
     assert_eq!(bench.pack_all().len(), 3);
     for object in [&text, &bare, &damaged] {
         let outcome = bench.outcome(object);
@@ -174,7 +173,7 @@ fn a_packed_object_is_its_own_packed_form() {
     let bench = Bench::new(None);
     let object = bench.put("http://h/a.img", &disk(1), now());
     bench.pack_all();
-    let packed = std::fs::read(bench.packer.storage.packed_path(&object.record.sha256)).unwrap();
+    let packed = std::fs::read(bench.packer.storage.packed_path(&object.sha256)).unwrap();
     let itself = bench.put("http://h/a.img.zst", &packed, now());
     bench.pack_all();
     let outcome = bench.outcome(&itself);
@@ -188,7 +187,7 @@ fn packing_displaces_only_what_was_not_used_for_a_week() {
     for (used_at, is_packed) in [(now(), false), (now().plus_ms(-week), true)] {
         let max_bytes = 5 << 19;
         let bench = Bench::new(Some(max_bytes));
-        let other = bench.put("http://h/other.img", &[7; 1 << 20], used_at).record.key;
+        let other = bench.put("http://h/other.img", &[7; 1 << 20], used_at).key;
         let object = bench.put("http://h/a.img", &disk(1), now());
         bench.pack_all();
         let packed = matches!(bench.outcome(&object), Some(PackOutcome::Packed { .. }));
@@ -202,7 +201,7 @@ fn packing_displaces_only_what_was_not_used_for_a_week() {
 #[test]
 fn a_fill_displaces_packed_forms_before_objects() {
     let bench = Bench::new(Some(3 << 20));
-    let sha256 = bench.put("http://h/a.img", &disk(1), now()).record.sha256;
+    let sha256 = bench.put("http://h/a.img", &disk(1), now()).sha256;
     bench.pack_all();
     let storage = &bench.packer.storage;
     let key = Digest::of(b"new");
@@ -219,7 +218,7 @@ fn a_fill_displaces_packed_forms_before_objects() {
 #[test]
 fn a_packed_form_that_is_read_stays_with_its_object() {
     let bench = Bench::new(Some(3 << 20));
-    let sha256 = bench.put("http://h/a.img", &disk(1), now()).record.sha256;
+    let sha256 = bench.put("http://h/a.img", &disk(1), now()).sha256;
     bench.pack_all();
     let storage = &bench.packer.storage;
     let reading = Arc::clone(&storage.index().packed[&sha256]);
@@ -239,7 +238,8 @@ fn a_deleted_object_takes_its_packed_form_along() {
     bench.pack_all();
     let storage = &bench.packer.storage;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let delete = |object: &Arc<CacheObject>| {
+    let delete = |object: &ObjectRecord| {
+        let object = &storage.find(&object.key).unwrap();
         let (kind, summary) = ("cache.object.deleted", "deleted".to_owned());
         runtime.block_on(storage.remove_object(object, kind, summary, Actor::Operator)).unwrap();
     };
@@ -270,4 +270,24 @@ fn packing_waits_while_clients_are_served_but_not_for_ever() {
     let cancelled = Courtesy::new(storage, POLL, &bench.packer.cancel);
     cancelled.wait();
     assert_eq!(left(&cancelled), POLL);
+}
+
+#[test]
+fn a_fill_takes_the_room_of_an_object_that_is_being_packed() {
+    for (total, is_kept) in [(2 << 20, true), (3 << 20, false)] {
+        let bench = Bench::new(Some(3 << 20));
+        let object = bench.put("http://h/a.img", &disk(1), now());
+        let storage = &bench.packer.storage;
+        let cancel = CancelToken::new();
+        let packing =
+            Packing { sha256: object.sha256, reserved_bytes: 1 << 20, cancel: cancel.clone() };
+        storage.index().packing = Some(packing);
+        let key = Digest::of(b"new");
+        storage.index().fills.insert(key, Arc::new(Fill::new(key, "http://h/new.img".into())));
+        storage.make_room(Claim::Fill(&key), total, 0).unwrap();
+        assert!(cancel.is_cancelled() && storage.index().packing.is_none());
+        assert_eq!(storage.index().objects.len(), usize::from(is_kept));
+        assert_eq!(bench.packer.is_displaced(&object), is_kept);
+        assert_eq!(bench.packer.is_gone(&object), !is_kept);
+    }
 }
