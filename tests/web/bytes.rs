@@ -232,6 +232,11 @@ fn machines_write_the_packed_form_that_the_cache_host_has_made() {
     assert_eq!(disk["index_sha256"], entry.index_sha256.unwrap().to_string());
     assert_eq!(flashed["details"]["disk_image_sha"], hex, "of the image as published");
     assert!(flashed["summary"].as_str().unwrap().contains("; proof: full"), "{flashed}");
+    let machine = site.web.get("/machines/52:54:00:00:00:01").expect(200).json();
+    assert_eq!(machine["last_flashed_proof"], "full");
+    let page = site.web.get("/ui/machines/52-54-00-00-00-01").expect(200).text();
+    assert!(page.contains("; proof: full"), "{page}");
+    assert!(page.contains("keep and move what the disk already holds"), "the parameter delta");
 }
 
 #[test]
