@@ -30,8 +30,11 @@ impl Bench {
 
     /// Opens the same directory again, as after a restart.
     fn restart(self) -> Self {
-        let packer = Self::open(self.dir.path(), self.packer.storage.max_bytes);
-        Self { packer, ..self }
+        let Self { dir, packer } = self;
+        let max_bytes = packer.storage.max_bytes;
+        drop(packer);
+        let packer = Self::open(dir.path(), max_bytes);
+        Self { dir, packer }
     }
 
     /// Caches `bytes` as the object at `address`, last used at `used_at`.
@@ -77,8 +80,9 @@ impl Bench {
 
     fn failures(&self) -> usize {
         let filter = crate::store::events::Filter::default();
-        let read = |conn: &_| crate::store::events::list(conn, &filter, 100);
-        let events = self.packer.storage.db.read_blocking(read).unwrap();
+        let db = &self.packer.storage.db;
+        let events =
+            db.read_blocking(|conn| crate::store::events::list(conn, &filter, 100)).unwrap();
         events.iter().filter(|event| event.kind == "cache.pack.failed").count()
     }
 }
