@@ -69,8 +69,11 @@ pub struct Entry {
     pub sha256: Option<Digest>,
     /// SHA-512 of the file as published.
     pub sha512: Option<Sha512>,
-    /// SHA-256 of the index of the [packed image](crate::pack). It proves the image even if only
-    /// parts of the file are read.
+    /// Address of the same disk image as a [packed image](crate::pack), if there is one besides
+    /// the image itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packed: Option<String>,
+    /// SHA-256 of the index of the packed image: the one at `packed`, or the image itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_sha256: Option<Digest>,
     /// Format id such as `img.zst`, for display. bty recognizes the format from the content.
@@ -110,6 +113,7 @@ impl Entry {
             image_ref,
             sha256,
             sha512,
+            packed: None,
             index_sha256: None,
             format,
             size_bytes,
@@ -137,7 +141,7 @@ impl Entry {
         OpenOptions::default()
             .sha256(self.sha256)
             .sha512(self.sha512)
-            .pack_index_sha256(self.index_sha256)
+            .pack_index_sha256(self.index_sha256.filter(|_| self.packed.is_none()))
     }
 
     /// The reference by which servers assign this image to machines; see

@@ -102,7 +102,14 @@ pub(super) mod functions {
         entry.sha512.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
-    /// SHA-256 of the index of the packed image; `()` if the catalog does not list one.
+    /// Address of the same disk image as a packed image; `()` if there is none.
+    #[rhai_fn(global, get = "packed", pure)]
+    pub fn packed(entry: &mut Entry) -> MaybeString {
+        text(entry.packed.as_ref())
+    }
+
+    /// SHA-256 of the index of the packed image: the one at `packed`, or the image itself; `()` if
+    /// the catalog does not list one.
     #[rhai_fn(global, get = "index_sha256", pure)]
     pub fn index_sha256(entry: &mut Entry) -> MaybeString {
         entry.index_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use bty::catalog::Entry;
-use bty::flash::{FlashOptions, FlashPlan, FlashReport, Refusal, VerifyReport};
+use bty::flash::{DeltaMode, FlashOptions, FlashPlan, FlashReport, Refusal, VerifyReport};
 use bty::{CancelToken, Disk, Error, ErrorKind, Event, Selector};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, NativeCallContext};
@@ -16,7 +16,7 @@ use crate::api::types::{
     AnyDisks, AnyImage, Bytes, Disks, Maps, MaybeMap, MaybeString, Object, Strings,
 };
 use crate::context::{Capability, ScriptContext};
-use crate::convert::from_rust;
+use crate::convert::{Size, from_rust};
 use crate::error::{CallResult, HostError, raise};
 use crate::world::{Image, PlannedFlash};
 
@@ -43,8 +43,18 @@ fn disks_of(call: &NativeCallContext<'_>, value: &Dynamic) -> CallResult<Vec<Dis
 }
 
 /// Names of the options of a flash.
-pub(super) const FLASH_OPTIONS: [&str; 7] =
-    ["verify", "fix_gpt", "fit", "uefi_boot", "allow_partition", "raw", "overwrite"];
+pub(super) const FLASH_OPTIONS: [&str; 10] = [
+    "verify",
+    "fix_gpt",
+    "fit",
+    "uefi_boot",
+    "allow_partition",
+    "raw",
+    "overwrite",
+    "delta",
+    "stash",
+    "proven_disk",
+];
 
 /// Unknown options fail: a misspelled one may be the one that protects data.
 fn options_of(map: &Map) -> CallResult<FlashOptions> {
@@ -61,6 +71,9 @@ fn options_of(map: &Map) -> CallResult<FlashOptions> {
             "allow_partition" => options.allow_partition = flag?,
             "raw" => options.raw = flag?,
             "overwrite" => options.overwrite = flag?,
+            "delta" => options.delta = delta_of(value)?,
+            "stash" => options.stash_bytes = Size::from_dynamic(value)?.0,
+            "proven_disk" => options.proven_disk = flag?,
             _ => {
                 let hint = format!("the options are {}", FLASH_OPTIONS.join(", "));
                 return Err(raise(
@@ -70,6 +83,24 @@ fn options_of(map: &Map) -> CallResult<FlashOptions> {
         }
     }
     Ok(options)
+}
+
+fn delta_of(value: &Dynamic) -> CallResult<DeltaMode> {
+    value.clone().into_string().unwrap_or_default().parse().map_err(raise)
+}
+
+/// Adds what the map of an image, as a plan has it, says about the flash. `given` are the options
+/// of the script, which win. They are in that map because the flash of older versions refuses
+/// options that it does not know, and ignores unknown keys of an image.
+fn add_hints(image: &Dynamic, given: &Map, options: &mut FlashOptions) -> CallResult<()> {
+    let Some(map) = image.read_lock::<Map>() else { return Ok(()) };
+    if let Some(delta) = map.get("delta").filter(|_| !given.contains_key("delta")) {
+        options.delta = delta_of(delta)?;
+    }
+    if let Some(proven) = map.get("proven_disk").filter(|_| !given.contains_key("proven_disk")) {
+        options.proven_disk = proven.as_bool() == Ok(true);
+    }
+    Ok(())
 }
 
 /// True if the catalog entry, or the map of a plan, allows an unrecognized image.
@@ -87,11 +118,13 @@ fn plan(
     disks: &Dynamic,
     options: &Map,
 ) -> CallResult<PlannedFlash> {
-    let mut options = options_of(options)?;
+    let given = options;
+    let mut options = options_of(given)?;
+    add_hints(image, given, &mut options)?;
     options.raw |= is_raw(image);
     // first, since opening the image may mean a download
     let disks = disks_of(call, disks)?;
-    let image = image_of(call, image)?;
+    let image = image_of(call, image, options.delta)?;
     Ok(PlannedFlash { plan: FlashPlan::new(&image.info, disks, options), image })
 }
 
@@ -224,7 +257,8 @@ pub(crate) fn verify(
 ) -> CallResult<VerifyReport> {
     let context = ScriptContext::require(call, Capability::Read)?;
     let disk = one_disk(call, disk)?;
-    let image = image_of(call, image)?;
+    // as published, so that its digest is checked too
+    let image = image_of(call, image, DeltaMode::Never)?;
     let cancel = context.meter.operation();
     let compare = || context.world.flasher.verify(&image, &disk, &*context.world.observer, &cancel);
     let report = context.meter.with_buffers(compare);

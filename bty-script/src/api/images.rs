@@ -2,10 +2,11 @@
 
 use bty::create::CreateOptions;
 use bty::digest::Sha512;
+use bty::flash::DeltaMode;
 use bty::image::OpenOptions;
 use bty::image::directory::ImageFile;
 use bty::pack::PackOptions;
-use bty::{Digest, Location};
+use bty::{Digest, ErrorKind, Event, Location};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map, NativeCallContext};
 
@@ -33,40 +34,84 @@ pub(super) const PACK_OPTIONS: [&str; 2] = ["level", "frame_bytes"];
 /// Options of `create`.
 pub(super) const CREATE_OPTIONS: [&str; 1] = ["shrink"];
 /// Keys of the map of an image, as a plan has it.
-pub(super) const IMAGE_KEYS: [&str; 7] =
-    ["src", "name", "sha256", "sha512", "image_sha256", "index_sha256", "raw"];
+pub(super) const IMAGE_KEYS: [&str; 10] = [
+    "src",
+    "name",
+    "sha256",
+    "sha512",
+    "image_sha256",
+    "raw",
+    "packed",
+    "index_sha256",
+    "delta",
+    "proven_disk",
+];
 
 fn open_checked(
     call: &NativeCallContext<'_>,
     reference: &str,
     options: &OpenOptions,
 ) -> CallResult<Image> {
+    try_open(call, reference, options)?.map_err(raise)
+}
+
+/// The outer error ends the script; with the inner one, another address may work.
+fn try_open(
+    call: &NativeCallContext<'_>,
+    reference: &str,
+    options: &OpenOptions,
+) -> CallResult<bty::Result<Image>> {
     let location: Location = reference.parse().map_err(raise)?;
     let mut context = ScriptContext::require(call, Capability::Read)?;
     if !matches!(location, Location::File(_) | Location::Stdin) {
         context = ScriptContext::require(call, Capability::Network)?;
     }
     let cancel = context.meter.operation();
-    context
-        .meter
-        .with_buffers(|| context.world.images.open(reference, options, &cancel))
-        .map_err(raise)
+    Ok(context.meter.with_buffers(|| context.world.images.open(reference, options, &cancel)))
+}
+
+/// Opens the packed form of an image, from which less has to be fetched. `None` if that fails: the
+/// cache host that made it may have evicted it, and the image itself is still there.
+fn open_packed(
+    call: &NativeCallContext<'_>,
+    packed: Option<&str>,
+    index_sha256: Option<Digest>,
+) -> CallResult<Option<Image>> {
+    let (Some(packed), Some(index_sha256)) = (packed, index_sha256) else { return Ok(None) };
+    let error =
+        match try_open(call, packed, &OpenOptions::default().pack_index_sha256(index_sha256))? {
+            Ok(image) => return Ok(Some(image)),
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(raise(error)),
+            Err(error) => error,
+        };
+    let context = ScriptContext::require(call, Capability::Read)?;
+    let message =
+        format!("using the image as published, because its packed form failed: {error:#}");
+    context.world.observer.event(&Event::Notice { message });
+    Ok(None)
 }
 
 /// Opens the image that a script passed: an `Image`, a reference, an `Entry`, an `ImageFile`, or
-/// the map of a plan.
-pub(crate) fn from_value(call: &NativeCallContext<'_>, value: &Dynamic) -> CallResult<Image> {
+/// the map of a plan. With `delta`, opens the packed form where an entry or a map has one.
+pub(crate) fn from_value(
+    call: &NativeCallContext<'_>,
+    value: &Dynamic,
+    delta: DeltaMode,
+) -> CallResult<Image> {
     if let Some(image) = value.read_lock::<Image>() {
         return Ok(image.clone());
     }
     if let Some(text) = value.read_lock::<rhai::ImmutableString>() {
         return open_checked(call, &text, &OpenOptions::default());
     }
-    let entry = value
-        .read_lock::<bty::catalog::Entry>()
-        .map(|entry| (entry.src().to_owned(), entry.open_options()));
-    if let Some((src, options)) = entry {
-        return open_checked(call, &src, &options);
+    let is_packed_wanted = delta != DeltaMode::Never;
+    let entry = value.read_lock::<bty::catalog::Entry>().map(|entry| entry.clone());
+    if let Some(entry) = entry {
+        let wanted = entry.packed.as_deref().filter(|_| is_packed_wanted);
+        if let Some(image) = open_packed(call, wanted, entry.index_sha256)? {
+            return Ok(image);
+        }
+        return open_checked(call, entry.src(), &entry.open_options());
     }
     let file = value.read_lock::<ImageFile>().map(|file| bty::text::path_reference(&file.path));
     if let Some(path) = file {
@@ -82,7 +127,14 @@ pub(crate) fn from_value(call: &NativeCallContext<'_>, value: &Dynamic) -> CallR
     let src = text_of(&map, "src").ok_or_else(|| {
         raise(HostError::usage("cannot open the image of the plan: it has no src"))
     })?;
-    open_checked(call, &src, &promised(&map)?)
+    let packed = text_of(&map, "packed");
+    let wanted = packed.as_deref().filter(|_| is_packed_wanted);
+    let index_sha256 = digest_of(&map, "index_sha256")?;
+    if let Some(image) = open_packed(call, wanted, index_sha256)? {
+        return Ok(image);
+    }
+    let index_sha256 = index_sha256.filter(|_| packed.is_none());
+    open_checked(call, &src, &promised(&map)?.pack_index_sha256(index_sha256))
 }
 
 fn text_of(map: &rhai::Map, name: &str) -> Option<String> {
@@ -91,17 +143,20 @@ fn text_of(map: &rhai::Map, name: &str) -> Option<String> {
 
 /// The digests in a map: `sha256`, `sha512`, `image_sha256`, `index_sha256`.
 fn promised(map: &rhai::Map) -> CallResult<OpenOptions> {
-    fn parsed<T: std::str::FromStr<Err = bty::Error>>(
-        map: &rhai::Map,
-        name: &str,
-    ) -> CallResult<Option<T>> {
-        text_of(map, name).map(|text| text.parse()).transpose().map_err(raise)
-    }
+    // with a packed form, it is that of its index
+    let index = digest_of::<Digest>(map, "index_sha256")?;
     Ok(OpenOptions::default()
-        .sha256(parsed::<Digest>(map, "sha256")?)
-        .sha512(parsed::<Sha512>(map, "sha512")?)
-        .image_sha256(parsed::<Digest>(map, "image_sha256")?)
-        .pack_index_sha256(parsed::<Digest>(map, "index_sha256")?))
+        .sha256(digest_of::<Digest>(map, "sha256")?)
+        .sha512(digest_of::<Sha512>(map, "sha512")?)
+        .image_sha256(digest_of::<Digest>(map, "image_sha256")?)
+        .pack_index_sha256(index.filter(|_| text_of(map, "packed").is_none())))
+}
+
+fn digest_of<T: std::str::FromStr<Err = bty::Error>>(
+    map: &rhai::Map,
+    name: &str,
+) -> CallResult<Option<T>> {
+    text_of(map, name).map(|text| text.parse()).transpose().map_err(raise)
 }
 
 /// Unknown options fail: a misspelled one may be the digest that proves the image.

@@ -141,6 +141,7 @@ fn cache_options(values: &mut Values) -> Option<CacheOptions> {
         origins: origins?,
         reach: reach?,
         fresh_ms: i64::from(fresh_s?) * 1000,
+        packs: values.is_yes("cache.pack"),
     })
 }
 

@@ -7,7 +7,7 @@
 //! | `api::machines` | `/machines…` |
 //! | `api::plans` | `/plans…`, `/simulate` |
 //! | `api::catalog` | `/images`, `/catalog…` |
-//! | `api::cache` | `/b/…`, `/blob`, `/cache…`: the cache host |
+//! | `api::cache` | `/b/…`, `/blob`, `/packed/…`, `/cache…`: the cache host |
 //! | `api::events` | `/events…`: the audit log, and streams of events |
 //! | `api::jobs` | `/workers…`, `/boot/releases…` |
 //! | `api::transfer` | `/export`, `/import` |
@@ -265,7 +265,10 @@ fn read_api() -> Api {
 
 /// Objects of the cache host.
 fn objects_api() -> Api {
-    OpenApiRouter::new().routes(routes!(cache::object)).routes(routes!(cache::blob))
+    OpenApiRouter::new()
+        .routes(routes!(cache::object))
+        .routes(routes!(cache::blob))
+        .routes(routes!(cache::packed))
 }
 
 fn cache_changes_api() -> Api {

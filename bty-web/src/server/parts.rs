@@ -57,6 +57,8 @@ pub(super) async fn serve_objects(app: &Arc<App>, listener: TcpListener) {
     let Some(cache) = app.cache.clone() else { return };
     let shutdown = app.shutdown.clone();
     tokio::spawn(Arc::clone(&cache).save_uses(async move { shutdown.stopped().await }));
+    let shutdown = app.shutdown.clone();
+    tokio::spawn(Arc::clone(&cache).pack_objects(async move { shutdown.stopped().await }));
     serve_router(app, listener, routes::cache_router(RouterState::new(app))).await;
     cache.stop().await;
 }

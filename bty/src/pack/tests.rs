@@ -67,6 +67,23 @@ fn a_packed_image_is_a_zstd_file_with_an_index() {
 }
 
 #[test]
+fn a_promised_index_must_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, report) = packed(dir.path(), &disk(1 << 20, &[(0, 4000)]), &PackOptions::default());
+    let open = |path: &Path, digest| {
+        let options = OpenOptions::default().pack_index_sha256(digest);
+        Image::open(&Client::default(), path.to_str().unwrap(), &options, &CancelToken::new())
+    };
+    assert!(open(&path, report.index_sha256).is_ok());
+    let wrong = open(&path, Digest::of(b"other")).err().unwrap();
+    assert_eq!(wrong.kind(), ErrorKind::Integrity);
+    let plain = dir.path().join("plain.img");
+    std::fs::write(&plain, disk(1 << 20, &[(0, 4000)])).unwrap();
+    let plain = open(&plain, report.index_sha256).err().unwrap();
+    assert!(format!("{plain:#}").contains("has no index"), "{plain:#}");
+}
+
+#[test]
 fn a_packed_image_opens_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = disk(1 << 20, &[(0, 200_000)]);

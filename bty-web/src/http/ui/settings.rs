@@ -108,6 +108,7 @@ fn label(key: &str) -> &'static str {
         "netboot.extra_args" => "Kernel arguments",
         "plans.default" => "Plan for unknown machines",
         "plans.contact_window_ms" => "Window for repeated contacts, in ms",
+        "machines.sample_proof" => "Shorter proof of proven disks",
         "machines.silent_boots" => "Failed boots before a machine boots its disk",
         "display.timezone" => "Time zone",
         "backup.enabled" => "Scheduled backups",
