@@ -18,6 +18,7 @@
 //! | `storage`, `reconcile`, `eviction` | the cached objects, on disk |
 //! | `origin`, `revalidate` | checks whether an object is current |
 //! | `fills`, `transfer` | transfers from origins |
+//! | `packed`, `packer` | packed forms of objects, made in the background |
 //! | [`response`] | requests and responses in HTTP |
 //! | `stats` | counters |
 //!
@@ -47,6 +48,8 @@ mod index;
 mod lookup;
 mod object;
 mod origin;
+mod packed;
+mod packer;
 mod policy;
 mod reconcile;
 pub mod response;
@@ -59,6 +62,7 @@ use address::{Address, Key};
 use fill::Fill;
 use fills::FillQueue;
 use origin::OriginClient;
+use packer::Packer;
 use policy::OriginPolicy;
 use response::{BlobRequest, BlobResponse};
 use revalidate::Revalidator;
@@ -66,12 +70,14 @@ use storage::Storage;
 use transfer::Transfers;
 
 pub use lookup::Lookup;
-pub use object::CacheObject;
 pub use policy::Origins;
 pub use stats::{CacheCounters, CacheStats};
 
 /// Interval at which hits and times of objects are written to the database.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
+
+/// Interval at which the cache host looks for an object to pack.
+const PACK_EVERY: Duration = Duration::from_secs(1);
 
 /// Options of a cache host.
 #[derive(Clone, Debug)]
@@ -91,6 +97,8 @@ pub struct CacheOptions {
     pub reach: Networks,
     /// Milliseconds after which the origin is asked again whether an object has changed.
     pub fresh_ms: i64,
+    /// True if objects are packed in the background.
+    pub packs: bool,
 }
 
 /// A cache host.
@@ -101,6 +109,7 @@ pub struct CacheHost {
     storage: Arc<Storage>,
     revalidator: Revalidator,
     fills: FillQueue,
+    packer: Arc<Packer>,
     _lock: StateLock,
 }
 
@@ -129,7 +138,8 @@ impl CacheHost {
             fresh_ms: options.fresh_ms,
         };
         let fills = FillQueue::new(transfers);
-        Ok(Arc::new(Self { options, policy, storage, revalidator, fills, _lock: lock }))
+        let packer = Arc::new(Packer::new(Arc::clone(&storage)));
+        Ok(Arc::new(Self { options, policy, storage, revalidator, fills, packer, _lock: lock }))
     }
 
     /// Replaces the origins of the catalog, each in the form of [`Address::origin`]. Does nothing
@@ -158,7 +168,13 @@ impl CacheHost {
         self.policy.check(&address, self.holds(&address)).await?;
         match self.lookup(&address)? {
             Some(found) if has_digest(&found, expected) => {
-                Ok(BlobResponse::head(&found, &request.conditions))
+                let mut response = BlobResponse::head(&found, &request.conditions);
+                if let Lookup::Whole { object, .. } = &found
+                    && let Some(index) = self.packed_index(&object.record.sha256)
+                {
+                    response.add_packed_index(index);
+                }
+                Ok(response)
             }
             _ if self.options.is_curated => {
                 self.record_miss(&address);
@@ -335,9 +351,31 @@ impl CacheHost {
         }
     }
 
+    /// Packs objects until `stopped` ends, one at a time. Does nothing if packing is off.
+    pub async fn pack_objects(self: Arc<Self>, stopped: impl Future<Output = ()>) {
+        if !self.options.packs {
+            return;
+        }
+        let mut stopped = std::pin::pin!(stopped);
+        loop {
+            let packing = async {
+                tokio::time::sleep(PACK_EVERY).await;
+                if let Some(object) = self.packer.next() {
+                    packer::run(Arc::clone(&self.packer), object).await;
+                }
+            };
+            tokio::select! {
+                () = packing => {}
+                () = &mut stopped => break,
+            }
+        }
+        self.packer.cancel.cancel();
+    }
+
     /// Ends all fills, because the server is stopping, but keeps the bytes already received. Waits
-    /// a few seconds for the fills to end.
+    /// a few seconds for the fills to end. Ends packing, which starts over after a restart.
     pub async fn stop(&self) {
+        self.packer.cancel.cancel();
         self.fills.stop().await;
         self.storage.save_uses().await;
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -41,6 +41,40 @@ fn an_own_source_is_flashed_to_a_disk_in_memory() {
         .collect();
     let printed = example("own_source", &parts.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(printed, "flashed and verified: true; GPT, 1: unknown, 4.0 MiB\n");
+}
+
+#[test]
+fn an_embedded_server_decides_for_a_machine_and_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().to_str().unwrap();
+    let printed = example("embedded_server", &[state]);
+    assert!(printed.starts_with("#!ipxe"), "{printed}");
+    assert!(printed.contains("/bty/boot/") && printed.ends_with("\nstopped\n"), "{printed}");
+    assert!(!dir.path().join("state.db-wal").exists(), "its state is closed");
+    // a worker that became a server would start workers in turn
+    let program = program("embedded_server");
+    let refused = Command::new(program).arg(state).env("BTY_SCRIPT_WORKER", "1").output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("bty_web::worker::serve"), "{said}");
+}
+
+#[test]
+fn scripts_call_functions_of_a_program_and_their_tests_do_too() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = folder.join("examples/script-functions");
+    let tested = example("script_functions", &["--test", folder.to_str().unwrap()]);
+    assert!(
+        tested.lines().count() == 3 && tested.lines().all(|line| line.ends_with(": ok")),
+        "{tested}"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let image = write(dir.path(), "a.img", &gpt_image(8 * MIB, 512));
+    let disk = write(dir.path(), "disk", &vec![0; 8 * MIB]);
+    let (image, disk) = (image.to_str().unwrap(), disk.to_str().unwrap());
+    let script = folder.join("station.rhai");
+    let printed = example("script_functions", &[script.to_str().unwrap(), image, disk, "3"]);
+    assert_eq!(printed, format!("{disk} is flashed\n"));
+    assert!(fs::read(disk).unwrap() == fs::read(image).unwrap());
 }
 
 #[test]

@@ -198,6 +198,48 @@ fn a_cache_with_the_wrong_bytes_serves_none() {
 }
 
 #[test]
+fn machines_write_the_packed_form_that_the_cache_host_has_made() {
+    let origin = Nginx::start("");
+    let (published, content) = image();
+    let url = origin.put("debian.img.zst", &published);
+    let hex = Digest::of(&published).to_string();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let env = [
+        ("BTY_CACHE_EMBEDDED", "1"),
+        ("BTY_CACHE_LISTEN", listen.as_str()),
+        ("BTY_CACHE_REACH", "127.0.0.0/8"),
+    ];
+    let site = Site::new(&url, Some(&hex), content, &env);
+    site.web.request("POST", "/catalog/warm", &[], b"").expect(200);
+    super::cache::wait(&site.web, "has the packed form", |state| {
+        state["objects"][0]["packed"]["index_sha256"].is_string()
+    });
+    let toml = site.web.get("/catalog.toml").expect(200).text();
+    let catalog = bty::catalog::Catalog::parse(toml.as_bytes()).unwrap();
+    let entry = &catalog.entries()[0];
+    let packed = format!("http://{listen}/packed/{hex}/debian.img.zst");
+    assert_eq!(entry.packed.as_ref(), Some(&packed), "{toml}");
+    assert!(entry.src().contains("/b/") && entry.index_sha256.is_some(), "{toml}");
+    site.flash_well(1);
+    let (decision, address) = site.decision(1);
+    assert_eq!(decision["packed"], packed);
+    assert!(address.contains("/b/"), "what an earlier live environment takes: {address}");
+    let events = site.web.get("/events?limit=100").json();
+    let flashed = events["events"].as_array().unwrap();
+    let flashed = flashed.iter().find(|event| event["kind"] == "machine.flashed").unwrap();
+    let disk = &flashed["details"]["disks"][0];
+    assert_eq!(disk["image"], packed);
+    assert_eq!(disk["index_sha256"], entry.index_sha256.unwrap().to_string());
+    assert_eq!(flashed["details"]["disk_image_sha"], hex, "of the image as published");
+    assert!(flashed["summary"].as_str().unwrap().contains("; proof: full"), "{flashed}");
+    let machine = site.web.get("/machines/52:54:00:00:00:01").expect(200).json();
+    assert_eq!(machine["last_flashed_proof"], "full");
+    let page = site.web.get("/ui/machines/52-54-00-00-00-01").expect(200).text();
+    assert!(page.contains("; proof: full"), "{page}");
+    assert!(page.contains("keep and move what the disk already holds"), "the parameter delta");
+}
+
+#[test]
 fn a_server_warms_its_own_cache_and_shows_its_content() {
     let origin = Nginx::start("");
     let (packed, content) = image();

@@ -21,6 +21,7 @@ use crate::sources::oci::{IMAGE, layer, push};
 
 mod control;
 mod faults;
+mod packed;
 mod serving;
 mod space;
 

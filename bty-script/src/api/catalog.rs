@@ -69,7 +69,7 @@ pub(super) mod functions {
     /// The number of images.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn to_string(catalog: &mut Catalog) -> String {
-        format!("a catalog of {} images", catalog.entries().len())
+        format!("a catalog of {}", bty::text::count(catalog.entries().len(), "image"))
     }
 
     /// Name of the image, unique within the catalog.
@@ -100,6 +100,19 @@ pub(super) mod functions {
     #[rhai_fn(global, get = "sha512", pure)]
     pub fn sha512(entry: &mut Entry) -> MaybeString {
         entry.sha512.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
+    }
+
+    /// Address of the same disk image as a packed image; `()` if there is none.
+    #[rhai_fn(global, get = "packed", pure)]
+    pub fn packed(entry: &mut Entry) -> MaybeString {
+        text(entry.packed.as_ref())
+    }
+
+    /// SHA-256 of the index of the packed image: the one at `packed`, or the image itself; `()` if
+    /// the catalog does not list one.
+    #[rhai_fn(global, get = "index_sha256", pure)]
+    pub fn index_sha256(entry: &mut Entry) -> MaybeString {
+        entry.index_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
     /// Format such as `img.zst`; a hint. `()` when there is none.

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use bty::catalog::Entry;
-use bty::flash::{FlashOptions, FlashPlan, FlashReport, VerifyReport};
+use bty::flash::{DeltaMode, FlashOptions, FlashPlan, FlashReport, Refusal, VerifyReport};
 use bty::{CancelToken, Disk, Error, ErrorKind, Event, Selector};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, NativeCallContext};
@@ -16,7 +16,7 @@ use crate::api::types::{
     AnyDisks, AnyImage, Bytes, Disks, Maps, MaybeMap, MaybeString, Object, Strings,
 };
 use crate::context::{Capability, ScriptContext};
-use crate::convert::from_rust;
+use crate::convert::{Size, from_rust};
 use crate::error::{CallResult, HostError, raise};
 use crate::world::{Image, PlannedFlash};
 
@@ -43,8 +43,18 @@ fn disks_of(call: &NativeCallContext<'_>, value: &Dynamic) -> CallResult<Vec<Dis
 }
 
 /// Names of the options of a flash.
-pub(super) const FLASH_OPTIONS: [&str; 7] =
-    ["verify", "fix_gpt", "fit", "uefi_boot", "allow_partition", "raw", "overwrite"];
+pub(super) const FLASH_OPTIONS: [&str; 10] = [
+    "verify",
+    "fix_gpt",
+    "fit",
+    "uefi_boot",
+    "allow_partition",
+    "raw",
+    "overwrite",
+    "delta",
+    "stash",
+    "proven_disk",
+];
 
 /// Unknown options fail: a misspelled one may be the one that protects data.
 fn options_of(map: &Map) -> CallResult<FlashOptions> {
@@ -61,6 +71,9 @@ fn options_of(map: &Map) -> CallResult<FlashOptions> {
             "allow_partition" => options.allow_partition = flag?,
             "raw" => options.raw = flag?,
             "overwrite" => options.overwrite = flag?,
+            "delta" => options.delta = delta_of(value)?,
+            "stash" => options.stash_bytes = Size::from_dynamic(value)?.0,
+            "proven_disk" => options.proven_disk = flag?,
             _ => {
                 let hint = format!("the options are {}", FLASH_OPTIONS.join(", "));
                 return Err(raise(
@@ -70,6 +83,24 @@ fn options_of(map: &Map) -> CallResult<FlashOptions> {
         }
     }
     Ok(options)
+}
+
+fn delta_of(value: &Dynamic) -> CallResult<DeltaMode> {
+    value.clone().into_string().unwrap_or_default().parse().map_err(raise)
+}
+
+/// Adds what the map of an image, as a plan has it, says about the flash. `given` are the options
+/// of the script, which win. They are in that map because the flash of older versions refuses
+/// options that it does not know, and ignores unknown keys of an image.
+fn add_hints(image: &Dynamic, given: &Map, options: &mut FlashOptions) -> CallResult<()> {
+    let Some(map) = image.read_lock::<Map>() else { return Ok(()) };
+    if let Some(delta) = map.get("delta").filter(|_| !given.contains_key("delta")) {
+        options.delta = delta_of(delta)?;
+    }
+    if let Some(proven) = map.get("proven_disk").filter(|_| !given.contains_key("proven_disk")) {
+        options.proven_disk = proven.as_bool() == Ok(true);
+    }
+    Ok(())
 }
 
 /// True if the catalog entry, or the map of a plan, allows an unrecognized image.
@@ -87,11 +118,13 @@ fn plan(
     disks: &Dynamic,
     options: &Map,
 ) -> CallResult<PlannedFlash> {
-    let mut options = options_of(options)?;
+    let given = options;
+    let mut options = options_of(given)?;
+    add_hints(image, given, &mut options)?;
     options.raw |= is_raw(image);
     // first, since opening the image may mean a download
     let disks = disks_of(call, disks)?;
-    let image = image_of(call, image)?;
+    let image = image_of(call, image, options.delta)?;
     Ok(PlannedFlash { plan: FlashPlan::new(&image.info, disks, options), image })
 }
 
@@ -224,12 +257,24 @@ pub(crate) fn verify(
 ) -> CallResult<VerifyReport> {
     let context = ScriptContext::require(call, Capability::Read)?;
     let disk = one_disk(call, disk)?;
-    let image = image_of(call, image)?;
+    // as published, so that its digest is checked too
+    let image = image_of(call, image, DeltaMode::Never)?;
     let cancel = context.meter.operation();
     let compare = || context.world.flasher.verify(&image, &disk, &*context.world.observer, &cancel);
     let report = context.meter.with_buffers(compare);
     context.world.observer.finished();
     report.map_err(raise)
+}
+
+/// Refusals as maps. The remedy is added here, because the library does not serialize it.
+fn refusal_maps(refusals: &[Refusal]) -> CallResult<Maps> {
+    let map = |refusal: &Refusal| {
+        let mut fields = from_rust(refusal)?.try_cast::<Map>().unwrap_or_default();
+        let remedy = refusal.remedy.map_or(Dynamic::UNIT, |remedy| remedy.as_str().into());
+        fields.insert("remedy".into(), remedy);
+        Ok(Dynamic::from(fields))
+    };
+    Ok(refusals.iter().map(map).collect::<CallResult<Array>>()?.into())
 }
 
 fn field<T: Serialize>(value: &T, name: &str) -> CallResult<Dynamic> {
@@ -262,11 +307,31 @@ pub(super) mod functions {
         super::plan(&call, &image, &disks, &options)
     }
 
-    /// All reasons against the plan: maps with `target`, `reason` and `message`. Empty if the plan
-    /// may be executed.
+    /// All reasons against the plan: maps with `target`, `reason`, `message` and `remedy` (a word
+    /// for what helps, or `()`). Empty if the plan may be executed.
     #[rhai_fn(global, pure, return_raw)]
     pub fn validate(plan: &mut PlannedFlash) -> CallResult<Maps> {
-        from_rust(&plan.plan.validate())
+        refusal_maps(&plan.plan.validate())
+    }
+
+    /// Words for what helps against the warnings of the plan: `sha256`, `fix_gpt`.
+    #[rhai_fn(global, pure)]
+    pub fn remedies(plan: &mut PlannedFlash) -> Strings {
+        plan.plan.remedies().into_iter().map(|remedy| remedy.as_str().into()).collect()
+    }
+
+    /// All reasons not to write to the disk, whatever the image: maps like those of
+    /// `Plan.validate()`.
+    #[rhai_fn(global, name = "refusals", pure, return_raw)]
+    pub fn refusals_plainly(disk: &mut Disk) -> CallResult<Maps> {
+        refusal_maps(&disk.refusals(&FlashOptions::default()))
+    }
+
+    /// The same with options of the global `flash`, of which `allow_partition` and `overwrite`
+    /// matter.
+    #[rhai_fn(global, name = "refusals", pure, return_raw)]
+    pub fn refusals_with(disk: &mut Disk, options: Map) -> CallResult<Maps> {
+        refusal_maps(&disk.refusals(&options_of(&options)?))
     }
 
     /// Executes the plan. If a disk fails, the report says so (`is_success` is false). Throws if
@@ -320,7 +385,8 @@ pub(super) mod functions {
     }
 
     /// The result of each disk: maps with `disk`, `failure`, `written_bytes`, `zeroed_bytes`,
-    /// `verified_bytes`, `notes`.
+    /// `verified_bytes`, `proof` (`full`, `sample` or `none`), `delta` and `notes`. `delta` is
+    /// `()` after a full flash; else a map with `kept_bytes`, `moved_bytes` and `fetched_bytes`.
     #[rhai_fn(global, get = "targets", pure, return_raw)]
     pub fn targets(report: &mut FlashReport) -> CallResult<Maps> {
         field(report, "targets")

@@ -32,7 +32,8 @@ pub(super) mod functions {
 
     /// Writes an image to one or more disks, and verifies it. The image is an
     /// `Image`, a reference, an `Entry` of a catalog, or a map with `src` and optionally `sha256`,
-    /// `sha512` or `image_sha256`. Each disk is a `Disk` or a selector. Fails with all reasons if
+    /// `sha512` or `image_sha256`. If an entry or a map has a packed form (`packed` and
+    /// `index_sha256`), that is used. Each disk is a `Disk` or a selector. Fails with all reasons if
     /// the flash is refused, and if any disk fails.
     #[rhai_fn(return_raw)]
     pub fn flash(
@@ -46,7 +47,10 @@ pub(super) mod functions {
     /// Flashes with options: `verify` (default true), and `fix_gpt`, `fit`, `uefi_boot`,
     /// `allow_partition`, `raw`, `overwrite` (default false). `raw` writes an image in which no
     /// partition table, file system or boot sector was found. `overwrite` replaces a file that
-    /// already holds an image.
+    /// already holds an image. `delta` says whether to keep and move what the disk already holds:
+    /// `auto` (default), `always` or `never`. `stash` is the memory for that, a size such as
+    /// `"64M"`. `proven_disk: true` says that the disk has passed a full proof before, so that a
+    /// delta flash may read back only a sample of what it has kept.
     #[rhai_fn(name = "flash", return_raw)]
     pub fn flash_with(
         call: NativeCallContext,

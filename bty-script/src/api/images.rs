@@ -1,55 +1,117 @@
 //! The module `images`, and the types `Image` and `ImageFile`.
 
+use bty::create::CreateOptions;
 use bty::digest::Sha512;
+use bty::flash::DeltaMode;
 use bty::image::OpenOptions;
 use bty::image::directory::ImageFile;
-use bty::{Digest, Location};
+use bty::pack::PackOptions;
+use bty::{Digest, ErrorKind, Event, Location};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map, NativeCallContext};
 
-use crate::api::types::{ImageFiles, Maps, MaybeMap, MaybeSize, MaybeString, Object};
+use crate::api::types::{
+    AnyDisk, AnyImage, ImageFiles, Maps, MaybeMap, MaybeSize, MaybeString, Object,
+};
 use crate::context::{Capability, ScriptContext};
 use crate::convert::{Size, from_rust};
 use crate::error::{CallResult, HostError, raise};
 use crate::world::Image;
 
-/// Keys of a map of digests.
-pub(super) const DIGESTS: [&str; 3] = ["sha256", "sha512", "image_sha256"];
+/// Options of `open`.
+pub(super) const OPEN_OPTIONS: [&str; 8] = [
+    "sha256",
+    "sha512",
+    "image_sha256",
+    "index_sha256",
+    "ignore_sidecar",
+    "member",
+    "ignore_trailing",
+    "compute_sha256",
+];
+/// Options of `pack`.
+pub(super) const PACK_OPTIONS: [&str; 2] = ["level", "frame_bytes"];
+/// Options of `create`.
+pub(super) const CREATE_OPTIONS: [&str; 1] = ["shrink"];
 /// Keys of the map of an image, as a plan has it.
-pub(super) const IMAGE_KEYS: [&str; 6] = ["src", "name", "sha256", "sha512", "image_sha256", "raw"];
+pub(super) const IMAGE_KEYS: [&str; 10] = [
+    "src",
+    "name",
+    "sha256",
+    "sha512",
+    "image_sha256",
+    "raw",
+    "packed",
+    "index_sha256",
+    "delta",
+    "proven_disk",
+];
 
 fn open_checked(
     call: &NativeCallContext<'_>,
     reference: &str,
     options: &OpenOptions,
 ) -> CallResult<Image> {
+    try_open(call, reference, options)?.map_err(raise)
+}
+
+/// The outer error ends the script; with the inner one, another address may work.
+fn try_open(
+    call: &NativeCallContext<'_>,
+    reference: &str,
+    options: &OpenOptions,
+) -> CallResult<bty::Result<Image>> {
     let location: Location = reference.parse().map_err(raise)?;
     let mut context = ScriptContext::require(call, Capability::Read)?;
     if !matches!(location, Location::File(_) | Location::Stdin) {
         context = ScriptContext::require(call, Capability::Network)?;
     }
     let cancel = context.meter.operation();
-    context
-        .meter
-        .with_buffers(|| context.world.images.open(reference, options, &cancel))
-        .map_err(raise)
+    Ok(context.meter.with_buffers(|| context.world.images.open(reference, options, &cancel)))
+}
+
+/// Opens the packed form of an image, from which less has to be fetched. `None` if that fails: the
+/// cache host that made it may have evicted it, and the image itself is still there.
+fn open_packed(
+    call: &NativeCallContext<'_>,
+    packed: Option<&str>,
+    index_sha256: Option<Digest>,
+) -> CallResult<Option<Image>> {
+    let (Some(packed), Some(index_sha256)) = (packed, index_sha256) else { return Ok(None) };
+    let error =
+        match try_open(call, packed, &OpenOptions::default().pack_index_sha256(index_sha256))? {
+            Ok(image) => return Ok(Some(image)),
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(raise(error)),
+            Err(error) => error,
+        };
+    let context = ScriptContext::require(call, Capability::Read)?;
+    let message =
+        format!("using the image as published, because its packed form failed: {error:#}");
+    context.world.observer.event(&Event::Notice { message });
+    Ok(None)
 }
 
 /// Opens the image that a script passed: an `Image`, a reference, an `Entry`, an `ImageFile`, or
-/// the map of a plan.
-pub(crate) fn from_value(call: &NativeCallContext<'_>, value: &Dynamic) -> CallResult<Image> {
+/// the map of a plan. With `delta`, opens the packed form where an entry or a map has one.
+pub(crate) fn from_value(
+    call: &NativeCallContext<'_>,
+    value: &Dynamic,
+    delta: DeltaMode,
+) -> CallResult<Image> {
     if let Some(image) = value.read_lock::<Image>() {
         return Ok(image.clone());
     }
     if let Some(text) = value.read_lock::<rhai::ImmutableString>() {
         return open_checked(call, &text, &OpenOptions::default());
     }
-    let entry = value
-        .read_lock::<bty::catalog::Entry>()
-        .map(|entry| (entry.src().to_owned(), entry.checksums()));
-    if let Some((src, promised)) = entry {
-        let options = OpenOptions::default().sha256(promised.sha256).sha512(promised.sha512);
-        return open_checked(call, &src, &options);
+    let is_packed_wanted = delta != DeltaMode::Never;
+    let entry = value.read_lock::<bty::catalog::Entry>().map(|entry| entry.clone());
+    if let Some(entry) = entry {
+        let wanted = entry.packed.as_deref().filter(|_| is_packed_wanted);
+        if let Some(image) = open_packed(call, wanted, entry.index_sha256)? {
+            return Ok(image);
+        }
+        return open_checked(call, entry.src(), &entry.open_options());
     }
     let file = value.read_lock::<ImageFile>().map(|file| bty::text::path_reference(&file.path));
     if let Some(path) = file {
@@ -65,25 +127,137 @@ pub(crate) fn from_value(call: &NativeCallContext<'_>, value: &Dynamic) -> CallR
     let src = text_of(&map, "src").ok_or_else(|| {
         raise(HostError::usage("cannot open the image of the plan: it has no src"))
     })?;
-    open_checked(call, &src, &promised(&map)?)
+    let packed = text_of(&map, "packed");
+    let wanted = packed.as_deref().filter(|_| is_packed_wanted);
+    let index_sha256 = digest_of(&map, "index_sha256")?;
+    if let Some(image) = open_packed(call, wanted, index_sha256)? {
+        return Ok(image);
+    }
+    let index_sha256 = index_sha256.filter(|_| packed.is_none());
+    open_checked(call, &src, &promised(&map)?.pack_index_sha256(index_sha256))
 }
 
 fn text_of(map: &rhai::Map, name: &str) -> Option<String> {
     map.get(name).and_then(|value| value.clone().into_string().ok()).filter(|text| !text.is_empty())
 }
 
-/// The digests in a map: `sha256`, `sha512`, `image_sha256`.
+/// The digests in a map: `sha256`, `sha512`, `image_sha256`, `index_sha256`.
 fn promised(map: &rhai::Map) -> CallResult<OpenOptions> {
-    fn parsed<T: std::str::FromStr<Err = bty::Error>>(
-        map: &rhai::Map,
-        name: &str,
-    ) -> CallResult<Option<T>> {
-        text_of(map, name).map(|text| text.parse()).transpose().map_err(raise)
-    }
+    // with a packed form, it is that of its index
+    let index = digest_of::<Digest>(map, "index_sha256")?;
     Ok(OpenOptions::default()
-        .sha256(parsed::<Digest>(map, "sha256")?)
-        .sha512(parsed::<Sha512>(map, "sha512")?)
-        .image_sha256(parsed::<Digest>(map, "image_sha256")?))
+        .sha256(digest_of::<Digest>(map, "sha256")?)
+        .sha512(digest_of::<Sha512>(map, "sha512")?)
+        .image_sha256(digest_of::<Digest>(map, "image_sha256")?)
+        .pack_index_sha256(index.filter(|_| text_of(map, "packed").is_none())))
+}
+
+fn digest_of<T: std::str::FromStr<Err = bty::Error>>(
+    map: &rhai::Map,
+    name: &str,
+) -> CallResult<Option<T>> {
+    text_of(map, name).map(|text| text.parse()).transpose().map_err(raise)
+}
+
+/// Unknown options fail: a misspelled one may be the digest that proves the image.
+fn open_options(map: &Map) -> CallResult<OpenOptions> {
+    let mut options = promised(map)?;
+    for (name, value) in map {
+        let flag = || flag("open", name, value);
+        match name.as_str() {
+            "sha256" | "sha512" | "image_sha256" | "index_sha256" | "member" => {
+                if !value.is_unit() && !value.is_string() {
+                    let message = format!("the option {name} of open must be a string");
+                    return Err(raise(HostError::usage(message)));
+                }
+            }
+            "ignore_sidecar" => options.ignore_sidecar = flag()?,
+            "ignore_trailing" => options.ignore_trailing = flag()?,
+            "compute_sha256" => options.compute_sha256 = flag()?,
+            _ => return Err(unknown_option("open", name, &OPEN_OPTIONS)),
+        }
+    }
+    options.member = text_of(map, "member");
+    Ok(options)
+}
+
+fn pack_options(map: &Map) -> CallResult<PackOptions> {
+    let mut options = PackOptions::default();
+    for (name, value) in map {
+        match name.as_str() {
+            "level" => {
+                let level = value.as_int().ok().and_then(|level| i32::try_from(level).ok());
+                options.level = level.ok_or_else(|| {
+                    raise(HostError::usage(
+                        "the option level of pack must be a number from 1 to 19",
+                    ))
+                })?;
+            }
+            "frame_bytes" => {
+                let bytes = Size::from_dynamic(value)?.0;
+                options.frame_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            }
+            _ => return Err(unknown_option("pack", name, &PACK_OPTIONS)),
+        }
+    }
+    Ok(options)
+}
+
+fn create_options(map: &Map) -> CallResult<CreateOptions> {
+    let mut options = CreateOptions::default();
+    for (name, value) in map {
+        match name.as_str() {
+            "shrink" => options.shrink = flag("create", name, value)?,
+            _ => return Err(unknown_option("create", name, &CREATE_OPTIONS)),
+        }
+    }
+    Ok(options)
+}
+
+fn flag(function: &str, name: &str, value: &Dynamic) -> CallResult<bool> {
+    value.as_bool().map_err(|_| {
+        let message = format!("the option {name} of {function} must be true or false");
+        raise(HostError::usage(message))
+    })
+}
+
+fn unknown_option(function: &str, name: &str, known: &[&str]) -> Box<EvalAltResult> {
+    let hint = format!("the options are {}", known.join(", "));
+    raise(HostError::usage(format!("unknown option {name} of {function}")).hint(hint))
+}
+
+fn pack(
+    call: &NativeCallContext<'_>,
+    image: &Dynamic,
+    path: &str,
+    options: &Map,
+) -> CallResult<Object> {
+    let context = ScriptContext::require(call, Capability::Flash)?;
+    let options = pack_options(options)?;
+    let image = from_value(call, image)?;
+    let (flasher, observer) = (&context.world.flasher, &context.world.observer);
+    let cancel = context.meter.operation();
+    let pack = || flasher.pack(&image, path.as_ref(), &options, &**observer, &cancel);
+    let report = context.meter.with_buffers(pack);
+    observer.finished();
+    from_rust(&report.map_err(raise)?)
+}
+
+fn create(
+    call: &NativeCallContext<'_>,
+    disk: &Dynamic,
+    path: &str,
+    options: &Map,
+) -> CallResult<Object> {
+    let context = ScriptContext::require(call, Capability::Flash)?;
+    let options = create_options(options)?;
+    let disk = super::flash::one_disk(call, disk)?;
+    let (flasher, observer) = (&context.world.flasher, &context.world.observer);
+    let cancel = context.meter.operation();
+    let create = || flasher.create_image(&disk, path.as_ref(), &options, &**observer, &cancel);
+    let report = context.meter.with_buffers(create);
+    observer.finished();
+    from_rust(&report.map_err(raise)?)
 }
 
 #[export_module]
@@ -107,22 +281,15 @@ pub(super) mod functions {
         open_checked(&call, reference, &OpenOptions::default().sha256(sha256))
     }
 
-    /// Opens an image and requires all given digests: `sha256` and `sha512` of the file as
-    /// published, `image_sha256` of the disk image inside a compressed file. They are checked when
-    /// the image is read.
+    /// Opens an image with options. Digests are required, and checked when the image is read:
+    /// `sha256` and `sha512` of the file as published, `image_sha256` of the disk image inside a
+    /// compressed file, `index_sha256` of the index of a packed image, which is checked now.
+    /// `compute_sha256: true` computes the SHA-256 of the file even if none is
+    /// required. `member` is the name of the image in an archive. `ignore_sidecar` ignores the
+    /// `.sha256` file beside a local image, `ignore_trailing` bytes after compressed data.
     #[rhai_fn(name = "open", return_raw)]
-    pub fn open_with_digests(
-        call: NativeCallContext,
-        reference: &str,
-        digests: Map,
-    ) -> CallResult<Image> {
-        if let Some(unknown) = digests.keys().find(|key| !DIGESTS.contains(&key.as_str())) {
-            let error = HostError::usage(format!(
-                "cannot open {reference}: unknown kind of digest {unknown}"
-            ));
-            return Err(raise(error.hint("use sha256, sha512 or image_sha256")));
-        }
-        open_checked(&call, reference, &promised(&digests)?)
+    pub fn open_with(call: NativeCallContext, reference: &str, options: Map) -> CallResult<Image> {
+        open_checked(&call, reference, &open_options(&options)?)
     }
 
     /// Lists the image files in a directory, sorted by name.
@@ -146,6 +313,66 @@ pub(super) mod functions {
         let contents = context.meter.with_buffers(read);
         context.world.observer.finished();
         from_rust(&contents.map_err(raise)?)
+    }
+
+    /// Writes an image to `path` as a packed image: a zstd file whose parts can be read alone. Reads
+    /// it back and checks it. The name must end in `.zst`, and no such file may exist. Returns a
+    /// map with `source`, `path`, `disk_bytes`, `data_bytes`, `frames`, `index_bytes`,
+    /// `file_bytes`, `sha256`, `index_sha256`, `elapsed_ms`.
+    #[rhai_fn(name = "pack", return_raw)]
+    pub fn pack_plainly(
+        call: NativeCallContext,
+        image: AnyImage,
+        path: &str,
+    ) -> CallResult<Object> {
+        super::pack(&call, &image, path, &Map::new())
+    }
+
+    /// Packs an image with options: `level` of zstd, 1 to 19 (default 3), and `frame_bytes`, the
+    /// size of its parts (default `"64 KiB"`).
+    #[rhai_fn(name = "pack", return_raw)]
+    pub fn pack_with(
+        call: NativeCallContext,
+        image: AnyImage,
+        path: &str,
+        options: Map,
+    ) -> CallResult<Object> {
+        super::pack(&call, &image, path, &options)
+    }
+
+    /// Compares every part of a packed image with its index. Returns a map with `disk_bytes`,
+    /// `data_bytes`, `frames`, `sha256`, `index_sha256`. Fails if a part differs, and for an image
+    /// that is not packed.
+    #[rhai_fn(return_raw)]
+    pub fn check_packed(call: NativeCallContext, image: AnyImage) -> CallResult<Object> {
+        let context = ScriptContext::require(&call, Capability::Read)?;
+        let image = from_value(&call, &image)?;
+        let cancel = context.meter.operation();
+        let check = || context.world.images.check_packed(&image, &cancel);
+        from_rust(&context.meter.with_buffers(check).map_err(raise)?)
+    }
+
+    /// Writes an image of a disk to `path`, and compares the two. The name decides the format:
+    /// `.img`, `.img.zst` or `.qcow2`. Returns a map with `disk`, `path`, `format`, `disk_bytes`,
+    /// `data_bytes`, `file_bytes`, `sha256`, `elapsed_ms`.
+    #[rhai_fn(name = "create", return_raw)]
+    pub fn create_plainly(
+        call: NativeCallContext,
+        disk: AnyDisk,
+        path: &str,
+    ) -> CallResult<Object> {
+        super::create(&call, &disk, path, &Map::new())
+    }
+
+    /// Creates an image with the option `shrink`: true ends the image after the last partition.
+    #[rhai_fn(name = "create", return_raw)]
+    pub fn create_with(
+        call: NativeCallContext,
+        disk: AnyDisk,
+        path: &str,
+        options: Map,
+    ) -> CallResult<Object> {
+        super::create(&call, &disk, path, &options)
     }
 
     /// The architecture that a file name suggests, such as `x86_64` or `arm64`; `()` if none.
@@ -199,6 +426,12 @@ pub(super) mod functions {
     #[rhai_fn(global, get = "expected_image_sha256", pure)]
     pub fn expected_image_sha256(image: &mut Image) -> MaybeString {
         image.info.expected_image_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
+    }
+
+    /// SHA-256 of the index of a packed image; `()` if it is not packed.
+    #[rhai_fn(global, get = "pack_index_sha256", pure)]
+    pub fn pack_index_sha256(image: &mut Image) -> MaybeString {
+        image.info.pack_index_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
     /// Partition table: `gpt` or `mbr`; `()` if there is none.

@@ -192,8 +192,9 @@ pub(super) mod functions {
         machine.with(|data| (*data.catalog).clone())
     }
 
-    /// The assigned image: a map with `name`, `src`, `sha256`, `format`, `ref`. Fails if no image
-    /// is assigned, or if the catalog does not list it.
+    /// The assigned image: a map with `name`, `src`, `sha256`, `format`, `ref`. A plan may add
+    /// `delta`, an option of `flash`. Fails if no image is assigned, or if the catalog does not
+    /// list it.
     #[rhai_fn(pure, return_raw)]
     pub fn image(machine: &mut PlanMachine) -> CallResult<Object> {
         machine.with(|data| {

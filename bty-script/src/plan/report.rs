@@ -1,7 +1,7 @@
 //! What a machine reports to its server with `POST /pxe/{mac}/status`.
 
 use bty::Digest;
-use bty::flash::FlashReport;
+use bty::flash::{DeltaReport, FlashReport};
 use bty::progress::Counts;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ pub struct Progress {
 }
 
 /// A successfully flashed disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlashedDisk {
     /// Path of the device node.
     pub path: String,
@@ -58,6 +58,19 @@ pub struct FlashedDisk {
     pub disk_bytes: u64,
     /// Bytes read back from the medium and found equal.
     pub verified_bytes: u64,
+    /// SHA-256 of the index of the image, if it was a packed image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_sha256: Option<Digest>,
+    /// Bytes of image data written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_bytes: Option<u64>,
+    /// What proves that the disk holds the image: `full`, `sample` or `none`. A text, so that a
+    /// server accepts the words of later versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
+    /// What the disk already held; absent after a full flash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<DeltaReport>,
 }
 
 /// Longer reasons are truncated.
@@ -102,6 +115,10 @@ impl FlashedDisk {
             sha256: report.source_sha256,
             disk_bytes: report.disk_bytes,
             verified_bytes: target.verified_bytes,
+            index_sha256: report.image.pack_index_sha256,
+            written_bytes: Some(target.written_bytes),
+            proof: Some(target.proof.to_string()),
+            delta: target.delta,
         })
         .collect()
     }

@@ -143,11 +143,29 @@ pub fn blob_key(digest: Digest) -> Key {
 #[must_use]
 pub fn blob_url(base: &str, origin: &str, name: &str, sha256: Option<&str>) -> String {
     let encoded = URL_SAFE_NO_PAD.encode(origin);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
-    let name: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-    let name = if name.trim_matches('.').is_empty() { "image" } else { name.as_str() };
+    let name = plain_name(name);
     let expected = sha256.map_or_else(String::new, |sha256| format!("?sha256={sha256}"));
     format!("{}/b/{encoded}/{name}{expected}", base.trim_end_matches('/'))
+}
+
+/// Returns the URL of the packed form of the object with the digest `sha256` on the cache host at
+/// `base`. `name` is the file name of the object.
+#[must_use]
+pub fn packed_url(base: &str, sha256: &str, name: &str) -> String {
+    let format = bty::image::name::format(name);
+    let stem = format.and_then(|format| {
+        let at = name.len().checked_sub(format.len() + 1)?;
+        name.get(..at)
+    });
+    let name = plain_name(stem.unwrap_or(name));
+    format!("{}/packed/{sha256}/{name}.img.zst", base.trim_end_matches('/'))
+}
+
+/// Returns `name` without characters that have a meaning in a URL.
+fn plain_name(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+    let name: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+    if name.trim_matches('.').is_empty() { "image".to_owned() } else { name }
 }
 
 #[cfg(test)]
@@ -194,6 +212,21 @@ mod tests {
         }
         for text in ["aHR0cDovL2gvYS5pbWc=", "aHR0cDovL2gvYS5pbWc", "aHR0cDovL2gvYS5pbWc%3D"] {
             assert_eq!(Address::decode(text).unwrap(), address("http://h/a.img"));
+        }
+    }
+
+    #[test]
+    fn a_packed_form_is_named_after_its_image() {
+        for (name, file) in [
+            ("debian.img.xz", "debian.img.zst"),
+            ("Debian 13.QCOW2", "Debian_13.img.zst"),
+            ("disk", "disk.img.zst"),
+            ("", "image.img.zst"),
+        ] {
+            assert_eq!(
+                packed_url("http://c:3000/", "ab", name),
+                format!("http://c:3000/packed/ab/{file}")
+            );
         }
     }
 

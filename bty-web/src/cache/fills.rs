@@ -54,7 +54,7 @@ impl FillQueue {
                 return Ok(found);
             }
             // its file was removed by something other than the cache
-            index.objects.remove(&request.key);
+            storage.remove_entry(&mut index, &request.key);
         }
         let running = index.fills.get(&request.key).map(Arc::clone);
         let is_new = running.is_none();

@@ -1,6 +1,7 @@
 //! Requests for objects over HTTP, and the responses to them, independent of a connection. The code
 //! that handles the connection sends the head and then the bytes of the file.
 
+use std::any::Any;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -9,9 +10,12 @@ use url::form_urlencoded;
 
 use super::address::Address;
 use super::fill::Fill;
-use super::lookup::Lookup;
+use super::lookup::{Lookup, PackedFile};
 use crate::conditional::{Conditions, Selection, Validators, select};
 use crate::domain::error::{Error, ErrorKind, Result};
+
+/// Header with the SHA-256 of the index of an object's packed form.
+pub const PACKED_INDEX_HEADER: &str = "x-packed-index-sha256";
 
 /// A GET or HEAD request for an object.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +82,7 @@ pub struct BlobBody {
     fill: Option<Arc<Fill>>,
     expected: Option<Digest>,
     /// Keeps the object from being evicted.
-    _lookup: Lookup,
+    _kept: Arc<dyn Any + Send + Sync>,
 }
 
 impl BlobBody {
@@ -168,8 +172,37 @@ impl BlobResponse {
             _ => return Ok(response),
         };
         response.payload =
-            Payload::Bytes(BlobBody { file, start, end, fill, expected, _lookup: found });
+            Payload::Bytes(BlobBody { file, start, end, fill, expected, _kept: Arc::new(found) });
         Ok(response)
+    }
+
+    /// Creates the response to GET or HEAD for a packed form.
+    pub(super) fn packed(found: PackedFile, is_head: bool, conditions: &Conditions) -> Self {
+        let len = found.size_bytes;
+        let current = Validators { etag: &found.etag, modified: None, len: Some(len) };
+        let selection = select(conditions, is_head, &current);
+        let mut response = Self::selected(selection, "hit", &current, None);
+        response.add_packed_index(found.index_sha256);
+        let (start, end) = match selection {
+            _ if is_head => return response,
+            Selection::Whole => (0, len),
+            Selection::Part(start, end) => (start, end),
+            _ => return response,
+        };
+        response.payload = Payload::Bytes(BlobBody {
+            file: found.file,
+            start,
+            end: Some(end),
+            fill: None,
+            expected: None,
+            _kept: Arc::new(found.kept),
+        });
+        response
+    }
+
+    /// Adds the header that says that there is a packed form, whose index has this digest.
+    pub(super) fn add_packed_index(&mut self, index_sha256: Digest) {
+        self.headers.push((PACKED_INDEX_HEADER, index_sha256.to_string()));
     }
 
     /// Creates the head of a response with `selection` of an object.

@@ -17,7 +17,7 @@ pub struct CacheCounters {
     pub fills: AtomicU64,
     /// Fills that failed or were cancelled.
     pub failures: AtomicU64,
-    /// Objects and interrupted fills that were evicted.
+    /// Objects, packed forms and interrupted fills that were evicted.
     pub evictions: AtomicU64,
     /// Bytes of objects sent to clients.
     pub sent_bytes: AtomicU64,
@@ -28,7 +28,8 @@ pub struct CacheCounters {
 /// A snapshot of the counters and the size of a cache host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheStats {
-    /// Bytes of complete objects and interrupted fills, and those reserved by running fills.
+    /// Bytes of complete objects, their packed forms and interrupted fills, and those reserved by
+    /// running fills and by packing.
     pub used_bytes: u64,
     /// See [`CacheCounters::hits`].
     pub hits: u64,

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bty::Digest;
 use serde_json::json;
 
 use super::address::{Address, Key};
@@ -16,8 +17,11 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::store::cache as rows;
 use crate::store::database::Database;
 
+/// Directory of the packed forms, below that of the objects.
+pub(super) const PACKED_DIR: &str = "packed";
+
 /// The directory, its index and its records. The file of an object is named by its key; that of a
-/// fill ends in `.part`.
+/// fill ends in `.part`; that of a packed form is in [`PACKED_DIR`].
 pub(super) struct Storage {
     pub(super) dir: PathBuf,
     /// Limit of [`Index::used_bytes`]; `None` if only the disk limits it.
@@ -43,6 +47,28 @@ impl Storage {
 
     pub(super) fn part_path(&self, key: &Key) -> PathBuf {
         self.dir.join(format!("{key}.part"))
+    }
+
+    /// Path of the packed form of the objects with this content.
+    pub(super) fn packed_path(&self, sha256: &Digest) -> PathBuf {
+        self.dir.join(PACKED_DIR).join(format!("{sha256}.img.zst"))
+    }
+
+    /// Removes an object and its file from the index, and its packed form unless another object has
+    /// the same content.
+    pub(super) fn remove_entry(&self, index: &mut Index, key: &Key) -> Option<Arc<CacheObject>> {
+        let object = index.objects.remove(key)?;
+        remove_file(&self.path(key));
+        let sha256 = object.record.sha256;
+        if index.with_content(&sha256).is_none() {
+            if index.packed.remove(&sha256).is_some() {
+                remove_file(&self.packed_path(&sha256));
+            }
+            if let Some(packing) = index.packing.take_if(|packing| packing.sha256 == sha256) {
+                packing.cancel.cancel();
+            }
+        }
+        Some(object)
     }
 
     /// Opens a complete object. `index` must be locked, so that the file is not removed meanwhile.
@@ -78,8 +104,7 @@ impl Storage {
             let mut index = self.index();
             // another version may have replaced it
             if index.objects.get(&key).is_some_and(|current| Arc::ptr_eq(current, object)) {
-                index.objects.remove(&key);
-                remove_file(&self.path(&key));
+                self.remove_entry(&mut index, &key);
             }
         }
         let record = &object.record;

@@ -12,6 +12,7 @@ use bty::digest::Hasher;
 use bty::{Client, ClientOptions, Digest, Source};
 use serde_json::json;
 
+use super::eviction::Claim;
 use super::fill::{Fill, FillHead, FillProgress};
 use super::object::CacheObject;
 use super::storage::{Storage, remove_file};
@@ -191,7 +192,7 @@ impl<'a> Transfer<'a> {
         let is_resumable = version.is_some() && source.is_seekable();
         let done = part.map_or(0, |part| part.kept_bytes);
         if let Some(total) = source.len_bytes() {
-            storage.make_room(&fill.key, total, done)?;
+            storage.make_room(Claim::Fill(&fill.key), total, done)?;
         }
         let mut file = open_part(storage, fill, done, source.len_bytes())?;
         let part = PartRecord {
@@ -259,7 +260,7 @@ impl<'a> Transfer<'a> {
             let end = self.done + read.len() as u64;
             if end > reserved {
                 reserved = end + RESERVE_STEP_BYTES;
-                self.storage.make_room(&self.fill.key, reserved, self.done)?;
+                self.storage.make_room(Claim::Fill(&self.fill.key), reserved, self.done)?;
             }
             self.file.write_all(read).map_err(write_error)?;
             self.hasher.update(read);

@@ -57,6 +57,7 @@ pub(super) fn build(
         open_is_wanted: values.is_yes("admin.open"),
         listen: parsed.listen,
         public_url: values.set("server.public_url"),
+        base_path: String::new(),
         trusted_proxies: parsed.trusted_proxies,
         session_secret: values.set("server.session_secret"),
         log: text("server.log"),
@@ -140,6 +141,7 @@ fn cache_options(values: &mut Values) -> Option<CacheOptions> {
         origins: origins?,
         reach: reach?,
         fresh_ms: i64::from(fresh_s?) * 1000,
+        packs: values.is_yes("cache.pack"),
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// Every key, its default, and its environment variable. An empty variable counts as unset, except
 /// that an empty password is refused.
-pub const KEYS: [(&str, &str, &str); 47] = [
+pub const KEYS: [(&str, &str, &str); 48] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("admin.open", "0", "BTY_ADMIN_OPEN"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
@@ -33,6 +33,7 @@ pub const KEYS: [(&str, &str, &str); 47] = [
     ("cache.origins", "", "BTY_CACHE_ORIGINS"),
     ("cache.reach", "", "BTY_CACHE_REACH"),
     ("cache.fresh_s", "60", "BTY_CACHE_FRESH_S"),
+    ("cache.pack", "1", "BTY_CACHE_PACK"),
     ("tftp.embedded", "0", "BTY_TFTP_EMBEDDED"),
     ("tftp.listen", "0.0.0.0:69", "BTY_TFTP_LISTEN"),
     ("tftp.root", "", "BTY_TFTP_ROOT"),
@@ -63,6 +64,8 @@ pub enum Origin {
     Toml(PathBuf),
     /// In this environment variable.
     Env(&'static str),
+    /// By the program around the server.
+    Program,
 }
 
 impl std::fmt::Display for Origin {
@@ -71,6 +74,7 @@ impl std::fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::Toml(path) => write!(f, "toml({})", path.display()),
             Self::Env(name) => write!(f, "env({name})"),
+            Self::Program => f.write_str("program"),
         }
     }
 }

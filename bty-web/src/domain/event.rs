@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::domain::time::Time;
 
 /// All kinds of events. Kinds that end in `failed` are failures.
-pub const KINDS: [&str; 68] = [
+pub const KINDS: [&str; 70] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -47,8 +47,10 @@ pub const KINDS: [&str; 68] = [
     "cache.object.lost",
     "cache.object.pinned",
     "cache.object.unpinned",
+    "cache.object.packed",
     "cache.fill.cancelled",
     "cache.fill.failed",
+    "cache.pack.failed",
     "cache.tag.moved",
     "tftp.client.first",
     "tftp.failed",

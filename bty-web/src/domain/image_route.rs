@@ -33,6 +33,15 @@ impl CacheStatus {
     }
 }
 
+/// The packed form of an image on a cache host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackedImage {
+    /// Its URL.
+    pub url: String,
+    /// SHA-256 of its index.
+    pub index_sha256: String,
+}
+
 /// The route of an image: from its origin, or through a cache host.
 #[derive(Clone, Debug)]
 pub struct ImageRoute {
@@ -40,6 +49,8 @@ pub struct ImageRoute {
     pub src: String,
     /// URL at the cache host; `None` for a download from the origin.
     pub url: Option<String>,
+    /// The packed form at the cache host, for live environments that know packed images.
+    pub packed: Option<PackedImage>,
     /// What the cache host has of the image.
     pub status: CacheStatus,
 }
@@ -49,11 +60,15 @@ impl ImageRoute {
     #[must_use]
     pub fn details(&self) -> Value {
         let from = if self.url.is_some() { "withcache" } else { "origin" };
-        json!({
+        let mut details = json!({
             "configured": self.status != CacheStatus::None,
             "hit": self.status == CacheStatus::Hit,
             "status": self.status,
             "served_from": from,
-        })
+        });
+        if let Some(packed) = &self.packed {
+            details["packed"] = packed.url.as_str().into();
+        }
+        details
     }
 }

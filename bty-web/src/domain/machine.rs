@@ -25,6 +25,7 @@ use crate::domain::time::Time;
 pub mod boot;
 pub mod contact;
 pub mod cycle;
+pub mod flashed;
 pub mod hardware;
 pub mod order;
 pub mod report;
@@ -32,6 +33,7 @@ pub mod save;
 pub mod status;
 
 pub use cycle::{Cycle, OrderSummary, Stage};
+pub use flashed::Flashed;
 pub use status::{MachineStatus, Phase};
 
 /// A machine as the server knows it. An operator sets the fields from `plan` to `labels`.
@@ -88,19 +90,6 @@ pub struct Machine {
     pub created_at: Time,
     /// When an operator last saved it.
     pub updated_at: Time,
-}
-
-/// A completed flash.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Flashed {
-    /// When the live environment reported it.
-    pub at: Time,
-    /// Reference of the image.
-    pub image: Option<String>,
-    /// SHA-256 of the image.
-    pub sha256: Option<String>,
-    /// Serial number of the disk.
-    pub serial: Option<String>,
 }
 
 /// The answer to a PXE contact. A repeated contact gets the same answer.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::domain::error::{Error, Result};
 
 /// All keys, each with its default and a description.
-pub const KEYS: [(&str, &str, &str); 13] = [
+pub const KEYS: [(&str, &str, &str); 14] = [
     ("upstream.netboot_repo", "safl/bty", "repository whose releases contain the live environment"),
     ("upstream.netboot_tag", "latest", "tag of the release to fetch"),
     ("upstream.catalog_url", bty::catalog::DEFAULT_URL, "catalog suggested for import"),
@@ -31,6 +31,12 @@ pub const KEYS: [(&str, &str, &str); 13] = [
         "3",
         "number of boots without a start of the live environment after which a machine boots its \
          disk until it is saved; 0 for no limit",
+    ),
+    (
+        "machines.sample_proof",
+        "0",
+        "1 to let a delta flash of a disk that has passed a full proof read back only what it has \
+         written and a sample of what it has kept",
     ),
     ("display.timezone", "UTC", "time zone of the pages, and of the clock that plans see"),
     ("backup.enabled", "0", "1 to back up on a schedule"),
@@ -101,7 +107,9 @@ pub fn check(key: &str, value: &str) -> Result<()> {
         ))),
     };
     match key {
-        "backup.enabled" if !matches!(value, "0" | "1") => wrong("must be 0 or 1"),
+        "backup.enabled" | "machines.sample_proof" if !matches!(value, "0" | "1") => {
+            wrong("must be 0 or 1")
+        }
         "backup.cadence" if !matches!(value, "daily" | "weekly" | "manual") => {
             wrong("must be daily, weekly or manual")
         }

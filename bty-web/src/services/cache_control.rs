@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bty::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::address::Address;
+use crate::cache::address::{Address, packed_url};
 use crate::cache::fill::Fill;
 use crate::cache::{CacheHost, Lookup};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::time::Time;
 use crate::store::Database;
-use crate::store::cache::{self as rows, CacheMiss, ObjectRecord};
+use crate::store::cache::{self as rows, CacheMiss, ObjectRecord, PackOutcome, PackedRecord};
 
 /// Controls the cache host of this process, if it has one.
 #[derive(Clone)]
@@ -58,6 +58,10 @@ impl CacheControl {
         let cache = self.host()?;
         let missed = self.db.read(|conn| rows::misses(conn, MISSES_LISTED)).await?;
         let stats = cache.stats();
+        let object = |record: ObjectRecord| {
+            let packed = cache.packed(&record.sha256);
+            CachedObject::new(record, packed.as_deref())
+        };
         Ok(CacheState {
             used_bytes: stats.used_bytes,
             max_bytes: cache.options.max_bytes,
@@ -69,7 +73,7 @@ impl CacheControl {
             evictions: stats.evictions,
             sent_bytes: stats.sent_bytes,
             fetched_bytes: stats.fetched_bytes,
-            objects: cache.objects().into_iter().map(CachedObject::from).collect(),
+            objects: cache.objects().into_iter().map(object).collect(),
             fills: cache.fills().iter().map(|fill| CacheFill::from(&**fill)).collect(),
             missed,
         })
@@ -109,7 +113,10 @@ impl CacheControl {
     /// - [`ErrorKind::Malformed`] when `key` is not a key.
     /// - [`ErrorKind::NotFound`] when there is no such object.
     pub async fn set_pinned(&self, key: &str, is_pinned: bool) -> Result<CachedObject> {
-        Ok(self.host()?.pin(&parse_key(key)?, is_pinned).await?.into())
+        let cache = self.host()?;
+        let record = cache.pin(&parse_key(key)?, is_pinned).await?;
+        let packed = cache.packed(&record.sha256);
+        Ok(CachedObject::new(record, packed.as_deref()))
     }
 
     /// Cancels a fetch. Clients that are reading the object are disconnected.
@@ -173,6 +180,8 @@ pub struct CachedObject {
     pub sha256: String,
     /// Its size.
     pub size_bytes: u64,
+    /// Its packed form; null until packing it has ended.
+    pub packed: Option<PackedForm>,
     /// True if it is never evicted.
     pub is_pinned: bool,
     /// Number of requests for it.
@@ -188,9 +197,40 @@ pub struct CachedObject {
     pub used_at: Time,
 }
 
-impl From<ObjectRecord> for CachedObject {
-    fn from(record: ObjectRecord) -> Self {
+/// The packed form of an object, from which clients fetch only the parts that they need.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct PackedForm {
+    /// Path of its URL on the cache host; null if packing failed.
+    pub path: Option<String>,
+    /// SHA-256 of its index; null if packing failed.
+    pub index_sha256: Option<String>,
+    /// Its size; 0 if packing failed, or the object is a packed image itself.
+    pub size_bytes: u64,
+    /// Why packing failed.
+    pub failure: Option<String>,
+}
+
+impl From<&PackedRecord> for PackedForm {
+    fn from(record: &PackedRecord) -> Self {
+        let index_sha256 = record.index_sha256().map(|digest| digest.to_string());
         Self {
+            path: index_sha256
+                .as_ref()
+                .map(|_| packed_url("", &record.sha256.to_string(), "image")),
+            index_sha256,
+            size_bytes: record.file_bytes(),
+            failure: match &record.outcome {
+                PackOutcome::Failed(why) => Some(why.clone()),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl CachedObject {
+    fn new(record: ObjectRecord, packed: Option<&PackedRecord>) -> Self {
+        Self {
+            packed: packed.map(PackedForm::from),
             key: record.key.to_string(),
             address: record.address,
             sha256: record.sha256.to_string(),

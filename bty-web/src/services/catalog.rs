@@ -336,6 +336,9 @@ impl CatalogEdits {
                     entry.resolved_at = Some(now);
                     entry.disk_image_sha =
                         resolved.sha256.map(|digest| digest.to_string()).or(entry.disk_image_sha);
+                    // another file has another index
+                    entry.index_sha256 =
+                        entry.index_sha256.filter(|_| before == entry.disk_image_sha);
                     entry.size_bytes = resolved.size_bytes.or(entry.size_bytes);
                     Ok((before, entry))
                 }
@@ -483,6 +486,11 @@ fn stored(
         resolved_src: resolved.map(|resolved| resolved.src.clone()),
         resolved_at: resolved.map(|_| now),
         disk_image_sha: entry.sha256.map(|digest| digest.to_string()),
+        // with a packed form beside the image, it is the index of that
+        index_sha256: entry
+            .index_sha256
+            .filter(|_| entry.packed.is_none())
+            .map(|digest| digest.to_string()),
         name: entry.name.clone(),
         sha_url,
         format: entry.format.clone(),

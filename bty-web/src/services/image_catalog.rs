@@ -11,12 +11,12 @@ use crate::blocking::blocking;
 use crate::cache::address::{Address, blob_url};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::Actor;
-use crate::domain::image_route::CacheStatus;
+use crate::domain::image_route::{CacheStatus, PackedImage};
 use crate::domain::machine::ClientContext;
 use crate::services::access::Principal;
 use crate::services::auth::Scope;
 use crate::services::catalog::{self, CatalogEdits, Imported};
-use crate::services::image_route::{ImageRouter, source};
+use crate::services::image_route::{ImageRouter, file_name, source};
 use crate::services::snapshot::Snapshots;
 use crate::store::{self, Database};
 
@@ -78,7 +78,8 @@ impl ImageCatalog {
         }
         let mut catalog = Catalog::new();
         for stored in self.entries().await? {
-            catalog.add(through_cache(&host, &stored)?)?;
+            let packed = self.image_router.packed(&host, &stored);
+            catalog.add(through_cache(&host, &stored, packed)?)?;
         }
         Ok(catalog.to_toml())
     }
@@ -200,18 +201,68 @@ pub struct CachedImage {
     pub status: CacheStatus,
 }
 
-/// Returns the entry with a URL on the cache host `host`, if the cache host can fetch it.
-fn through_cache(host: &str, stored: &Stored) -> Result<Entry> {
+/// Returns the entry with a URL on the cache host `host`, if the cache host can fetch it, and with
+/// its packed form.
+fn through_cache(host: &str, stored: &Stored, packed: Option<PackedImage>) -> Result<Entry> {
     let direct = stored.entry()?;
     let source = source(stored);
     if source.parse::<Address>().is_err() {
         return Ok(direct);
     }
-    let name = bty::catalog::file_name(source).unwrap_or_else(|| stored.name.clone());
-    let url = blob_url(host, source, &name, stored.disk_image_sha.as_deref());
+    let url = blob_url(host, source, &file_name(stored), stored.disk_image_sha.as_deref());
     let mut entry = Entry::new(direct.name.clone(), url)?;
     (entry.sha256, entry.format, entry.size_bytes) =
         (direct.sha256, direct.format, direct.size_bytes);
     (entry.description, entry.arch) = (direct.description, direct.arch);
+    entry.index_sha256 = direct.index_sha256;
+    if let Some(packed) = packed {
+        entry.index_sha256 = packed.index_sha256.parse().ok();
+        entry.packed = Some(packed.url);
+    }
     Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use bty::Digest;
+
+    use super::*;
+    use crate::domain::time::Time;
+
+    fn stored() -> Stored {
+        let src = "https://images.example/debian.img.xz";
+        Stored {
+            bty_image_ref: bty::catalog::image_ref(src).unwrap().to_string(),
+            src: src.into(),
+            resolved_src: None,
+            resolved_at: None,
+            disk_image_sha: Some("ab".repeat(32)),
+            index_sha256: None,
+            name: "debian".into(),
+            sha_url: None,
+            format: Some("img.xz".into()),
+            size_bytes: Some(5),
+            description: None,
+            arch: None,
+            is_tag: false,
+            added_at: Time::default(),
+        }
+    }
+
+    #[test]
+    fn an_entry_through_the_cache_host_names_its_packed_form() {
+        let index_sha256 = Digest::of(b"index");
+        let url = "http://c:3000/packed/ab/debian.img.zst".to_owned();
+        let packed = PackedImage { url, index_sha256: index_sha256.to_string() };
+        let plain = through_cache("http://c:3000", &stored(), None).unwrap();
+        let entry = through_cache("http://c:3000", &stored(), Some(packed)).unwrap();
+        assert_eq!((plain.packed.as_ref(), plain.index_sha256), (None, None));
+        assert_eq!((entry.src(), entry.sha256), (plain.src(), plain.sha256), "for earlier readers");
+        assert_eq!(entry.index_sha256, Some(index_sha256));
+        let mut catalog = Catalog::new();
+        catalog.add(entry).unwrap();
+        let toml = catalog.to_toml();
+        assert!(toml.contains("packed = \"http://c:3000/packed/ab/debian.img.zst\""), "{toml}");
+        assert_eq!(Catalog::parse(toml.as_bytes()).unwrap(), catalog);
+    }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bty::Client;
 use bty::client::{Reply, Request};
 
-use crate::cache::address::{Address, blob_url};
+use crate::cache::address::{Address, blob_url, packed_url};
+use crate::cache::response::PACKED_INDEX_HEADER;
 use crate::cache::{CacheHost, Lookup};
 use crate::config::Config;
 use crate::domain::error::Result;
-use crate::domain::image_route::{CacheStatus, ImageRoute};
+use crate::domain::image_route::{CacheStatus, ImageRoute, PackedImage};
 use crate::store::catalog::Stored;
 
 /// Time after which a cache host counts as not responding.
@@ -23,6 +24,20 @@ const PROBE_BYTES_MAX: usize = 64 << 10;
 /// Maximum number of objects whose status is kept for lists.
 const KNOWN_MAX: usize = 4096;
 
+/// What a cache host has of an object.
+#[derive(Clone, Debug)]
+struct Known {
+    status: CacheStatus,
+    /// SHA-256 of the index of its packed form.
+    packed_index: Option<String>,
+}
+
+impl From<CacheStatus> for Known {
+    fn from(status: CacheStatus) -> Self {
+        Self { status, packed_index: None }
+    }
+}
+
 /// Chooses the route of an image.
 pub struct ImageRouter {
     /// URL of an external cache host; empty for the one in this process.
@@ -31,8 +46,8 @@ pub struct ImageRouter {
     cache: Option<Arc<CacheHost>>,
     /// Port of the cache host in this process.
     port: Option<u16>,
-    /// The last known status of objects, by their URLs.
-    known: Mutex<HashMap<String, CacheStatus>>,
+    /// What was last known of objects, by their URLs.
+    known: Mutex<HashMap<String, Known>>,
 }
 
 impl ImageRouter {
@@ -66,41 +81,65 @@ impl ImageRouter {
         name: &str,
         sha256: Option<&str>,
     ) -> ImageRoute {
-        let (status, url) = match (self.host(base), src.parse::<Address>()) {
+        let (known, url, packed) = match (self.host(base), src.parse::<Address>()) {
             (Some(host), Ok(address)) => {
                 let url = blob_url(&host, src, name, sha256);
-                let status = self.status(&address, &url, sha256).await;
-                (status, Some(url).filter(|_| status.gives()))
+                let known = self.ask(&address, &url, sha256).await;
+                let packed = known.packed_at(&host, sha256, name);
+                let url = Some(url).filter(|_| known.status.gives());
+                (known, url, packed)
             }
-            (Some(_), Err(_)) => (CacheStatus::Refused, None),
-            (None, _) => (CacheStatus::None, None),
+            (Some(_), Err(_)) => (CacheStatus::Refused.into(), None, None),
+            (None, _) => (CacheStatus::None.into(), None, None),
         };
-        ImageRoute { src: src.to_owned(), url, status }
+        ImageRoute { src: src.to_owned(), url, packed, status: known.status }
     }
 
-    async fn status(&self, address: &Address, url: &str, sha256: Option<&str>) -> CacheStatus {
-        let status = match &self.cache {
+    async fn ask(&self, address: &Address, url: &str, sha256: Option<&str>) -> Known {
+        let found = match &self.cache {
             _ if !self.url.is_empty() => probe(&self.client, url, sha256).await,
             Some(cache) => match cache.lookup(address) {
                 Ok(Some(Lookup::Whole { object, .. }))
                     if sha256.is_none_or(|sha| object.record.sha256.to_string() == sha) =>
                 {
-                    CacheStatus::Hit
+                    let index = cache.packed_index(&object.record.sha256);
+                    let packed_index = index.map(|digest| digest.to_string());
+                    Known { status: CacheStatus::Hit, packed_index }
                 }
-                Ok(Some(Lookup::Filling(_))) => CacheStatus::Filling,
+                Ok(Some(Lookup::Filling(_))) => CacheStatus::Filling.into(),
                 // the cache host downloads the object, or asks the origin for a newer version
-                Ok(_) if !cache.options.is_curated => CacheStatus::Miss,
-                Ok(_) => CacheStatus::Curated,
-                Err(_) => CacheStatus::Refused,
+                Ok(_) if !cache.options.is_curated => CacheStatus::Miss.into(),
+                Ok(_) => CacheStatus::Curated.into(),
+                Err(_) => CacheStatus::Refused.into(),
             },
-            None => CacheStatus::None,
+            None => CacheStatus::None.into(),
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        known.insert(address.to_string(), status);
-        status
+        known.insert(address.to_string(), found.clone());
+        found
+    }
+
+    /// Returns the packed form of an image of the catalog, if the cache host in this process at
+    /// `host` has it, or an external one had it at the last check.
+    #[must_use]
+    pub fn packed(&self, host: &str, entry: &Stored) -> Option<PackedImage> {
+        let sha256 = entry.disk_image_sha.as_deref();
+        let address = source(entry).parse::<Address>().ok()?;
+        let known = match &self.cache {
+            Some(cache) if self.url.is_empty() => {
+                let index = cache.packed_index(&sha256?.parse().ok()?)?;
+                let _ = cache.lookup(&address).ok()??;
+                Known { status: CacheStatus::Hit, packed_index: Some(index.to_string()) }
+            }
+            _ => {
+                let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.get(&address.to_string())?.clone()
+            }
+        };
+        known.packed_at(host, sha256, &file_name(entry))
     }
 
     /// True if the cache host in this process has the image, or an external one had it at the last
@@ -114,7 +153,9 @@ impl ImageRouter {
             }
             _ => {
                 let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                known.get(&address.to_string()) == Some(&CacheStatus::Hit)
+                known
+                    .get(&address.to_string())
+                    .is_some_and(|known| known.status == CacheStatus::Hit)
             }
         }
     }
@@ -152,6 +193,24 @@ impl ImageRouter {
     }
 }
 
+impl Known {
+    /// Returns the packed form at the cache host `host`. Only for an image whose digest the catalog
+    /// knows: any other may change at its origin, and the packed form would stay the old one.
+    fn packed_at(&self, host: &str, sha256: Option<&str>, name: &str) -> Option<PackedImage> {
+        if self.status != CacheStatus::Hit {
+            return None;
+        }
+        let url = packed_url(host, sha256?, name);
+        Some(PackedImage { url, index_sha256: self.packed_index.clone()? })
+    }
+}
+
+/// Returns the file name of an entry's content.
+#[must_use]
+pub fn file_name(entry: &Stored) -> String {
+    bty::catalog::file_name(source(entry)).unwrap_or_else(|| entry.name.clone())
+}
+
 /// Returns the URL of an entry's content.
 #[must_use]
 pub fn source(entry: &Stored) -> &str {
@@ -173,10 +232,12 @@ async fn exchange(client: &Client, url: &str, method: &str) -> Option<Reply> {
 
 /// Asks an external cache host about an object. bty's cache host answers in `X-Cache`. Without that
 /// header, as from the reference's, a 404 counts as [`CacheStatus::Curated`].
-async fn probe(client: &Client, url: &str, sha256: Option<&str>) -> CacheStatus {
-    let Some(answer) = exchange(client, url, "HEAD").await else { return CacheStatus::Away };
+async fn probe(client: &Client, url: &str, sha256: Option<&str>) -> Known {
+    let Some(answer) = exchange(client, url, "HEAD").await else {
+        return CacheStatus::Away.into();
+    };
     let text = |name: &str| answer.header(name);
-    match (answer.status, text("x-cache")) {
+    let status = match (answer.status, text("x-cache")) {
         (200, Some("filling")) => CacheStatus::Filling,
         (200, _) => match (text("x-withcache-sha256"), sha256) {
             (Some(found), Some(expected)) if !found.eq_ignore_ascii_case(expected) => {
@@ -188,7 +249,9 @@ async fn probe(client: &Client, url: &str, sha256: Option<&str>) -> CacheStatus 
         (404, _) => CacheStatus::Curated,
         (400..=499, _) => CacheStatus::Refused,
         _ => CacheStatus::Away,
-    }
+    };
+    let index = text(PACKED_INDEX_HEADER).filter(|text| text.parse::<bty::Digest>().is_ok());
+    Known { status, packed_index: index.map(str::to_owned) }
 }
 
 #[cfg(test)]

@@ -164,7 +164,8 @@ fn compute(
 }
 
 fn apply_route(outcome: &mut Computed, route: &ImageRoute) {
-    route_image(&mut outcome.answer.0, &mut outcome.events, route);
+    let Outcome { machine, events, answer: (order, _) } = outcome;
+    route_image(machine, order, events, route);
 }
 
 #[cfg(test)]
@@ -176,7 +177,7 @@ mod tests {
 
     use super::*;
     use crate::config::limits::PerMinute;
-    use crate::domain::image_route::CacheStatus;
+    use crate::domain::image_route::{CacheStatus, PackedImage};
     use crate::domain::time::Time;
     use crate::services::event_bus::EventBus;
     use crate::services::snapshot::Snapshots;
@@ -184,6 +185,7 @@ mod tests {
 
     const SRC: &str = "https://images.example/debian.img.zst";
     const MIRRORED: &str = "http://10.0.0.1:8081/v1/debian.img.zst";
+    const PACKED: &str = "http://10.0.0.1:8081/packed/cd/debian.img.zst";
 
     /// Machines with a plan that flashes, a counter of its evaluations, and their environment.
     struct Bench {
@@ -284,6 +286,7 @@ mod tests {
             ImageRoute {
                 src: image.src.clone(),
                 url: Some(MIRRORED.into()),
+                packed: Some(PackedImage { url: PACKED.into(), index_sha256: "ab".repeat(32) }),
                 status: CacheStatus::Hit,
             }
         }
@@ -296,6 +299,9 @@ mod tests {
         let given = bench.give(&Mirror::new(&bench, Meanwhile::Nothing)).await;
         assert_eq!(bench.evaluations(), 1);
         assert_eq!(given.order.value["image"]["src"], MIRRORED);
+        assert_eq!(given.order.value["image"]["packed"], PACKED);
+        let order = given.machine.cycle.as_ref().and_then(|cycle| cycle.order.as_ref()).unwrap();
+        assert_eq!(order.index_sha256, Some("ab".repeat(32)), "which reports are compared with");
         assert_eq!(bench.machine(), given.machine);
         let events = bench
             .db

@@ -108,6 +108,7 @@ impl Snapshot {
             window_ms: self.settings.number("plans.contact_window_ms"),
             silent_boots_max: u32::try_from(self.settings.number("machines.silent_boots"))
                 .unwrap_or_default(),
+            allows_sample_proof: self.settings.get("machines.sample_proof") == "1",
             zone: &self.zone,
             token: &random_token,
         }

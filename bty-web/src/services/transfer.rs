@@ -277,6 +277,7 @@ fn import_image(
             resolved_src: text("resolved_src"),
             resolved_at: text("resolved_at").and_then(|at| Time::parse(&at)),
             disk_image_sha: digest,
+            index_sha256: text("index_sha256").filter(|sha| sha.parse::<bty::Digest>().is_ok()),
             name,
             sha_url: text("sha_url"),
             format: text("format").or(checked.format),

@@ -1,4 +1,5 @@
-//! The tables of the cache host: objects, interrupted fills, registry tags, and misses.
+//! The tables of the cache host: objects, their packed forms, interrupted fills, registry tags, and
+//! misses.
 //!
 //! The files of objects and fills are outside the database. After a crash, a row and its file can
 //! disagree, so the cache host compares them when it starts.
@@ -52,6 +53,120 @@ pub struct PartRecord {
     pub version: String,
     /// Number of bytes from the start that are durable on disk.
     pub kept_bytes: u64,
+}
+
+/// What became of packing the content with a digest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackedRecord {
+    /// SHA-256 of the objects with this content.
+    pub sha256: Digest,
+    /// The packed form, or why there is none.
+    pub outcome: PackOutcome,
+    /// When packing ended.
+    pub packed_at: Time,
+}
+
+/// The outcome of packing an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PackOutcome {
+    /// There is a packed form in a file of its own.
+    Packed {
+        /// SHA-256 of the file.
+        file_sha256: Digest,
+        /// SHA-256 of its index.
+        index_sha256: Digest,
+        /// Length of the file in bytes.
+        size_bytes: u64,
+    },
+    /// The object is a packed image itself.
+    Itself {
+        /// SHA-256 of its index.
+        index_sha256: Digest,
+    },
+    /// The object cannot be packed, for this reason.
+    Failed(String),
+}
+
+impl PackedRecord {
+    /// Returns the digest of the index of the packed form; `None` if packing failed.
+    #[must_use]
+    pub fn index_sha256(&self) -> Option<Digest> {
+        match &self.outcome {
+            PackOutcome::Packed { index_sha256, .. } | PackOutcome::Itself { index_sha256 } => {
+                Some(*index_sha256)
+            }
+            PackOutcome::Failed(_) => None,
+        }
+    }
+
+    /// Returns the bytes of the file of the packed form; 0 if it has none.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        match &self.outcome {
+            PackOutcome::Packed { size_bytes, .. } => *size_bytes,
+            _ => 0,
+        }
+    }
+}
+
+/// Returns the outcomes of all packed objects, in no particular order.
+///
+/// # Errors
+/// `ErrorKind::Internal` if the database fails.
+pub fn packed(conn: &Connection) -> Result<Vec<PackedRecord>> {
+    let mut select = conn.sql.prepare(
+        "SELECT sha256, failure, file_sha256, index_sha256, size_bytes, packed_at \
+         FROM cache_packed",
+    )?;
+    let rows = select.query_map([], |row| {
+        let has_file = row.get::<_, Option<String>>(2)?.is_some();
+        let outcome = match row.get::<_, Option<String>>(1)? {
+            Some(failure) => PackOutcome::Failed(failure),
+            None if has_file => PackOutcome::Packed {
+                file_sha256: digest(row, 2)?,
+                index_sha256: digest(row, 3)?,
+                size_bytes: unsigned(row, 4)?,
+            },
+            None => PackOutcome::Itself { index_sha256: digest(row, 3)? },
+        };
+        Ok(PackedRecord { sha256: digest(row, 0)?, outcome, packed_at: row.get(5)? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Inserts or replaces the outcome of packing. Does nothing if no object has this content any more.
+///
+/// # Errors
+/// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
+pub fn put_packed(conn: &Connection, record: &PackedRecord) -> Result<()> {
+    let (file, failure) = match &record.outcome {
+        PackOutcome::Packed { file_sha256, .. } => (Some(file_sha256.to_string()), None),
+        PackOutcome::Itself { .. } => (None, None),
+        PackOutcome::Failed(why) => (None, Some(why)),
+    };
+    conn.sql
+        .prepare_cached(
+            "INSERT OR REPLACE INTO cache_packed SELECT ?1, ?2, ?3, ?4, ?5, ?6 \
+             WHERE EXISTS (SELECT 1 FROM cache_objects WHERE sha256 = ?1)",
+        )?
+        .execute(params![
+            record.sha256.to_string(),
+            file,
+            record.index_sha256().map(|digest| digest.to_string()),
+            signed(record.file_bytes()),
+            failure,
+            record.packed_at,
+        ])?;
+    Ok(())
+}
+
+/// Deletes the outcome of packing. Does nothing if it does not exist.
+///
+/// # Errors
+/// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
+pub fn delete_packed(conn: &Connection, sha256: &Digest) -> Result<()> {
+    conn.sql.execute("DELETE FROM cache_packed WHERE sha256 = ?1", [sha256.to_string()])?;
+    Ok(())
 }
 
 fn digest(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Digest> {
@@ -146,12 +261,15 @@ pub fn use_object(conn: &Connection, object: &ObjectRecord) -> Result<()> {
     Ok(())
 }
 
-/// Deletes an object. Does nothing if it does not exist.
+/// Deletes an object, and the outcome of packing it if no other object has the same content. Does
+/// nothing if it does not exist.
 ///
 /// # Errors
 /// `ErrorKind::Full` if the disk is full, `ErrorKind::Internal` if the database fails otherwise.
 pub fn delete_object(conn: &Connection, key: &Digest) -> Result<()> {
     conn.sql.execute("DELETE FROM cache_objects WHERE key = ?1", [key.to_string()])?;
+    let sql = "DELETE FROM cache_packed WHERE sha256 NOT IN (SELECT sha256 FROM cache_objects)";
+    conn.sql.prepare_cached(sql)?.execute([])?;
     Ok(())
 }
 

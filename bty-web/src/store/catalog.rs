@@ -23,6 +23,8 @@ pub struct Stored {
     pub resolved_at: Option<Time>,
     /// SHA-256 of the image as downloaded, before decompression.
     pub disk_image_sha: Option<String>,
+    /// SHA-256 of the index of the image, if it is published packed.
+    pub index_sha256: Option<String>,
     /// Name, unique among the entries.
     pub name: String,
     /// URL where its digest is published.
@@ -43,7 +45,7 @@ pub struct Stored {
 }
 
 const COLUMNS: &str = "image_ref, src, resolved_src, resolved_at, sha256, name, sha_url, format, \
-                       size_bytes, description, arch, is_tag, added_at";
+                       size_bytes, description, arch, is_tag, added_at, index_sha256";
 
 /// Returns all entries that are not deleted, sorted by name.
 ///
@@ -70,7 +72,7 @@ pub fn by_src(conn: &Connection, src: &str) -> Result<Option<(Stored, bool)>> {
     let image_ref = bty::catalog::image_ref(src).map(|r| r.to_string()).unwrap_or_default();
     Ok(conn
         .sql
-        .query_row(&sql, [src, &image_ref], |row| Ok((from_row(row)?, row.get(13)?)))
+        .query_row(&sql, [src, &image_ref], |row| Ok((from_row(row)?, row.get(14)?)))
         .optional()?)
 }
 
@@ -92,11 +94,11 @@ pub fn put(conn: &Connection, entry: &Stored) -> Result<()> {
     conn.sql
         .prepare_cached(&format!(
             "INSERT INTO catalog_entries ({COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
              ON CONFLICT (src) DO UPDATE SET
                  resolved_src = ?3, resolved_at = ?4, sha256 = ?5, name = ?6, sha_url = ?7,
                  format = ?8, size_bytes = ?9, description = ?10, arch = ?11, is_tag = ?12,
-                 added_at = ?13, deleted_at = NULL"
+                 added_at = ?13, index_sha256 = ?14, deleted_at = NULL"
         ))?
         .execute(params![
             entry.bty_image_ref,
@@ -112,6 +114,7 @@ pub fn put(conn: &Connection, entry: &Stored) -> Result<()> {
             entry.arch,
             entry.is_tag,
             entry.added_at,
+            entry.index_sha256,
         ])?;
     Ok(())
 }
@@ -147,6 +150,7 @@ impl Stored {
     pub fn entry(&self) -> Result<Entry> {
         let mut entry = Entry::new(self.name.clone(), self.src.clone()).map_err(Error::from)?;
         entry.sha256 = self.disk_image_sha.as_deref().and_then(|sha| sha.parse().ok());
+        entry.index_sha256 = self.index_sha256.as_deref().and_then(|sha| sha.parse().ok());
         entry.format = self.format.clone().or(entry.format);
         entry.size_bytes = self.size_bytes;
         entry.description.clone_from(&self.description);
@@ -210,6 +214,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         arch: row.get(10)?,
         is_tag: row.get(11)?,
         added_at: row.get(12)?,
+        index_sha256: row.get(13)?,
     })
 }
 
@@ -230,6 +235,7 @@ mod tests {
             resolved_src: Some("http://user:s3cr3t@h/a.img".into()),
             resolved_at: None,
             disk_image_sha: None,
+            index_sha256: None,
             name: "a".into(),
             sha_url: Some("http://:s3cr3t@h/SHA256SUMS".into()),
             format: None,

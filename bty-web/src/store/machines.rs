@@ -332,8 +332,7 @@ mod tests {
             |machine| machine.image_ref = Some("ab".repeat(32)),
             |machine| machine.labels = vec!["lab".into()],
             |machine| {
-                machine.flashed =
-                    Some(Flashed { at: Time(7), image: None, sha256: None, serial: None });
+                machine.flashed = Some(Flashed { at: Time(7), ..Flashed::default() });
             },
             |machine| machine.discovered_at = None,
         ];
@@ -387,6 +386,7 @@ mod tests {
             image_ref: None,
             image_name: None,
             sha256: None,
+            index_sha256: None,
             serial: None,
         };
         let stages = [
@@ -406,8 +406,7 @@ mod tests {
                 let mac = format!("02:00:00:00:{n:02x}:{:02x}", machines.len()).parse().unwrap();
                 let mut machine = Machine::new(mac, "bty-flash-once", Time(1));
                 machine.hold = (n == 2 && is_past).then(|| "why".to_owned());
-                machine.flashed =
-                    Some(Flashed { at: Time(7), image: None, sha256: None, serial: None });
+                machine.flashed = Some(Flashed { at: Time(7), ..Flashed::default() });
                 machine.cycle = Some(Cycle {
                     token: String::new(),
                     opened_at: Time(1),

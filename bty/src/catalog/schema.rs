@@ -109,6 +109,8 @@ impl Fields<'_, '_> {
         }
         let sha256 = self.digest("sha256", 64);
         let sha512 = self.digest("sha512", 128);
+        let index_sha256 = self.digest("index_sha256", 64);
+        let packed = self.packed(index_sha256.is_some());
         let declared_ref = self.digest::<crate::Digest>("ref", 64);
         let format = self.string("format").filter(|(text, _)| !text.is_empty());
         let arch = self.string("arch").filter(|(text, _)| !text.is_empty());
@@ -132,6 +134,8 @@ impl Fields<'_, '_> {
         }
         entry.sha256 = sha256.map(|(digest, _)| digest);
         entry.sha512 = sha512.map(|(digest, _)| digest);
+        entry.index_sha256 = index_sha256.map(|(digest, _)| digest);
+        entry.packed = packed;
         entry.format = format.map(|(text, _)| text).or(entry.format);
         entry.arch = arch.map(|(text, _)| text).or(entry.arch);
         entry.size_bytes = size_bytes;
@@ -185,6 +189,19 @@ impl Fields<'_, '_> {
             &format!("{field} must be {digits} hexadecimal digits, not {}", quote(text)),
         );
         None
+    }
+
+    /// The address of the packed image, whose content only the digest of its index proves.
+    fn packed(&mut self, has_index_digest: bool) -> Option<String> {
+        let (text, span) = self.string("packed")?;
+        if let Err(e) = super::check_src(&text) {
+            self.problem(Some(span), &format!("packed {e:#}"));
+            return None;
+        }
+        if !has_index_digest && self.fields.get("index_sha256").is_none() {
+            self.problem(Some(span), "packed needs index_sha256, which proves its content");
+        }
+        Some(text)
     }
 
     fn size(&mut self) -> Option<u64> {

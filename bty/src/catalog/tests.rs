@@ -151,6 +151,22 @@ fn each_rule_has_a_message_of_its_own() {
 }
 
 #[test]
+fn a_packed_image_needs_the_digest_of_its_index() {
+    let entry = |more: &str| one(&format!("name = \"a\"\nsrc = \"https://h/a.img.xz\"\n{more}"));
+    let index = format!("index_sha256 = \"{}\"\n", Digest::of(b"index"));
+    let packed = "packed = \"https://h/a.img.zst\"\n";
+    let both = Catalog::parse(entry(&format!("{packed}{index}")).as_bytes()).unwrap();
+    let both = &both.entries()[0];
+    assert_eq!(both.packed.as_deref(), Some("https://h/a.img.zst"));
+    assert_eq!(both.index_sha256, Some(Digest::of(b"index")));
+    let alone = Catalog::parse(entry(&index).as_bytes()).unwrap();
+    assert_eq!(alone.entries()[0].index_sha256, Some(Digest::of(b"index")), "the image is packed");
+    assert!(problem(&entry(packed)).contains("packed needs index_sha256"));
+    let local = problem(&entry(&format!("packed = \"file:///srv/a.img.zst\"\n{index}")));
+    assert!(local.contains("is a local file"), "{local}");
+}
+
+#[test]
 fn invalid_utf8_is_reported_with_its_line() {
     let error = Catalog::parse(b"version = 1\n\xff").unwrap_err();
     assert_eq!(format!("{error:#}"), "line 2: not valid UTF-8");
@@ -252,10 +268,13 @@ fn a_name_or_src_can_be_added_once() {
 fn fields_are_written_in_the_order_of_existing_catalogs() {
     let mut entry = Entry::new("a \"b\"\u{7}\u{85}\n", "https://h/a.img").unwrap();
     entry.sha256 = Some(Digest::of(b""));
+    entry.packed = Some("https://h/a.img.zst".into());
+    entry.index_sha256 = Some(Digest::of(b"index"));
     entry.size_bytes = Some(5);
     entry.description = Some("x\ty".into());
     entry.arch = Some("arm64".into());
     entry.raw = true;
+    entry.index_sha256 = Some(Digest::of(b"index"));
     let mut catalog = Catalog::new();
     catalog.add(entry).unwrap();
     insta::assert_snapshot!(catalog.to_toml(), @r##"
@@ -265,6 +284,8 @@ fn fields_are_written_in_the_order_of_existing_catalogs() {
     name = "a \"b\"\u0007\u0085\n"
     src = "https://h/a.img"
     sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    packed = "https://h/a.img.zst"
+    index_sha256 = "1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6"
     format = "img"
     size_bytes = 5
     description = "x\ty"
@@ -355,6 +376,8 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             let mut entry = Entry::new(name, format!("https://Host/{path}")).unwrap();
             entry.sha256 = digest.map(|bytes| Digest::of(&bytes));
             entry.size_bytes = size.map(u64::from);
+            entry.index_sha256 = digest.map(|bytes| Digest::of(&bytes[1..]));
+            entry.packed = digest.map(|bytes| format!("https://host/{}.zst", bytes[0]));
             entry.raw = size.is_some_and(|size| size % 2 == 1);
             entry.description = description;
             entry.arch = arch.filter(|arch| !arch.is_empty()).or(entry.arch);

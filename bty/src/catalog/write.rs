@@ -104,6 +104,8 @@ fn fields_toml(entry: &Entry) -> String {
     field("src", Some(quote(&entry.src)));
     field("sha256", entry.sha256.map(|digest| quote(&digest.to_string())));
     field("sha512", entry.sha512.map(|digest| quote(&digest.to_string())));
+    field("packed", optional(&entry.packed));
+    field("index_sha256", entry.index_sha256.map(|digest| quote(&digest.to_string())));
     field("format", optional(&entry.format));
     // TOML integers end at 2^63 - 1
     field(

@@ -61,9 +61,9 @@ impl ProgressBoard {
         *span = next;
     }
 
-    /// True once the first phase has begun: the targets may have been written to.
-    pub(super) fn has_begun(&self) -> bool {
-        !self.phases().is_empty()
+    /// True once a phase has begun in which the targets are written to.
+    pub(super) fn has_begun_to_write(&self) -> bool {
+        self.phases().iter().any(|(phase, _)| *phase != Phase::Scan)
     }
 
     /// Reports progress to `observer` five times a second until all senders of `running` are gone,
@@ -92,6 +92,9 @@ impl ProgressBoard {
                 durable_bytes: get(&counters.durable_bytes),
                 zeroed_bytes: get(&counters.zeroed_bytes),
                 verified_bytes: get(&counters.verified_bytes),
+                kept_bytes: get(&counters.equal_bytes),
+                scanned_bytes: get(&counters.scanned_bytes),
+                scan_total: Some(get(&counters.scan_total)).filter(|&total| total > 0),
                 verify_total: Some(get(&counters.verify_total)).filter(|&total| total > 0),
             }
         });

@@ -14,7 +14,7 @@ use crate::image::head::{
 use crate::image::info::Format;
 use crate::image::qcow2::Qcow2;
 use crate::image::{Image, directory, foreign};
-use crate::pack::find_index;
+use crate::pack::{IndexSearch, PackIndex, search_index};
 use crate::read_context::DECODER_BYTES;
 use crate::setters::setters;
 use crate::source::{CustomSource, VersionCheck, check_size, custom, spool};
@@ -34,6 +34,11 @@ pub struct OpenOptions {
     pub sha512: Option<Sha512>,
     /// SHA-256 that the decoded disk image must have. Not supported for qcow2.
     pub image_sha256: Option<Digest>,
+    /// SHA-256 that the index of the [packed image](crate::pack) must have. It is compared when the
+    /// image is opened, and proves all of its content, even if only parts of the file are read. An
+    /// image that is not packed is refused, and so is one that can be read only from its start,
+    /// unless the digest of the file is expected as well.
+    pub pack_index_sha256: Option<Digest>,
     /// Do not look for a `.sha256` or `.sha512` file next to a local image.
     pub ignore_sidecar: bool,
     /// Name of the image in an archive; `ARCHIVE#NAME` in the reference means the same. Needed only
@@ -53,6 +58,7 @@ setters! {
         sha256: impl Into<Option<Digest>>,
         sha512: impl Into<Option<Sha512>>,
         image_sha256: impl Into<Option<Digest>>,
+        pack_index_sha256: impl Into<Option<Digest>>,
         ignore_sidecar: bool,
         member: impl Into<Option<String>>,
         ignore_trailing: bool,
@@ -64,6 +70,13 @@ impl OpenOptions {
     /// Digests that the file must have.
     fn checksums(&self) -> Checksums {
         Checksums { sha256: self.sha256, sha512: self.sha512 }
+    }
+
+    /// True if the content of the image is compared with a digest.
+    fn proves_content(&self) -> bool {
+        !self.checksums().is_empty()
+            || self.image_sha256.is_some()
+            || self.pack_index_sha256.is_some()
     }
 }
 
@@ -79,7 +92,8 @@ impl Image {
     /// - [`ErrorKind::Source`]: the source does not exist or cannot be read.
     /// - [`ErrorKind::Format`]: it is not an image that can be written to a disk; the hint says
     ///   what to do instead.
-    /// - [`ErrorKind::Integrity`]: two declared digests contradict each other.
+    /// - [`ErrorKind::Integrity`]: two declared digests contradict each other, or the index of the
+    ///   packed image is not the promised one.
     /// - [`ErrorKind::Host`]: a resource of this machine is missing, such as space in the spool
     ///   directory.
     ///
@@ -110,10 +124,10 @@ impl Image {
     ) -> Result<Self> {
         let (reference, member) = split_member(reference);
         let location: Location = reference.parse()?;
-        let caller_verifies = !options.checksums().is_empty() || options.image_sha256.is_some();
-        let mut source = client.open_checked(&location, caller_verifies, cancel)?;
+        let mut source = client.open_checked(&location, options.proves_content(), cancel)?;
         if let (Location::File(path), false) = (&location, options.ignore_sidecar) {
             source = source.expect_all(directory::sidecar_checksums(path)?)?;
+            source = source.expect_pack_index(directory::sidecar_pack_index(path)?)?;
         }
         let member = options.member.as_deref().or(member);
         Self::open_source(client, source, member, options, cancel)
@@ -164,10 +178,12 @@ impl Image {
         options: &OpenOptions,
         cancel: &CancelToken,
     ) -> Result<Self> {
-        let source = source.expect_all(options.checksums())?;
+        let source =
+            source.expect_all(options.checksums())?.expect_pack_index(options.pack_index_sha256)?;
         if source.expected.is_empty() {
             // the head is compared with what a later read delivers, so reads may differ in version
-            let check = match options.image_sha256.is_some() {
+            let check = match options.image_sha256.is_some() || source.expected_pack_index.is_some()
+            {
                 true => VersionCheck::Off,
                 false => VersionCheck::WithinRead,
             };
@@ -217,7 +233,9 @@ impl Image {
         let outer = Compression::sniff(&source_start);
         let head = match (&qcow2, outer) {
             (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
-            (None, Some(compression)) => decoded_head(&source, compression, &trailer, cancel)?,
+            (None, Some(compression)) => {
+                decoded_head(&source, &source_start, compression, &trailer, cancel)?
+            }
             (None, None) => source_start,
         };
         let kind = archive::ArchiveKind::sniff(&head, outer).filter(|_| qcow2.is_none());
@@ -237,9 +255,10 @@ impl Image {
     ) -> Result<Self> {
         let Layers { qcow2, member, compression, trailer, head } = layers;
         let pack = match (&member, compression) {
-            (None, Some(Compression::Zstd)) => find_index(&source, cancel)?.map(Arc::new),
-            _ => None,
+            (None, Some(Compression::Zstd)) => pack_index(client, &source, cancel)?,
+            _ => check_promised_index(&source, None)?,
         };
+        let pack = pack.map(Arc::new);
         let disk_bytes = match (&qcow2, &member, compression) {
             _ if pack.is_some() => pack.as_ref().map(|index| index.disk_bytes()),
             (Some(qcow2), _, _) => Some(qcow2.virtual_bytes()),
@@ -368,6 +387,57 @@ impl Layers {
             _ => Ok(()),
         }
     }
+}
+
+/// Reads the index of `source`, if it is a packed image, and compares it with the promised one.
+fn pack_index(client: &Client, source: &Source, cancel: &CancelToken) -> Result<Option<PackIndex>> {
+    match search_index(source, cancel)? {
+        IndexSearch::Packed(index) => check_promised_index(source, Some(index)),
+        IndexSearch::Plain => check_promised_index(source, None),
+        // the digest of the file proves as much, if all of it is read
+        IndexSearch::NoRanges if source.expected.is_empty() => {
+            if source.expected_pack_index.is_none() {
+                return Ok(None);
+            }
+            let message = format!(
+                "{} can be read only from its start, so its index cannot be compared with the \
+                 promised one",
+                source.location()
+            );
+            Err(Error::new(ErrorKind::Integrity, message)
+                .with_path(source.location())
+                .hint("use a server that offers ranges, or give the digest of the file")
+                .with_remedy(Remedy::Sha256))
+        }
+        IndexSearch::NoRanges => Ok(None),
+        IndexSearch::Late => {
+            let message = format!(
+                "the end of {} does not arrive yet: reading it like an image that is not packed",
+                source.location()
+            );
+            client.options().observer.event(&Event::Notice { message });
+            Ok(None)
+        }
+    }
+}
+
+/// Compares the index of an image with the promised one.
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when it differs, or when the image is not packed.
+fn check_promised_index(source: &Source, index: Option<PackIndex>) -> Result<Option<PackIndex>> {
+    let Some(promised) = source.expected_pack_index else { return Ok(index) };
+    let found = match index.as_ref().map(PackIndex::sha256) {
+        Some(actual) if actual == promised => return Ok(index),
+        Some(actual) => format!("has a pack index with SHA-256 {actual}"),
+        None => "is not a packed image".to_owned(),
+    };
+    let location = source.location();
+    let message = format!("{location} {found}, expected a pack index with SHA-256 {promised}");
+    Err(Error::new(ErrorKind::Integrity, message).with_path(location).hint(
+        "the file is not the one that was published: fetch it again, and check the digest of its \
+         index; nothing was written",
+    ))
 }
 
 /// Splits `ARCHIVE#NAME`. If a file with the whole name exists, the `#` belongs to its name.

@@ -93,6 +93,9 @@ pub struct OrderSummary {
     pub image_name: Option<String>,
     /// SHA-256 of the image, if known.
     pub sha256: Option<String>,
+    /// SHA-256 of the index of the packed image, if the machine may write that instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_sha256: Option<String>,
     /// Serial number of the disk.
     pub serial: Option<String>,
 }

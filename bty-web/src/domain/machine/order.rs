@@ -160,7 +160,10 @@ fn evaluate_order(
     let before = machine.state.clone();
     let (order, failure) = match context.evaluate(machine, client, "plan", Vec::new()) {
         Evaluation::Value(value) => match parse_order(value, context) {
-            Ok(order) => (order, None),
+            Ok(mut order) => {
+                mark_proven_disk(machine, context, &mut order);
+                (order, None)
+            }
             Err(why) => {
                 machine.state = before;
                 let (reason, event) = context.invalid_value(machine, client, "plan", &why);
@@ -172,6 +175,17 @@ fn evaluate_order(
     };
     events.extend(failure.map(|event| *event));
     attach_to_cycle(machine, client, token, order)
+}
+
+/// Tells the live environment that the disk of the order has passed a full proof, if the operator
+/// allows a shorter proof of such disks.
+fn mark_proven_disk(machine: &Machine, context: &DecisionContext<'_>, order: &mut Order) {
+    let has_proven =
+        |serial: &str| machine.flashed.as_ref().is_some_and(|flashed| flashed.has_proven(serial));
+    let is_proven = order.value["disk"]["serial"].as_str().is_some_and(has_proven);
+    if context.allows_sample_proof && is_proven && order.value["image"].is_object() {
+        order.value["image"]["proven_disk"] = true.into();
+    }
 }
 
 /// Records the order in the cycle, and adds the token for clients that may learn it.
@@ -200,6 +214,7 @@ fn summarize(order: &Order) -> OrderSummary {
         image_ref: text(&order.value["image"]["ref"]),
         image_name: text(&order.value["image"]["name"]),
         sha256: text(&order.value["image"]["sha256"]),
+        index_sha256: text(&order.value["image"]["index_sha256"]),
         serial: text(&order.value["disk"]["serial"]),
     }
 }
@@ -281,14 +296,29 @@ fn order_event(machine: &Machine, client: &ClientContext, order: &Order) -> NewE
         }))
 }
 
-/// Lets the machine download the image of its order through `route`, and adds the route to the
+/// Lets `machine` download the image of its order through `route`, and adds the route to the
 /// order's event. Changes nothing if the route is for another image.
-pub fn route_image(order: &mut Order, events: &mut [NewEvent], route: &ImageRoute) {
+///
+/// Live environments that do not know packed images ignore the packed form.
+pub fn route_image(
+    machine: &mut Machine,
+    order: &mut Order,
+    events: &mut [NewEvent],
+    route: &ImageRoute,
+) {
     if order.value["image"]["src"] != route.src {
         return;
     }
     if let Some(url) = &route.url {
         order.value["image"]["src"] = url.as_str().into();
+    }
+    if let Some(packed) = &route.packed {
+        order.value["image"]["packed"] = packed.url.as_str().into();
+        order.value["image"]["index_sha256"] = packed.index_sha256.as_str().into();
+        let summary = machine.cycle.as_mut().and_then(|cycle| cycle.order.as_mut());
+        if let Some(summary) = summary {
+            summary.index_sha256 = Some(packed.index_sha256.clone());
+        }
     }
     if let Some(event) = events.iter_mut().rev().find(|event| event.kind == ORDER_GIVEN) {
         event.details["image"] = order.value["image"]["src"].clone();

@@ -3,7 +3,7 @@
 use bty_script::plan::{FlashedDisk, Report};
 use serde_json::{Value, json};
 
-use super::{ClientContext, Flashed, Machine, OrderSummary, Outcome, Stage, hardware};
+use super::{ClientContext, Flashed, Machine, OrderSummary, Outcome, Stage, flashed, hardware};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
 use crate::domain::secret::is_same;
@@ -139,7 +139,8 @@ fn record_overtaken(
         let details =
             json!({ "is_overtaken": true, "disks": report.disks, "bty_image_ref": flashed.image });
         events.push(machine_event(machine, client, "machine.flashed", summary, details));
-        machine.flashed = Some(flashed);
+        let proven_disks = machine.flashed.take().map_or_else(Vec::new, |f| f.proven_disks);
+        machine.flashed = Some(Flashed { proven_disks, ..flashed });
         machine.remember_event(client.now, "machine.flashed");
     }
 }
@@ -173,12 +174,20 @@ fn close_with_report(
         let reason =
             wrong.or_else(|| report.reason.clone()).unwrap_or_else(|| "no reason given".into());
         let details = json!({ "reason": reason, "boot_mode": machine.plan, "disks": report.disks });
+        if let (Some(flashed), Some(order)) = (machine.flashed.as_mut(), &order) {
+            order.serial.iter().for_each(|serial| flashed.forget_proof(serial));
+        }
         ("machine.flash_failed", Stage::Failed, format!("{mac}: failed: {reason}"), details)
-    } else if let Some(flashed) = flashed_by(client, order.as_ref(), &report.disks, needs_proof) {
+    } else if let Some(mut flashed) = flashed_by(client, order.as_ref(), &report.disks, needs_proof)
+    {
+        flashed.proven_disks =
+            machine.flashed.take().map_or_else(Vec::new, |before| before.proven_disks);
+        flashed.remember_proofs(&report.disks);
         let serial = flashed.serial.as_deref().unwrap_or("its disk");
         let image = order.as_ref().and_then(|order| order.image_name.clone());
+        let how = flashed.summary().map_or_else(String::new, |how| format!(" ({how})"));
         let summary =
-            format!("{mac}: flashed {} onto {serial}", image.as_deref().unwrap_or("an image"));
+            format!("{mac}: flashed {} onto {serial}{how}", image.as_deref().unwrap_or("an image"));
         let details = json!({
             "boot_mode": machine.plan, "bty_image_ref": flashed.image, "image_name": image,
             "disk_image_sha": flashed.sha256, "target_disk_serial": flashed.serial,
@@ -239,17 +248,33 @@ fn flashed_by(
         (Some(disk), order) => Some(Flashed {
             at: client.now,
             image: order.and_then(|order| order.image_ref.clone()),
-            sha256: disk.sha256.map(|digest| digest.to_string()).or_else(|| order?.sha256.clone()),
+            sha256: match order {
+                // the digest of the packed form says nothing about the image as published
+                Some(order) if is_packed_form(order, disk) => order.sha256.clone(),
+                _ => disk.sha256.map(|digest| digest.to_string()).or_else(|| order?.sha256.clone()),
+            },
             serial: disk.serial.clone(),
+            written_bytes: disk.written_bytes,
+            proof: disk.proof.as_deref().map(flashed::word),
+            delta: disk.delta,
+            proven_disks: Vec::new(),
         }),
         (None, Some(order)) if is_trusted => Some(Flashed {
             at: client.now,
             image: order.image_ref.clone(),
             sha256: order.sha256.clone(),
             serial: order.serial.clone(),
+            ..Flashed::default()
         }),
         _ => None,
     }
+}
+
+/// True if the disk was flashed with the packed form that the order has: its index proves the
+/// content.
+fn is_packed_form(order: &OrderSummary, disk: &FlashedDisk) -> bool {
+    let index = disk.index_sha256.map(|digest| digest.to_string());
+    index.is_some() && index == order.index_sha256
 }
 
 fn is_serial(disk: &FlashedDisk, serial: &str) -> bool {
@@ -271,6 +296,9 @@ fn wrong_disk(
     let Some(disk) = disks.iter().find(|disk| is_serial(disk, serial)) else {
         return Some(format!("the report does not name the assigned disk {serial}"));
     };
+    if is_packed_form(order, disk) {
+        return None;
+    }
     let (ordered, found) = (order.sha256.as_deref()?, disk.sha256?);
     (ordered != found.to_string())
         .then(|| format!("flashed an image with the SHA-256 {found} instead of {ordered}"))

@@ -18,6 +18,7 @@ use crate::domain::plan::evaluate::DecisionContext;
 use crate::domain::plan::{Plan, bundled, examine};
 
 mod cycles;
+mod delta;
 mod failures;
 mod plans;
 mod saves;
@@ -39,6 +40,7 @@ struct World {
     plan: Option<Plan>,
     tokens: std::sync::atomic::AtomicU32,
     silent_boots_max: u32,
+    allows_sample_proof: bool,
     client: ClientContext,
     machine: Machine,
     events: Vec<NewEvent>,
@@ -65,6 +67,7 @@ impl World {
             plan: None,
             tokens: 0.into(),
             silent_boots_max: 3,
+            allows_sample_proof: false,
             machine: Machine::new("525400123456".parse().unwrap(), plan, client.now),
             client,
             events: Vec::new(),
@@ -111,6 +114,7 @@ impl World {
             evaluator: &decide,
             window_ms: 3000,
             silent_boots_max: self.silent_boots_max,
+            allows_sample_proof: self.allows_sample_proof,
             zone: &jiff::tz::TimeZone::UTC,
             token: &token,
         };
@@ -198,6 +202,7 @@ fn disk(serial: &str) -> FlashedDisk {
         sha256: None,
         disk_bytes: 1,
         verified_bytes: 1,
+        ..FlashedDisk::default()
     }
 }
 

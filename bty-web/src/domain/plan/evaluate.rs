@@ -34,6 +34,9 @@ pub struct DecisionContext<'a> {
     /// Number of consecutive boots without a start of the live environment after which a machine is
     /// stalled; 0 for never.
     pub silent_boots_max: u32,
+    /// True if a delta flash of a disk that has passed a full proof may read back only a sample of
+    /// what it has kept.
+    pub allows_sample_proof: bool,
     /// The time zone of the clock that plans see.
     pub zone: &'a jiff::tz::TimeZone,
     /// Generates the token of a boot cycle.

@@ -164,8 +164,7 @@ fn complete_order(
                 serial: value["disk"]["serial"].as_str().map(str::to_owned),
                 image: value["image"]["src"].as_str().unwrap_or_default().to_owned(),
                 sha256: value["image"]["sha256"].as_str().and_then(|digest| digest.parse().ok()),
-                disk_bytes: 0,
-                verified_bytes: 0,
+                ..FlashedDisk::default()
             };
             let disks = if mode == Mode::Flash { vec![flashed] } else { Vec::new() };
             let outcome =

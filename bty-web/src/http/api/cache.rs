@@ -71,6 +71,37 @@ pub(crate) async fn blob(State(cache): State<CacheControl>, request: Request) ->
     serve(cache.host()?, request).await
 }
 
+/// Returns the packed form of an object.
+///
+/// It holds the same disk image as the object, in a file from which clients fetch only the parts
+/// that they need. `Range` and conditional requests are supported. The header
+/// `X-Packed-Index-Sha256` has the digest of its index. 404 until the object is packed.
+#[utoipa::path(
+    get, path = "/packed/{sha256}/{name}", tag = "cache",
+    params(
+        ("sha256" = String, Path, description = "SHA-256 of the object"),
+        ("name" = String, Path, description = "any file name; the server ignores it"),
+    ),
+    responses(
+        (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206),
+        (status = 304), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 412), (status = 416),
+    ),
+)]
+pub(crate) async fn packed(
+    State(cache): State<CacheControl>,
+    request: Request,
+) -> Result<Response> {
+    let cache = cache.host()?;
+    let path = request.uri().path().trim_start_matches("/packed/");
+    let sha256 = path.split('/').next().unwrap_or_default().to_owned();
+    let is_head = request.method() == axum::http::Method::HEAD;
+    let conditions = Conditions::of(request.headers());
+    let served = Arc::clone(cache);
+    let found = blocking(move || served.serve_packed(&sha256, is_head, &conditions)).await?;
+    response(cache, found)
+}
+
 async fn serve(cache: &Arc<CacheHost>, request: Request) -> Result<Response> {
     let (request, _) = request.into_parts();
     let blob = BlobRequest {

@@ -32,6 +32,14 @@ pub(crate) struct MachineBody {
     pub last_flashed_ref: Option<String>,
     /// SHA-256 of the most recently flashed image.
     pub last_flashed_sha256: Option<String>,
+    /// What proves that the disk held that image: `full`, `sample` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_flashed_proof: Option<String>,
+    /// What that disk already held before, in bytes of the image: `kept_bytes`, `moved_bytes`,
+    /// `fetched_bytes`, and more. Absent after a full flash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub last_flashed_delta: Option<bty::flash::DeltaReport>,
     /// Its disks as posted in its last inventory.
     #[schema(value_type = Option<Vec<Object>>)]
     pub known_disks: Option<Value>,
@@ -93,6 +101,8 @@ impl From<&Machine> for MachineBody {
             last_flashed_at: flashed.map(|flashed| flashed.at),
             last_flashed_ref: flashed.and_then(|flashed| flashed.image.clone()),
             last_flashed_sha256: flashed.and_then(|flashed| flashed.sha256.clone()),
+            last_flashed_proof: flashed.and_then(|flashed| flashed.proof.clone()),
+            last_flashed_delta: flashed.and_then(|flashed| flashed.delta),
             known_disks: machine.disks.clone(),
             known_disks_at: machine.disks_at,
             hardware: machine.hardware.clone(),

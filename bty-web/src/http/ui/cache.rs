@@ -9,7 +9,9 @@ use super::frame::Frame;
 use super::notice::{Notice, Notices};
 use super::render::render;
 use crate::domain::error::{Error, Result};
-use crate::services::cache_control::{CacheControl, CacheFill, CachedObject, NewObject};
+use crate::services::cache_control::{
+    CacheControl, CacheFill, CachedObject, NewObject, PackedForm,
+};
 
 const OBJECTS_SHOWN: usize = 500;
 const MISSES_SHOWN: usize = 100;
@@ -32,6 +34,7 @@ struct ObjectRow {
     key: String,
     address: String,
     size: String,
+    packed: String,
     sha256: String,
     hits: u64,
     used: String,
@@ -42,6 +45,12 @@ impl ObjectRow {
     fn new(object: CachedObject, frame: &Frame) -> Self {
         Self {
             size: bty::size::human(object.size_bytes),
+            packed: match &object.packed {
+                None => "not yet".to_owned(),
+                Some(PackedForm { failure: Some(why), .. }) => format!("no: {why}"),
+                Some(PackedForm { size_bytes: 0, .. }) => "as published".to_owned(),
+                Some(packed) => bty::size::human(packed.size_bytes),
+            },
             used: frame.text(object.used_at),
             key: object.key,
             address: object.address,

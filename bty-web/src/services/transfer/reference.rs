@@ -107,6 +107,7 @@ fn machine(row: &Value, contents: &ReferenceState, now: Time) -> Result<Machine,
         image: machine.image_ref.clone(),
         sha256: None,
         serial: machine.target_serial.clone(),
+        ..Flashed::default()
     });
     let is_armed = row["saw_flasher_boot"].as_i64() == Some(1);
     // a state from which the plan continues where the reference would
