@@ -91,7 +91,7 @@ features: ## each combination of the features of bty-core, and the other crates 
 publish-check: ## packs the crates of the registry, and builds what was packed; 10 min. Needs a network
 	@tests/step publish tests/publish-check.sh
 
-test-examples: build packages ## the examples that are crates of their own, built as a stranger builds them; 3 min
+test-examples: build packages ## the examples that are crates of their own, built as a stranger builds them; 10 min
 	tests/step examples tests/examples.sh $(WHOLE)
 
 test-arm64: build packages ## the chain on arm64, emulated; 10 min. Builds in a root file system of Debian sid
