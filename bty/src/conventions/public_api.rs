@@ -85,15 +85,13 @@ impl<'a> Api<'a> {
         for (path, item) in &self.items {
             self.lines.add_item(path, item);
         }
-        let mut private_traits = BTreeSet::new();
+        let mut private = BTreeSet::new();
         root.visit(&mut |item| {
-            if let Item::Trait(found) = item
-                && !names.contains_key(&found.ident.to_string())
-            {
-                private_traits.insert(found.ident.to_string());
+            if matches!(item, Item::Enum(_) | Item::Struct(_) | Item::Trait(_)) {
+                private.extend(source::name_of(item).filter(|name| !names.contains_key(name)));
             }
         });
-        root.visit(&mut |item| self.lines.add_impl(item, &names, &private_traits));
+        root.visit(&mut |item| self.lines.add_impl(item, &names, &private));
         format!("{HEAD}\n{}", self.lines.into_text())
     }
 }
@@ -142,7 +140,13 @@ fn check(crate_dir: &Path) {
 
 #[test]
 fn the_public_api_is_as_listed() {
-    check(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    check(dir);
+    // it is not beside a packaged crate
+    let scripts = dir.with_file_name("bty-script");
+    if scripts.exists() {
+        check(&scripts);
+    }
 }
 
 /// The listing of a crate of one file.
@@ -174,6 +178,11 @@ fn each_change_of_the_api_changes_the_listing() {
                 fn count(&self) -> u32 { 0 }
             }
             impl std::fmt::Display for Shape<'_> {}
+            impl Shape<'_> { pub fn grow(mut self) -> Self { self } }
+            struct Hidden;
+            impl Area for Hidden {}
+            impl Secret for Shape<'_> {}
+            trait Secret {}
             pub enum Kind { Round { radius: u32 }, Square(u8), Other }
             pub trait Area: Send { fn area(&self) -> u64; fn is_empty(&self) -> bool { true } }
             impl<T: Area> Area for Box<T> {}
@@ -198,8 +207,9 @@ shapes::Kind::Other
 shapes::Kind::Round { radius: u32 }
 shapes::Kind::Square(u8)
 const shapes::LIMIT: u64
-struct shapes::Shape<'a>, non_exhaustive, derive(Clone)
+struct shapes::Shape<'a>, derive(Clone), non_exhaustive
 impl std::fmt::Display for shapes::Shape<'_>
+fn shapes::Shape::grow(self) -> Self
 fn shapes::Shape::name(self, value: impl Into<String>) -> Self
 shapes::Shape::name: &'a str
 fn shapes::Shape::rename(self, name: &'a str) -> Self

@@ -89,8 +89,8 @@ fn traced(work: impl FnOnce()) -> Collector {
 fn image() -> Image {
     let mut bytes = vec![7; 4 << 20];
     bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
-    let (options, cancel, bytes) = (OpenOptions::default(), CancelToken::new(), Arc::from(bytes));
-    let bytes: Arc<[u8]> = bytes;
+    let (options, cancel) = (OpenOptions::default(), CancelToken::new());
+    let bytes: Arc<[u8]> = bytes.into();
     Image::from_source(&Client::default(), "traced", bytes, &options, &cancel).unwrap()
 }
 
@@ -109,7 +109,7 @@ fn a_flash_traces_its_phases_and_targets_with_their_bytes() {
     assert_eq!(phases[1]["decoded_bytes"], (4 << 20).to_string());
     let target = &spans.named("target")[0];
     assert_eq!(target["disk"], "/dev/mem0");
-    assert_eq!(target["written_bytes"], (3 << 20).to_string());
+    assert_eq!(target["written_bytes"], (4 << 20).to_string());
     assert_eq!(spans.named("event").len(), 0);
 
     let spans = traced(|| {

@@ -89,14 +89,14 @@ impl Lines {
         &mut self,
         item: &Item,
         names: &BTreeMap<String, String>,
-        private_traits: &BTreeSet<String>,
+        private: &BTreeSet<String>,
     ) {
         match item {
             Item::Impl(item) => match &item.trait_ {
                 None => self.add_inherent(item, names),
                 Some((_, of, _)) => {
                     let of_name = of.segments.last().unwrap().ident.to_string();
-                    if !private_traits.contains(&of_name) {
+                    if !private.contains(&of_name) && !private.contains(&type_name(&item.self_ty)) {
                         self.add_trait_impl(item, &of_name, &text(of), names);
                     }
                 }
@@ -158,7 +158,9 @@ impl Lines {
 /// `fn PATH(…) -> …`
 fn function(path: &str, signature: &Signature) -> String {
     let name = format!("fn {}", signature.ident);
-    text(signature).replacen(&name, &format!("fn {path}"), 1)
+    let line = text(signature).replacen(&name, &format!("fn {path}"), 1);
+    // callers do not see what the body does with it
+    line.replacen("(mut self", "(self", 1)
 }
 
 /// The parameters and the conditions.

@@ -40,8 +40,8 @@ impl Module {
             let name = module.ident.to_string();
             let child_path = [path.clone(), vec![name.clone()]].concat();
             let child_dir = dir.join(&name);
-            let child = match &mut module.content {
-                Some((_, items)) => Self::new(std::mem::take(items), &child_dir, child_path),
+            let child = match module.content.take() {
+                Some((_, items)) => Self::new(items, &child_dir, child_path),
                 None => Self::read_file(&child_dir.with_extension("rs"), child_dir, child_path),
             };
             children.insert(name, child);
