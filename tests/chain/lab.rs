@@ -89,12 +89,15 @@ impl Lab {
             let registry = Registry::start();
             push(&registry, "team/marker:v1", &[layer(IMAGE, "marker.img.zst", &packed)]);
             let catalog = format!(
-                "version = 1\n[[images]]\nname = \"marker\"\nsrc = \"oras://{}/team/marker:v1\"\nformat = \"img.zst\"\n",
+                "version = 1\n[[images]]\nname = \"marker\"\nsrc = \"oras://{}/team/marker:v1\"\n\
+                 format = \"img.zst\"\n",
                 registry.host()
             );
             let path = rack.dir().join("catalog.toml");
             std::fs::write(&path, catalog).unwrap();
-            rack.web.request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"").expect(200);
+            rack.web
+                .request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"")
+                .expect(200);
             let image_ref = rack.web.get("/images").json()[0]["ref"].as_str().unwrap().to_owned();
             (registry, image_ref)
         });
@@ -228,7 +231,8 @@ impl Lab {
         let flashed = begun.elapsed();
         machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
         println!(
-            "{firmware:?} {bus:?}: plan after {plan:.1?}, flashed after {flashed:.1?}, system after {:.1?}",
+            "{firmware:?} {bus:?}: plan after {plan:.1?}, flashed after {flashed:.1?}, \
+             system after {:.1?}",
             begun.elapsed()
         );
         self.ends(machine, &disk);
