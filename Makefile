@@ -1,7 +1,9 @@
-# make demo   writes an image to a disk over HTTP, proves it and boots it; then a server has a machine flashed
+# make demo   writes an image to a disk over HTTP, proves it and boots it; then a server has a machine
+#             flashed
 # make test   all tests that need no emulated machine
 #
-# `make help` lists every target. One profile serves everything but benchmarks and releases, so nothing is built twice.
+# `make help` lists every target. One profile serves everything but benchmarks and releases, so nothing
+# is built twice.
 
 CARGO ?= cargo
 DENY_VERSION := 0.20.2
@@ -10,13 +12,15 @@ TOOLS := target/tools
 THREADS ?= 6
 # an emulated machine computes: three share two cores best
 MACHINES ?= 3
-# in CI nothing is compiled twice, so what makes the second time faster only costs time
-BUILD := $(if $(CI),env CARGO_INCREMENTAL=0) $(CARGO)
+# In CI nothing is compiled a second time, so incremental data would only cost time; and the build lints
+# and documents what it compiles.
+CI_BUILD := env CARGO_INCREMENTAL=0 RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.cargo/lint
+BUILD := $(if $(CI),$(CI_BUILD)) $(CARGO)
 # the harness of the tests of the whole
 WHOLE = $(BUILD) test --workspace --test tests --quiet --
 
-.PHONY: help build demo check test unit whole lint doc docs test-python test-browser test-chain deny advisories test-all test-arm64 features publish-check test-times \
-    screenshots recordings deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-python packages clean
+.PHONY: help build demo check test unit whole lint doc docs test-python test-browser test-chain deny advisories test-all test-arm64 features publish-check test-examples test-times \
+    screenshots recordings deb media images wheels test-wheels test-reference test-api test-strangers fleet bench bench-pages bench-scripts bench-server bench-bytes bench-delta bench-python packages clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F '|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -26,9 +30,9 @@ help: ## this list
 build: packages ## everything, with its tests; 7 min from nothing
 	tests/step build $(BUILD) build --workspace --all-targets
 
-demo: ## the main job, from an empty checkout; 5 min of compiling, then 1 min
+demo: ## the main job, from an empty checkout; 3 min of compiling, then half a minute
 	@CARGO="$(CARGO)" examples/demo/run.sh --check
-	@printf '\n== compiling bty and bty-web: 5 minutes on two cores the first time, seconds when they are up to date\n'
+	@printf '\n== compiling bty and bty-web: 3 minutes on two cores, less if something has been compiled before\n'
 	$(CARGO) build --profile demo -p bty-script --bin bty -p bty-web --bin bty-web \
 	    --no-default-features --features bty-script/command
 	@examples/demo/run.sh
@@ -41,21 +45,21 @@ check: ## format, lint and unit tests; 2 min after a change. CRATE=bty-core: the
 # --- before every commit, and in CI ---
 
 test: ## everything that needs no emulated machine; 11 min after a build
-	$(MAKE) --jobs=2 --output-sync=target test-browser lint test-python whole unit doc docs
+	$(MAKE) --jobs=2 --output-sync=target test-browser whole test-python unit lint doc docs
 
 lint: build
 	tests/step format $(CARGO) fmt --all --check
-	tests/step clippy $(BUILD) clippy --workspace --all-targets --quiet -- -D warnings
+	$(if $(CI),,tests/step clippy $(CARGO) clippy --workspace --all-targets --quiet -- -D warnings)
 
 unit: build
-	RUST_TEST_THREADS=$(THREADS) tests/step unit $(BUILD) test --workspace --quiet --lib --bins --test limits
+	RUST_TEST_THREADS=$(THREADS) tests/step unit $(BUILD) test --workspace --quiet --lib --bins --test limits --test embedded
 	tests/step doctests $(BUILD) test --workspace --quiet --doc
 
 whole: build packages ## flashes, servers, terminals and networks, with real peers; 3 min. FILTER=web::cache: some of them
 	RUST_TEST_THREADS=$(THREADS) tests/step whole $(WHOLE) $(FILTER)
 
 doc: build
-	RUSTDOCFLAGS="-D warnings" tests/step doc $(BUILD) doc --workspace --no-deps --quiet
+	$(if $(CI),,RUSTDOCFLAGS="-D warnings" tests/step doc $(CARGO) doc --workspace --no-deps --quiet)
 
 docs: packages ## the documentation as a site, in target/site; checks its links, spelling and pictures; 10 s
 	tests/step docs docs/site/build.sh
@@ -77,7 +81,7 @@ deny: ## licences, sources and directions of dependencies, offline; at once unle
 advisories: ## known vulnerabilities of dependencies; fetches the RustSec database, and fails without one of the last 30 days
 	@tests/step advisories tests/dependencies/advisories.sh $(TOOLS) $(DENY_VERSION)
 
-test-all: test test-chain deny features publish-check test-arm64 fleet ## the whole matrix, arm64, wheels, reference peers, fault campaigns; hours
+test-all: test test-chain deny features publish-check test-examples test-arm64 fleet ## the whole matrix, arm64, wheels, reference peers, fault campaigns; hours
 	RUST_TEST_THREADS=$(MACHINES) tests/step matrix $(WHOLE) --ignored --skip matrix::arm64 matrix::
 	$(MAKE) test-reference test-api wheels test-wheels
 
@@ -86,6 +90,9 @@ features: ## each combination of the features of bty-core, and the other crates 
 
 publish-check: ## packs the crates of the registry, and builds what was packed; 10 min. Needs a network
 	@tests/step publish tests/publish-check.sh
+
+test-examples: build packages ## the examples that are crates of their own, built as a stranger builds them; 3 min
+	tests/step examples tests/examples.sh $(WHOLE)
 
 test-arm64: build packages ## the chain on arm64, emulated; 10 min. Builds in a root file system of Debian sid
 	tests/install-packages.sh tests/packages-arm64.txt
@@ -165,6 +172,12 @@ bench-bytes: ## cache host and TFTP beside others; 20 min, installs nginx, tftpd
 	$(CARGO) build --release -p bty-web
 	$(CARGO) build --release -p bty-tests --example load
 	python3 tests/bench/bytes.py target/release/bty-web target/release/examples/load target/withcache docs/benchmarks-bytes.md
+
+bench-delta: ## the delta flash on disks and links with set rates; 10 min, the first time 15 more for its images; needs root
+	tests/install-packages.sh tests/bench/packages-delta.txt
+	$(CARGO) build --release -p bty-script --bin bty
+	-test -x build/bench/tools/bin/bita || $(CARGO) install --quiet --root build/bench/tools bita
+	python3 tests/bench/delta.py target/release/bty docs/benchmarks-delta.md
 
 bench-python: ## what Python adds, and the module beside the reference package; 10 min
 	tests/install-packages.sh tests/bench/packages.txt

@@ -23,6 +23,9 @@ for network in "${networks[@]}"; do
         lint -p bty-core --no-default-features --features "$features"
     done
 done
+for features in tokio tracing 'tokio tracing testing' 'http tokio tracing'; do
+    lint -p bty-core --no-default-features --features "$features"
+done
 for features in '' command repl 'command formats' 'command oci'; do
     lint -p bty-script --no-default-features --features "$features"
 done

@@ -23,6 +23,7 @@ mod images {
 pub(crate) mod sources {
     pub(crate) mod http;
     pub(crate) mod oci;
+    mod packed;
 }
 
 /// The `bty` command, as people and programs use it.

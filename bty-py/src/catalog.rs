@@ -13,6 +13,20 @@ use crate::run::run;
 use crate::values::EntryCheck;
 use crate::{arguments, errors, json, value};
 
+/// The arguments of `Entry`, in their order.
+const ARGUMENTS: [&str; 10] = [
+    "name",
+    "src",
+    "sha256",
+    "format",
+    "size_bytes",
+    "description",
+    "arch",
+    "sha512",
+    "raw",
+    "index_sha256",
+];
+
 /// An image of a catalog.
 #[pyclass(frozen, eq, module = "bty")]
 #[derive(Clone, PartialEq)]
@@ -21,7 +35,7 @@ pub(crate) struct Entry(pub(crate) catalog::Entry);
 #[pymethods]
 impl Entry {
     #[new]
-    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, sha512=None, raw=false))]
+    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, sha512=None, raw=false, index_sha256=None))]
     #[allow(clippy::too_many_arguments)] // keyword arguments in Python
     fn new(
         py: Python<'_>,
@@ -34,10 +48,12 @@ impl Entry {
         arch: Option<String>,
         sha512: Option<&str>,
         raw: bool,
+        index_sha256: Option<&str>,
     ) -> PyResult<Self> {
         let mut entry = catalog::Entry::new(name, src).map_err(|error| errors::of(py, &error))?;
         entry.sha512 = arguments::digest(py, sha512)?;
         entry.sha256 = arguments::digest(py, sha256)?;
+        entry.index_sha256 = arguments::digest(py, index_sha256)?;
         entry.format = format.or(entry.format);
         entry.size_bytes = size_bytes.map(|size| size.0);
         entry.description = description;
@@ -87,6 +103,11 @@ impl Entry {
     }
 
     #[getter]
+    fn index_sha256(&self) -> Option<String> {
+        self.0.index_sha256.map(|digest| digest.to_string())
+    }
+
+    #[getter]
     fn format(&self) -> Option<&str> {
         self.0.format.as_deref()
     }
@@ -133,41 +154,13 @@ impl Entry {
         digest.as_bytes().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
     }
 
-    #[allow(clippy::type_complexity)] // the arguments of `new`
+    /// Pickles as a call with the arguments of `new`.
     fn __reduce__<'py>(
         slf: &Bound<'py, Self>,
-    ) -> (
-        Bound<'py, PyType>,
-        (
-            String,
-            String,
-            Option<String>,
-            Option<String>,
-            Option<u64>,
-            Option<String>,
-            Option<String>,
-            Option<String>,
-            bool,
-        ),
-    ) {
-        let it = slf.get();
-        let owned = |text: Option<&str>| text.map(str::to_owned);
-        let texts = (owned(it.format()), owned(it.description()), owned(it.arch()));
-        let (name, src) = (it.name().to_owned(), it.src().to_owned());
-        (
-            slf.get_type(),
-            (
-                name,
-                src,
-                it.sha256(),
-                texts.0,
-                it.size_bytes(),
-                texts.1,
-                texts.2,
-                it.sha512(),
-                it.raw(),
-            ),
-        )
+    ) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
+        let arguments = ARGUMENTS.iter().map(|name| slf.as_any().getattr(*name));
+        let arguments = PyTuple::new(slf.py(), arguments.collect::<PyResult<Vec<_>>>()?)?;
+        Ok((slf.get_type(), arguments))
     }
 }
 

@@ -6,6 +6,8 @@ use std::io;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::values::Refusal;
+
 /// The data of an exception.
 #[derive(Default)]
 pub(crate) struct Failure<'a> {
@@ -14,6 +16,8 @@ pub(crate) struct Failure<'a> {
     pub(crate) path: Option<&'a str>,
     pub(crate) offset: Option<u64>,
     pub(crate) hint: Option<&'a str>,
+    /// The hint as a word of [`bty::Remedy`].
+    pub(crate) remedy: Option<&'a str>,
     /// Error number of the operating system, if it caused the failure.
     pub(crate) errno: Option<i32>,
 }
@@ -29,6 +33,7 @@ impl Failure<'_> {
         fields.set_item("path", self.path)?;
         fields.set_item("offset", self.offset)?;
         fields.set_item("hint", self.hint)?;
+        fields.set_item("remedy", self.remedy)?;
         fields.set_item("errno", self.errno)?;
         py.import("bty.errors")?.getattr("_make")?.call((self.kind, &self.message), Some(&fields))
     }
@@ -47,9 +52,24 @@ pub(crate) fn as_kind(py: Python<'_>, error: &bty::Error, kind: &str) -> PyErr {
         path: error.path(),
         offset: error.offset(),
         hint: error.next_step(),
+        remedy: error.remedy().map(bty::Remedy::as_str),
         errno: errno(error),
     };
     failure.raise(py)
+}
+
+/// The exception for an operation that is refused, with all reasons.
+pub(crate) fn refused(
+    py: Python<'_>,
+    error: &bty::Error,
+    refusals: Vec<bty::flash::Refusal>,
+) -> PyErr {
+    let raised = of(py, error);
+    let refusals: Vec<_> = refusals.into_iter().map(Refusal).collect();
+    match raised.value(py).setattr("_refusals", refusals) {
+        Ok(()) => raised,
+        Err(error) => error,
+    }
 }
 
 /// The error number of the operating system that is behind `error`.

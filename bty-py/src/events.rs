@@ -120,7 +120,7 @@ value! {
     PhaseEvent = Of<PHASE> {
         /// `phase`.
         event: &'static str = |it| KINDS[index(&it.0)];
-        /// `read`, `wipe`, `write`, `verify` or `finish`.
+        /// `read`, `scan`, `wipe`, `write`, `verify` or `finish`.
         phase: &'static str = |it| phase(&it.0);
     } {
         fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -134,7 +134,7 @@ value! {
     ProgressEvent = Of<PROGRESS> {
         /// `progress`.
         event: &'static str = |it| KINDS[index(&it.0)];
-        /// `read`, `wipe`, `write`, `verify` or `finish`.
+        /// `read`, `scan`, `wipe`, `write`, `verify` or `finish`.
         phase: &'static str = |it| phase(&it.0);
         /// Milliseconds since the operation began.
         elapsed_ms: u64 = |it| match it.0 {

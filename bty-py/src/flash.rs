@@ -7,6 +7,7 @@ use bty::image::OpenOptions;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use crate::arguments::Size;
 use crate::cancel::Cancel;
 use crate::catalog::Entry;
 use crate::client::Client;
@@ -27,7 +28,7 @@ impl Plan {
     #[new]
     #[pyo3(signature = (image, disks, *, sha256=None, client=None, cancel=None, verify=true, fix_gpt=false,
         fit=false, uefi_boot=false, allow_partition=false, raw=false, overwrite=false, efivars=None,
-        stall_ms=120_000))]
+        stall_ms=120_000, delta="auto", stash=None, proven_disk=false))]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments in Python
     fn new(
         image: &Bound<'_, PyAny>,
@@ -44,8 +45,14 @@ impl Plan {
         overwrite: bool,
         efivars: Option<&Bound<'_, PyAny>>,
         stall_ms: u64,
+        delta: &str,
+        stash: Option<Size>,
+        proven_disk: bool,
     ) -> PyResult<Self> {
         let mut options = FlashOptions::default();
+        options.delta = delta.parse().map_err(|error| errors::of(image.py(), &error))?;
+        options.stash_bytes = stash.map_or(options.stash_bytes, |size| size.0);
+        options.proven_disk = proven_disk;
         options.verify = verify;
         options.fix_gpt = fix_gpt;
         options.fit = fit;
@@ -94,6 +101,11 @@ impl Plan {
         self.plan.notes.clone()
     }
 
+    /// Returns words for what helps against the causes of `notes`: `sha256`, `fix_gpt`.
+    fn remedies(&self) -> Vec<&'static str> {
+        self.plan.remedies().into_iter().map(bty::Remedy::as_str).collect()
+    }
+
     /// Returns every reason to refuse the plan; empty if it can be executed.
     fn validate(&self) -> Vec<Refusal> {
         self.plan.validate().into_iter().map(Refusal).collect()
@@ -101,7 +113,7 @@ impl Plan {
 
     /// Raises `RefusedError` with all reasons if the plan is refused.
     fn check(&self, py: Python<'_>) -> PyResult<()> {
-        self.plan.check().map_err(|error| refused(py, &error, self.plan.validate()))
+        self.plan.check().map_err(|error| errors::refused(py, &error, self.plan.validate()))
     }
 
     /// Returns the report of an execution without errors. Reads and writes nothing.
@@ -198,16 +210,6 @@ fn with_sha256(py: Python<'_>, sha256: Option<&str>) -> PyResult<OpenOptions> {
     Ok(OpenOptions::default().sha256(arguments::digest(py, sha256)?))
 }
 
-/// The exception for a plan that is refused, with all reasons.
-fn refused(py: Python<'_>, error: &bty::Error, refusals: Vec<bty::flash::Refusal>) -> PyErr {
-    let raised = errors::of(py, error);
-    let refusals: Vec<_> = refusals.into_iter().map(Refusal).collect();
-    match raised.value(py).setattr("_refusals", refusals) {
-        Ok(()) => raised,
-        Err(error) => error,
-    }
-}
-
 /// One exception for all failed targets of a report; none if every target was flashed.
 fn of_report(py: Python<'_>, report: &bty::flash::FlashReport) -> Option<PyErr> {
     let kind = report.failure_kind()?;
@@ -223,6 +225,7 @@ fn of_report(py: Python<'_>, report: &bty::flash::FlashReport) -> Option<PyErr> 
         path: path.as_deref(),
         offset: failed().find_map(|(_, failure)| failure.offset),
         hint: failed().find_map(|(_, failure)| failure.hint.as_deref()),
+        remedy: None,
         errno: None,
     };
     let raised = failure.raise(py);

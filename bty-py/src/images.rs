@@ -3,18 +3,20 @@
 use std::sync::{Mutex, PoisonError};
 
 use bty::Location;
-use bty::digest::Checksums;
+use bty::create::{self, CreateOptions};
 use bty::image::{OpenOptions, directory, name};
+use bty::pack::{self, PackOptions};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::arguments::Size;
 use crate::cancel::Cancel;
 use crate::catalog::Entry;
 use crate::client::{self, Client};
 use crate::run::run;
-use crate::values::{Contents, ImageFile, ImageInfo, OciBlob};
-use crate::{arguments, errors};
+use crate::values::{Contents, CreateReport, ImageFile, ImageInfo, OciBlob, PackCheck, PackReport};
+use crate::{arguments, errors, hosts, targets};
 
 /// An open image. It may be read several times, also from several threads at once.
 #[pyclass(frozen, module = "bty")]
@@ -100,18 +102,18 @@ impl Image {
     }
 }
 
-/// The reference to open for a path, a URL, an image file or a catalog entry, and the digests that
-/// an entry declares.
-fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, Checksums)> {
+/// The reference to open for a path, a URL, an image file or a catalog entry, and options with the
+/// digests that an entry declares.
+fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, OpenOptions)> {
     if let Ok(entry) = image.cast::<Entry>() {
         let entry = &entry.get().0;
-        return Ok((entry.src().to_owned(), entry.checksums()));
+        return Ok((entry.src().to_owned(), entry.open_options()));
     }
     if let Ok(file) = image.cast::<ImageFile>() {
-        return Ok((bty::text::path_reference(&file.get().0.path), Checksums::default()));
+        return Ok((bty::text::path_reference(&file.get().0.path), OpenOptions::default()));
     }
     if image.is_instance_of::<PyString>() || image.hasattr("__fspath__")? {
-        return Ok((arguments::text(image)?, Checksums::default()));
+        return Ok((arguments::text(image)?, OpenOptions::default()));
     }
     let name = image.get_type().qualname()?;
     Err(PyTypeError::new_err(format!(
@@ -146,6 +148,7 @@ pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyRes
     let (reference, promised) = reference(image)?;
     let mut options = opening.options.clone();
     (options.sha256, options.sha512) = (sha256.or(promised.sha256), sha512.or(promised.sha512));
+    options.pack_index_sha256 = promised.pack_index_sha256;
     let client = client::of(py, opening.client);
     let opened = run(py, opening.cancel, None, |_, token| {
         bty::Image::open(&client, &reference, &options, token)
@@ -155,8 +158,9 @@ pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyRes
 
 /// Opens an image and examines it.
 #[pyfunction]
-#[pyo3(signature = (reference, *, sha256=None, ignore_sidecar=false, client=None, cancel=None, sha512=None, image_sha256=None))]
-#[allow(clippy::too_many_arguments)] // keyword arguments in Python
+#[pyo3(signature = (reference, *, sha256=None, ignore_sidecar=false, client=None, cancel=None, sha512=None,
+    image_sha256=None, member=None, ignore_trailing=false, compute_sha256=false))]
+#[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments in Python
 fn images_open(
     reference: &Bound<'_, PyAny>,
     sha256: Option<&str>,
@@ -165,14 +169,86 @@ fn images_open(
     cancel: Option<Bound<'_, PyAny>>,
     sha512: Option<&str>,
     image_sha256: Option<&str>,
+    member: Option<String>,
+    ignore_trailing: bool,
+    compute_sha256: bool,
 ) -> PyResult<Image> {
     let (py, cancel) = (reference.py(), Cancel::of(cancel)?);
     let options = OpenOptions::default()
         .sha256(arguments::digest(py, sha256)?)
         .sha512(arguments::digest(py, sha512)?)
         .image_sha256(arguments::digest(py, image_sha256)?)
-        .ignore_sidecar(ignore_sidecar);
+        .ignore_sidecar(ignore_sidecar)
+        .member(member)
+        .ignore_trailing(ignore_trailing)
+        .compute_sha256(compute_sha256);
     open(reference, &Opening { options, client, cancel: &cancel }).map(Image::from)
+}
+
+/// Writes an image as a packed image.
+#[pyfunction]
+#[pyo3(signature = (image, path, *, level, frame_bytes, sha256=None, progress=None, cancel=None, client=None))]
+#[allow(clippy::too_many_arguments)] // keyword arguments in Python
+fn images_pack(
+    image: &Bound<'_, PyAny>,
+    path: &Bound<'_, PyAny>,
+    level: i32,
+    frame_bytes: Size,
+    sha256: Option<&str>,
+    progress: Option<Bound<'_, PyAny>>,
+    cancel: Option<Bound<'_, PyAny>>,
+    client: Option<&Bound<'_, Client>>,
+) -> PyResult<PackReport> {
+    let (py, cancel) = (image.py(), Cancel::of(cancel)?);
+    let path = arguments::path(path)?;
+    let frame_bytes = u32::try_from(frame_bytes.0).unwrap_or(u32::MAX);
+    let options = PackOptions::default().level(level).frame_bytes(frame_bytes);
+    let opening = OpenOptions::default().sha256(arguments::digest(py, sha256)?);
+    let image = open(image, &Opening { options: opening, client, cancel: &cancel })?;
+    let report = run(py, &cancel, progress.as_ref(), |caller, token| {
+        pack::pack(&image, &path, &options, caller, token)
+    })?;
+    report.map(PackReport).map_err(|error| errors::of(py, &error))
+}
+
+/// Compares the frames of a packed image with its index.
+#[pyfunction]
+#[pyo3(signature = (image, *, sha256=None, cancel=None, client=None))]
+fn images_check_packed(
+    image: &Bound<'_, PyAny>,
+    sha256: Option<&str>,
+    cancel: Option<Bound<'_, PyAny>>,
+    client: Option<&Bound<'_, Client>>,
+) -> PyResult<PackCheck> {
+    let (py, cancel) = (image.py(), Cancel::of(cancel)?);
+    let options = OpenOptions::default().sha256(arguments::digest(py, sha256)?);
+    let image = open(image, &Opening { options, client, cancel: &cancel })?;
+    let checked = run(py, &cancel, None, |_, token| pack::check(image.source(), token))?;
+    checked.map(PackCheck).map_err(|error| errors::of(py, &error))
+}
+
+/// Writes an image of a disk, and compares the two.
+#[pyfunction]
+#[pyo3(signature = (disk, path, *, shrink=false, progress=None, cancel=None))]
+fn images_create(
+    disk: &Bound<'_, PyAny>,
+    path: &Bound<'_, PyAny>,
+    shrink: bool,
+    progress: Option<Bound<'_, PyAny>>,
+    cancel: Option<Bound<'_, PyAny>>,
+) -> PyResult<CreateReport> {
+    let (py, cancel) = (disk.py(), Cancel::of(cancel)?);
+    let (disk, path) = (targets::disk(disk)?, arguments::path(path)?);
+    let options = CreateOptions::default().shrink(shrink);
+    let report = run(py, &cancel, progress.as_ref(), |caller, token| {
+        create::create(&disk, &path, &options, &*hosts::current(), caller, token)
+    })?;
+    report.map(CreateReport).map_err(|error| match error.kind() {
+        bty::ErrorKind::Refused => {
+            errors::refused(py, &error, create::validate(&disk, &path, &options))
+        }
+        _ => errors::of(py, &error),
+    })
 }
 
 /// The image files in a directory, sorted by name.
@@ -250,6 +326,9 @@ fn oci_parse(
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Image>()?;
     module.add_function(wrap_pyfunction!(images_open, module)?)?;
+    module.add_function(wrap_pyfunction!(images_pack, module)?)?;
+    module.add_function(wrap_pyfunction!(images_check_packed, module)?)?;
+    module.add_function(wrap_pyfunction!(images_create, module)?)?;
     module.add_function(wrap_pyfunction!(images_list, module)?)?;
     module.add_function(wrap_pyfunction!(images_sidecar, module)?)?;
     module.add_function(wrap_pyfunction!(images_architecture, module)?)?;

@@ -5,7 +5,9 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bty::create::{CreateOptions, CreateReport};
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
+use bty::pack::{PackOptions, PackReport};
 use bty::{CancelToken, Event, Observer};
 use bty_script::check::Finding;
 use bty_script::decide::{Decider, MachineFacts, PlanCall};
@@ -159,6 +161,7 @@ fn script_error(py: Python<'_>, error: &ScriptError) -> PyErr {
         path: host.and_then(|host| host.path.as_deref()),
         offset: host.and_then(|host| host.offset),
         hint: error.hint.as_deref(),
+        remedy: host.and_then(|host| host.remedy).map(bty::Remedy::as_str),
         errno: None,
     };
     let raised = failure.raise(py);
@@ -209,6 +212,28 @@ impl Flasher for HostFlasher {
 
     fn create(&self, path: &Path, size_bytes: u64) -> bty::Result<bty::Disk> {
         self.0.create(path, size_bytes)
+    }
+
+    fn pack(
+        &self,
+        image: &Image,
+        path: &Path,
+        options: &PackOptions,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> bty::Result<PackReport> {
+        self.0.pack(image, path, options, observer, cancel)
+    }
+
+    fn create_image(
+        &self,
+        disk: &bty::Disk,
+        path: &Path,
+        options: &CreateOptions,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> bty::Result<CreateReport> {
+        self.0.create_image(disk, path, options, observer, cancel)
     }
 }
 

@@ -186,6 +186,14 @@ value! {
             self.0.is_same_disk(&other.0)
         }
 
+        /// Every reason not to write to the disk, whatever the image; empty if there is none.
+        #[pyo3(signature = (*, allow_partition=false, overwrite=false))]
+        fn refusals(&self, allow_partition: bool, overwrite: bool) -> Vec<Refusal> {
+            let options = bty::flash::FlashOptions::default();
+            let options = options.allow_partition(allow_partition).overwrite(overwrite);
+            self.0.refusals(&options).into_iter().map(Refusal).collect()
+        }
+
         /// Describes a regular file that will be created as a disk, for use in plans. Reads
         /// nothing.
         #[staticmethod]
@@ -219,6 +227,8 @@ value! {
         expected_sha512: Option<String> = |it| text(it.expected_sha512.as_ref());
         /// Expected SHA-256 of the disk image after decoding.
         expected_image_sha256: Option<String> = |it| text(it.expected_image_sha256.as_ref());
+        /// SHA-256 of the index of a packed image; none if it is not packed.
+        pack_index_sha256: Option<String> = |it| text(it.pack_index_sha256.as_ref());
         /// Logical sector size for which the partition table was made, in bytes.
         sector_bytes: Option<u32> = |it| it.sector_bytes;
         /// Kind of the partition table: `gpt` or `mbr`; none if there is none.
@@ -269,6 +279,12 @@ value! {
         /// Overwrite a regular file that holds an image or an archive, and that bty did not write
         /// as a disk.
         overwrite: bool = |it| it.overwrite;
+        /// Whether to keep and move what the disk already holds: `auto`, `always` or `never`.
+        delta: &'static str = |it| it.delta.as_str();
+        /// Maximum memory for old content that is needed after its place was overwritten.
+        stash_bytes: u64 = |it| it.stash_bytes;
+        /// The disk has passed a full proof before, so that a sample suffices for what is kept.
+        proven_disk: bool = |it| it.proven_disk;
         /// Mount point of the firmware's variables (efivarfs).
         efivars: PathBuf = |it| it.efivars.clone();
         /// Fail a target that completes no request for this many milliseconds.
@@ -286,6 +302,13 @@ value! {
         /// Message for display.
         message: String = |it| it.message.clone();
     } {
+        /// What helps, as a word: often the option, such as `fit` or `overwrite`. Lost by pickling
+        /// and by `to_dict()`.
+        #[getter]
+        fn remedy(&self) -> Option<&'static str> {
+            self.0.remedy.map(bty::Remedy::as_str)
+        }
+
         fn __str__(&self) -> String {
             self.0.to_string()
         }
@@ -325,6 +348,24 @@ value! {
 }
 
 value! {
+    /// How much of an image a disk already held. All sizes are in bytes; the first three together
+    /// are the data of the image.
+    DeltaReport = bty::flash::DeltaReport {
+        /// Data that was in its place already.
+        kept_bytes: u64 = |it| it.kept_bytes;
+        /// Data that was somewhere else on the disk.
+        moved_bytes: u64 = |it| it.moved_bytes;
+        /// Data that was read from the source.
+        fetched_bytes: u64 = |it| it.fetched_bytes;
+        /// Bytes of the packed file that `fetched_bytes` take, compressed.
+        source_bytes: u64 = |it| it.source_bytes;
+        /// Maximum number of bytes in memory because their place was overwritten before they were
+        /// needed.
+        stash_peak_bytes: u64 = |it| it.stash_peak_bytes;
+    }
+}
+
+value! {
     /// The outcome for one target. All sizes are in bytes.
     TargetReport = bty::flash::TargetReport {
         /// The disk, as probed immediately before the first write.
@@ -343,6 +384,10 @@ value! {
         backup_gpt_offset: Option<u64> = |it| it.backup_gpt_offset;
         /// Firmware variable that boots the target next, if one was set.
         boot_entry: Option<String> = |it| it.boot_entry.clone();
+        /// What proves that the disk holds the image: `full`, `sample` or `none`.
+        proof: &'static str = |it| it.proof.as_str();
+        /// What the disk already held; none after a full flash.
+        delta: Option<DeltaReport> = |it| maybe(it.delta.as_ref());
         /// Remarks for display.
         notes: Vec<String> = |it| it.notes.clone();
     } {
@@ -356,7 +401,7 @@ value! {
 value! {
     /// Duration of a phase, over all targets.
     PhaseTime = bty::flash::PhaseTime {
-        /// `wipe`, `write`, `verify` or `finish`.
+        /// `scan`, `wipe`, `write`, `verify` or `finish`.
         phase: String = |it| it.phase.to_string();
         /// Duration in milliseconds.
         elapsed_ms: u64 = |it| it.elapsed_ms;
@@ -434,6 +479,70 @@ value! {
         disk_bytes: u64 = |it| it.disk_bytes;
         /// Bytes of the disk image that are data; the rest is zeros.
         data_bytes: u64 = |it| it.data_bytes;
+    }
+}
+
+value! {
+    /// The result of packing an image. All sizes are in bytes.
+    PackReport = bty::pack::PackReport {
+        /// The image that was packed.
+        source: String = |it| it.source.clone();
+        /// Path of the packed image.
+        path: PathBuf = |it| it.path.clone();
+        /// Size of the decoded disk image.
+        disk_bytes: u64 = |it| it.disk_bytes;
+        /// Bytes of the disk image that are data; the rest is zeros.
+        data_bytes: u64 = |it| it.data_bytes;
+        /// Number of parts of the packed image.
+        frames: u64 = |it| it.frames;
+        /// Size of the index.
+        index_bytes: u64 = |it| it.index_bytes;
+        /// Size of the packed image.
+        file_bytes: u64 = |it| it.file_bytes;
+        /// SHA-256 of the packed image, also written to the `.sha256` file beside it.
+        sha256: String = |it| it.sha256.to_string();
+        /// SHA-256 of its index, which proves the content of the whole image.
+        index_sha256: String = |it| it.index_sha256.to_string();
+        /// Duration in milliseconds.
+        elapsed_ms: u64 = |it| it.elapsed_ms;
+    }
+}
+
+value! {
+    /// The result of checking a packed image. All sizes are in bytes.
+    PackCheck = bty::pack::PackCheck {
+        /// Size of the decoded disk image.
+        disk_bytes: u64 = |it| it.disk_bytes;
+        /// Bytes of the disk image that are data; the rest is zeros.
+        data_bytes: u64 = |it| it.data_bytes;
+        /// Number of parts of the packed image.
+        frames: u64 = |it| it.frames;
+        /// SHA-256 of the file.
+        sha256: String = |it| it.sha256.to_string();
+        /// SHA-256 of its index.
+        index_sha256: String = |it| it.index_sha256.to_string();
+    }
+}
+
+value! {
+    /// The result of creating an image from a disk. All sizes are in bytes.
+    CreateReport = bty::create::CreateReport {
+        /// The disk that was read.
+        disk: Disk = |it| it.disk.clone().into();
+        /// Path of the image.
+        path: PathBuf = |it| it.path.clone();
+        /// Format: `raw`, `zstd` or `qcow2`.
+        format: String = |it| word(&it.format);
+        /// Size of the decoded disk image.
+        disk_bytes: u64 = |it| it.disk_bytes;
+        /// Bytes of the disk image that are data; the rest is zeros.
+        data_bytes: u64 = |it| it.data_bytes;
+        /// Size of the image file.
+        file_bytes: u64 = |it| it.file_bytes;
+        /// SHA-256 of the image file, also written to the `.sha256` file beside it.
+        sha256: String = |it| it.sha256.to_string();
+        /// Duration in milliseconds.
+        elapsed_ms: u64 = |it| it.elapsed_ms;
     }
 }
 
@@ -575,11 +684,15 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Refusal>()?;
     module.add_class::<Difference>()?;
     module.add_class::<Failure>()?;
+    module.add_class::<DeltaReport>()?;
     module.add_class::<TargetReport>()?;
     module.add_class::<PhaseTime>()?;
     module.add_class::<FlashReport>()?;
     module.add_class::<VerifyReport>()?;
     module.add_class::<Contents>()?;
+    module.add_class::<PackReport>()?;
+    module.add_class::<PackCheck>()?;
+    module.add_class::<CreateReport>()?;
     module.add_class::<ImageFile>()?;
     module.add_class::<OciBlob>()?;
     module.add_class::<EntryCheck>()?;

@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import hashlib
 import os
 import pickle
 import sys
@@ -278,3 +279,53 @@ def test_deprecated_names_still_work(image, disk):
         assert plan.foresee() == plan.dry_run_report()
     with pytest.warns(DeprecationWarning, match="use min_disk_bytes"):
         assert plan.image.least_bytes == plan.image.min_disk_bytes == plan.image.disk_bytes
+
+
+def test_refusals_and_errors_say_what_helps(tmp_path, image):
+    used = bty.Disk("/dev/sda", "1 MiB", uses=[bty.Use(use="swap", device="/dev/sda1")])
+    assert [refusal.reason for refusal in used.refusals()] == ["in_use"]
+    part = bty.Disk("/dev/sda1", "1 MiB", kind="partition")
+    (refusal,) = part.refusals()
+    assert (refusal.reason, refusal.remedy) == ("partition", "allow_partition")
+    assert part.refusals(allow_partition=True) == []
+    assert "remedy" not in refusal.to_dict() and pickle.loads(pickle.dumps(refusal)) == refusal
+    error = raised_by(bty.images.open, tmp_path / "none.img")
+    assert error.remedy == "list_images" == pickle.loads(pickle.dumps(error)).remedy
+    assert raised_by(bty.size.parse, "many").remedy is None
+    assert bty.Plan(image, bty.Disk("/dev/sda", "8 GiB")).remedies() == ["sha256"]
+
+
+def test_options_of_a_delta_flash(image, disk):
+    options = bty.Plan(image, disk).options
+    assert (options.delta, options.stash_bytes, options.proven_disk) == ("auto", 64 << 20, False)
+    options = bty.Plan(image, disk, delta="always", stash="1 GiB", proven_disk=True).options
+    assert (options.delta, options.stash_bytes, options.proven_disk) == ("always", 1 << 30, True)
+    assert bty.Plan(image, disk, stash=0).options.stash_bytes == 0
+    assert options == bty.FlashOptions(delta="always", stash_bytes="1 GiB", proven_disk=True)
+    with pytest.raises(bty.UsageError, match='unknown delta mode "sometimes"') as raised:
+        bty.flash(image, disk, delta="sometimes")
+    assert raised.value.hint == "use one of: auto, always, never"
+    with pytest.raises(bty.UsageError, match='"much" is not a size'):
+        bty.flash(image, disk, stash="much")
+
+
+def test_a_report_names_its_proof_and_what_the_disk_held(image, disk):
+    (target,) = bty.flash(image, disk, delta="never").targets
+    assert (target.proof, target.delta) == ("full", None)
+    assert bty.flash(image, disk, verify=False).targets[0].proof == "none"
+    held = bty.DeltaReport(kept_bytes="3 MiB", moved_bytes=0, fetched_bytes=512, source_bytes=99, stash_peak_bytes=0)
+    changed = target.replace(proof="sample", delta=held)
+    assert (changed.proof, changed.delta, changed.delta.kept_bytes) == ("sample", held, 3 << 20)
+    assert pickle.loads(pickle.dumps(changed)) == changed
+    with pytest.raises(ValueError, match="unknown variant"):
+        target.replace(proof="hearsay")
+
+
+def test_the_digest_is_computed_on_demand(tmp_path, image, disk):
+    qcow2 = tmp_path / "a.qcow2"
+    bty.images.create(image, qcow2)
+    (tmp_path / "a.qcow2.sha256").unlink()
+    with bty.images.open(qcow2) as opened:
+        assert bty.flash(opened, disk).source_sha256 is None
+    with bty.images.open(qcow2, compute_sha256=True) as opened:
+        assert bty.flash(opened, disk).source_sha256 == hashlib.sha256(qcow2.read_bytes()).hexdigest()

@@ -111,13 +111,16 @@ impl OptionMap {
 }
 
 /// All arguments that are maps with certain keys.
-pub(crate) const OPTION_MAPS: [OptionMap; 6] = [
+pub(crate) const OPTION_MAPS: [OptionMap; 9] = [
     OptionMap::new("", "flash", 0, "key", &images::IMAGE_KEYS),
     OptionMap::new("", "flash", 2, "option", &flash::FLASH_OPTIONS),
     OptionMap::new("", "verify", 0, "key", &images::IMAGE_KEYS),
     OptionMap::new("flash", "plan", 0, "key", &images::IMAGE_KEYS),
     OptionMap::new("flash", "plan", 2, "option", &flash::FLASH_OPTIONS),
-    OptionMap::new("images", "open", 1, "digest", &images::DIGESTS),
+    OptionMap::new("images", "open", 1, "option", &images::OPEN_OPTIONS),
+    OptionMap::new("images", "pack", 0, "key", &images::IMAGE_KEYS),
+    OptionMap::new("images", "pack", 2, "option", &images::PACK_OPTIONS),
+    OptionMap::new("images", "create", 2, "option", &images::CREATE_OPTIONS),
 ];
 
 /// "a value of type T", with T as scripts name it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, Map, NativeCallContext};
 
 use crate::error::{CallResult, HostError, note_call, raise};
+use crate::host_function::HostFunction;
 use crate::meter::{InterruptTarget, Meter};
 use crate::world::World;
 
@@ -88,6 +89,8 @@ pub struct ScriptContext {
     pub(crate) meter: Arc<Meter>,
     pub(crate) facts: Arc<Map>,
     pub(crate) interrupt_target: InterruptTarget,
+    /// Functions of the program that the scripts of tests can call too.
+    pub(crate) test_functions: Arc<[HostFunction]>,
 }
 
 impl ScriptContext {
@@ -101,6 +104,7 @@ impl ScriptContext {
             meter: Arc::default(),
             facts: Arc::new(facts),
             interrupt_target: InterruptTarget::default(),
+            test_functions: Arc::default(),
         }
     }
 

@@ -14,15 +14,16 @@ use crate::bundled;
 use crate::context::{Capabilities, ScriptContext};
 use crate::error::{Cause, HostError, Place, PowerAction, ScriptError, Sources, Stop, innermost};
 
+mod caught;
 mod explain;
 mod host_functions;
 mod interactive;
 mod resolve;
 
-pub use host_functions::{HostCallback, HostFunction};
 pub use interactive::{InteractiveSession, Variable};
 pub use resolve::ImportRoot;
 
+pub use crate::host_function::{HostCallback, HostFunction};
 pub use crate::limits::Limits;
 use crate::meter::RunGuard;
 pub use crate::meter::{InterruptTarget, Meter};
@@ -58,6 +59,7 @@ pub struct Engine {
     resolver: resolve::Resolver,
     /// The value of `ARGS` inside functions, shared with the engine.
     args: Dynamic,
+    caught: caught::CatchVariables,
 }
 
 /// A compiled script. Cheap to clone.
@@ -156,10 +158,12 @@ impl Engine {
         });
         let args = Dynamic::from(rhai::Array::new()).into_shared();
         rhai.register_global_module(constants(&context, &args).into());
+        let caught = caught::CatchVariables::default();
+        caught.clone().watch(&mut rhai);
         let sources = Sources::default();
-        let resolver = resolve::Resolver::new(context.clone(), sources.clone());
+        let resolver = resolve::Resolver::new(context.clone(), sources.clone(), caught.clone());
         rhai.set_module_resolver(resolver.clone());
-        Self { rhai, context, sources, library, limits, resolver, args }
+        Self { rhai, context, sources, library, limits, resolver, args, caught }
     }
 
     /// The type of `value` as scripts name it.
@@ -200,6 +204,7 @@ impl Engine {
             error
         })?;
         ast.set_source(name);
+        self.caught.note(&ast);
         Ok(Script { ast, name: name.to_owned(), root: root.clone() })
     }
 
@@ -278,7 +283,11 @@ impl Engine {
     /// Calls the function `name` of a script, after running its statements outside functions.
     ///
     /// # Errors
-    /// The same as [`run`](Self::run); a missing function is [`Cause::Script`].
+    /// - [`Cause::Host`]: a host function failed, and the script did not catch it
+    /// - [`Cause::Throw`]: the script threw a value
+    /// - [`Cause::Script`]: the script is wrong: it has no function `name`, or uses something unknown
+    /// - [`Cause::Limit`]: the script exceeded a limit
+    /// - [`Cause::Cancelled`]: `cancel` was cancelled, or the context was interrupted
     pub fn call(
         &self,
         script: &Script,

@@ -32,6 +32,8 @@ pub struct HostError {
     pub offset: Option<u64>,
     /// What the person can do next.
     pub hint: Option<String>,
+    /// The hint as a word of [`bty::Remedy`], if there is one for it.
+    pub remedy: Option<bty::Remedy>,
     /// The report of the failed flash, as JSON.
     pub report: Option<Value>,
     /// True if writing had begun: the disk may hold part of an image, and does not boot.
@@ -48,6 +50,7 @@ impl HostError {
             path: None,
             offset: None,
             hint: None,
+            remedy: None,
             report: None,
             has_written: false,
         }
@@ -57,6 +60,7 @@ impl HostError {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self.remedy = None;
         self
     }
 
@@ -83,6 +87,7 @@ impl From<bty::Error> for HostError {
             path: error.path().map(str::to_owned),
             offset: error.offset(),
             hint: error.next_step().map(str::to_owned),
+            remedy: error.remedy(),
             report: None,
             has_written: error.has_written(),
         }

@@ -17,6 +17,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A program gives functions of its own to scripts with [`HostFunction`]; [`testing`] tests the
+//! scripts that call them, without hardware. The scripts' values cross this border as JSON. Where
+//! the engine's own values appear, as in [`ScriptOutcome::value`], their types are those of
+//! [`rhai`]. It is re-exported, and so is the library [`bty`], whose disks and errors appear too.
+//!
 //! | module | contents |
 //! |---|---|
 //! | [`engine`] | compile and run scripts; limits, `import`, interactive sessions |
@@ -29,7 +34,7 @@
 //! | [`worker`] | the same calls in separate processes with bounded memory |
 //! | [`check`] | finds mistakes in a script without running it |
 //! | [`reference`](mod@reference) | the function reference, generated from the engine |
-//! | [`testing`] | runs `*_test.rhai` files |
+//! | [`testing`] | tests of scripts: simulated machines, `*_test.rhai` files |
 //! | [`bundled`] | the scripts that are part of bty, such as the wizard |
 //! | [`render`] | values as text and tables |
 //! | [`terminal`] | shows text to a person and reads their answers |
@@ -53,13 +58,17 @@ pub mod world;
 
 mod api;
 mod convert;
+mod host_function;
 mod library;
 mod limits;
 mod machine;
 mod meter;
 mod test_run;
 
+pub use bty;
 pub use context::{Capabilities, Capability, ScriptContext};
 pub use convert::Size;
 pub use engine::{Engine, ImportRoot, Limits, Script, ScriptOutcome};
 pub use error::{Cause, HostError, ScriptError};
+pub use host_function::{HostCallback, HostFunction, TypedFunction};
+pub use rhai::{self, Dynamic};

@@ -104,7 +104,7 @@ pub(crate) fn host_value(value: &Dynamic) -> Option<String> {
         return Some(format!("{} ({})", file.path.display(), human(file.size_bytes)));
     }
     if let Some(catalog) = value.read_lock::<Catalog>() {
-        return Some(format!("a catalog of {} images", catalog.entries().len()));
+        return Some(format!("a catalog of {}", text::count(catalog.entries().len(), "image")));
     }
     if let Some(plan) = value.read_lock::<PlannedFlash>() {
         let disks: Vec<String> = plan.plan.targets.iter().map(Disk::summary).collect();
@@ -113,9 +113,9 @@ pub(crate) fn host_value(value: &Dynamic) -> Option<String> {
     if let Some(report) = value.read_lock::<bty::flash::FlashReport>() {
         let done = report.targets.iter().filter(|t| t.failure.is_none()).count();
         return Some(format!(
-            "{} written to {done} of {} disks",
+            "{} written to {done} of {}",
             human(report.disk_bytes),
-            report.targets.len()
+            text::count(report.targets.len(), "disk")
         ));
     }
     if let Some(report) = value.read_lock::<bty::flash::VerifyReport>() {

@@ -187,6 +187,23 @@ impl Workers {
         result
     }
 
+    /// Starts a worker and lets it run an empty script, so that a command that starts no worker is
+    /// noticed before a machine waits for a decision.
+    ///
+    /// # Errors
+    /// The same as [`decide`](Self::decide).
+    pub fn check(&self) -> Result<(), ScriptError> {
+        let call = PlanCall {
+            name: "check",
+            text: "fn check() { 0 }",
+            function: "check",
+            machine: None,
+            args: Vec::new(),
+            catalog: "",
+        };
+        self.decide(&call).map(drop)
+    }
+
     fn take(&self) -> Result<Worker, ScriptError> {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -200,9 +217,11 @@ impl Workers {
             pool = self.returned.wait(pool).unwrap_or_else(PoisonError::into_inner);
         }
         drop(pool);
-        Worker::start((self.command)()).map_err(|e| {
+        let command = (self.command)();
+        let program = command.get_program().display().to_string();
+        Worker::start(command).map_err(|e| {
             self.pool.lock().unwrap_or_else(PoisonError::into_inner).free += 1;
-            ScriptError::new(Cause::Host, format!("starting a script worker: {e}"))
+            ScriptError::new(Cause::Host, format!("starting the script worker {program}: {e}"))
         })
     }
 }
@@ -291,23 +310,40 @@ impl Worker {
     }
 
     /// The error for a worker that did not answer.
-    fn explain(&self, fault: &std::io::Error, name: &str, limits: &Limits) -> ScriptError {
-        let mut error = match fault.kind() {
-            std::io::ErrorKind::TimedOut => {
-                ScriptError::new(Cause::Limit, format!("{name} exceeded its time limit"))
-            }
-            // out of memory: the allocator aborted, or the kernel killed the worker
-            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe => {
-                let bytes = bty::size::human(limits.memory_bytes);
-                ScriptError::new(
-                    Cause::Limit,
-                    format!("{name} used more than {bytes} of memory, and its process was killed"),
-                )
-            }
-            _ => ScriptError::new(Cause::Host, format!("running {name} in a worker: {fault}")),
+    fn explain(&mut self, fault: &std::io::Error, name: &str, limits: &Limits) -> ScriptError {
+        let exceeded = |message: String| {
+            let mut error = ScriptError::new(Cause::Limit, message);
+            error.hint =
+                Some("look for a value that grows in a loop, or a loop without an end".into());
+            error
         };
-        error.hint = Some("look for a value that grows in a loop, or a loop without an end".into());
-        error
+        let no_worker = |why: String| {
+            let mut error =
+                ScriptError::new(Cause::Host, format!("running {name} in a script worker: {why}"));
+            error.hint = Some("the program must be one that serves scripts on its stdin".into());
+            error
+        };
+        match fault.kind() {
+            std::io::ErrorKind::TimedOut => exceeded(format!("{name} exceeded its time limit")),
+            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe => {
+                match self.exit_code() {
+                    Some(code) => no_worker(format!("its process ended with exit code {code}")),
+                    // out of memory: the allocator aborted, or the kernel killed the worker
+                    None => exceeded(format!(
+                        "{name} used more than {} of memory, and its process was killed",
+                        bty::size::human(limits.memory_bytes)
+                    )),
+                }
+            }
+            _ => no_worker(format!("its answer cannot be read: {fault}")),
+        }
+    }
+
+    /// The exit code of a worker that has closed its stdout; `None` if a signal ended it.
+    fn exit_code(&mut self) -> Option<i32> {
+        // changes nothing about a process that is exiting by itself
+        let _ = self.child.kill();
+        self.child.wait().ok()?.code()
     }
 }
 

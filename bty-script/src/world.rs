@@ -18,10 +18,12 @@ use std::time::{Duration, SystemTime};
 
 use bty::catalog::Catalog;
 use bty::client::{Reply, Request};
+use bty::create::{CreateOptions, CreateReport};
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{Dmi, Inventory};
 use bty::image::directory::ImageFile;
 use bty::image::{Contents, ImageInfo, OpenOptions};
+use bty::pack::{PackCheck, PackOptions, PackReport};
 use bty::{CancelToken, Disk, Observer, Result};
 
 mod description;
@@ -69,19 +71,30 @@ pub trait Images: Send + Sync {
     /// Opens the image at `reference`. `options` has the digests to require.
     ///
     /// # Errors
-    /// The same as [`bty::Image::open`].
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): the reference is malformed or ambiguous, or an
+    ///   option does not fit the image
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the source does not exist or cannot be read
+    /// - [`ErrorKind::Format`](bty::ErrorKind::Format): it is not an image that can be written to a
+    ///   disk
+    /// - [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): two declared digests contradict each
+    ///   other
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): a resource of this machine is missing
     fn open(&self, reference: &str, options: &OpenOptions, cancel: &CancelToken) -> Result<Image>;
 
     /// Lists the image files in a directory.
     ///
     /// # Errors
-    /// The same as [`bty::image::directory::list`].
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the directory cannot be read
     fn list(&self, dir: &Path) -> Result<Vec<ImageFile>>;
 
     /// Reads a whole image and computes its digests.
     ///
     /// # Errors
-    /// The same as [`bty::Image::read_fully`].
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source),
+    ///   [`ErrorKind::Format`](bty::ErrorKind::Format) or
+    ///   [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): the image cannot be read, is damaged,
+    ///   or differs from what was expected
+    /// - [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled): `cancel` was cancelled
     fn read_fully(
         &self,
         image: &Image,
@@ -89,25 +102,51 @@ pub trait Images: Send + Sync {
         cancel: &CancelToken,
     ) -> Result<Contents>;
 
+    /// Compares the frames of a packed image with its index.
+    ///
+    /// # Errors
+    /// The same as [`bty::pack::check`].
+    fn check_packed(&self, image: &Image, cancel: &CancelToken) -> Result<PackCheck>;
+
     /// Loads the catalog at `reference`.
     ///
     /// # Errors
-    /// The same as [`Catalog::load`].
+    /// - [`ErrorKind::Catalog`](bty::ErrorKind::Catalog): the catalog cannot be read, is too large,
+    ///   or violates the schema
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): `reference` is malformed
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the server does not answer
+    /// - [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled): `cancel` was cancelled
     fn catalog(&self, reference: &str, cancel: &CancelToken) -> Result<Catalog>;
 
     /// Resolves an `oras://` reference to its blob: `digest`, `size_bytes`, `title`.
     ///
     /// # Errors
-    /// The same as [`bty::Client::resolve_oci`].
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the registry does not answer, or has no
+    ///   such artifact
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): the reference is malformed, or an index of
+    ///   several artifacts
+    /// - [`ErrorKind::Format`](bty::ErrorKind::Format): the manifest is malformed, or has no disk
+    ///   image
+    /// - [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): the manifest has another digest than
+    ///   the reference
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): the network threads cannot be started
     fn resolve_oci(&self, reference: &str, cancel: &CancelToken) -> Result<serde_json::Value>;
 }
 
-/// Writes images to disks and compares them.
+/// Writes disks and images.
 pub trait Flasher: Send + Sync {
     /// Executes `plan` with `image`.
     ///
     /// # Errors
-    /// The same as [`FlashPlan::execute`].
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): the plan does not fit the image or the
+    ///   disks, or a rule forbids it; nothing was written
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source),
+    ///   [`ErrorKind::Format`](bty::ErrorKind::Format) or
+    ///   [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): the image cannot be read, is damaged,
+    ///   or differs from what was expected
+    /// - [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled): `cancel` was cancelled
+    ///
+    /// Failures of single targets are in the report.
     fn execute(
         &self,
         plan: &FlashPlan,
@@ -119,7 +158,16 @@ pub trait Flasher: Send + Sync {
     /// Compares a disk with an image.
     ///
     /// # Errors
-    /// The same as [`bty::flash::verify`].
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): the disk is smaller than the image, or
+    ///   another one than was probed
+    /// - [`ErrorKind::Target`](bty::ErrorKind::Target): the disk cannot be opened or read
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source),
+    ///   [`ErrorKind::Format`](bty::ErrorKind::Format) or
+    ///   [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): the image cannot be read, is damaged,
+    ///   or differs from what was expected
+    /// - [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled): `cancel` was cancelled
+    ///
+    /// A difference is not an error: the report says where it is.
     fn verify(
         &self,
         image: &Image,
@@ -131,8 +179,35 @@ pub trait Flasher: Send + Sync {
     /// Creates a file to be used as a disk.
     ///
     /// # Errors
-    /// The same as [`bty::DiskHost::create`].
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): there is something at `path` already
+    /// - [`ErrorKind::Target`](bty::ErrorKind::Target): the file cannot be created
     fn create(&self, path: &Path, size_bytes: u64) -> Result<Disk>;
+
+    /// Writes an image to `path` as a packed image.
+    ///
+    /// # Errors
+    /// The same as [`bty::pack::pack`].
+    fn pack(
+        &self,
+        image: &Image,
+        path: &Path,
+        options: &PackOptions,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<PackReport>;
+
+    /// Writes an image of a disk to `path`.
+    ///
+    /// # Errors
+    /// The same as [`bty::create::create`].
+    fn create_image(
+        &self,
+        disk: &Disk,
+        path: &Path,
+        options: &CreateOptions,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<CreateReport>;
 }
 
 /// The rest of the machine: clock, firmware, kernel.
@@ -164,7 +239,8 @@ pub trait Platform: Send + Sync {
     /// Loads the kernel of the system on a disk, so that kexec can start it.
     ///
     /// # Errors
-    /// The same as [`bty::boot::load_kernel`].
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): the disk has no kernel, or the running kernel
+    ///   refuses to load it
     fn load_kernel(&self, disk: &Path) -> Result<()>;
 
     /// Writes a line to the kernel log.
@@ -176,7 +252,10 @@ pub trait Web: Send + Sync {
     /// Sends one request and returns the response, whatever its status.
     ///
     /// # Errors
-    /// The same as [`bty::Client::exchange`].
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): the URL or the method is malformed
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the server does not answer, or its address
+    ///   is not allowed
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): the network threads cannot be started
     fn exchange(&self, request: &Request<'_>, cancel: &CancelToken) -> Result<Reply>;
 }
 
@@ -196,7 +275,11 @@ pub trait Files: Send + Sync {
     /// Writes a file, or replaces it as a whole.
     ///
     /// # Errors
-    /// Those of [`read_text`](Self::read_text), except `Format`.
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): `path` is not below the directory
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the directory of the file does not exist
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): scripts have no directory, or `text` is too
+    ///   large
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): writing fails
     fn write_text(&self, path: &str, text: &str) -> Result<()>;
 }
 
@@ -207,7 +290,7 @@ pub struct World {
     pub disks: Arc<dyn bty::DiskHost>,
     /// Opens images and catalogs.
     pub images: Arc<dyn Images>,
-    /// Writes images to disks and compares them.
+    /// Writes disks and images.
     pub flasher: Arc<dyn Flasher>,
     /// The rest of the machine: clock, firmware, kernel.
     pub platform: Arc<dyn Platform>,

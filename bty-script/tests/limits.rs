@@ -131,21 +131,36 @@ fn calls_succeed_after_a_worker_was_killed() {
 
 #[test]
 fn a_worker_that_dies_is_replaced() {
-    // a process that ends at once stands for one that the system has killed
-    let workers = Workers::new(|| Command::new("true"), Limits::server(), 1);
+    let killed = shell("kill -9 $$");
     for _ in 0..2 {
-        let error = call(&workers, "x.rhai", "fn boot(m) { 1 }").unwrap_err();
+        let error = call(&killed, "x.rhai", "fn boot(m) { 1 }").unwrap_err();
         assert_eq!(error.cause, Cause::Limit, "{error}");
     }
-    let hangs = Workers::new(
-        || {
-            let mut command = Command::new("sleep");
-            command.arg("1000");
-            command
-        },
-        Limits::server(),
-        1,
-    );
-    let error = call(&hangs, "x.rhai", "fn boot(m) { 1 }").unwrap_err();
+    let error = call(&shell("exec sleep 1000"), "x.rhai", "fn boot(m) { 1 }").unwrap_err();
     assert!(error.message.contains("exceeded its time limit"), "{error}");
+}
+
+/// Workers that are no workers: a shell runs `script`.
+fn shell(script: &'static str) -> Workers {
+    let command = move || {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    };
+    Workers::new(command, Limits::server(), 1)
+}
+
+#[test]
+fn a_program_that_is_no_worker_is_told_from_a_script_that_needs_too_much() {
+    workers(1).check().unwrap();
+    let missing = Workers::new(|| Command::new("/no/such/program"), Limits::server(), 1);
+    for (workers, expected) in [
+        (missing, "starting the script worker /no/such/program: "),
+        (shell("exit 3"), "running check in a script worker: its process ended with exit code 3"),
+        (shell("cat"), "running check in a script worker: its answer cannot be read: "),
+    ] {
+        let error = workers.check().unwrap_err();
+        assert_eq!(error.cause, Cause::Host, "{error}");
+        assert!(error.message.starts_with(expected), "{error}");
+    }
 }

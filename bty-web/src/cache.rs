@@ -70,7 +70,6 @@ use storage::Storage;
 use transfer::Transfers;
 
 pub use lookup::Lookup;
-pub use object::CacheObject;
 pub use policy::Origins;
 pub use stats::{CacheCounters, CacheStats};
 

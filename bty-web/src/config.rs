@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bty::Client;
 
 use crate::cache::CacheOptions;
-use crate::domain::error::{Problem, Result};
+use crate::domain::error::{Error, Problem, Result};
 use crate::domain::network::{FormattedIp, Networks, is_routable};
 use crate::tftp::TftpOptions;
 
@@ -36,89 +36,122 @@ pub(crate) use outbound::proxies;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Password of the admin, or its argon2 hash; `None` for a server without a password.
-    pub password: Option<String>,
+    pub(crate) password: Option<String>,
     /// True if the password is set but empty, which is a mistake.
-    pub password_is_empty: bool,
+    pub(crate) password_is_empty: bool,
     /// True if the operator explicitly wants a server without a password.
-    pub open_is_wanted: bool,
+    pub(crate) open_is_wanted: bool,
     /// Address and port to listen at.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// URL at which browsers and machines reach the server; `None` to take it from each request.
-    pub public_url: Option<String>,
+    pub(crate) public_url: Option<String>,
+    /// Path prefix below which a program serves the server, such as `/bty`; empty for the path of
+    /// the public URL.
+    pub(crate) base_path: String,
     /// Proxies whose `X-Forwarded-*` headers are trusted.
-    pub trusted_proxies: Networks,
+    pub(crate) trusted_proxies: Networks,
     /// Secret that signs cookies; `None` to generate and store one.
-    pub session_secret: Option<String>,
+    pub(crate) session_secret: Option<String>,
     /// Log filter, in the syntax of `RUST_LOG`.
-    pub log: String,
+    pub(crate) log: String,
     /// True for a JSON log with one line per event.
-    pub logs_json: bool,
+    pub(crate) logs_json: bool,
     /// How the server reaches other servers.
-    pub network: OutboundNetwork,
+    pub(crate) network: OutboundNetwork,
     /// Directory of the database.
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
     /// True if the state may be on a network file system.
-    pub state_may_be_remote: bool,
+    pub(crate) state_may_be_remote: bool,
     /// Directory of the live environment's files.
-    pub boot_dir: PathBuf,
+    pub(crate) boot_dir: PathBuf,
     /// Directory of the live environment's files that are installed with the program. They are used
     /// for names that the boot directory lacks.
-    pub boot_seed_dir: PathBuf,
+    pub(crate) boot_seed_dir: PathBuf,
     /// Directory of the documentation site. It need not exist.
-    pub site_dir: PathBuf,
+    pub(crate) site_dir: PathBuf,
     /// Directory of the backups.
-    pub backup_dir: PathBuf,
+    pub(crate) backup_dir: PathBuf,
     /// Catalog file that is imported at startup, if it exists.
-    pub catalog_file: PathBuf,
+    pub(crate) catalog_file: PathBuf,
     /// URL of an external cache host through which machines download images. Empty for none, or for
     /// the one in this process.
-    pub cache_url: String,
+    pub(crate) cache_url: String,
     /// True if this process is a cache host without a server.
-    pub is_cache_only: bool,
+    pub(crate) is_cache_only: bool,
     /// Address and options of the cache host in this process; `None` if it runs none.
-    pub cache: Option<(SocketAddr, CacheOptions)>,
+    pub(crate) cache: Option<(SocketAddr, CacheOptions)>,
     /// Options of a cache host in this process, whether it runs or not.
-    pub cache_options: CacheOptions,
+    pub(crate) cache_options: CacheOptions,
     /// Listen address of a cache host in this process, whether it runs or not.
-    pub cache_listen: SocketAddr,
+    pub(crate) cache_listen: SocketAddr,
     /// True if the TFTP server runs in this process.
-    pub tftp_is_embedded: bool,
+    pub(crate) tftp_is_embedded: bool,
     /// Address and UDP port of the TFTP server.
-    pub tftp_listen: SocketAddr,
+    pub(crate) tftp_listen: SocketAddr,
     /// Directory of the files that the TFTP server serves.
-    pub tftp_root: PathBuf,
+    pub(crate) tftp_root: PathBuf,
     /// Host of the TFTP server that machines use; empty for the one in this process or on the cache
     /// host.
-    pub tftp_probe_host: String,
+    pub(crate) tftp_probe_host: String,
     /// Maximum number of concurrent backups.
-    pub backup_max_parallel: usize,
+    pub(crate) backup_max_parallel: usize,
     /// Maximum size of an upload in bytes.
-    pub max_upload_bytes: u64,
+    pub(crate) max_upload_bytes: u64,
     /// Number of processes that run scripts.
-    pub script_workers: usize,
+    pub(crate) script_workers: usize,
     /// Limits for clients without a password or token.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// Every value as text, and where it was set.
-    pub values: BTreeMap<&'static str, (String, Origin)>,
+    pub(crate) values: BTreeMap<&'static str, (String, Origin)>,
     /// Files that were read, in increasing precedence.
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// File to which changes in the browser are written; `None` if `--config` names the files.
-    pub own_file: Option<PathBuf>,
+    pub(crate) own_file: Option<PathBuf>,
     /// Valid but suspicious settings, logged at startup.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Config {
+    /// Serves everything below `path`, such as `/bty`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) if `path` is not such a
+    /// path, or `server.public_url` has another one.
+    pub(crate) fn set_base_path(&mut self, path: &str) -> Result<()> {
+        let path = path.trim_end_matches('/');
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+        let is_name = |part: &str| !matches!(part, "" | "." | "..") && part.chars().all(is_plain);
+        let below = path.strip_prefix('/');
+        if !path.is_empty() && !below.is_some_and(|below| below.split('/').all(is_name)) {
+            return Err(Error::invalid(format!(
+                "the base path {path:?} is invalid; choose one such as /bty, of letters, digits \
+                 and -._~"
+            )));
+        }
+        let public = self.root();
+        if self.public_url.is_some() && public != path {
+            return Err(Error::invalid(format!(
+                "the base path is {path:?}, but the path of server.public_url is {public:?}; \
+                 remove one, or make both equal"
+            )));
+        }
+        path.clone_into(&mut self.base_path);
+        Ok(())
+    }
+
     /// True if the documentation site is installed.
     #[must_use]
     pub fn has_site(&self) -> bool {
         self.site_dir.join("index.html").is_file()
     }
 
-    /// Returns the path of [`public_url`](Self::public_url): `/bty` for `http://h/bty`, usually
-    /// empty.
+    /// Returns the path below which everything is served: that of the program around the server,
+    /// else the path of [`public_url`](Self::public_url), `/bty` for `http://h/bty`. Usually empty.
     #[must_use]
     pub fn root(&self) -> String {
+        if !self.base_path.is_empty() {
+            return self.base_path.clone();
+        }
         let url = self.public_url.as_deref().and_then(|url| url.parse::<url::Url>().ok());
         url.map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
     }
@@ -158,6 +191,7 @@ impl Config {
             allowed: Vec::new(),
             server_url: self.public_url.clone(),
             server_port: self.listen.port(),
+            server_path: self.root(),
         }
     }
 
@@ -279,6 +313,35 @@ mod tests {
             );
             assert!(!message.contains("s3cret"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_base_path_is_plain_and_agrees_with_the_public_url() {
+        let below = |path: &str, values: &[(&str, &str)]| {
+            let mut config = Config::from_values(values.iter().copied()).unwrap();
+            config.set_base_path(path).map(|()| config.root()).map_err(|e| e.to_string())
+        };
+        for (path, root) in [("/bty", "/bty"), ("/a/b-c/", "/a/b-c"), ("", ""), ("/", "")] {
+            assert_eq!(below(path, &[]).as_deref(), Ok(root), "{path}");
+        }
+        for path in ["bty", "//h", "/a//b", "/..", "/a/../b", "/{a}", "/a b", "/a?b", "/%2f"] {
+            assert!(below(path, &[]).unwrap_err().contains("choose one such as /bty"), "{path}");
+        }
+        let public = ("server.public_url", "http://h/bty");
+        assert_eq!(below("/bty", &[public]).as_deref(), Ok("/bty"));
+        assert!(below("/ytb", &[public]).unwrap_err().contains("\"/bty\""));
+    }
+
+    #[test]
+    fn values_of_a_program_are_checked_like_those_of_files() {
+        let config = Config::from_values([("paths.state_dir", "/srv/bty")]).unwrap();
+        assert_eq!(config.boot_dir, Path::new("/srv/bty/boot"));
+        assert_eq!(config.values["paths.state_dir"].1, Origin::Program);
+        assert_eq!(Config::default().listen.to_string(), "0.0.0.0:8080");
+        let wrong = [("server.prot", "1"), ("server.port", "x")];
+        let error = Config::from_values(wrong).unwrap_err().to_string();
+        assert!(error.contains("server.prot: is not a configuration key"), "{error}");
+        assert!(error.contains("server.port: expected a port"), "{error}");
     }
 
     #[test]

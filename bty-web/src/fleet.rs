@@ -21,7 +21,7 @@ use machine::SimulatedMachine;
 use random::Random;
 use report::Tally;
 
-pub use report::{FleetRunReport, RequestTimes};
+pub use report::FleetRunReport;
 
 /// Size of the fleet, and how often things go wrong.
 #[derive(Clone, Debug, Args)]

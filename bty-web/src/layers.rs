@@ -23,7 +23,8 @@ const LAYERS: [(&str, &[&str]); 7] = [
 ];
 
 /// Modules without a layer, which may use only the domain.
-const SHARED: [&str; 6] = ["blocking", "clock", "conditional", "durable", "random", "state_dir"];
+const SHARED: [&str; 7] =
+    ["blocking", "clock", "conditional", "durable", "random", "state_dir", "worker"];
 
 /// Crates that only some modules may use.
 const OWNERS: [(&str, &[&str]); 7] = [
@@ -106,7 +107,7 @@ fn the_domain_reads_no_clock() {
 
 /// Files that may name the assembly of all services: it, what starts and stops it, and the state
 /// from which handlers take single services.
-const ASSEMBLY: [&str; 3] = ["services/app.rs", "server.rs", "http/state.rs"];
+const ASSEMBLY: [&str; 4] = ["services/app.rs", "server.rs", "server/parts.rs", "http/state.rs"];
 
 #[test]
 fn handlers_and_services_name_the_services_that_they_use_and_not_all_of_them() {

@@ -3,54 +3,84 @@
 //!
 //! A machine is identified by its MAC address and is assigned a *plan*: a script that decides at
 //! each contact whether the machine boots its disk or the live environment, and which image is
-//! flashed. This crate is the library behind the `bty-web` command; start with [`server::serve`].
+//! flashed. This crate is the library behind the `bty-web` command, and embeds a server in another
+//! program:
 //!
-//! # Layers
+//! ```no_run
+//! use std::process::ExitCode;
 //!
-//! Each layer imports only those below it; a test enforces this:
+//! use bty_web::{Config, Server, worker};
 //!
-//! | module | what it does |
+//! fn main() -> ExitCode {
+//!     if worker::is_requested() {
+//!         return worker::serve(); // plans run in processes of their own
+//!     }
+//!     let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+//!     match runtime.block_on(run()) {
+//!         Ok(()) => ExitCode::SUCCESS,
+//!         Err(error) => {
+//!             eprintln!("{error}");
+//!             ExitCode::FAILURE
+//!         }
+//!     }
+//! }
+//!
+//! async fn run() -> bty_web::Result<()> {
+//!     let config = Config::from_values([
+//!         ("paths.state_dir", "/srv/bty"),
+//!         ("admin.password", "s3cret"),
+//!     ])?;
+//!     let builder = Server::builder().config(config).base_path("/bty");
+//!     let server = builder.worker(worker::this_program).start().await?;
+//!     let _ = tokio::signal::ctrl_c().await;
+//!     server.stop().await
+//! }
+//! ```
+//!
+//! | item | what it does |
 //! |---|---|
-//! | [`http`] | routes, the JSON API, pages, and the scripts for machines |
-//! | [`services`] | use cases: what pages, API and machines have in common |
-//! | [`store`] | SQLite: the database, and all SQL |
-//! | [`domain`] | the rules for machines, plans and events. Pure: no I/O, no clock |
+//! | [`Server`] | starts, mounts and stops a server |
+//! | [`Config`] | the configuration, of values, or of files and the environment |
+//! | [`worker`] | the processes in which plans run |
+//! | [`ServerClient`] | a client of the API |
+//! | [`setup`] | functions for programs that set up a server |
+//! | [`command`] | the `bty-web` command |
 //!
-//! Besides these layers, with only [`store`] and [`domain`] below them:
-//!
-//! | module | what it does |
-//! |---|---|
-//! | [`cache`] | the cache host: copies of images, fetched once for many machines |
-//! | [`tftp`] | boot programs for firmware |
-//! | [`fleet`] | simulated machines, which check the decisions of a server |
-//!
-//! # Assembly
-//!
-//! | module | what it does |
-//! |---|---|
-//! | [`config`] | loads the configuration from files and the environment |
-//! | [`server`] | starts and stops everything |
-//! | [`client`] | a client of the API, for the command and the simulated fleet |
-//! | [`state_dir`], [`durable`] | checks and locks directories; replaces files durably |
-//! | [`conditional`] | conditional and range requests, for everything that is downloaded |
-//! | [`random`] | random tokens |
+//! Everything else is private. `ARCHITECTURE.md` in the repository describes it.
 
-pub mod cache;
-pub mod client;
-pub mod conditional;
-pub mod config;
-pub mod domain;
-pub mod durable;
-pub mod fleet;
-pub mod http;
-pub mod random;
-pub mod server;
-pub mod services;
-pub mod state_dir;
-pub mod store;
-pub mod tftp;
+// in private modules, `pub` means: for other modules of this crate
+#![allow(unreachable_pub)]
+
+pub mod command;
+pub mod worker;
 
 mod blocking;
+mod cache;
+mod client;
 mod clock;
+mod conditional;
+mod config;
+mod domain;
+mod durable;
+mod fleet;
+mod http;
 #[cfg(test)]
 mod layers;
+mod random;
+mod server;
+mod services;
+mod state_dir;
+mod store;
+mod tftp;
+
+pub use client::ServerClient;
+pub use config::{Config, Sources};
+pub use domain::error::{Error, ErrorKind, Problem, Result};
+pub use server::{Server, ServerBuilder, StopHandle};
+
+/// Functions for programs that set up a server, such as `bty-lab`.
+pub mod setup {
+    pub use crate::services::auth::{hash_password, secret};
+    pub use crate::services::netboot::file_name;
+    pub use crate::tftp::probe::probe;
+}

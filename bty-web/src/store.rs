@@ -16,4 +16,4 @@ pub mod settings;
 mod time;
 
 pub use connection::Connection;
-pub use database::{Database, EventSink, Transaction};
+pub use database::{Database, Transaction};

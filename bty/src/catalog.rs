@@ -21,6 +21,7 @@
 //! | `src` | yes | an `http://`, `https://` or `oras://` address, without user and password |
 //! | `sha256` | no | SHA-256 of the file as published, 64 hexadecimal digits |
 //! | `sha512` | no | SHA-512 of the file as published, 128 hexadecimal digits |
+//! | `index_sha256` | no | SHA-256 of the index of the [packed image](crate::pack) |
 //! | `ref` | no | must equal [`image_ref`] of `src`; detects mistakes of catalog generators |
 //! | `format` | no | a hint for display; by default derived from `name`, then from `src` |
 //! | `size_bytes` | no | size of the file as published |
@@ -34,8 +35,8 @@
 use serde::Serialize;
 
 use crate::digest::{Checksums, Sha512};
-use crate::image::name;
-use crate::{CancelToken, Client, Digest, Error, ErrorKind, Result, redact};
+use crate::image::{OpenOptions, name};
+use crate::{CancelToken, Client, Digest, Error, ErrorKind, Result, redact, text};
 
 mod check;
 mod reference;
@@ -132,6 +133,15 @@ impl Entry {
     #[must_use]
     pub fn checksums(&self) -> Checksums {
         Checksums { sha256: self.sha256, sha512: self.sha512 }
+    }
+
+    /// Options that require all digests of this entry.
+    #[must_use]
+    pub fn open_options(&self) -> OpenOptions {
+        OpenOptions::default()
+            .sha256(self.sha256)
+            .sha512(self.sha512)
+            .pack_index_sha256(self.index_sha256.filter(|_| self.packed.is_none()))
     }
 
     /// The reference by which servers assign this image to machines; see
@@ -242,7 +252,9 @@ impl Catalog {
             let error = Error::new(ErrorKind::Usage, format!("the catalog has no image {text:?}"));
             match (names.as_slice(), self.entries.len()) {
                 ([], 0) => error.hint("the catalog is empty"),
-                ([], n) => error.hint(format!("list the catalog; it has {n} images")),
+                ([], n) => {
+                    error.hint(format!("list the catalog; it has {}", text::count(n, "image")))
+                }
                 (names, _) => error.hint(format!("did you mean {}?", names.join(" or "))),
             }
         })

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod public_api;
+
 /// Programs whose options a hint may name.
 const OTHER_PROGRAMS: [&str; 4] = ["blockdev ", "sgdisk ", "xz ", "zstd "];
 

@@ -29,6 +29,7 @@ use crate::flash::{Refusal, RefusalReason, fail_if_refused};
 use crate::image::Format;
 use crate::progress::{Counts, TargetCounts, Ticks};
 use crate::setters::setters;
+use crate::trace::Span;
 use crate::{
     CancelToken, Context, Digest, Error, ErrorKind, Event, Observer, Phase, Remedy, Result,
 };
@@ -81,6 +82,27 @@ pub struct CreateReport {
     pub sha256: Digest,
     /// Duration in milliseconds.
     pub elapsed_ms: u64,
+}
+
+impl CreateReport {
+    /// Simulates an image of a `disk` that is all data, for dry runs. Reads no disk, and writes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`], as [`create`].
+    pub fn dry_run(disk: &Disk, path: &Path, options: &CreateOptions) -> Result<Self> {
+        fail_if_refused(&validate(disk, path, options))?;
+        Ok(Self {
+            disk: disk.clone(),
+            path: path.to_owned(),
+            format: format_for(path).expect("validate has checked the name"),
+            disk_bytes: disk.size_bytes,
+            data_bytes: disk.size_bytes,
+            file_bytes: disk.size_bytes,
+            sha256: Digest::of(disk.path.as_os_str().as_encoded_bytes()),
+            elapsed_ms: 0,
+        })
+    }
 }
 
 /// The format of an image created at `path`: raw for `.img`, `.raw` and `.iso`, zstd for `.zst`,
@@ -160,6 +182,21 @@ pub fn create(
     observer: &dyn Observer,
     cancel: &CancelToken,
 ) -> Result<CreateReport> {
+    let span = Span::create(disk, path);
+    let report = span.in_scope(|| create_in_span(disk, path, options, host, observer, cancel))?;
+    span.record("disk_bytes", report.disk_bytes);
+    span.record("file_bytes", report.file_bytes);
+    Ok(report)
+}
+
+fn create_in_span(
+    disk: &Disk,
+    path: &Path,
+    options: &CreateOptions,
+    host: &dyn DiskHost,
+    observer: &dyn Observer,
+    cancel: &CancelToken,
+) -> Result<CreateReport> {
     let started = Instant::now();
     fail_if_refused(&validate(disk, path, options))?;
     let doing = || format!("creating an image of {}", disk.path.display());
@@ -174,7 +211,7 @@ pub fn create(
     };
     let data_bytes = write(&reader, &part, format, &progress).context(doing)?;
     let sha256 = prove::prove(&reader, &part, format, &progress).context(doing)?;
-    let file_bytes = part.finish(sha256).context(doing)?;
+    let file_bytes = part.finish(sha256, None).context(doing)?;
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (disk, path, disk_bytes) = (disk.clone(), path.to_owned(), reader.shape.bytes);
     Ok(CreateReport { disk, path, format, disk_bytes, data_bytes, file_bytes, sha256, elapsed_ms })

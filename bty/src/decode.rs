@@ -18,12 +18,15 @@ mod gzip;
 mod input;
 #[cfg(feature = "lz4")]
 mod lz4;
+mod parallel;
 #[cfg(test)]
 mod tests;
 mod trailer;
 mod walk;
 #[cfg(feature = "xz")]
 mod xz;
+#[cfg(any(feature = "bzip2", feature = "xz"))]
+mod zero_parts;
 mod zstd;
 
 #[cfg(not(feature = "bzip2"))]
@@ -111,7 +114,7 @@ pub(crate) struct DecodeOptions {
     /// than 16 MiB counts as 16 MiB.
     ///
     /// 192 MiB are enough for zstd images made with `--long=27` and all presets of xz. Parallel
-    /// bzip2 needs about 50 MiB for each thread, because one block may decode to that many zeros.
+    /// bzip2 needs about 60 MiB for each thread, because one block may decode to 46 MB.
     pub(crate) memory_bytes: u64,
 }
 
@@ -144,9 +147,7 @@ pub(crate) fn decoder_with_trailer(
         Compression::Gzip => Box::new(gzip::Gzip::new(CompressedInput::new(wire, trailer))),
         Compression::Xz => xz::decoder(wire, options, trailer)?,
         Compression::Bzip2 => bzip2::decoder(wire, options, trailer)?,
-        Compression::Zstd => {
-            Box::new(zstd::Zstd::new(CompressedInput::new(wire, trailer), options))
-        }
+        Compression::Zstd => zstd::decoder(CompressedInput::new(wire, trailer), options),
         Compression::Lz4 => lz4::decoder(wire, options, trailer)?,
     };
     Ok(Box::new(FailOnce { inner, has_failed: false }))

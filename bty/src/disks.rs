@@ -319,3 +319,25 @@ pub trait DiskHost: Send + Sync {
     /// - [`ErrorKind::Target`](crate::ErrorKind::Target): the file cannot be created.
     fn create(&self, path: &Path, size_bytes: u64) -> Result<()>;
 }
+
+impl<T: DiskHost + ?Sized> DiskHost for Arc<T> {
+    fn list(&self) -> Result<Vec<Disk>> {
+        (**self).list()
+    }
+
+    fn probe(&self, path: &Path) -> Result<Disk> {
+        (**self).probe(path)
+    }
+
+    fn open(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
+        (**self).open(disk)
+    }
+
+    fn open_read_only(&self, disk: &Disk) -> Result<Arc<dyn Device>> {
+        (**self).open_read_only(disk)
+    }
+
+    fn create(&self, path: &Path, size_bytes: u64) -> Result<()> {
+        (**self).create(path, size_bytes)
+    }
+}

@@ -35,6 +35,7 @@ use crate::string_enum::string_enum;
 use crate::{Digest, Error, ErrorKind, Event, Phase};
 
 mod compare;
+mod delta;
 mod device_io;
 mod distribute;
 mod execute;
@@ -50,7 +51,10 @@ mod target;
 mod watch;
 mod writer;
 
+#[cfg(feature = "tokio")]
+pub use crate::operation::verify_async;
 pub use compare::{VerifyOptions, VerifyReport, verify};
+pub use delta::diff;
 pub(crate) use plan::fail_if_refused;
 pub use plan::{Refusal, RefusalReason};
 
@@ -58,9 +62,10 @@ string_enum! {
     /// Whether a flash keeps and moves what a disk already holds, instead of fetching and writing
     /// all of the image.
     pub enum DeltaMode: "delta mode" {
-        /// Does so where it saves time: the image is packed, its index is promised or local, parts
-        /// of it can be read alone, and a sample of the disk holds parts of it. Otherwise a full
-        /// flash.
+        /// Does so where it is possible and expected to save time. Otherwise a full flash.
+        ///
+        /// It is possible if the image is packed and has up to 32 GiB of data, parts of it can be
+        /// read alone, and no digest of the whole source is expected, or that of the index too.
         Auto = "auto",
         /// Always does so, and refuses an image that is not packed or cannot be read in parts.
         Always = "always",
@@ -186,8 +191,8 @@ pub struct FlashReport {
     /// hashing would have delayed reading by more than a twentieth. Absent if all targets failed
     /// before the end of the image.
     pub source_sha256: Option<Digest>,
-    /// True if a digest of the source or of the disk image was expected, and all expected digests
-    /// match.
+    /// True if a digest of the source, of the disk image or of the index was expected, and all
+    /// expected digests match. After a delta flash, that of the index alone was checked.
     pub is_digest_checked: bool,
     /// Size of the disk image.
     pub disk_bytes: u64,
@@ -345,7 +350,7 @@ impl FlashPlan {
             source_bytes: self.image.source_bytes.unwrap_or(0),
             skipped_bytes: 0,
             source_sha256: self.image.expected_sha256,
-            is_digest_checked: self.image.has_expected_digest(),
+            is_digest_checked: self.image.is_content_promised(),
             disk_bytes,
             data_bytes: disk_bytes,
             targets: self.targets.iter().map(target).collect(),
@@ -389,6 +394,7 @@ impl FlashReport {
             zeroed_bytes: target.zeroed_bytes,
             verified_bytes: if phase == Phase::Verify { target.verified_bytes } else { 0 },
             verify_total: total.filter(|_| phase == Phase::Verify),
+            ..TargetCounts::default()
         });
         let counts = Counts {
             source_bytes: self.source_bytes,

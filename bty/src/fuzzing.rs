@@ -9,6 +9,7 @@ use crate::decode::{self, Compression, DecodeOptions, SNIFF_BYTES, decoder};
 use crate::hardware::{cpu, smbios};
 use crate::image::{Image, OpenOptions};
 use crate::oci;
+use crate::pack::{FrameFetcher, PackIndex, find_index};
 use crate::partition_table::{self, gpt};
 use crate::read_context::ReadContext;
 use crate::signatures;
@@ -54,6 +55,22 @@ pub fn disk(data: &[u8]) {
     }
     let _ = signatures::recognize(&mut read, data.len() as u64);
     let _ = smbios::SmbiosTable::parse(data);
+}
+
+/// Looks for the index of a packed image in untrusted bytes, and reads up to 64 of its frames.
+/// Parses the bytes as an index as well.
+pub fn pack(data: &[u8]) {
+    let _ = PackIndex::parse(data);
+    let (cancel, opened) = (CancelToken::new(), custom::open("fuzz", bytes(data)));
+    let Ok(source) = opened else { return };
+    let Ok(Some(index)) = find_index(&source, &cancel) else { return };
+    let numbered = index.frames().iter().zip(0..);
+    let data_frames =
+        numbered.filter(|(frame, _)| frame.blake3.is_some()).map(|(_, number)| number);
+    let (frames, context) = (data_frames.take(64).collect(), ReadContext::new(0, &cancel));
+    if let Ok(mut fetcher) = FrameFetcher::start(&source, &Arc::new(index), frames, &context) {
+        while matches!(fetcher.next(), Ok(Some(_))) {}
+    }
 }
 
 /// Parses untrusted text in every format that people, servers and kernels write.

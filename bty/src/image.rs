@@ -70,6 +70,16 @@ impl Image {
         self.pack.as_deref()
     }
 
+    pub(crate) fn shared_pack_index(&self) -> Option<&Arc<PackIndex>> {
+        self.pack.as_ref()
+    }
+
+    /// True if a digest of the whole file is expected, but none of its index: only a full reading
+    /// can tell whether it is the right image.
+    pub(crate) fn has_unpromised_digest(&self) -> bool {
+        self.info.has_expected_digest() && self.info.expected_pack_index_sha256.is_none()
+    }
+
     /// Warnings for the user about ignored bytes after the end of the image. Complete only after
     /// the whole image was read.
     #[must_use]

@@ -49,6 +49,7 @@
 //! | [`device`] | [`Device`]: an opened target, a trait that simulations implement |
 //! | [`boot`] | boots a flashed disk, by kexec or at the next UEFI boot |
 //! | [`hardware`] | the inventory of the machine |
+//! | `operation` | futures for programs on tokio (feature `tokio`) |
 //! | `testing` | disks in memory, for tests (feature `testing`) |
 //!
 //! Shared by both:
@@ -69,12 +70,12 @@
 //!   `FlashOptions::default().fix_gpt(true)`.
 //! - Functions block and may be called from any thread: the library runs its network requests on
 //!   threads of its own. Long operations take a [`CancelToken`], and end within a second after it
-//!   is cancelled.
+//!   is cancelled. With the feature `tokio`, functions that end in `_async` return futures.
 //! - The library never prints, never exits, and reads no environment variable.
 //!
 //! # Features
 //!
-//! All are on by default. Without any, raw, gzip and zstd images in files and pipes are read, also
+//! These are on by default. Without any, raw, gzip and zstd images in files and pipes are read, also
 //! in tar archives. What needs a feature that is off is refused with an error that names it.
 //!
 //! | feature | adds |
@@ -84,6 +85,33 @@
 //! | `qcow2` | reading and creating qcow2 images |
 //! | `bzip2`, `lz4`, `xz` | images compressed in this format |
 //! | `zip` | images in zip archives |
+//!
+//! These are off by default, and cost nothing then:
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `tokio` | `operation`: opening, reading, flashing and verifying as futures, with their events as a stream |
+//! | `tracing` | spans for the crate `tracing`: see [Tracing](#tracing) |
+//! | `testing` | `testing`: disks in memory, and a host that has them |
+//!
+//! # Tracing
+//!
+//! With the feature `tracing`, the library records spans of level `INFO`. A thread or a request of
+//! an operation is inside the span of the operation.
+//!
+//! | span | fields |
+//! |---|---|
+//! | `open` | `reference` |
+//! | `read` | `image`, `source_bytes`, `disk_bytes` |
+//! | `flash` | `image`, `targets` |
+//! | `verify` | `image`, `disk`, `compared_bytes`, `different_bytes` |
+//! | `create` | `disk`, `path`, `disk_bytes`, `file_bytes` |
+//! | `phase`, in `flash` | `phase`, `source_bytes`, `decoded_bytes` |
+//! | `target`, in `flash` and `verify` | `disk`, `written_bytes`, `zeroed_bytes`, `verified_bytes` |
+//!
+//! A request that is sent again is an event of level `WARN`, with `attempt`, `delay_ms` and
+//! `error`. A target that fails is an event of level `ERROR`, with `error`. Users and
+//! passwords in addresses are left out.
 
 #![cfg_attr(
     not(all(
@@ -109,6 +137,8 @@ pub mod flash;
 pub mod hardware;
 pub mod image;
 pub mod oci;
+#[cfg(feature = "tokio")]
+pub mod operation;
 pub mod pack;
 pub mod progress;
 pub mod redact;
@@ -133,6 +163,8 @@ mod setters;
 mod signatures;
 mod string_enum;
 mod threads;
+#[cfg_attr(not(feature = "tracing"), path = "trace_absent.rs")]
+mod trace;
 mod transport;
 
 pub use client::{Client, ClientOptions};

@@ -33,4 +33,8 @@ pub struct OciBlob {
     pub title: Option<String>,
     /// Media type in the manifest.
     pub media_type: Option<String>,
+    /// SHA-256 that the index of the [packed image](crate::pack) must have, as the annotation
+    /// `org.bty.pack.index.sha256` of the layer says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack_index_sha256: Option<Digest>,
 }

@@ -19,6 +19,7 @@
 
 mod check;
 mod compress;
+mod fetch;
 mod find;
 mod format;
 mod index;
@@ -26,11 +27,17 @@ mod read;
 mod write;
 
 pub use check::{PackCheck, check};
+pub(crate) use compress::block_hash;
+pub(crate) use fetch::FrameFetcher;
+pub use fetch::read_frames;
 pub use find::find_index;
+pub(crate) use find::{IndexSearch, search_index};
 pub use format::BLOCK_BYTES;
 pub use index::{PackFrame, PackIndex};
 pub(crate) use read::PackedExtents;
 pub use write::{PackOptions, PackReport, pack};
 
+#[cfg(test)]
+mod scripted;
 #[cfg(test)]
 mod tests;

@@ -151,6 +151,20 @@ pub struct TargetCounts {
     pub verified_bytes: u64,
     /// Total to read back; absent while unknown.
     pub verify_total: Option<u64>,
+    /// Image data that was there already, and need not be written.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub kept_bytes: u64,
+    /// Old content that the scan of a delta flash has read.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub scanned_bytes: u64,
+    /// Total to scan; absent without a scan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan_total: Option<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes references
+fn is_none_yet(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// An event for an [`Observer`]. Serializes to one JSON object.

@@ -28,7 +28,7 @@ pub(crate) mod pipe;
 pub(crate) mod read_ahead;
 pub(crate) mod spool;
 
-pub(crate) use byte_source::{ByteSource, VersionCheck};
+pub(crate) use byte_source::{ByteSource, PlainRange, RangeRead, RangeReader, VersionCheck};
 pub use custom::CustomSource;
 pub use location::Location;
 
@@ -43,6 +43,8 @@ pub struct Source {
     pub(crate) bytes: Arc<dyn ByteSource>,
     /// Digests that the bytes must have.
     pub(crate) expected: Checksums,
+    /// SHA-256 that the index of the packed image must have.
+    pub(crate) expected_pack_index: Option<Digest>,
 }
 
 impl Source {
@@ -52,7 +54,8 @@ impl Source {
         name: impl Into<String>,
         bytes: Arc<dyn ByteSource>,
     ) -> Self {
-        Self { location, name: name.into(), bytes, expected: Checksums::default() }
+        let (name, expected) = (name.into(), Checksums::default());
+        Self { location, name, bytes, expected, expected_pack_index: None }
     }
 
     /// The location it was opened from.
@@ -101,20 +104,35 @@ impl Source {
     /// [`ErrorKind::Integrity`] when another digest of the same kind is already expected.
     pub fn expect_all(mut self, checksums: Checksums) -> Result<Self> {
         let Some(merged) = self.expected.merged(checksums) else {
-            return Err(Error::new(
-                ErrorKind::Integrity,
-                format!(
-                    "{} is declared with {}, but {checksums} is expected",
-                    self.location, self.expected
-                ),
-            )
-            .hint("check which of the two is right; nothing was written"));
+            return Err(self.contradiction(&self.expected, &checksums));
         };
         self.expected = merged;
         if !merged.is_empty() {
             self.bytes.set_version_check(VersionCheck::Off);
         }
         Ok(self)
+    }
+
+    /// Adds the SHA-256 that the index of the packed image must have.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Integrity`] when another one is already expected.
+    pub(crate) fn expect_pack_index(mut self, index: Option<Digest>) -> Result<Self> {
+        if let (Some(declared), Some(index)) = (self.expected_pack_index, index)
+            && declared != index
+        {
+            let shown = |digest: Digest| format!("a pack index with SHA-256 {digest}");
+            return Err(self.contradiction(&shown(declared), &shown(index)));
+        }
+        self.expected_pack_index = index.or(self.expected_pack_index);
+        Ok(self)
+    }
+
+    fn contradiction(&self, declared: &dyn fmt::Display, expected: &dyn fmt::Display) -> Error {
+        let message =
+            format!("{} is declared with {declared}, but {expected} is expected", self.location);
+        Error::new(ErrorKind::Integrity, message)
+            .hint("check which of the two is right; nothing was written")
     }
 
     /// Returns a reader of the whole source. Its reads fail within a second after `cancel` is

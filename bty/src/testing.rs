@@ -2,8 +2,9 @@
 //! that flash.
 //!
 //! Needs the feature `testing`. A [`MemoryDisk`] keeps flushed data apart from data that was only
-//! written, so that a test can look at the disk after a power cut. A [`MemoryHost`] is a machine
-//! with such disks, and takes the place of a [`SystemHost`](crate::SystemHost).
+//! written, so that a test can cut the power at any moment ([`Faults::power_after`]) and go on with
+//! what the disk may hold then ([`MemoryDisk::power_cut`]). A [`MemoryHost`] is a machine with such
+//! disks, and takes the place of a [`SystemHost`](crate::SystemHost).
 //!
 //! ```
 //! use std::sync::Arc;

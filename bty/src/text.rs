@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -51,6 +51,19 @@ pub(crate) fn shown_name(name: &OsStr) -> String {
         format!("{}{bytes}", chunk.valid())
     });
     parts.collect()
+}
+
+/// A number with its noun, which takes an `s` unless the number is one.
+///
+/// ```
+/// assert_eq!(bty::text::count(1, "disk"), "1 disk");
+/// assert_eq!(bty::text::count(0, "disk"), "0 disks");
+/// ```
+#[must_use]
+#[allow(clippy::needless_pass_by_value)] // a number
+pub fn count<N: fmt::Display + PartialEq + From<bool>>(number: N, noun: &str) -> String {
+    let ending = if number == N::from(true) { "" } else { "s" };
+    format!("{number} {noun}{ending}")
 }
 
 /// Escapes characters that JSON allows but a terminal acts on. The result is an equivalent JSON

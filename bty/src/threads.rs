@@ -1,9 +1,10 @@
-//! Starting threads. The system may refuse a thread; these functions then return an error, where
-//! the standard library would panic.
+//! Starting threads, inside the span of the thread that starts them. The system may refuse a thread;
+//! these functions then return an error, where the standard library would panic.
 
 use std::io;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
+use crate::trace::Span;
 use crate::{Error, ErrorKind, Result};
 
 /// Starts `body` on a thread called `name`.
@@ -14,7 +15,8 @@ pub(crate) fn start<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>> {
-    Builder::new().name(name.to_owned()).spawn(body).map_err(refused)
+    let span = Span::current();
+    Builder::new().name(name.to_owned()).spawn(move || span.in_scope(body)).map_err(refused)
 }
 
 /// Like [`start`], within `scope`.
@@ -26,6 +28,8 @@ pub(crate) fn start_in<'scope, T: Send + 'scope>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>> {
+    let span = Span::current();
+    let body = move || span.in_scope(body);
     Builder::new().name(name.to_owned()).spawn_scoped(scope, body).map_err(refused)
 }
 

@@ -85,8 +85,7 @@ pub(crate) fn run(options: &cli::Doctor) -> Result<ExitCode> {
         findings.iter().for_each(output::line);
         match problems {
             0 => output::line("no problems found"),
-            1 => output::line("1 problem found"),
-            n => output::line(format_args!("{n} problems found")),
+            n => output::line(format_args!("{} found", bty::text::count(n, "problem"))),
         }
     }
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bty_web::client::ServerClient;
+use bty_web::ServerClient;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -19,7 +19,7 @@ pub(crate) fn exists(url: &str, path: &str) -> std::result::Result<bool, String>
 
 fn request<T>(
     url: &str,
-    send: impl AsyncFnOnce(&ServerClient) -> bty_web::domain::error::Result<T>,
+    send: impl AsyncFnOnce(&ServerClient) -> bty_web::Result<T>,
 ) -> std::result::Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -35,7 +35,7 @@ fn request<T>(
 }
 
 /// The innermost cause of an error, which its text has last.
-fn cause(error: &bty_web::domain::error::Error) -> String {
+fn cause(error: &bty_web::Error) -> String {
     let text = error.to_string();
     text.rsplit(": ").next().unwrap_or(&text).to_owned()
 }

@@ -198,12 +198,9 @@ fn name_of(path: &Path) -> String {
 
 /// Generates a password, and a `bty.toml` with its hash.
 fn new_toml() -> Result<(String, Password)> {
-    let secret = bty_web::services::auth::secret();
+    let secret = bty_web::setup::secret();
     let password: String = secret.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
-    let hash = bty_web::services::auth::hash_password(&password)
-        .map_err(|e| Failure::new(e.to_string()))?;
-    let text =
-        Toml { hash, secret: bty_web::services::auth::secret() }.render().unwrap_or_default()
-            + "\n";
+    let hash = bty_web::setup::hash_password(&password).map_err(|e| Failure::new(e.to_string()))?;
+    let text = Toml { hash, secret: bty_web::setup::secret() }.render().unwrap_or_default() + "\n";
     Ok((text, Password(password)))
 }

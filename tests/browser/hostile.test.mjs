@@ -44,24 +44,49 @@ const hacked = (page) => page.evaluate(() => window.hacked ?? null);
 // Opens all folded sections, so that their text is checked too.
 const unfold = (page) => page.evaluate(() => document.querySelectorAll('details').forEach((one) => (one.open = true)));
 
+// Finds right-to-left text that changes the direction of other text on the same line.
+const TURNS_OTHERS = () => {
+  const walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+  // blocks are isolated by default, inline elements only with `unicode-bidi`
+  const isApart = (element) => /isolate|plaintext/.test(getComputedStyle(element).unicodeBidi);
+  const isAlone = (element, text) => element.textContent.trim() === text.trim();
+  const found = [];
+  while (walker.nextNode()) {
+    const { nodeValue, parentElement } = walker.currentNode;
+    // graphics and code have lines of their own
+    const isOther = parentElement.closest('option, textarea, svg, pre, .source, title');
+    if (!nodeValue.includes('\u202E') || isOther) continue;
+    let around = parentElement;
+    while (isAlone(around, nodeValue) && !isApart(around)) around = around.parentElement;
+    if (!isAlone(around, nodeValue)) found.push(parentElement.outerHTML.slice(0, 160));
+  }
+  return found;
+};
+
+const WIDTHS = [360, 1280];
+
 async function look(page, [name, path]) {
   page.faults.length = 0;
+  await page.setViewportSize({ width: WIDTHS[0], height: 900 });
   assert.equal((await page.goto(path)).status(), 200, name);
+  await accessible(page, name);
   await unfold(page);
-  await fits(page, name);
   assert.equal(await hacked(page), null, `${name} has run a value`);
   assert.equal(await page.locator('img, b[onmouseover], main script').count(), 0, `${name} has elements of a value`);
-  await picture(page, 'hostile', name);
+  assert.deepEqual(await page.evaluate(TURNS_OTHERS), [], `${name} has values that turn other text`);
+  for (const width of WIDTHS) {
+    await page.setViewportSize({ width, height: 900 });
+    await fits(page, `${name} (${width})`);
+    await picture(page, 'hostile', `${name}-${width}`);
+  }
   faultless(page, name);
 }
 
-for (const width of [360, 1280]) {
-  test(`values are text, and the layout keeps: ${width} px`, async () => {
-    const page = await operator(browser, server, { viewport: { width, height: 900 } });
-    await each(pages, (one) => look(page, one));
-    await page.context().close();
-  });
-}
+test('values are text, right-to-left values turn only themselves, and pages fit and are accessible', async () => {
+  const page = await operator(browser, server);
+  await each(pages, (one) => look(page, one));
+  await page.context().close();
+});
 
 test('values are shown as they are', async () => {
   const page = await operator(browser, server);
@@ -85,46 +110,8 @@ test('values are shown as they are', async () => {
   await page.context().close();
 });
 
-// Finds right-to-left text that changes the direction of other text on the same line.
-const TURNS_OTHERS = () => {
-  const walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
-  // blocks are isolated by default, inline elements only with `unicode-bidi`
-  const isApart = (element) => /isolate|plaintext/.test(getComputedStyle(element).unicodeBidi);
-  const isAlone = (element, text) => element.textContent.trim() === text.trim();
-  const found = [];
-  while (walker.nextNode()) {
-    const { nodeValue, parentElement } = walker.currentNode;
-    // graphics and code have lines of their own
-    const isOther = parentElement.closest('option, textarea, svg, pre, .source, title');
-    if (!nodeValue.includes('\u202E') || isOther) continue;
-    let around = parentElement;
-    while (isAlone(around, nodeValue) && !isApart(around)) around = around.parentElement;
-    if (!isAlone(around, nodeValue)) found.push(parentElement.outerHTML.slice(0, 160));
-  }
-  return found;
-};
-
-test('right-to-left values turn only themselves', async () => {
-  const page = await operator(browser, server);
-  await each(pages, async ([name, path]) => {
-    await page.goto(path);
-    const found = await page.evaluate(TURNS_OTHERS);
-    if (found.length) assert.fail(`${name}:\n${found.join('\n')}`);
-  });
-  await page.context().close();
-});
-
 test('hostile pages are valid', () =>
   each(pages, async ([name, path]) => valid(await (await server.request('GET', path)).text(), name)));
-
-test('hostile pages are accessible', async () => {
-  const page = await operator(browser, server, { viewport: { width: 360, height: 740 } });
-  await each(pages, async ([name, path]) => {
-    await page.goto(path);
-    await accessible(page, name);
-  });
-  await page.context().close();
-});
 
 test('a hostile disk is shown before it is overwritten', async () => {
   for (const n of [0, 1, 2]) {

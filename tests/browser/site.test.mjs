@@ -78,13 +78,14 @@ test('the doors are accessible in both themes', async () => {
   }
 });
 
-test('every page fits a phone', async () => {
+test('every page fits a phone, and the keyboard can scroll its tables', async () => {
   const page = await reader({ viewport: { width: 360, height: 740 } });
   const pages = readdirSync(SITE, { recursive: true }).filter((name) => name.endsWith('.html') && !name.startsWith('files/'));
   assert.ok(pages.length > 40, `${pages.length} pages`);
   await each(pages, async (path) => {
     await page.goto(`/docs/${path}`);
     await fits(page, path);
+    await accessible(page, path, { runOnly: ['scrollable-region-focusable'] });
   });
   faultless(page, 'phone');
   await page.context().close();

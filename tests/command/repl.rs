@@ -42,7 +42,7 @@ fn a_session_flashes_is_saved_and_the_script_does_the_same() {
     terminal.wait_for(disk.path());
     say(&mut terminal, &format!("let disk = disks::probe(\"{}\")", disk.path()));
     say(&mut terminal, "flash(\"a.img\", disk)");
-    terminal.wait_for("8.0 MiB written to 1 of 1 disks");
+    terminal.wait_for("8.0 MiB written to 1 of 1 disk");
     assert!(disk.content()[..8 * MIB] == content, "the disk does not hold the image");
     say(&mut terminal, "nonsense()");
     terminal.wait_for("there is no function nonsense");

@@ -95,8 +95,14 @@ impl Nginx {
     pub fn put(&self, name: &str, bytes: &[u8]) -> String {
         fs::write(self.directory.path().join("root").join(name), bytes)
             .expect("the directory is ours");
+        format!("{}/{name}", self.base())
+    }
+
+    /// The URL of its root, without a trailing slash.
+    #[must_use]
+    pub fn base(&self) -> String {
         let host = if self.scheme == "https" { "localhost" } else { "127.0.0.1" };
-        format!("{}://{host}:{}/{name}", self.scheme, self.port)
+        format!("{}://{host}:{}", self.scheme, self.port)
     }
 
     /// Writes `bytes` to a file `name` in the directory of its configuration.

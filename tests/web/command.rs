@@ -115,7 +115,8 @@ fn plans_are_edited_and_compared_from_a_shell() {
     let compared =
         run(&web, &["plan", "simulate", "--plan", "mine", "--file", file.to_str().unwrap()], 0);
     assert!(
-        compared.contains("disk instead of exit") && compared.contains("1 of 1 machines change"),
+        compared.contains("disk instead of exit")
+            && compared.contains("1 of 1 machine would change"),
         "{compared}"
     );
     let list = run(&web, &["plan", "list"], 0);

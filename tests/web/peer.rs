@@ -172,7 +172,7 @@ fn a_reference_server_is_moved_over_in_one_command() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         said.contains("3 machines")
-            && said.contains("1 images")
+            && said.contains("1 image,")
             && said.contains(&format!("{events} events")),
         "{output:?}"
     );

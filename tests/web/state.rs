@@ -116,7 +116,7 @@ fn an_export_restores_everything_on_another_server_and_orders_nothing() {
     let output = other.command(&["import", dir.path().to_str().unwrap()]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        said.contains("2 machines, 1 plans, 1 images, 2 settings")
+        said.contains("2 machines, 1 plan, 1 image, 2 settings")
             && said.contains("machines on hold: 1"),
         "{output:?}"
     );

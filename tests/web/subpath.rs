@@ -1,9 +1,13 @@
 //! A server behind a proxy at a path: `http://h/bty`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use bty_tests::free_port;
+use bty_tests::command::tool;
+use bty_tests::nginx::Nginx;
 use bty_tests::web::Web;
+use bty_tests::{Daemon, free_port};
 use serde_json::json;
 
 use super::pxe::{MAC, add_image};
@@ -125,5 +129,74 @@ fn the_log_in_works_whether_the_proxy_keeps_the_path_or_not() {
         assert!(set.contains("Path=/bty;") || set.ends_with("Path=/bty"), "{set}");
         let cookie = ("Cookie", set.split(';').next().unwrap());
         web.request("GET", &format!("{root}/ui/machines"), &[cookie], b"").expect(200);
+    }
+}
+
+/// The lines of a code block of the documentation.
+fn documented(language: &str) -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/how-to/deploy.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let start = format!("```{language}\n");
+    page.split(&start).nth(1).unwrap().split("```").next().unwrap().to_owned()
+}
+
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from} is in {text}");
+    text.replace(from, to)
+}
+
+/// Logs in and boots a machine through a proxy at `base` in front of port `port`.
+fn people_and_machines_get_through(base: &str, port: u16) {
+    let url = format!("{base}{ROOT}");
+    let env = [("BTY_SERVER_PUBLIC_URL", url.as_str()), ("BTY_ADMIN_PASSWORD", "s3cret")];
+    let _web = Web::at(port, &env);
+    let curl = |arguments: &[&str]| tool(&[&["curl", "-sSi"], arguments].concat());
+    let origin = format!("Origin: {base}");
+    let answer = curl(&["-d", "password=s3cret", "-H", &origin, &format!("{url}/ui/login")]);
+    assert!(answer.contains("/bty/ui/dashboard"), "{answer}");
+    let field = |line: &str| Some(line.split_once(": ")?.1.split(';').next()?.to_owned());
+    let is_session = |line: &&str| line.to_ascii_lowercase().starts_with("set-cookie: ");
+    let session = answer.lines().find(is_session).and_then(field).unwrap();
+    let page = curl(&["-H", &format!("Cookie: {session}"), &format!("{url}/ui/machines")]);
+    assert!(page.contains("200 OK") && page.contains("\"/bty/static/bty.js"), "{page}");
+    let script = curl(&[&format!("{url}/pxe-bootstrap.ipxe")]);
+    assert!(script.contains(&format!("{url}/pxe/")), "{script}");
+    let boot = curl(&[&format!("{url}/pxe/52-54-00-12-34-56")]);
+    assert!(boot.contains(&url) && boot.contains("bty.cycle="), "{boot}");
+}
+
+#[test]
+fn nginx_serves_below_a_path_with_the_documented_lines() {
+    let lines = documented("nginx");
+    // it passes the path on, or removes it
+    for end in ["", "/"] {
+        let port = free_port();
+        let to = format!("http://127.0.0.1:{port}{end};");
+        let nginx = Nginx::start(&replaced(&lines, "http://bty;", &to));
+        people_and_machines_get_through(&nginx.base(), port);
+        let bare = tool(&["curl", "-sSi", &format!("{}{ROOT}", nginx.base())]);
+        assert!(bare.contains(" 308 "), "{bare}");
+    }
+}
+
+#[test]
+fn caddy_serves_below_a_path_with_the_documented_lines() {
+    let lines = documented("caddyfile");
+    for handle in ["handle /bty*", "handle_path /bty*"] {
+        let (port, front) = (free_port(), free_port());
+        let lines = replaced(&lines, "127.0.0.1:8080", &format!("127.0.0.1:{port}"));
+        let lines = replaced(&lines, "handle /bty*", handle);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("Caddyfile");
+        let site = format!("{{\n\tadmin off\n}}\nhttp://127.0.0.1:{front} {{\n{lines}\n}}\n");
+        std::fs::write(&path, site).unwrap();
+        let mut command = Command::new("caddy");
+        command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&path);
+        command.stderr(Stdio::null()).stdout(Stdio::null());
+        for name in ["XDG_DATA_HOME", "XDG_CONFIG_HOME", "HOME"] {
+            command.env(name, dir.path());
+        }
+        let _caddy = Daemon::start(&mut command, front, "caddy");
+        people_and_machines_get_through(&format!("http://127.0.0.1:{front}"), port);
     }
 }

@@ -14,7 +14,7 @@ wanted, text works too: ``"8 GiB"``.
 
 ===================  =================================================================
 :mod:`bty.disks`     lists and selects disks
-:mod:`bty.images`    opens images: files, web servers, registries
+:mod:`bty.images`    opens images: files, web servers, registries; packs and creates them
 :mod:`bty.catalog`   lists of images
 :mod:`bty.oras`      artifacts in OCI registries
 :mod:`bty.flash`     plan, write, prove; also a function: ``bty.flash(image, disk)``
@@ -41,6 +41,8 @@ from ._bty import (
     Client,
     Content,
     Contents,
+    CreateReport,
+    DeltaReport,
     Difference,
     Disk,
     Dmi,
@@ -55,6 +57,8 @@ from ._bty import (
     InventoryDisk,
     NoticeEvent,
     OciBlob,
+    PackCheck,
+    PackReport,
     Partition,
     PhaseEvent,
     PhaseTime,
@@ -95,6 +99,7 @@ if TYPE_CHECKING:
     from ._flash import flash
     from .aio import aflash, averify
     from .events import Event
+    from .images import pack
     from .work import Flashing, flashing
 
 __all__ = [
@@ -104,6 +109,8 @@ __all__ = [
     "Client",
     "Content",
     "Contents",
+    "CreateReport",
+    "DeltaReport",
     "Difference",
     "Disk",
     "Dmi",
@@ -128,6 +135,8 @@ __all__ = [
     "NoticeEvent",
     "OciBlob",
     "OrasError",
+    "PackCheck",
+    "PackReport",
     "Partition",
     "PhaseEvent",
     "PhaseTime",
@@ -159,6 +168,7 @@ __all__ = [
     "images",
     "inventory",
     "oras",
+    "pack",
     "script",
     "size",
     "testing",
@@ -168,7 +178,7 @@ __all__ = [
 
 #: Names that are imported on first use, and their modules: a program that only lists disks needs
 #: neither threads nor sockets.
-_LAZY = {"Event": "events", "aflash": "aio", "averify": "aio", "Flashing": "work", "flashing": "work"}
+_LAZY = {"Event": "events", "aflash": "aio", "averify": "aio", "Flashing": "work", "flashing": "work", "pack": "images"}
 _MODULES = ("aio", "catalog", "client", "disks", "events", "flash", "images", "inventory", "oras", "script", "size", "testing", "types")
 
 

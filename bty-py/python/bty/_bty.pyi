@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Literal, Optional, Union, final
 
 from .events import Event
-from .types import Cancel, DiskLike, Disks, ImageLike, PathLike, Progress, Size
+from .types import Cancel, DeltaMode, DiskLike, Disks, ImageLike, PathLike, Progress, Proof, Size
 
 __version__: str
 CATALOG_DEFAULT_URL: str
@@ -185,6 +185,8 @@ class Disk:
         """One line for display: the current contents, which a flash destroys."""
     def is_same_disk(self, other: Disk) -> bool:
         """True if ``other``, probed later, is the same hardware."""
+    def refusals(self, *, allow_partition: bool = False, overwrite: bool = False) -> list[Refusal]:
+        """Every reason not to write to the disk, whatever the image; empty if there is none."""
     @staticmethod
     def planned_file(path: PathLike, size_bytes: Size) -> Disk:
         """Describes a regular file that will be created as a disk, for use in plans. Reads nothing.
@@ -236,6 +238,9 @@ class ImageInfo:
     @property
     def expected_image_sha256(self) -> Optional[str]:
         """Expected SHA-256 of the disk image after decoding."""
+    @property
+    def pack_index_sha256(self) -> Optional[str]:
+        """SHA-256 of the index of a packed image; none if it is not packed."""
     @property
     def sector_bytes(self) -> Optional[int]:
         """Logical sector size for which the partition table was made, in bytes."""
@@ -300,6 +305,15 @@ class FlashOptions:
         disk of.
         """
     @property
+    def delta(self) -> DeltaMode:
+        """Whether to keep and move what the disk already holds: `auto`, `always` or `never`."""
+    @property
+    def stash_bytes(self) -> int:
+        """Maximum memory for old content that is needed after its place was overwritten."""
+    @property
+    def proven_disk(self) -> bool:
+        """The disk has passed a full proof before, so that a sample suffices for what is kept."""
+    @property
     def efivars(self) -> Path:
         """Mount point of the firmware's variables (efivarfs)."""
     @property
@@ -329,6 +343,11 @@ class Refusal:
     @property
     def message(self) -> str:
         """Message for display."""
+    @property
+    def remedy(self) -> Optional[str]:
+        """What helps, as a word: often the option, such as `fit` or `overwrite`. Lost by pickling
+        and by ``to_dict()``.
+        """
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
@@ -396,6 +415,40 @@ class Failure:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
+class DeltaReport:
+    """How much of an image a disk already held. All sizes are in bytes; ``kept_bytes``, ``moved_bytes``
+    and ``fetched_bytes`` together are the data of the image.
+    """
+
+    def __new__(cls, **fields: Any) -> DeltaReport: ...
+    @property
+    def kept_bytes(self) -> int:
+        """Data that was in its place already."""
+    @property
+    def moved_bytes(self) -> int:
+        """Data that was somewhere else on the disk."""
+    @property
+    def fetched_bytes(self) -> int:
+        """Data that was read from the source."""
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of the packed file that ``fetched_bytes`` take, compressed."""
+    @property
+    def stash_peak_bytes(self) -> int:
+        """Maximum number of bytes in memory because their place was overwritten before they were
+        needed.
+        """
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> DeltaReport:
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
+    def replace(self, **changes: Any) -> DeltaReport:
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
+
+@final
 class TargetReport:
     """The outcome for one target. All sizes are in bytes."""
 
@@ -425,6 +478,12 @@ class TargetReport:
     def boot_entry(self) -> Optional[str]:
         """Firmware variable that boots the target next, if one was set."""
     @property
+    def proof(self) -> Proof:
+        """What proves that the disk holds the image: `full`, `sample` or `none`."""
+    @property
+    def delta(self) -> Optional[DeltaReport]:
+        """What the disk already held; none after a full flash."""
+    @property
     def notes(self) -> list[str]:
         """Remarks for display."""
     def __bool__(self) -> bool:
@@ -446,7 +505,7 @@ class PhaseTime:
     def __new__(cls, **fields: Any) -> PhaseTime: ...
     @property
     def phase(self) -> str:
-        """`wipe`, `write`, `verify` or `finish`."""
+        """`scan`, `wipe`, `write`, `verify` or `finish`."""
     @property
     def elapsed_ms(self) -> int:
         """Duration in milliseconds."""
@@ -570,6 +629,120 @@ class Contents:
         data.
         """
     def replace(self, **changes: Any) -> Contents:
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
+
+@final
+class PackReport:
+    """The result of packing an image. All sizes are in bytes."""
+
+    def __new__(cls, **fields: Any) -> PackReport: ...
+    @property
+    def source(self) -> str:
+        """The image that was packed."""
+    @property
+    def path(self) -> Path:
+        """Path of the packed image."""
+    @property
+    def disk_bytes(self) -> int:
+        """Size of the decoded disk image."""
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the disk image that are data; the rest is zeros."""
+    @property
+    def frames(self) -> int:
+        """Number of parts of the packed image."""
+    @property
+    def index_bytes(self) -> int:
+        """Size of the index."""
+    @property
+    def file_bytes(self) -> int:
+        """Size of the packed image."""
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the packed image, also written to the ``.sha256`` file beside it."""
+    @property
+    def index_sha256(self) -> str:
+        """SHA-256 of its index, which proves the content of the whole image."""
+    @property
+    def elapsed_ms(self) -> int:
+        """Duration in milliseconds."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> PackReport:
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
+    def replace(self, **changes: Any) -> PackReport:
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
+
+@final
+class PackCheck:
+    """The result of checking a packed image. All sizes are in bytes."""
+
+    def __new__(cls, **fields: Any) -> PackCheck: ...
+    @property
+    def disk_bytes(self) -> int:
+        """Size of the decoded disk image."""
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the disk image that are data; the rest is zeros."""
+    @property
+    def frames(self) -> int:
+        """Number of parts of the packed image."""
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file."""
+    @property
+    def index_sha256(self) -> str:
+        """SHA-256 of its index."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> PackCheck:
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
+    def replace(self, **changes: Any) -> PackCheck:
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
+
+@final
+class CreateReport:
+    """The result of creating an image from a disk. All sizes are in bytes."""
+
+    def __new__(cls, **fields: Any) -> CreateReport: ...
+    @property
+    def disk(self) -> Disk:
+        """The disk that was read."""
+    @property
+    def path(self) -> Path:
+        """Path of the image."""
+    @property
+    def format(self) -> str:
+        """Format: `raw`, `zstd` or `qcow2`."""
+    @property
+    def disk_bytes(self) -> int:
+        """Size of the decoded disk image."""
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the disk image that are data; the rest is zeros."""
+    @property
+    def file_bytes(self) -> int:
+        """Size of the image file."""
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the image file, also written to the ``.sha256`` file beside it."""
+    @property
+    def elapsed_ms(self) -> int:
+        """Duration in milliseconds."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> CreateReport:
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
+    def replace(self, **changes: Any) -> CreateReport:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
@@ -825,8 +998,8 @@ class PhaseEvent:
     def event(self) -> Literal["phase"]:
         """`phase`."""
     @property
-    def phase(self) -> Literal["read", "wipe", "write", "verify", "finish"]:
-        """`read`, `wipe`, `write`, `verify` or `finish`."""
+    def phase(self) -> Literal["read", "scan", "wipe", "write", "verify", "finish"]:
+        """`read`, `scan`, `wipe`, `write`, `verify` or `finish`."""
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
@@ -846,8 +1019,8 @@ class ProgressEvent:
     def event(self) -> Literal["progress"]:
         """`progress`."""
     @property
-    def phase(self) -> Literal["read", "wipe", "write", "verify", "finish"]:
-        """`read`, `wipe`, `write`, `verify` or `finish`."""
+    def phase(self) -> Literal["read", "scan", "wipe", "write", "verify", "finish"]:
+        """`read`, `scan`, `wipe`, `write`, `verify` or `finish`."""
     @property
     def elapsed_ms(self) -> int:
         """Milliseconds since the operation began."""
@@ -1045,6 +1218,9 @@ class Plan:
         overwrite: bool = False,
         efivars: Optional[PathLike] = None,
         stall_ms: int = 120_000,
+        delta: DeltaMode = "auto",
+        stash: Optional[Size] = None,
+        proven_disk: bool = False,
     ) -> Plan: ...
     @property
     def image(self) -> ImageInfo:
@@ -1058,6 +1234,8 @@ class Plan:
     @property
     def notes(self) -> list[str]:
         """Remarks for display that do not prevent the flash."""
+    def remedies(self) -> list[str]:
+        """Returns words for what helps against the causes of ``notes``: `sha256`, `fix_gpt`."""
     def validate(self) -> list[Refusal]:
         """Returns every reason to refuse the plan; empty if it can be executed. Considers the plan
         only, and reads no disk.
@@ -1097,6 +1275,7 @@ class Entry:
         arch: Optional[str] = None,
         sha512: Optional[str] = None,
         raw: bool = False,
+        index_sha256: Optional[str] = None,
     ) -> Entry: ...
     @staticmethod
     def from_dict(raw: dict[str, Any]) -> Entry:
@@ -1111,6 +1290,9 @@ class Entry:
     def sha256(self) -> Optional[str]: ...
     @property
     def sha512(self) -> Optional[str]: ...
+    @property
+    def index_sha256(self) -> Optional[str]:
+        """SHA-256 of the index of the packed image."""
     @property
     def format(self) -> Optional[str]: ...
     @property
@@ -1200,7 +1382,27 @@ def images_open(
     cancel: Cancel = None,
     sha512: Optional[str] = None,
     image_sha256: Optional[str] = None,
+    member: Optional[str] = None,
+    ignore_trailing: bool = False,
+    compute_sha256: bool = False,
 ) -> Image: ...
+def images_pack(
+    image: ImageLike,
+    path: PathLike,
+    *,
+    level: int,
+    frame_bytes: Size,
+    sha256: Optional[str] = None,
+    progress: Progress = None,
+    cancel: Cancel = None,
+    client: Optional[Client] = None,
+) -> PackReport: ...
+def images_check_packed(
+    image: ImageLike, *, sha256: Optional[str] = None, cancel: Cancel = None, client: Optional[Client] = None
+) -> PackCheck: ...
+def images_create(
+    disk: DiskLike, path: PathLike, *, shrink: bool = False, progress: Progress = None, cancel: Cancel = None
+) -> CreateReport: ...
 def images_list(dir: PathLike) -> list[ImageFile]: ...
 def images_sidecar(path: PathLike) -> Optional[str]: ...
 def images_architecture(name: str) -> Optional[str]: ...

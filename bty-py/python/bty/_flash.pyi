@@ -47,6 +47,9 @@ class _Flash:
         overwrite: bool = False,
         efivars: types.PathLike = "/sys/firmware/efi/efivars",
         stall_ms: int = 120_000,
+        delta: types.DeltaMode = "auto",
+        stash: types.Size = "64 MiB",
+        proven_disk: bool = False,
     ) -> _bty.FlashReport: ...
     @property
     def flash(self) -> _Flash: ...

@@ -10,7 +10,7 @@ import asyncio
 from functools import partial
 
 from . import _bty
-from ._bty import CancelToken, FlashReport, Image, Plan, VerifyReport
+from ._bty import CancelToken, CreateReport, FlashReport, Image, PackCheck, PackReport, Plan, VerifyReport
 from .work import either, start
 
 TYPE_CHECKING = False
@@ -23,14 +23,24 @@ if TYPE_CHECKING:
 
     from ._bty import Catalog, Client, Entry, ImageFile
     from .events import Event
-    from .types import DiskLike, Disks, ImageLike
+    from .types import DiskLike, Disks, ImageLike, Size
     from .work import _FlashOptions
 
     T = TypeVar("T")
     Cancel = Union[CancelToken, Callable[[], bool], None]
     Progress = Union[Callable[[Event], object], Callable[[Event], Awaitable[object]], None]
 
-__all__ = ["aflash", "averify", "execute", "flashing", "load_catalog", "open_image"]
+__all__ = [
+    "aflash",
+    "averify",
+    "check_packed",
+    "create_image",
+    "execute",
+    "flashing",
+    "load_catalog",
+    "open_image",
+    "pack_image",
+]
 
 
 async def _in_thread(work: Callable[..., T], cancel: Cancel) -> T:
@@ -94,6 +104,9 @@ async def open_image(
     cancel: Cancel = None,
     sha512: Optional[str] = None,
     image_sha256: Optional[str] = None,
+    member: Optional[str] = None,
+    ignore_trailing: bool = False,
+    compute_sha256: bool = False,
 ) -> Image:
     """The ``async`` version of :func:`bty.images.open`.
 
@@ -111,7 +124,77 @@ async def open_image(
         client=client,
         sha512=sha512,
         image_sha256=image_sha256,
+        member=member,
+        ignore_trailing=ignore_trailing,
+        compute_sha256=compute_sha256,
     )
+    return await _in_thread(work, cancel)
+
+
+async def pack_image(
+    image: ImageLike,
+    path: Union[str, PathLike[str]],
+    *,
+    level: int = 3,
+    frame_bytes: Size = "64 KiB",
+    sha256: Optional[str] = None,
+    progress: Progress = None,
+    cancel: Cancel = None,
+    client: Optional[Client] = None,
+) -> PackReport:
+    """The ``async`` version of :func:`bty.images.pack`.
+
+    >>> import asyncio, bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(523776))
+    >>> asyncio.run(bty.aio.pack_image(dir / "system.img", dir / "system.img.zst")).disk_bytes
+    524288
+    """
+    work = partial(
+        _bty.images_pack,
+        image,
+        path,
+        level=level,
+        frame_bytes=frame_bytes,
+        sha256=sha256,
+        progress=_in_loop(progress),
+        client=client,
+    )
+    return await _in_thread(work, cancel)
+
+
+async def check_packed(
+    image: ImageLike, *, sha256: Optional[str] = None, cancel: Cancel = None, client: Optional[Client] = None
+) -> PackCheck:
+    """The ``async`` version of :func:`bty.images.check_packed`.
+
+    >>> import asyncio, bty
+    >>> try:
+    ...     asyncio.run(bty.aio.check_packed("/nowhere.img.zst"))
+    ... except bty.SourceError as error:
+    ...     print(error.path)
+    /nowhere.img.zst
+    """
+    return await _in_thread(partial(_bty.images_check_packed, image, sha256=sha256, client=client), cancel)
+
+
+async def create_image(
+    disk: DiskLike,
+    path: Union[str, PathLike[str]],
+    *,
+    shrink: bool = False,
+    progress: Progress = None,
+    cancel: Cancel = None,
+) -> CreateReport:
+    """The ``async`` version of :func:`bty.images.create`.
+
+    >>> import asyncio, bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> disk = bty.disks.create_file(dir / "disk", "1 MiB")
+    >>> asyncio.run(bty.aio.create_image(disk, dir / "backup.qcow2")).format
+    'qcow2'
+    """
+    work = partial(_bty.images_create, disk, path, shrink=shrink, progress=_in_loop(progress))
     return await _in_thread(work, cancel)
 
 

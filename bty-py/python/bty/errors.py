@@ -2,7 +2,7 @@
 
 ::
 
-    Error                      kind, path, offset, hint
+    Error                      kind, path, offset, hint, remedy
     ├── UsageError             also ValueError: an invalid argument
     ├── SourceError            also OSError: the source is unreachable, truncated, or changed
     │   └── OrasError          the same for a registry
@@ -81,6 +81,8 @@ class Error(Exception):
     offset: Optional[int] = None
     #: What to do next.
     hint: Optional[str] = None
+    #: The hint as a word for programs, often the option that helps: ``sha256``, ``ignore_trailing`` …
+    remedy: Optional[str] = None
     #: The outcome for each target, if a flash failed after it had begun.
     report: Optional[FlashReport] = None
 
@@ -259,6 +261,7 @@ def _make(
     path: Optional[str] = None,
     offset: Optional[int] = None,
     hint: Optional[str] = None,
+    remedy: Optional[str] = None,
     errno: Optional[int] = None,
 ) -> Error:
     """Creates the exception for an error of the native module."""
@@ -267,7 +270,7 @@ def _make(
     # these two select a class only; their kind is that of the class
     if kind not in ("race", "oras"):
         error.kind = kind
-    error.path, error.offset, error.hint = path, offset, hint
+    error.path, error.offset, error.hint, error.remedy = path, offset, hint, remedy
     _set_os_fields(error, errno)
     add_note: Any = getattr(error, "add_note", None)
     if hint is not None and add_note is not None:

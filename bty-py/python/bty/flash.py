@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ._bty import CancelToken, Client
     from .events import Event
-    from .types import Disks, ImageLike
+    from .types import DeltaMode, Disks, ImageLike, Size
 
     ProgressCallback = Callable[["FlashProgress"], None]
     CancelCheck = Callable[[], bool]
@@ -72,6 +72,9 @@ def flash(
     overwrite: bool = False,
     efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars",
     stall_ms: int = 120_000,
+    delta: DeltaMode = "auto",
+    stash: Size = "64 MiB",
+    proven_disk: bool = False,
 ) -> FlashReport:
     """Writes an image to one or more disks, and proves it by reading them back. Blocks the calling
     thread; other threads continue.
@@ -87,6 +90,11 @@ def flash(
     ``raw`` allows an image without partition table, file system and boot sector. Without it, such
     an image is refused, because it is nearly always the wrong file. ``overwrite`` allows to write to
     a regular file that contains an image or an archive.
+
+    ``delta`` says whether to keep and move what the disk already holds, if the image is packed: ``auto``
+    where that saves time, ``always`` or ``never``. ``stash`` is the memory for old content that is needed
+    after its place was overwritten. ``proven_disk`` says that the disk has passed a full proof before, so
+    that reading back what was written, and a sample of the rest, is enough.
 
     Raises :class:`bty.SourceError` or :class:`bty.FormatError` if the image cannot be opened, and
     :class:`bty.RefusedError` if a safety rule forbids the flash; nothing was written then. Raises
@@ -111,6 +119,9 @@ def flash(
         "overwrite": overwrite,
         "efivars": efivars,
         "stall_ms": stall_ms,
+        "delta": delta,
+        "stash": stash,
+        "proven_disk": proven_disk,
     }
     plan = Plan(image, disk, sha256=sha256, client=client, cancel=cancel, **options)  # type: ignore[arg-type]
     return plan.execute(progress=progress, cancel=cancel, client=client)

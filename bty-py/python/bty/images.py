@@ -1,4 +1,6 @@
-"""Images: open them and detect their format; list directories of image files."""
+"""Images: open them and detect their format, pack them, create them from disks; list directories of image
+files.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import _bty
-from ._bty import Contents, Image, ImageFile, ImageInfo
+from ._bty import Contents, CreateReport, Image, ImageFile, ImageInfo, PackCheck, PackReport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,16 +18,22 @@ if TYPE_CHECKING:
 
     from ._bty import CancelToken, Client, Entry
     from .events import Event
+    from .types import DiskLike, ImageLike, Size
 
 __all__ = [
     "DEFAULT_IMAGE_ROOT",
     "Contents",
+    "CreateReport",
     "Image",
     "ImageFile",
     "ImageInfo",
     "ImageSource",
+    "PackCheck",
+    "PackReport",
     "UnifiedImage",
     "architecture",
+    "check_packed",
+    "create",
     "default_image_root",
     "detect_arch_from_name",
     "detect_format",
@@ -37,6 +45,7 @@ __all__ = [
     "list",
     "list_images",
     "open",
+    "pack",
     "read_fully",
     "sidecar_digest",
 ]
@@ -67,6 +76,9 @@ def open(
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
     sha512: Optional[str] = None,
     image_sha256: Optional[str] = None,
+    member: Optional[str] = None,
+    ignore_trailing: bool = False,
+    compute_sha256: bool = False,
 ) -> Image:
     """Opens an image, and detects its format, size and partitions. ``reference`` is a path, an
     ``http://``, ``https://`` or ``oras://`` address, or an entry of a catalog.
@@ -74,7 +86,10 @@ def open(
     ``sha256`` and ``sha512`` are the expected digests of the file as published, ``image_sha256`` that
     of the disk image after decoding. The digest in a ``.sha256`` or ``.sha512`` file beside a local
     image is expected too, unless ``ignore_sidecar`` is true. Digests are checked when the image is
-    read.
+    read. ``compute_sha256`` has the digest computed even if none is expected, so that reports have it.
+
+    ``member`` is the name of the image in an archive, if it holds several. ``ignore_trailing`` ignores
+    bytes after the end of compressed data.
 
     Raises :class:`bty.SourceError` (also ``FileNotFoundError``, ``PermissionError``) if it cannot be
     opened, :class:`bty.FormatError` if it is not a disk image, and :class:`bty.FlashIntegrityError` if
@@ -95,7 +110,99 @@ def open(
         cancel=cancel,
         sha512=sha512,
         image_sha256=image_sha256,
+        member=member,
+        ignore_trailing=ignore_trailing,
+        compute_sha256=compute_sha256,
     )
+
+
+def pack(
+    image: ImageLike,
+    path: Union[str, PathLike[str]],
+    *,
+    level: int = 3,
+    frame_bytes: Size = "64 KiB",
+    sha256: Optional[str] = None,
+    progress: Optional[Callable[[Event], object]] = None,
+    cancel: Union[CancelToken, Callable[[], bool], None] = None,
+    client: Optional[Client] = None,
+) -> PackReport:
+    """Writes an image to ``path`` as a packed image, reads it back, and checks it; also :func:`bty.pack`.
+    A packed image is a zstd file whose parts can be found and read alone. Uses all cores.
+
+    ``level`` is the compression level of zstd, 1 to 19. ``frame_bytes`` is the size of a part, a power of
+    two from 16 KiB to 1 MiB: smaller parts make the file larger, and an update fetch less.
+
+    Raises :class:`bty.RefusedError` if the name does not end in ``.zst``, or the file exists already. On
+    failure no file is left.
+
+    >>> import bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (dir / "system.img").write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(523776))
+    >>> report = bty.pack(dir / "system.img", dir / "system.img.zst")
+    >>> report.disk_bytes, bty.images.check_packed(report.path).index_sha256 == report.index_sha256
+    (524288, True)
+    """
+    return _bty.images_pack(
+        image,
+        path,
+        level=level,
+        frame_bytes=frame_bytes,
+        sha256=sha256,
+        progress=progress,
+        cancel=cancel,
+        client=client,
+    )
+
+
+def check_packed(
+    image: ImageLike,
+    *,
+    sha256: Optional[str] = None,
+    cancel: Union[CancelToken, Callable[[], bool], None] = None,
+    client: Optional[Client] = None,
+) -> PackCheck:
+    """Compares every part of a packed image with its index.
+
+    Raises :class:`bty.FlashIntegrityError` if a part differs, and :class:`bty.FormatError` if the image is
+    not packed.
+
+    >>> import bty, pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "system.img"
+    >>> _ = file.write_bytes(bytes(510) + bytes([0x55, 0xAA]) + bytes(3584))
+    >>> try:
+    ...     bty.images.check_packed(file)
+    ... except bty.FormatError as error:
+    ...     print(error.hint)
+    pack it first
+    """
+    return _bty.images_check_packed(image, sha256=sha256, cancel=cancel, client=client)
+
+
+def create(
+    disk: DiskLike,
+    path: Union[str, PathLike[str]],
+    *,
+    shrink: bool = False,
+    progress: Optional[Callable[[Event], object]] = None,
+    cancel: Union[CancelToken, Callable[[], bool], None] = None,
+) -> CreateReport:
+    """Reads a disk, writes an image of it to ``path``, and compares the two. The name decides the format:
+    ``.img``, ``.img.zst`` or ``.qcow2``. A ``.sha256`` file beside it holds its digest.
+
+    ``shrink`` ends the image after the last partition.
+
+    Raises :class:`bty.RefusedError` if the disk is in use, the file exists already, or its name has no
+    known ending; :class:`bty.SourceError` if the disk cannot be read. On failure no file is left.
+
+    >>> import bty, pathlib, tempfile
+    >>> dir = pathlib.Path(tempfile.mkdtemp())
+    >>> disk = bty.disks.create_file(dir / "disk", "1 MiB")
+    >>> report = bty.images.create(disk, dir / "backup.img.zst")
+    >>> report.format, report.disk_bytes, report.data_bytes
+    ('zstd', 1048576, 0)
+    """
+    return _bty.images_create(disk, path, shrink=shrink, progress=progress, cancel=cancel)
 
 
 def list(dir: Union[str, PathLike[str]]) -> builtins.list[ImageFile]:

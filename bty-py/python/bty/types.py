@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Callable, Optional, Union
+from typing import Callable, Literal, Optional, Union
 
 from ._bty import CancelToken, Disk, Entry, Image, ImageFile
 from .events import Event
 
-__all__ = ["Cancel", "DiskLike", "Disks", "ImageLike", "PathLike", "Progress", "Size"]
+__all__ = ["Cancel", "DeltaMode", "DiskLike", "Disks", "ImageLike", "PathLike", "Progress", "Proof", "Size"]
 
 #: A path.
 PathLike = Union[str, "os.PathLike[str]"]
@@ -26,6 +26,10 @@ ImageLike = Union[Image, PathLike, Entry, ImageFile]
 DiskLike = Union[Disk, PathLike]
 #: One disk, or several.
 Disks = Union[DiskLike, Sequence[DiskLike]]
+#: Whether a flash keeps and moves what a disk already holds.
+DeltaMode = Literal["auto", "always", "never"]
+#: What proves that a disk holds the image.
+Proof = Literal["full", "sample", "none"]
 #: Called with each event.
 Progress = Optional[Callable[[Event], object]]
 #: Cancels an operation: a token, or a function that returns true to cancel.

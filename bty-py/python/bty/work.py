@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ._bty import Client
     from .events import Event
-    from .types import Disks, ImageLike
+    from .types import DeltaMode, Disks, ImageLike, Size
 
     class _FlashOptions(TypedDict, total=False):
         """Options of a flash as keyword arguments."""
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         overwrite: bool
         efivars: Union[str, PathLike[str]]
         stall_ms: int
+        delta: DeltaMode
+        stash: Size
+        proven_disk: bool
 
 __all__ = ["Flashing", "flashing"]
 
@@ -161,6 +164,9 @@ def flashing(
     overwrite: bool = False,
     efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars",
     stall_ms: int = 120_000,
+    delta: DeltaMode = "auto",
+    stash: Size = "64 MiB",
+    proven_disk: bool = False,
 ) -> Flashing:
     """Starts a flash like :func:`bty.flash`, in the background.
 
@@ -192,6 +198,9 @@ def flashing(
         overwrite=overwrite,
         efivars=efivars,
         stall_ms=stall_ms,
+        delta=delta,
+        stash=stash,
+        proven_disk=proven_disk,
     )
     plan.check()
     return Flashing(plan, cancel=cancel, client=client)

@@ -19,7 +19,7 @@ def events_are_narrowed_by_their_tag(event: bty.Event) -> str:
         assert_type(event, bty.ProgressEvent)
         return f"{event.decoded_bytes + 1} of {event.decoded_total}"
     if event.event == "phase":
-        assert_type(event.phase, Literal["read", "wipe", "write", "verify", "finish"])
+        assert_type(event.phase, Literal["read", "scan", "wipe", "write", "verify", "finish"])
         return event.phase
     if event.event == "notice":
         return event.message
@@ -58,6 +58,23 @@ async def options_of_async_versions(image: Path, disk: bty.Disk) -> None:
     await bty.aflash(image, disk, verify="no")  # type: ignore[arg-type]
     async for event in bty.aio.flashing(image, disk):
         events_are_narrowed_by_their_tag(event)
+
+
+def options_of_a_delta_flash(image: Path, disk: bty.Disk) -> None:
+    (target,) = bty.flash(image, disk, delta="never", stash="1 GiB", proven_disk=True).targets
+    assert_type(target.proof, Literal["full", "sample", "none"])
+    assert_type(target.delta, Optional[bty.DeltaReport])
+    bty.flash(image, disk, stash=0)
+    bty.flash(image, disk, delta="sometimes")  # type: ignore[arg-type]
+    bty.Plan(image, disk, stash=1.5)  # type: ignore[arg-type]
+
+
+def packed_images(image: Path, disk: bty.Disk) -> None:
+    assert_type(bty.pack(image, "a.img.zst", level=19, frame_bytes="128 KiB"), bty.PackReport)
+    assert_type(bty.images.check_packed("a.img.zst"), bty.PackCheck)
+    assert_type(bty.images.create(disk, "a.img", shrink=True), bty.CreateReport)
+    bty.pack(image)  # type: ignore[call-arg]
+    assert_type(disk.refusals(overwrite=True), list[bty.Refusal])
 
 
 def sizes_and_disks() -> None:

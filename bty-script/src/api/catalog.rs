@@ -69,7 +69,7 @@ pub(super) mod functions {
     /// The number of images.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn to_string(catalog: &mut Catalog) -> String {
-        format!("a catalog of {} images", catalog.entries().len())
+        format!("a catalog of {}", bty::text::count(catalog.entries().len(), "image"))
     }
 
     /// Name of the image, unique within the catalog.

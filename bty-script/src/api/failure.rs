@@ -40,6 +40,13 @@ pub(super) mod functions {
         error.hint.clone().map_or(Dynamic::UNIT, Dynamic::from)
     }
 
+    /// The hint as a word that scripts can compare, such as `sha256`, `fit` or `overwrite`: often
+    /// the option that helps. `()` if there is none.
+    #[rhai_fn(get = "remedy", pure)]
+    pub fn remedy(error: &mut HostError) -> MaybeString {
+        error.remedy.map_or(Dynamic::UNIT, |remedy| remedy.as_str().into())
+    }
+
     /// The report of a failed flash, as a map; `()` for other failures.
     #[rhai_fn(get = "report", pure)]
     pub fn report(error: &mut HostError) -> MaybeMap {
@@ -88,6 +95,12 @@ pub(super) mod functions {
     /// `()`.
     #[rhai_fn(get = "hint", pure)]
     pub fn hint_of_text(_text: &mut ImmutableString) -> MaybeString {
+        Dynamic::UNIT
+    }
+
+    /// `()`.
+    #[rhai_fn(get = "remedy", pure)]
+    pub fn remedy_of_text(_text: &mut ImmutableString) -> MaybeString {
         Dynamic::UNIT
     }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use bty::catalog::Entry;
-use bty::flash::{DeltaMode, FlashOptions, FlashPlan, FlashReport, VerifyReport};
+use bty::flash::{DeltaMode, FlashOptions, FlashPlan, FlashReport, Refusal, VerifyReport};
 use bty::{CancelToken, Disk, Error, ErrorKind, Event, Selector};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, NativeCallContext};
@@ -266,6 +266,17 @@ pub(crate) fn verify(
     report.map_err(raise)
 }
 
+/// Refusals as maps. The remedy is added here, because the library does not serialize it.
+fn refusal_maps(refusals: &[Refusal]) -> CallResult<Maps> {
+    let map = |refusal: &Refusal| {
+        let mut fields = from_rust(refusal)?.try_cast::<Map>().unwrap_or_default();
+        let remedy = refusal.remedy.map_or(Dynamic::UNIT, |remedy| remedy.as_str().into());
+        fields.insert("remedy".into(), remedy);
+        Ok(Dynamic::from(fields))
+    };
+    Ok(refusals.iter().map(map).collect::<CallResult<Array>>()?.into())
+}
+
 fn field<T: Serialize>(value: &T, name: &str) -> CallResult<Dynamic> {
     let all = from_rust(value)?;
     let found = all.read_lock::<Map>().and_then(|map| map.get(name).cloned());
@@ -296,11 +307,31 @@ pub(super) mod functions {
         super::plan(&call, &image, &disks, &options)
     }
 
-    /// All reasons against the plan: maps with `target`, `reason` and `message`. Empty if the plan
-    /// may be executed.
+    /// All reasons against the plan: maps with `target`, `reason`, `message` and `remedy` (a word
+    /// for what helps, or `()`). Empty if the plan may be executed.
     #[rhai_fn(global, pure, return_raw)]
     pub fn validate(plan: &mut PlannedFlash) -> CallResult<Maps> {
-        from_rust(&plan.plan.validate())
+        refusal_maps(&plan.plan.validate())
+    }
+
+    /// Words for what helps against the warnings of the plan: `sha256`, `fix_gpt`.
+    #[rhai_fn(global, pure)]
+    pub fn remedies(plan: &mut PlannedFlash) -> Strings {
+        plan.plan.remedies().into_iter().map(|remedy| remedy.as_str().into()).collect()
+    }
+
+    /// All reasons not to write to the disk, whatever the image: maps like those of
+    /// `Plan.validate()`.
+    #[rhai_fn(global, name = "refusals", pure, return_raw)]
+    pub fn refusals_plainly(disk: &mut Disk) -> CallResult<Maps> {
+        refusal_maps(&disk.refusals(&FlashOptions::default()))
+    }
+
+    /// The same with options of the global `flash`, of which `allow_partition` and `overwrite`
+    /// matter.
+    #[rhai_fn(global, name = "refusals", pure, return_raw)]
+    pub fn refusals_with(disk: &mut Disk, options: Map) -> CallResult<Maps> {
+        refusal_maps(&disk.refusals(&options_of(&options)?))
     }
 
     /// Executes the plan. If a disk fails, the report says so (`is_success` is false). Throws if
@@ -354,7 +385,8 @@ pub(super) mod functions {
     }
 
     /// The result of each disk: maps with `disk`, `failure`, `written_bytes`, `zeroed_bytes`,
-    /// `verified_bytes`, `notes`.
+    /// `verified_bytes`, `proof` (`full`, `sample` or `none`), `delta` and `notes`. `delta` is
+    /// `()` after a full flash; else a map with `kept_bytes`, `moved_bytes` and `fetched_bytes`.
     #[rhai_fn(global, get = "targets", pure, return_raw)]
     pub fn targets(report: &mut FlashReport) -> CallResult<Maps> {
         field(report, "targets")

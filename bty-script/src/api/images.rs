@@ -1,21 +1,38 @@
 //! The module `images`, and the types `Image` and `ImageFile`.
 
+use bty::create::CreateOptions;
 use bty::digest::Sha512;
 use bty::flash::DeltaMode;
 use bty::image::OpenOptions;
 use bty::image::directory::ImageFile;
+use bty::pack::PackOptions;
 use bty::{Digest, ErrorKind, Event, Location};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map, NativeCallContext};
 
-use crate::api::types::{ImageFiles, Maps, MaybeMap, MaybeSize, MaybeString, Object};
+use crate::api::types::{
+    AnyDisk, AnyImage, ImageFiles, Maps, MaybeMap, MaybeSize, MaybeString, Object,
+};
 use crate::context::{Capability, ScriptContext};
 use crate::convert::{Size, from_rust};
 use crate::error::{CallResult, HostError, raise};
 use crate::world::Image;
 
-/// Keys of a map of digests.
-pub(super) const DIGESTS: [&str; 3] = ["sha256", "sha512", "image_sha256"];
+/// Options of `open`.
+pub(super) const OPEN_OPTIONS: [&str; 8] = [
+    "sha256",
+    "sha512",
+    "image_sha256",
+    "index_sha256",
+    "ignore_sidecar",
+    "member",
+    "ignore_trailing",
+    "compute_sha256",
+];
+/// Options of `pack`.
+pub(super) const PACK_OPTIONS: [&str; 2] = ["level", "frame_bytes"];
+/// Options of `create`.
+pub(super) const CREATE_OPTIONS: [&str; 1] = ["shrink"];
 /// Keys of the map of an image, as a plan has it.
 pub(super) const IMAGE_KEYS: [&str; 10] = [
     "src",
@@ -90,17 +107,11 @@ pub(crate) fn from_value(
     let is_packed_wanted = delta != DeltaMode::Never;
     let entry = value.read_lock::<bty::catalog::Entry>().map(|entry| entry.clone());
     if let Some(entry) = entry {
-        let packed = entry.packed.as_deref();
-        let wanted = packed.filter(|_| is_packed_wanted);
+        let wanted = entry.packed.as_deref().filter(|_| is_packed_wanted);
         if let Some(image) = open_packed(call, wanted, entry.index_sha256)? {
             return Ok(image);
         }
-        let promised = entry.checksums();
-        let options = OpenOptions::default()
-            .sha256(promised.sha256)
-            .sha512(promised.sha512)
-            .pack_index_sha256(entry.index_sha256.filter(|_| packed.is_none()));
-        return open_checked(call, entry.src(), &options);
+        return open_checked(call, entry.src(), &entry.open_options());
     }
     let file = value.read_lock::<ImageFile>().map(|file| bty::text::path_reference(&file.path));
     if let Some(path) = file {
@@ -130,12 +141,15 @@ fn text_of(map: &rhai::Map, name: &str) -> Option<String> {
     map.get(name).and_then(|value| value.clone().into_string().ok()).filter(|text| !text.is_empty())
 }
 
-/// The digests in a map: `sha256`, `sha512`, `image_sha256`.
+/// The digests in a map: `sha256`, `sha512`, `image_sha256`, `index_sha256`.
 fn promised(map: &rhai::Map) -> CallResult<OpenOptions> {
+    // with a packed form, it is that of its index
+    let index = digest_of::<Digest>(map, "index_sha256")?;
     Ok(OpenOptions::default()
         .sha256(digest_of::<Digest>(map, "sha256")?)
         .sha512(digest_of::<Sha512>(map, "sha512")?)
-        .image_sha256(digest_of::<Digest>(map, "image_sha256")?))
+        .image_sha256(digest_of::<Digest>(map, "image_sha256")?)
+        .pack_index_sha256(index.filter(|_| text_of(map, "packed").is_none())))
 }
 
 fn digest_of<T: std::str::FromStr<Err = bty::Error>>(
@@ -143,6 +157,107 @@ fn digest_of<T: std::str::FromStr<Err = bty::Error>>(
     name: &str,
 ) -> CallResult<Option<T>> {
     text_of(map, name).map(|text| text.parse()).transpose().map_err(raise)
+}
+
+/// Unknown options fail: a misspelled one may be the digest that proves the image.
+fn open_options(map: &Map) -> CallResult<OpenOptions> {
+    let mut options = promised(map)?;
+    for (name, value) in map {
+        let flag = || flag("open", name, value);
+        match name.as_str() {
+            "sha256" | "sha512" | "image_sha256" | "index_sha256" | "member" => {
+                if !value.is_unit() && !value.is_string() {
+                    let message = format!("the option {name} of open must be a string");
+                    return Err(raise(HostError::usage(message)));
+                }
+            }
+            "ignore_sidecar" => options.ignore_sidecar = flag()?,
+            "ignore_trailing" => options.ignore_trailing = flag()?,
+            "compute_sha256" => options.compute_sha256 = flag()?,
+            _ => return Err(unknown_option("open", name, &OPEN_OPTIONS)),
+        }
+    }
+    options.member = text_of(map, "member");
+    Ok(options)
+}
+
+fn pack_options(map: &Map) -> CallResult<PackOptions> {
+    let mut options = PackOptions::default();
+    for (name, value) in map {
+        match name.as_str() {
+            "level" => {
+                let level = value.as_int().ok().and_then(|level| i32::try_from(level).ok());
+                options.level = level.ok_or_else(|| {
+                    raise(HostError::usage(
+                        "the option level of pack must be a number from 1 to 19",
+                    ))
+                })?;
+            }
+            "frame_bytes" => {
+                let bytes = Size::from_dynamic(value)?.0;
+                options.frame_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            }
+            _ => return Err(unknown_option("pack", name, &PACK_OPTIONS)),
+        }
+    }
+    Ok(options)
+}
+
+fn create_options(map: &Map) -> CallResult<CreateOptions> {
+    let mut options = CreateOptions::default();
+    for (name, value) in map {
+        match name.as_str() {
+            "shrink" => options.shrink = flag("create", name, value)?,
+            _ => return Err(unknown_option("create", name, &CREATE_OPTIONS)),
+        }
+    }
+    Ok(options)
+}
+
+fn flag(function: &str, name: &str, value: &Dynamic) -> CallResult<bool> {
+    value.as_bool().map_err(|_| {
+        let message = format!("the option {name} of {function} must be true or false");
+        raise(HostError::usage(message))
+    })
+}
+
+fn unknown_option(function: &str, name: &str, known: &[&str]) -> Box<EvalAltResult> {
+    let hint = format!("the options are {}", known.join(", "));
+    raise(HostError::usage(format!("unknown option {name} of {function}")).hint(hint))
+}
+
+fn pack(
+    call: &NativeCallContext<'_>,
+    image: &Dynamic,
+    path: &str,
+    options: &Map,
+) -> CallResult<Object> {
+    let context = ScriptContext::require(call, Capability::Flash)?;
+    let options = pack_options(options)?;
+    let image = from_value(call, image, DeltaMode::Auto)?;
+    let (flasher, observer) = (&context.world.flasher, &context.world.observer);
+    let cancel = context.meter.operation();
+    let pack = || flasher.pack(&image, path.as_ref(), &options, &**observer, &cancel);
+    let report = context.meter.with_buffers(pack);
+    observer.finished();
+    from_rust(&report.map_err(raise)?)
+}
+
+fn create(
+    call: &NativeCallContext<'_>,
+    disk: &Dynamic,
+    path: &str,
+    options: &Map,
+) -> CallResult<Object> {
+    let context = ScriptContext::require(call, Capability::Flash)?;
+    let options = create_options(options)?;
+    let disk = super::flash::one_disk(call, disk)?;
+    let (flasher, observer) = (&context.world.flasher, &context.world.observer);
+    let cancel = context.meter.operation();
+    let create = || flasher.create_image(&disk, path.as_ref(), &options, &**observer, &cancel);
+    let report = context.meter.with_buffers(create);
+    observer.finished();
+    from_rust(&report.map_err(raise)?)
 }
 
 #[export_module]
@@ -166,22 +281,15 @@ pub(super) mod functions {
         open_checked(&call, reference, &OpenOptions::default().sha256(sha256))
     }
 
-    /// Opens an image and requires all given digests: `sha256` and `sha512` of the file as
-    /// published, `image_sha256` of the disk image inside a compressed file. They are checked when
-    /// the image is read.
+    /// Opens an image with options. Digests are required, and checked when the image is read:
+    /// `sha256` and `sha512` of the file as published, `image_sha256` of the disk image inside a
+    /// compressed file, `index_sha256` of the index of a packed image, which is checked now.
+    /// `compute_sha256: true` computes the SHA-256 of the file even if none is
+    /// required. `member` is the name of the image in an archive. `ignore_sidecar` ignores the
+    /// `.sha256` file beside a local image, `ignore_trailing` bytes after compressed data.
     #[rhai_fn(name = "open", return_raw)]
-    pub fn open_with_digests(
-        call: NativeCallContext,
-        reference: &str,
-        digests: Map,
-    ) -> CallResult<Image> {
-        if let Some(unknown) = digests.keys().find(|key| !DIGESTS.contains(&key.as_str())) {
-            let error = HostError::usage(format!(
-                "cannot open {reference}: unknown kind of digest {unknown}"
-            ));
-            return Err(raise(error.hint("use sha256, sha512 or image_sha256")));
-        }
-        open_checked(&call, reference, &promised(&digests)?)
+    pub fn open_with(call: NativeCallContext, reference: &str, options: Map) -> CallResult<Image> {
+        open_checked(&call, reference, &open_options(&options)?)
     }
 
     /// Lists the image files in a directory, sorted by name.
@@ -205,6 +313,66 @@ pub(super) mod functions {
         let contents = context.meter.with_buffers(read);
         context.world.observer.finished();
         from_rust(&contents.map_err(raise)?)
+    }
+
+    /// Writes an image to `path` as a packed image: a zstd file whose parts can be read alone. Reads
+    /// it back and checks it. The name must end in `.zst`, and no such file may exist. Returns a
+    /// map with `source`, `path`, `disk_bytes`, `data_bytes`, `frames`, `index_bytes`,
+    /// `file_bytes`, `sha256`, `index_sha256`, `elapsed_ms`.
+    #[rhai_fn(name = "pack", return_raw)]
+    pub fn pack_plainly(
+        call: NativeCallContext,
+        image: AnyImage,
+        path: &str,
+    ) -> CallResult<Object> {
+        super::pack(&call, &image, path, &Map::new())
+    }
+
+    /// Packs an image with options: `level` of zstd, 1 to 19 (default 3), and `frame_bytes`, the
+    /// size of its parts (default `"64 KiB"`).
+    #[rhai_fn(name = "pack", return_raw)]
+    pub fn pack_with(
+        call: NativeCallContext,
+        image: AnyImage,
+        path: &str,
+        options: Map,
+    ) -> CallResult<Object> {
+        super::pack(&call, &image, path, &options)
+    }
+
+    /// Compares every part of a packed image with its index. Returns a map with `disk_bytes`,
+    /// `data_bytes`, `frames`, `sha256`, `index_sha256`. Fails if a part differs, and for an image
+    /// that is not packed.
+    #[rhai_fn(return_raw)]
+    pub fn check_packed(call: NativeCallContext, image: AnyImage) -> CallResult<Object> {
+        let context = ScriptContext::require(&call, Capability::Read)?;
+        let image = from_value(&call, &image, DeltaMode::Auto)?;
+        let cancel = context.meter.operation();
+        let check = || context.world.images.check_packed(&image, &cancel);
+        from_rust(&context.meter.with_buffers(check).map_err(raise)?)
+    }
+
+    /// Writes an image of a disk to `path`, and compares the two. The name decides the format:
+    /// `.img`, `.img.zst` or `.qcow2`. Returns a map with `disk`, `path`, `format`, `disk_bytes`,
+    /// `data_bytes`, `file_bytes`, `sha256`, `elapsed_ms`.
+    #[rhai_fn(name = "create", return_raw)]
+    pub fn create_plainly(
+        call: NativeCallContext,
+        disk: AnyDisk,
+        path: &str,
+    ) -> CallResult<Object> {
+        super::create(&call, &disk, path, &Map::new())
+    }
+
+    /// Creates an image with the option `shrink`: true ends the image after the last partition.
+    #[rhai_fn(name = "create", return_raw)]
+    pub fn create_with(
+        call: NativeCallContext,
+        disk: AnyDisk,
+        path: &str,
+        options: Map,
+    ) -> CallResult<Object> {
+        super::create(&call, &disk, path, &options)
     }
 
     /// The architecture that a file name suggests, such as `x86_64` or `arm64`; `()` if none.
@@ -258,6 +426,12 @@ pub(super) mod functions {
     #[rhai_fn(global, get = "expected_image_sha256", pure)]
     pub fn expected_image_sha256(image: &mut Image) -> MaybeString {
         image.info.expected_image_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
+    }
+
+    /// SHA-256 of the index of a packed image; `()` if it is not packed.
+    #[rhai_fn(global, get = "pack_index_sha256", pure)]
+    pub fn pack_index_sha256(image: &mut Image) -> MaybeString {
+        image.info.pack_index_sha256.map_or(Dynamic::UNIT, |digest| digest.to_string().into())
     }
 
     /// Partition table: `gpt` or `mbr`; `()` if there is none.

@@ -49,10 +49,11 @@ fn run_on(
         None => to_json(world)?.to_string(),
     };
     let (world, effects, terminal) = SimulatedWorld::parse(&text).map_err(raise)?;
-    let engine = Engine::new(
+    let mut engine = Engine::new(
         ScriptContext::new(Capabilities::all(), world),
         Limits::operator().with_time(Some(TIME)),
     );
+    engine.add_functions(&context.test_functions).map_err(raise)?;
     let result = work(&engine, &context.meter.operation());
     let mut effects = effects.list();
     if let Some(action) = result.as_ref().ok().and_then(|outcome| outcome.power) {

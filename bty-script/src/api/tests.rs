@@ -157,6 +157,80 @@ fn a_refused_flash_has_a_reason_and_no_effect() {
 }
 
 #[test]
+fn images_are_packed_checked_and_created_from_disks() {
+    let (result, effects) = run("let image = images::open(\"/images/a.img\"); \
+        let packed = images::pack(image, \"/none/a.img.zst\", #{ level: 9, frame_bytes: \"128K\" }); \
+        let created = images::create(\"serial:S1\", \"/none/backup.qcow2\"); \
+        [packed.source, packed.disk_bytes == size(\"4G\"), packed.frames, \
+         images::check_packed(image).disk_bytes, created.format, created.disk.serial]");
+    assert_eq!(result.unwrap(), json!(["/images/a.img", true, 32768, 4u64 << 30, "qcow2", "S1"]));
+    let shown: Vec<String> = effects.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "pack /images/a.img to /none/a.img.zst",
+            "create the image /none/backup.qcow2 of /dev/sda"
+        ]
+    );
+    let effect = serde_json::to_value(&effects[1]).unwrap();
+    assert_eq!(
+        (&effect["effect"], &effect["disk"]["serial"]),
+        (&json!("create_image"), &json!("S1"))
+    );
+}
+
+#[test]
+fn images_that_cannot_be_packed_or_created_are_refused() {
+    for (text, kind, reason) in [
+        ("images::pack(\"/images/a.img\", \"/none/a.img\")", "refused", "not a name for a packed"),
+        ("images::pack(\"/images/a.img\", \"/a.zst\", #{ level: 20 })", "usage", "level 20"),
+        ("images::pack(\"/images/a.img\", \"/a.zst\", #{ level: \"9\" })", "usage", "a number"),
+        ("images::pack(\"/images/a.img\", \"/a.zst\", #{ frame_bytes: 5 })", "usage", "of 5 bytes"),
+        (
+            "images::pack(\"/images/a.img\", \"/a.zst\", #{ levle: 1 })",
+            "usage",
+            "option levle of pack",
+        ),
+        ("images::create(disks()[0], \"/none/a.txt\")", "refused", "does not end like an image"),
+        ("images::create(disks()[0], \"/a.img\", #{ shrink: 1 })", "usage", "true or false"),
+        ("images::create(disks()[0], \"/a.img\", #{ fit: true })", "usage", "option fit of create"),
+        ("images::open(\"/images/a.img\", #{ sha265: \"0\" })", "usage", "option sha265 of open"),
+        ("images::open(\"/images/a.img\", #{ sha256: 5 })", "usage", "must be a string"),
+        ("images::open(\"/images/a.img\", #{ compute_sha256: 1 })", "usage", "true or false"),
+    ] {
+        let (result, effects) = run(text);
+        let error = result.expect_err(text);
+        assert_eq!(error.kind(), kind, "{text}: {error}");
+        assert!(error.message.contains(reason), "{text}: {error}");
+        assert!(effects.is_empty() && error.place.is_some(), "{text}");
+    }
+    let fine = "images::open(\"/images/a.img\", #{ compute_sha256: true, ignore_sidecar: true, \
+                ignore_trailing: true, member: \"x\", sha256: () }).name";
+    assert_eq!(run(fine).0.unwrap(), json!("a.img"));
+}
+
+#[test]
+fn refusals_and_warnings_say_what_helps() {
+    let text = "let part = disks()[0]; let p = flash::plan(\"/images/a.img\", \"serial:S1\"); \
+                [part.refusals(), part.refusals(#{ overwrite: true }), p.validate(), p.remedies()]";
+    assert_eq!(run(text).0.unwrap(), json!([[], [], [], ["fix_gpt"]]));
+    let text = "let p = flash::plan(\"/images/a.img\", []); let r = p.validate()[0]; \
+                [r.target, r.reason, r.remedy]";
+    assert_eq!(run(text).0.unwrap(), json!([null, "no_target", "list_disks"]));
+    assert_eq!(run("disks()[0].refusals(#{ oops: true })").0.unwrap_err().kind(), "usage");
+    let text = "let found = (); try { throw \"x\" } catch (e) { found = [e.remedy] } found";
+    assert_eq!(run(text).0.unwrap(), json!([null]));
+}
+
+#[test]
+fn a_report_names_its_proof_and_what_the_disk_held() {
+    let text = "let t = flash(\"/images/a.img\", \"serial:S1\").targets[0]; [t.proof, t.delta]";
+    assert_eq!(run(text).0.unwrap(), json!(["full", null]));
+    let text = "flash(\"/images/a.img\", \"serial:S1\", #{ verify: false }).targets[0].proof";
+    assert_eq!(run(text).0.unwrap(), json!("none"));
+}
+
+#[test]
 fn verify_detects_the_flashed_image() {
     let text = "let before = verify(\"/images/a.img\", \"serial:S1\"); flash(\"/images/a.img\", \
                 \"serial:S1\"); \

@@ -135,6 +135,7 @@ impl Checker<'_> {
     fn infer(&self, expr: &Expr, variables: &Variables) -> Option<String> {
         match expr {
             Expr::Variable(variable, ..) => variables.get(variable.1.as_str()).cloned().flatten(),
+            Expr::FnCall(call, _) if call.op_token.is_some() => self.operation(call, variables),
             Expr::FnCall(call, _) => {
                 let module = call.namespace.to_string();
                 let is_own = self.ast.iter_functions().any(|f| f.name == call.name);
@@ -155,6 +156,26 @@ impl Checker<'_> {
             }
             _ => None,
         }
+    }
+
+    /// The type of a calculation with a size, if it is a size for sure. A negative result is a
+    /// number, but `switch` does not match that either.
+    fn operation(&self, call: &FnCallExpr, variables: &Variables) -> Option<String> {
+        let [left, right] = &call.args[..] else { return None };
+        let is_size = |side| self.infer(side, variables).as_deref() == Some("Size");
+        let is_number =
+            |side: &Expr| matches!(side, Expr::IntegerConstant(..) | Expr::FloatConstant(..));
+        let gives_size = match call.name.as_str() {
+            "*" | "-" => is_size(left) || is_size(right),
+            "+" => {
+                is_size(left) && (is_number(right) || is_size(right))
+                    || is_number(left) && is_size(right)
+            }
+            "/" => is_size(left) && is_number(right),
+            "%" => is_size(left),
+            _ => false,
+        };
+        gives_size.then(|| "Size".to_owned())
     }
 
     /// The result type that all functions selected by `is_meant` have.
@@ -242,11 +263,8 @@ impl Checker<'_> {
         self.closures.insert(pointer.fn_name().to_owned(), types);
     }
 
-    /// Finds `switch` on a variable that holds a size. No case ever equals it.
+    /// Finds `switch` on a size. No case ever equals it.
     fn switch(&mut self, subject: &Expr, position: Position, variables: &Variables) {
-        if !matches!(subject, Expr::Variable(..)) {
-            return;
-        }
         if self.infer(subject, variables).as_deref() == Some("Size") {
             let (message, hint) = super::types::switch_on_size();
             self.mistakes.push(Mistake { message, hint, position });

@@ -153,6 +153,38 @@ fn a_switch_on_a_variable_that_holds_a_size_is_found() {
 }
 
 #[test]
+fn every_form_of_a_switch_on_a_size_is_found() {
+    let wanted = "a size never matches a case of switch";
+    for text in [
+        "switch size(\"1G\") { 1 => 1, _ => 2 }",
+        "switch disks()[0].size_bytes { \"1G\" => 1, _ => 2 }",
+        "let d = disks::by_serial(\"X\"); switch d.size_bytes { \"1G\" => 1, _ => 2 }",
+        "let d = disks::by_serial(\"X\"); let s = d.size_bytes * 2; switch s { 1 => 1, _ => 2 }",
+        "let s = size(5); let x = switch s { 5 => 1, _ => 2 };",
+        "switch images::open(\"a\").disk_bytes { \"1G\" => 1, _ => 2 }",
+        "for d in disks() { switch d.size_bytes { \"1G\" => 1, _ => 2 } }",
+        "disks().map(|d| switch d.size_bytes { \"1G\" => 1, _ => 2 })",
+        "fn f() { let r = flash(\"a\", \"b\"); switch r.disk_bytes { 1 => 1, _ => 2 } }",
+    ] {
+        let found = findings(text, &ImportRoot::None);
+        assert!(found.len() == 1 && found[0].contains(wanted), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn unknown_options_of_packing_and_creating_are_found() {
+    let text = "images::pack(\"a\", \"b.zst\", #{ levle: 1 });\n\
+                images::create(\"a\", \"b.img\", #{ shrinc: true });";
+    assert_eq!(
+        findings(text, &ImportRoot::None),
+        [
+            "script.rhai:1:31: unknown option levle of pack (did you mean level?)",
+            "script.rhai:2:33: unknown option shrinc of create (did you mean shrink?)",
+        ]
+    );
+}
+
+#[test]
 fn fields_of_values_of_an_uncertain_type_are_not_judged() {
     let text = "let d = disks()[0];\nd = #{ mine: 1 };\nd.mine;\nlet m = #{ disk: disks()[0] };\n\
                 m.disk.mine;\nfn f(p) { p.anything.at.all }\nfor x in [1] { x.y }\n\
@@ -172,8 +204,8 @@ fn unknown_keys_of_option_maps_are_found() {
         [
             "script.rhai:1:20: unknown option verfy of flash (did you mean verify?)",
             "script.rhai:2:26: unknown key sha265 of plan (did you mean sha256?)",
-            "script.rhai:3:22: unknown digest md5 of open (the keys are sha256, sha512, \
-             image_sha256)",
+            "script.rhai:3:22: unknown option md5 of open (the keys are sha256, sha512, \
+             image_sha256, index_sha256, ignore_sidecar, member, ignore_trailing, compute_sha256)",
         ]
     );
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bty::digest::Sha512;
+use bty::flash::DeltaMode;
 use bty::{Digest, size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -203,6 +204,11 @@ pub(crate) enum Verb {
     /// is written.
     #[command(after_help = EXIT_CODES)]
     Pack(Pack),
+    /// Show what a flash of a packed image would keep, move and fetch
+    ///
+    /// OLD is an image, or a disk, which is read. Of two packed images only the indexes are read.
+    #[command(after_help = EXIT_CODES)]
+    Diff(Diff),
     /// Run a script
     #[command(after_help = EXIT_CODES, after_long_help = format!("{RUN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Run(Run),
@@ -371,12 +377,26 @@ pub(crate) struct Flash {
     /// Required SHA-256 of the disk image inside a compressed file
     #[arg(long, value_name = "HEX")]
     pub(crate) image_sha256: Option<Digest>,
+    /// Required SHA-256 of the index of a packed image, which proves all of it
+    #[arg(long, value_name = "HEX")]
+    pub(crate) index_sha256: Option<Digest>,
     /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
     /// Do not read the disk back after writing
     #[arg(long)]
     pub(crate) no_verify: bool,
+    /// Keep and move what the disk already holds of a packed image, and fetch only the rest: auto
+    /// (where it saves time), always or never
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub(crate) delta: DeltaMode,
+    /// Memory for old content that a delta flash overwrites before it needs it; default: 64M
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) stash: Option<u64>,
+    /// The disk has passed a full verification before: of what a delta flash keeps, read back only
+    /// a sample
+    #[arg(long)]
+    pub(crate) proven_disk: bool,
     /// Move the backup GPT to the end of a larger disk
     #[arg(long)]
     pub(crate) fix_gpt: bool,
@@ -438,6 +458,24 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) no_reboot: bool,
     /// Print JSON lines: output, progress, effects, and the error if the script fails
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Diff {
+    /// What the disk holds: an image (path, http(s):// or oras:// reference), or a disk (path,
+    /// serial:…, wwn:… or where:…)
+    #[arg(value_parser = reference())]
+    pub(crate) old: String,
+    /// Packed image: path, http(s):// or oras:// reference; with --catalog, the name of an image in
+    /// it
+    #[arg(value_parser = reference())]
+    pub(crate) new: String,
+    /// Look up NEW in this catalog (path, http(s):// or oras:// reference)
+    #[arg(long, value_name = "CATALOG", value_parser = reference())]
+    pub(crate) catalog: Option<String>,
+    /// Print one JSON object: the report or the error
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -541,6 +579,7 @@ impl Cli {
             },
             Verb::Flash(flash) => flash.json,
             Verb::Pack(pack) => pack.json,
+            Verb::Diff(diff) => diff.json,
             Verb::Verify(verify) => verify.json,
             Verb::Run(run) => run.json,
             Verb::Repl

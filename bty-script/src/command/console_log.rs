@@ -80,8 +80,11 @@ impl Observer for ConsoleLog {
     fn event(&self, event: &Event) {
         if let Event::Progress { phase: Phase::Write, counts, targets, .. } = event {
             self.quarter(0, "download", counts.source_bytes, counts.source_total);
-            let written =
-                targets.iter().map(|t| t.written_bytes + t.zeroed_bytes).min().unwrap_or(0);
+            let written = targets
+                .iter()
+                .map(|t| t.written_bytes + t.zeroed_bytes + t.kept_bytes)
+                .min()
+                .unwrap_or(0);
             self.quarter(1, "write", written, counts.decoded_total);
         }
     }

@@ -150,8 +150,14 @@ impl View {
                 lines.push(self.line("decode", counts.decoded_bytes, counts.decoded_total));
                 for target in targets {
                     let name = name_of("write", target, targets);
-                    let done = target.written_bytes + target.zeroed_bytes;
+                    let done = target.written_bytes + target.zeroed_bytes + target.kept_bytes;
                     lines.push(self.line(&name, done, counts.decoded_total));
+                }
+            }
+            Phase::Scan => {
+                for target in targets {
+                    let name = name_of("scan", target, targets);
+                    lines.push(self.line(&name, target.scanned_bytes, target.scan_total));
                 }
             }
             Phase::Verify => {

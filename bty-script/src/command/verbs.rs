@@ -3,6 +3,7 @@
 mod catalog;
 mod check;
 mod create_image;
+mod diff;
 mod disks;
 mod docs;
 mod eject;
@@ -50,6 +51,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
         Verb::Catalog { action } => catalog::run(action, network, output),
         Verb::Flash(flash) => flash::run(&flash, network, output),
         Verb::Pack(pack) => pack::run(&pack, network, output),
+        Verb::Diff(diff) => diff::run(&diff, network, output),
         Verb::Verify(verify) if verify.packed => pack::check(&verify.src, network, output),
         Verb::Verify(verify) => verify::run(&verify, network, output),
         Verb::Run(run) => run::run(&run, network, output),

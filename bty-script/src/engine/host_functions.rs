@@ -1,5 +1,5 @@
-//! Functions that the program around the engine adds. They take and return JSON, so that the
-//! program need not know rhai's types.
+//! Registers the functions that the program around the engine adds. They take and return JSON, so
+//! that the program need not know rhai's types.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -12,20 +12,7 @@ use serde_json::Value;
 use super::{Engine, Script, ScriptOutcome};
 use crate::convert::{from_json, to_json};
 use crate::error::{CallResult, HostError, ScriptError, note_call, raise};
-
-/// The implementation of a [`HostFunction`]. A failure is raised in the script, which may catch it.
-pub type HostCallback = Arc<dyn Fn(Vec<Value>) -> Result<Value, HostError> + Send + Sync>;
-
-/// A function that the program around the engine adds for scripts to call.
-#[derive(Clone)]
-pub struct HostFunction {
-    /// Its name, with or without a module: `power_cycle` or `lab::power_cycle`.
-    pub name: String,
-    /// The numbers of arguments that it accepts.
-    pub arities: Vec<usize>,
-    /// Runs on the thread of the script.
-    pub function: HostCallback,
-}
+use crate::host_function::{HostCallback, HostFunction};
 
 impl Engine {
     /// Lets scripts call `functions`.
@@ -79,7 +66,14 @@ impl Engine {
     /// Like [`call`](Self::call), with JSON values as arguments.
     ///
     /// # Errors
-    /// The same as [`call`](Self::call).
+    /// - [`Cause::Host`](crate::Cause::Host): a host function failed, and the script did not catch
+    ///   it
+    /// - [`Cause::Throw`](crate::Cause::Throw): the script threw a value
+    /// - [`Cause::Script`](crate::Cause::Script): the script is wrong: it has no function `name`,
+    ///   or uses something unknown
+    /// - [`Cause::Limit`](crate::Cause::Limit): the script exceeded a limit
+    /// - [`Cause::Cancelled`](crate::Cause::Cancelled): `cancel` was cancelled, or the context was
+    ///   interrupted
     pub fn call_with(
         &self,
         script: &Script,

@@ -81,7 +81,15 @@ impl InteractiveSession {
     /// to existing variables stay.
     ///
     /// # Errors
-    /// The same as [`Engine::compile`] and [`Engine::run`]. The session can go on.
+    /// - [`Cause::Host`](crate::Cause::Host): a host function failed, and the line did not catch it
+    /// - [`Cause::Throw`](crate::Cause::Throw): the line threw a value
+    /// - [`Cause::Script`](crate::Cause::Script): the line has a wrong syntax, or uses something
+    ///   unknown
+    /// - [`Cause::Limit`](crate::Cause::Limit): the line exceeded a limit
+    /// - [`Cause::Cancelled`](crate::Cause::Cancelled): `cancel` was cancelled, or the context was
+    ///   interrupted
+    ///
+    /// The session can go on after each of them.
     pub fn eval(&mut self, line: &str, cancel: &CancelToken) -> Result<ScriptOutcome, ScriptError> {
         let line = line.trim_end();
         let lines_before = self.typed.matches('\n').count();

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope};
 
+use super::caught::CatchVariables;
 use crate::bundled;
 use crate::context::ScriptContext;
 use crate::error::{HostError, Sources, raise};
@@ -30,6 +31,7 @@ pub(super) struct Resolver(Arc<ResolverState>);
 struct ResolverState {
     context: ScriptContext,
     sources: Sources,
+    caught: CatchVariables,
     imports: Mutex<Imports>,
 }
 
@@ -41,9 +43,9 @@ struct Imports {
 }
 
 impl Resolver {
-    pub(super) fn new(context: ScriptContext, sources: Sources) -> Self {
+    pub(super) fn new(context: ScriptContext, sources: Sources, caught: CatchVariables) -> Self {
         let imports = Mutex::new(Imports { root: ImportRoot::None, modules: HashMap::new() });
-        Self(Arc::new(ResolverState { context, sources, imports }))
+        Self(Arc::new(ResolverState { context, sources, caught, imports }))
     }
 
     /// Forgets the imports of the previous script; the next one looks in `root`.
@@ -65,6 +67,7 @@ impl Resolver {
             .compile_with_scope(&super::names_to_compile_with(), &text)
             .map_err(|e| failed(EvalAltResult::from(e).into()))?;
         ast.set_source(file.as_str());
+        self.0.caught.note(&ast);
         Module::eval_ast_as_new(scope, &ast, engine).map(Arc::new).map_err(failed)
     }
 }

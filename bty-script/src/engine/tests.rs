@@ -600,6 +600,57 @@ fn a_caught_string_has_the_fields_of_an_error() {
 }
 
 #[test]
+fn a_caught_error_of_the_language_has_a_kind() {
+    for (text, message) in [
+        ("let a = [1]; a[5]", "out of bounds"),
+        ("no_such_function(1)", "no_such_function"),
+        ("disks::no_such_function(1)", "no_such_function"),
+        ("1 / 0", "Division by zero"),
+        ("9223372036854775807 + 1", "overflow"),
+        ("let x = 5; x.no_such_field", "no_such_field"),
+        ("let n = 5; if n { }", "bool"),
+    ] {
+        let text = format!(
+            "fn f(error) {{ error.kind }} let caught = ();
+             try {{ {text} }} catch (e) {{
+                 let g = || e.kind;
+                 caught = [e.kind, f(e), g.call(), e.hint, e.has_written, e.message];
+             }} caught"
+        );
+        let mut found = evaluate(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let shown = found.as_array_mut().unwrap().pop().unwrap();
+        assert_eq!(found, serde_json::json!(["script", "script", "script", null, false]), "{text}");
+        assert!(shown.as_str().unwrap().contains(message), "{text}: {shown}");
+    }
+}
+
+#[test]
+fn a_caught_error_of_the_language_has_a_kind_in_an_imported_script() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "fn kind_of_fault() { try { [1][5] } catch (problem) { return problem.kind } }";
+    std::fs::write(dir.path().join("lib.rhai"), text).unwrap();
+    let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
+    let root = ImportRoot::Directory(dir.path().to_owned());
+    let text = "import \"lib\" as lib; lib::kind_of_fault()";
+    let script = engine.compile("s.rhai", text, &root).unwrap();
+    let outcome = engine.run(&script, &[], &CancelToken::new()).unwrap();
+    assert_eq!(outcome.value.into_string().unwrap(), "script");
+}
+
+#[test]
+fn a_map_of_the_script_is_no_error_of_the_language() {
+    let text = r#"
+        let caught = ();
+        try { throw #{ error: "E7", message: "mine" } } catch (e) { caught = [e.kind, e.len()]; }
+        try { throw #{ error: "ErrorOfMine" } } catch (e) { caught += [e.kind, e.len()]; }
+        let e = 5;
+        try { throw 1 } catch { caught.push(e) }
+        caught
+    "#;
+    assert_eq!(evaluate(text), Ok(serde_json::json!([null, 2, null, 1, 5])));
+}
+
+#[test]
 fn functions_see_the_arguments_and_the_facts() {
     let context = ScriptContext::compute_only().with_facts([("mac", "m".into())]);
     let engine = Engine::new(context, Limits::operator());

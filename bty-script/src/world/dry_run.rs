@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bty::client::{Reply, Request};
+use bty::create::{CreateOptions, CreateReport};
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{Dmi, Inventory};
+use bty::pack::{PackOptions, PackReport};
 use bty::{CancelToken, Disk, Observer, Result, SystemHost};
 
 use super::effect::EffectTarget;
@@ -45,6 +47,31 @@ pub(super) fn flash_effect(plan: &FlashPlan) -> Result<Effect> {
         targets: plan.targets.iter().map(EffectTarget::of).collect(),
         options: Box::new(plan.options.clone()),
     })
+}
+
+/// Records that an image would have been packed.
+pub(super) fn record_pack(
+    effects: &EffectLog,
+    image: &Image,
+    path: &Path,
+    options: &PackOptions,
+) -> Result<PackReport> {
+    let report = PackReport::dry_run(&image.info, path, options)?;
+    effects.record(Effect::Pack { image: image.info.source.clone(), path: path.to_owned() });
+    Ok(report)
+}
+
+/// Records that an image would have been created.
+pub(super) fn record_image(
+    effects: &EffectLog,
+    disk: &Disk,
+    path: &Path,
+    options: &CreateOptions,
+) -> Result<CreateReport> {
+    let report = CreateReport::dry_run(disk, path, options)?;
+    let disk = EffectTarget::of(disk);
+    effects.record(Effect::CreateImage { disk, path: path.to_owned() });
+    Ok(report)
 }
 
 /// The effect of `request`, if it has a body.
@@ -87,6 +114,30 @@ impl Flasher for DryRunWorld {
         let disk = SystemHost::new().plan_file(path, size_bytes)?;
         self.effects.record(Effect::Create { path: path.to_owned(), size_bytes });
         Ok(disk)
+    }
+
+    fn pack(
+        &self,
+        image: &Image,
+        path: &Path,
+        options: &PackOptions,
+        _: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<PackReport> {
+        cancel.check()?;
+        record_pack(&self.effects, image, path, options)
+    }
+
+    fn create_image(
+        &self,
+        disk: &Disk,
+        path: &Path,
+        options: &CreateOptions,
+        _: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<CreateReport> {
+        cancel.check()?;
+        record_image(&self.effects, disk, path, options)
     }
 }
 

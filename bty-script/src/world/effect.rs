@@ -33,6 +33,20 @@ pub enum Effect {
         /// Size of the file.
         size_bytes: u64,
     },
+    /// Write a packed image.
+    Pack {
+        /// Reference of the image.
+        image: String,
+        /// Path of the packed image.
+        path: PathBuf,
+    },
+    /// Write an image of a disk.
+    CreateImage {
+        /// The disk.
+        disk: EffectTarget,
+        /// Path of the image.
+        path: PathBuf,
+    },
     /// Write a text file.
     Write {
         /// Path below the directory of files.
@@ -95,6 +109,10 @@ impl fmt::Display for Effect {
             }
             Self::Create { path, size_bytes } => {
                 write!(f, "create {} with {}", path.display(), bty::size::human(*size_bytes))
+            }
+            Self::Pack { image, path } => write!(f, "pack {image} to {}", path.display()),
+            Self::CreateImage { disk, path } => {
+                write!(f, "create the image {} of {}", path.display(), disk.path.display())
             }
             Self::Write { path, text } => {
                 let bytes = bty::size::human(text.len() as u64);

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use bty::catalog::Catalog;
 use bty::client::{Reply, Request};
+use bty::create::{CreateOptions, CreateReport};
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{Dmi, Inventory};
 use bty::image::directory::ImageFile;
 use bty::image::{Contents, OpenOptions};
+use bty::pack::{PackCheck, PackOptions, PackReport};
 use bty::{CancelToken, Device, Disk, DiskHost, Error, ErrorKind, Observer, Result};
 
 use super::{Flasher, Image, Images, Platform, Web};
@@ -50,6 +52,9 @@ impl Images for EmptyWorld {
     fn read_fully(&self, _: &Image, _: &dyn Observer, _: &CancelToken) -> Result<Contents> {
         nothing()
     }
+    fn check_packed(&self, _: &Image, _: &CancelToken) -> Result<PackCheck> {
+        nothing()
+    }
     fn catalog(&self, _: &str, _: &CancelToken) -> Result<Catalog> {
         nothing()
     }
@@ -78,6 +83,26 @@ impl Flasher for EmptyWorld {
         nothing()
     }
     fn create(&self, _: &Path, _: u64) -> Result<Disk> {
+        nothing()
+    }
+    fn pack(
+        &self,
+        _: &Image,
+        _: &Path,
+        _: &PackOptions,
+        _: &dyn Observer,
+        _: &CancelToken,
+    ) -> Result<PackReport> {
+        nothing()
+    }
+    fn create_image(
+        &self,
+        _: &Disk,
+        _: &Path,
+        _: &CreateOptions,
+        _: &dyn Observer,
+        _: &CancelToken,
+    ) -> Result<CreateReport> {
         nothing()
     }
 }

@@ -7,14 +7,16 @@ use std::time::{Duration, SystemTime};
 
 use bty::catalog::Catalog;
 use bty::client::{Reply, Request};
+use bty::create::{CreateOptions, CreateReport};
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
 use bty::hardware::{Dmi, Inventory};
 use bty::image::directory::ImageFile;
 use bty::image::{Contents, OpenOptions};
+use bty::pack::{PackCheck, PackOptions, PackReport};
 use bty::{CancelToken, Device, Disk, DiskHost, Error, ErrorKind, Event, Observer, Phase, Result};
 
 use super::description::{Description, DiskSection};
-use super::dry_run::{flash_effect, post_effect, sleep_effect};
+use super::dry_run::{flash_effect, post_effect, record_image, record_pack, sleep_effect};
 use super::files::{DescribedFiles, RecordedFiles};
 use super::{Effect, EffectLog, Flasher, Image, Images, Platform, Web, World};
 use crate::terminal::ScriptedTerminal;
@@ -158,6 +160,7 @@ impl Images for SimulatedWorld {
         }
         info.expected_sha256 = options.sha256.or(info.expected_sha256);
         (info.expected_sha512, info.expected_image_sha256) = (options.sha512, options.image_sha256);
+        info.expected_pack_index_sha256 = options.pack_index_sha256;
         Ok(Image { info: Arc::new(info), opened: None })
     }
 
@@ -179,6 +182,11 @@ impl Images for SimulatedWorld {
     ) -> Result<Contents> {
         cancel.check()?;
         Ok(Contents::simulated(&image.info))
+    }
+
+    fn check_packed(&self, image: &Image, cancel: &CancelToken) -> Result<PackCheck> {
+        cancel.check()?;
+        Ok(PackCheck::simulated(&image.info))
     }
 
     fn catalog(&self, reference: &str, cancel: &CancelToken) -> Result<Catalog> {
@@ -255,6 +263,33 @@ impl Flasher for SimulatedWorld {
         let disk = Disk::planned_file(path, size_bytes);
         self.state().disks.push(disk.clone());
         Ok(disk)
+    }
+
+    fn pack(
+        &self,
+        image: &Image,
+        path: &Path,
+        options: &PackOptions,
+        _: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<PackReport> {
+        cancel.check()?;
+        record_pack(&self.effects, image, path, options)
+    }
+
+    fn create_image(
+        &self,
+        disk: &Disk,
+        path: &Path,
+        options: &CreateOptions,
+        _: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<CreateReport> {
+        cancel.check()?;
+        if let Some(message) = self.facts(&disk.path).and_then(|facts| facts.fails.clone()) {
+            return Err(Error::new(ErrorKind::Source, message).with_path(disk.path.display()));
+        }
+        record_image(&self.effects, disk, path, options)
     }
 }
 

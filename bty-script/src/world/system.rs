@@ -7,10 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bty::catalog::Catalog;
 use bty::client::{Reply, Request};
+use bty::create::{self, CreateOptions, CreateReport};
 use bty::flash::{self, FlashPlan, FlashReport, VerifyOptions, VerifyReport};
 use bty::hardware::{self, Dmi, HardwareRoots, Inventory};
 use bty::image::directory::{self, ImageFile};
 use bty::image::{Contents, OpenOptions};
+use bty::pack::{self, PackCheck, PackOptions, PackReport};
 use bty::{CancelToken, Client, Disk, DiskHost, Error, ErrorKind, Observer, Result, SystemHost};
 
 use super::{Flasher, Image, Images, Platform, ProgressSink, Web, World};
@@ -86,6 +88,10 @@ impl Images for SystemWorld {
         opened(image)?.read_fully(observer, cancel)
     }
 
+    fn check_packed(&self, image: &Image, cancel: &CancelToken) -> Result<PackCheck> {
+        pack::check(opened(image)?.source(), cancel)
+    }
+
     fn catalog(&self, reference: &str, cancel: &CancelToken) -> Result<Catalog> {
         Catalog::load(&self.client, reference, cancel)
     }
@@ -124,6 +130,28 @@ impl Flasher for SystemWorld {
         let disk = SystemHost::new().plan_file(path, size_bytes)?;
         self.disks.create(&disk.path, disk.size_bytes)?;
         self.disks.probe(&disk.path)
+    }
+
+    fn pack(
+        &self,
+        image: &Image,
+        path: &Path,
+        options: &PackOptions,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<PackReport> {
+        pack::pack(opened(image)?, path, options, observer, cancel)
+    }
+
+    fn create_image(
+        &self,
+        disk: &Disk,
+        path: &Path,
+        options: &CreateOptions,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<CreateReport> {
+        create::create(disk, path, options, &*self.disks, observer, cancel)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use bty_web::fleet::FleetOptions;
+use crate::fleet::FleetOptions;
 use clap::{Parser, Subcommand};
 
-use crate::remote::Remote;
-use crate::serve::{CacheArgs, TftpArgs};
+use super::remote::Remote;
+use super::serve::{CacheArgs, TftpArgs};
 
 /// The bty server: flashes a fleet of machines over the network.
 #[derive(Parser)]

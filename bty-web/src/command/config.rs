@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use bty_web::config::Config;
-use bty_web::config::env_file::EnvFile;
-use bty_web::domain::error::{Error, Result};
+use crate::config::Config;
+use crate::config::env_file::EnvFile;
+use crate::domain::error::{Error, Result};
 
-use crate::print::{self, out, out_json};
+use super::print::{self, out, out_json};
 
 pub(crate) fn check(config: &Config) -> Result<ExitCode> {
     for warning in &config.warnings {
@@ -42,7 +42,7 @@ pub(crate) fn show(
 }
 
 pub(crate) fn openapi() -> Result<ExitCode> {
-    let document = bty_web::http::router::document();
+    let document = crate::http::router::document();
     out_json!("{}", document.to_pretty_json().map_err(Error::internal)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
-use bty_web::domain::error::Result;
-use bty_web::fleet::{self, FleetOptions, FleetRunReport};
+use bty::text::count;
 
-use crate::print::{out, out_json};
-use crate::remote::{RemoteServer, table};
+use crate::domain::error::Result;
+use crate::fleet::{self, FleetOptions, FleetRunReport};
+
+use super::print::{out, out_json};
+use super::remote::{RemoteServer, table};
 
 /// Maximum number of listed violations.
 const VIOLATIONS_LISTED: usize = 20;
@@ -36,8 +38,10 @@ fn show(report: &FleetRunReport) {
         ..
     } = report;
     out!(
-        "{machines} machines, {boots} boots, {requests} requests in {seconds:.1} s ({:.0} a \
-         second)",
+        "{}, {}, {} in {seconds:.1} s ({:.0} a second)",
+        count(*machines, "machine"),
+        count(*boots, "boot"),
+        count(*requests, "request"),
         *requests as f64 / seconds
     );
     out!(

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bty_web::client::ServerClient;
-use bty_web::config::Config;
-use bty_web::domain::error::{Error, ErrorKind, Result};
+use crate::client::ServerClient;
+use crate::config::Config;
+use crate::domain::error::{Error, ErrorKind, Result};
 
 /// Maximum response time of a healthy server.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,7 +24,7 @@ pub(crate) fn run(
         None => format!("http://{}", reachable(config()?.listen)),
     };
     let server = ServerClient::new(&url, None)?;
-    crate::block_on(async {
+    super::runtime::block_on(async {
         let late = |_| {
             Error::new(
                 ErrorKind::Upstream,

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
+use crate::domain::error::{Error, ErrorKind, Result};
 use axum::http::Method;
-use bty_web::domain::error::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
-use crate::cli::MachineVerb;
-use crate::print::{out, out_json};
-use crate::remote::{RemoteServer, encoded, shown, table};
+use super::cli::MachineVerb;
+use super::print::{out, out_json};
+use super::remote::{RemoteServer, encoded, shown, table};
 
 pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<ExitCode> {
     match verb {

@@ -4,13 +4,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::domain::error::{Error, ErrorKind, Result};
 use axum::http::Method;
-use bty_web::domain::error::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
-use crate::cli::PlanVerb;
-use crate::print::{self, out, out_json};
-use crate::remote::{RemoteServer, encoded, shown, table};
+use super::cli::PlanVerb;
+use super::print::{self, out, out_json};
+use super::remote::{RemoteServer, encoded, shown, table};
 
 pub(crate) async fn run(server: &RemoteServer, verb: PlanVerb) -> Result<ExitCode> {
     match verb {
@@ -100,8 +100,7 @@ fn in_editor(name: &str, text: &str) -> Result<String> {
         .into_iter()
         .find_map(|name| std::env::var(name).ok())
         .unwrap_or_else(|| "vi".into());
-    let path =
-        std::env::temp_dir().join(format!("{name}-{}.rhai", bty_web::random::random_token()));
+    let path = std::env::temp_dir().join(format!("{name}-{}.rhai", crate::random::random_token()));
     std::fs::write(&path, text)?;
     let status = std::process::Command::new("sh")
         .args(["-c", &format!("{editor} \"$0\"")])
@@ -128,7 +127,8 @@ async fn simulate(server: &RemoteServer, mac: Option<String>, suppose: &Value) -
         if !rows.is_empty() {
             table(&["MAC", "Plan", "Change"], &rows);
         }
-        out!("{} of {} machines change", rows.len(), shown(&report["machines"]));
+        let all = bty::text::count(report["machines"].as_u64().unwrap_or_default(), "machine");
+        out!("{} of {all} would change", rows.len());
         return Ok(());
     };
     let steps = server

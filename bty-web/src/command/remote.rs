@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use bty_web::client;
-use bty_web::domain::error::Result;
+use crate::client;
+use crate::domain::error::Result;
 use clap::Args;
 use serde_json::Value;
 
-use crate::print::out;
+use super::print::out;
 
 #[derive(Args)]
 pub(crate) struct Remote {
@@ -43,7 +43,7 @@ impl Remote {
             api: client::ServerClient::new(&self.server, self.token)?,
             json: self.json,
         };
-        crate::block_on(async { work(&server).await })
+        super::runtime::block_on(async { work(&server).await })
     }
 }
 

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use bty_web::config::Config;
-use bty_web::domain::error::{Error, Result};
-use bty_web::server;
+use crate::config::Config;
+use crate::domain::error::{Error, Result};
+use crate::server::{Server, alone};
+use crate::services::script_workers::ScriptWorkers;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::Layer as _;
@@ -14,12 +16,17 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::log::LogWriter;
+use super::log::LogWriter;
+use crate::worker;
 
 pub(crate) fn run(config: Config) -> Result<ExitCode> {
     config.check_login(config.listen)?;
     start_log(&config)?;
-    run_until_signal(|stop| server::serve(config, stop))
+    run_until_signal(async |stop| {
+        let server = Server::builder().config(config).worker(worker::this_program).start().await?;
+        stop.await;
+        server.stop().await
+    })
 }
 
 #[derive(Args)]
@@ -62,16 +69,16 @@ pub(crate) struct TftpArgs {
 
 pub(crate) fn tftp(config: &Config, args: TftpArgs) -> Result<ExitCode> {
     start_log(config)?;
-    bty_web::tftp::check_names(&args.allow)?;
+    crate::tftp::check_names(&args.allow)?;
     let mut own = config.tftp();
     own.listen = args.listen.unwrap_or(own.listen);
     if let Some(root) = args.root {
         own.roots = vec![root];
     }
-    bty_web::tftp::check_roots(&own.roots)?;
+    crate::tftp::check_roots(&own.roots)?;
     own.allowed = args.allow;
     own.server_url = args.server_url.or(own.server_url);
-    run_until_signal(|stop| server::serve_tftp(own, args.metrics, stop))
+    run_until_signal(async |stop| alone::serve_tftp(own, args.metrics, stop).await)
 }
 
 fn size(text: &str) -> std::result::Result<u64, String> {
@@ -99,7 +106,8 @@ pub(crate) fn cache(mut config: Config, args: CacheArgs) -> Result<ExitCode> {
     own.keep_query |= args.keep_query;
     config.cache_listen = args.listen.unwrap_or(config.cache_listen);
     config.check_login(config.cache_listen)?;
-    run_until_signal(|stop| server::serve_cache(config, stop))
+    let workers = ScriptWorkers::new(Arc::new(worker::this_program), config.script_workers);
+    run_until_signal(async |stop| alone::serve_cache(config, workers, stop).await)
 }
 
 fn start_log(config: &Config) -> Result<()> {
@@ -119,10 +127,8 @@ fn start_log(config: &Config) -> Result<()> {
 }
 
 /// Runs `work`, which ends once the process has received SIGTERM or SIGINT.
-fn run_until_signal<W: Future<Output = Result<()>>>(
-    work: impl FnOnce(Stop) -> W,
-) -> Result<ExitCode> {
-    crate::block_on(async {
+fn run_until_signal(work: impl AsyncFnOnce(Stop) -> Result<()>) -> Result<ExitCode> {
+    super::runtime::block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         work(Box::pin(async move {

@@ -3,20 +3,20 @@
 use std::io::Read as _;
 use std::process::ExitCode;
 
-use bty_web::config::Config;
-use bty_web::domain::error::{Error, Result};
-use bty_web::domain::event::{Actor, NewEvent};
-use bty_web::domain::time::Time;
-use bty_web::services::auth::{self, Scope};
-use bty_web::store::access;
-use bty_web::store::database::Database;
+use crate::config::Config;
+use crate::domain::error::{Error, Result};
+use crate::domain::event::{Actor, NewEvent};
+use crate::domain::time::Time;
+use crate::services::auth::{self, Scope};
+use crate::store::access;
+use crate::store::database::Database;
 
-use crate::cli::TokenVerb;
-use crate::print::out;
-use crate::remote::table;
+use super::cli::TokenVerb;
+use super::print::out;
+use super::remote::table;
 
 pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
-    let db = crate::existing_state(config)?;
+    let db = super::existing_state::open(config)?;
     let now = Time::now();
     match verb {
         TokenVerb::List => list(&db)?,

@@ -3,24 +3,27 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use bty_web::config::Config;
-use bty_web::domain::error::{Error, Result};
-use bty_web::domain::time::Time;
-use bty_web::durable::{PRIVATE_FILE, write_durably};
-use bty_web::services::jobs::backup::FILE;
-use bty_web::services::transfer::{self, ImportSummary, reference};
-use bty_web::state_dir::{self, Use};
-use bty_web::store::database::Database;
+use bty::text::count;
 
-use crate::print::out;
+use crate::config::Config;
+use crate::domain::error::{Error, Result};
+use crate::domain::time::Time;
+use crate::durable::{PRIVATE_FILE, write_durably};
+use crate::services::jobs::backup::FILE;
+use crate::services::transfer::{self, ImportSummary, reference};
+use crate::state_dir::{self, Use};
+use crate::store::database::Database;
+
+use super::print::out;
 
 pub(crate) fn export(config: &Config, dest: &Path) -> Result<ExitCode> {
-    let db = crate::existing_state(config)?;
+    let db = super::existing_state::open(config)?;
     let bundle = db.read_blocking(transfer::export)?;
     db.close();
     std::fs::create_dir_all(dest)?;
     write_durably(&dest.join(FILE), &serde_json::to_vec_pretty(&bundle)?, PRIVATE_FILE)?;
-    out!("bty-web export -> {}: {} machines", dest.display(), bundle.machines.len());
+    let machines = count(bundle.machines.len(), "machine");
+    out!("bty-web export -> {}: {machines}", dest.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -44,7 +47,7 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
     let now = Time::now();
     // read and check everything before opening the database for writing
     let summary = if reference::is_database(&path) {
-        let contents = bty_web::store::reference::read(&path)?;
+        let contents = crate::store::reference::read(&path)?;
         let db = Database::open(&config.state_dir.join("state.db"), ())?;
         let summary =
             db.write_blocking(move |transaction| reference::import(transaction, &contents, now));
@@ -70,8 +73,12 @@ fn print_summary(summary: &ImportSummary) {
     }
     let ImportSummary { format, machines, held, plans, images, settings, events, .. } = summary;
     out!(
-        "bty-web import: {format}: {machines} machines, {plans} plans, {images} images, {settings} \
-         settings, {events} events"
+        "bty-web import: {format}: {}, {}, {}, {}, {}",
+        count(*machines, "machine"),
+        count(*plans, "plan"),
+        count(*images, "image"),
+        count(*settings, "setting"),
+        count(*events, "event")
     );
     if *held > 0 {
         out!(

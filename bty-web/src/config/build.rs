@@ -57,6 +57,7 @@ pub(super) fn build(
         open_is_wanted: values.is_yes("admin.open"),
         listen: parsed.listen,
         public_url: values.set("server.public_url"),
+        base_path: String::new(),
         trusted_proxies: parsed.trusted_proxies,
         session_secret: values.set("server.session_secret"),
         log: text("server.log"),

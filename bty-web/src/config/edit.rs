@@ -25,7 +25,11 @@ pub fn obstacle(config: &Config, key: &str) -> Option<String> {
         return Some(format!("is set by {variable}, which overrides files"));
     }
     if config.own_file.is_none() {
-        return Some("was read from the files that --config names; change it there".into());
+        return Some(
+            "is determined by the files that --config names, or by the program around the server; \
+             change it there"
+                .into(),
+        );
     }
     None
 }

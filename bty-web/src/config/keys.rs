@@ -64,6 +64,8 @@ pub enum Origin {
     Toml(PathBuf),
     /// In this environment variable.
     Env(&'static str),
+    /// By the program around the server.
+    Program,
 }
 
 impl std::fmt::Display for Origin {
@@ -72,6 +74,7 @@ impl std::fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::Toml(path) => write!(f, "toml({})", path.display()),
             Self::Env(name) => write!(f, "env({name})"),
+            Self::Program => f.write_str("program"),
         }
     }
 }

@@ -21,7 +21,45 @@ use super::sources::Sources;
 use super::values::Values;
 use crate::domain::error::Result;
 
+impl Default for Config {
+    /// The default of every key.
+    fn default() -> Self {
+        Self::from_values([("", ""); 0]).unwrap_or_else(|e| unreachable!("defaults are valid: {e}"))
+    }
+}
+
 impl Config {
+    /// Makes a configuration of values by their keys, such as `("server.port", "9000")`;
+    /// `docs/reference/configuration.md` has all keys. Other keys have their defaults: neither
+    /// files nor the environment are read.
+    ///
+    /// ```
+    /// let values = [("paths.state_dir", "/srv/bty"), ("server.host", "127.0.0.1")];
+    /// let config = bty_web::Config::from_values(values)?;
+    /// assert!(config.shown().contains("state_dir = \"/srv/bty\"  # program"));
+    ///
+    /// let error = bty_web::Config::from_values([("server.port", "many")]).unwrap_err();
+    /// assert!(error.to_string().contains("server.port: expected a port"), "{error}");
+    /// # Ok::<(), bty_web::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems.
+    pub fn from_values<'a, V: Into<String>>(
+        values: impl IntoIterator<Item = (&'a str, V)>,
+    ) -> Result<Self> {
+        let mut all = Values::defaults();
+        for (key, value) in values {
+            match KEYS.iter().find(|(known, ..)| *known == key) {
+                Some((key, ..)) => {
+                    all.values.insert(key, (value.into(), Origin::Program));
+                }
+                None => all.add_problem(key, "is not a configuration key"),
+            }
+        }
+        build(all, Vec::new(), &|_| None, false)
+    }
+
     /// Loads and checks a configuration.
     ///
     /// # Errors

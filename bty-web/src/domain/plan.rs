@@ -18,7 +18,7 @@ pub mod params;
 pub mod render;
 pub mod simulate;
 
-pub use params::{Declared, Parameter};
+pub use params::Declared;
 
 /// One revision of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]

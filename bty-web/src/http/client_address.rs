@@ -17,14 +17,16 @@ pub struct ClientAddress {
 }
 
 /// Resolves the client of a request that came from `peer`. `X-Forwarded-*` headers count only if
-/// `peer` is in `trusted`. A `public_url` overrides the base URL from the headers. `port` is the
-/// server's own port, used if a request has no usable `Host`.
+/// `peer` is in `trusted`. A `public_url` overrides the base URL from the headers, to which `root`
+/// is appended, the path prefix of the server. `port` is the server's own port, used if a request
+/// has no usable `Host`.
 #[must_use]
 pub fn resolve_client(
     peer: IpAddr,
     headers: &HeaderMap,
     trusted: &Networks,
     public_url: Option<&str>,
+    root: &str,
     port: u16,
 ) -> ClientAddress {
     let peer = peer.to_canonical();
@@ -50,8 +52,10 @@ pub fn resolve_client(
         }
         _ => host,
     };
-    let base = public_url
-        .map_or_else(|| format!("{scheme}://{host}"), |url| url.trim_end_matches('/').to_owned());
+    let base = public_url.map_or_else(
+        || format!("{scheme}://{host}{root}"),
+        |url| url.trim_end_matches('/').to_owned(),
+    );
     ClientAddress { ip, base }
 }
 
@@ -113,6 +117,7 @@ mod tests {
             &headers(pairs),
             &trusted.parse().unwrap(),
             None,
+            "",
             8080,
         )
     }
@@ -181,7 +186,7 @@ mod tests {
                 Some((name.parse().ok()?, axum::http::HeaderValue::from_str(&value).ok()?))
             };
             let headers: HeaderMap = pairs.into_iter().filter_map(value).collect();
-            let seen = resolve_client("10.0.0.1".parse().unwrap(), &headers, &"1".parse().unwrap(), None, 8080);
+            let seen = resolve_client("10.0.0.1".parse().unwrap(), &headers, &"1".parse().unwrap(), None, "", 8080);
             let rest = seen.base.trim_start_matches("http://").trim_start_matches("https://");
             proptest::prop_assert!(!rest.is_empty() && is_host(rest), "{}", seen.base);
         }

@@ -91,7 +91,7 @@ impl Connections {
     }
 
     /// Serves each client of `listener` until `stopped` ends, then waits for all connections to
-    /// end. `serve` must end its connection once [`Permit::end`] is ready.
+    /// end. `serve` must end its connection once the permit says so.
     pub async fn serve<F: Future<Output = io::Result<()>> + Send + 'static>(
         self: Arc<Self>,
         listener: TcpListener,
@@ -225,11 +225,6 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Waits until the connection must end: at once if it is idle, otherwise after its response.
-    pub async fn end(&self) {
-        self.state.end.notified().await;
-    }
-
     /// Time limit for the head of a request.
     #[must_use]
     pub fn head_time(&self) -> Duration {

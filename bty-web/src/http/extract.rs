@@ -140,13 +140,19 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        let peer = peer.ok_or_else(|| Error::internal("a request without a peer"))?;
+        let peer = peer.ok_or_else(|| {
+            Error::internal(
+                "a request without the address of its client; serve the router with \
+                 into_make_service_with_connect_info::<SocketAddr>()",
+            )
+        })?;
         let config = Arc::<Config>::from_ref(state);
         let client = resolve_client(
             peer,
             &parts.headers,
             &config.trusted_proxies,
             config.public_url.as_deref(),
+            &config.root(),
             config.listen.port(),
         );
         Ok(Self { ip: Some(client.ip.to_string()), now: Time::now(), base: client.base })

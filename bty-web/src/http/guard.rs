@@ -173,7 +173,7 @@ pub async fn same_origin(
 fn own_hosts(config: &Config, peer: Option<IpAddr>, headers: &HeaderMap) -> Vec<String> {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let proxied = peer.map(|peer| {
-        resolve_client(peer, headers, &config.trusted_proxies, None, config.listen.port()).base
+        resolve_client(peer, headers, &config.trusted_proxies, None, "", config.listen.port()).base
     });
     let mut own: Vec<String> = host.into_iter().collect();
     for host in

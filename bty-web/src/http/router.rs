@@ -17,12 +17,13 @@
 //! | `ui` | `/ui…`, `/static/…`, `/docs/api` |
 //! | `site` | `/docs/…`: the documentation |
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRef, Request, State};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -60,6 +61,36 @@ struct Document;
 
 /// Returns the router of a server: API, pages, scripts for machines, and the OpenAPI document.
 pub fn router(state: RouterState) -> Router {
+    let root = root(&state);
+    below_root(server_routes(state), root)
+}
+
+/// Returns the router of a server for the router of another application. Its routes are at the
+/// path prefix of the server and below it; without a prefix, it is a fallback.
+pub fn mounted(state: RouterState) -> Router {
+    let root = root(&state);
+    if root.is_empty() {
+        return below_root(server_routes(state), root);
+    }
+    let paths = [root.to_string(), format!("{root}/"), format!("{root}/{{*path}}")];
+    let service = below_root(server_routes(state), root);
+    let serve = any(move |mut request: Request| {
+        // what the outer router has noted about its own route would be taken for ours
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().copied();
+        request.extensions_mut().clear();
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        service.clone().oneshot(request)
+    });
+    paths.iter().fold(Router::new(), |router, path| router.route(path, serve.clone()))
+}
+
+fn root(state: &RouterState) -> Arc<str> {
+    Arc::<Config>::from_ref(state).root().into()
+}
+
+fn server_routes(state: RouterState) -> Router {
     let mut api = documented().merge(open_api());
     for (scope, routes) in scoped_api() {
         api = api.merge(guarded(&state, scope, routes));
@@ -84,7 +115,8 @@ pub fn cache_router(state: RouterState) -> Router {
         .merge(guarded(&state, Scope::Catalog, cache_changes_api()))
         .merge(guarded(&state, Scope::Admin, admin));
     let pages = cache_pages(&state);
-    assemble(state, api, pages)
+    let root = root(&state);
+    below_root(assemble(state, api, pages), root)
 }
 
 /// Returns the OpenAPI document of a server.
@@ -105,12 +137,12 @@ fn documented() -> Api {
 fn assemble(state: RouterState, api: Api, pages: Router<RouterState>) -> Router {
     let (router, mut document) = api.split_for_parts();
     let config = Arc::<Config>::from_ref(&state);
-    let root: Arc<str> = config.root().into();
+    let root = root(&state);
     if !root.is_empty() {
         document.servers = Some(vec![utoipa::openapi::Server::new(&*root)]);
     }
     let bodies = Arc::new(Bodies::new(&config.limits));
-    let router = router
+    router
         .merge(pages)
         .merge(site::router())
         .fallback(not_found)
@@ -124,8 +156,7 @@ fn assemble(state: RouterState, api: Api, pages: Router<RouterState>) -> Router 
         .layer(from_fn(run_to_completion))
         .layer(from_fn(add_headers))
         .layer(from_fn_with_state(state.clone(), measure))
-        .with_state(state);
-    below_root(router, root)
+        .with_state(state)
 }
 
 /// Serves `router` under the path prefix `root`. It is the fallback of an outer router, because

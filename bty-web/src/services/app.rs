@@ -3,8 +3,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bty_script::worker::Workers;
-
 use crate::cache::CacheHost;
 use crate::config::Config;
 use crate::config::limits::PerMinute;
@@ -29,6 +27,7 @@ use crate::services::metrics::Metrics;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::plan_simulation::PlanSimulator;
 use crate::services::rates::Rates;
+use crate::services::script_workers::ScriptWorkers;
 use crate::services::server_health::ServerHealth;
 use crate::services::settings::SettingEdits;
 use crate::services::shutdown::Shutdown;
@@ -100,14 +99,15 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the state that `config` names, and starts the services that use it.
+    /// Opens the state that `config` names, and starts the services that use it. Plans run in
+    /// `workers`.
     ///
     /// # Errors
     /// - [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when a directory or the
     ///   database cannot be opened.
     /// - [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) when another process
     ///   has locked the cache host's objects.
-    pub fn open(config: Config) -> Result<Self> {
+    pub fn open(config: Config, workers: ScriptWorkers) -> Result<Self> {
         for dir in [&config.state_dir, &config.boot_dir, &config.backup_dir] {
             std::fs::create_dir_all(dir)
                 .map_err(|e| Error::internal(format!("creating {}: {e}", dir.display())))?;
@@ -118,7 +118,7 @@ impl App {
         let cache = open_cache(&config, &db)?;
         let snapshots = Arc::new(Snapshots::open(db.clone(), cache.clone())?);
         let auth = Arc::new(Auth::new(&config)?);
-        Ok(Foundation { config, bus, db, cache, snapshots, auth }.build())
+        Ok(Foundation { config, bus, db, cache, snapshots, auth, workers }.build())
     }
 }
 
@@ -130,6 +130,7 @@ struct Foundation {
     cache: Option<Arc<CacheHost>>,
     snapshots: Arc<Snapshots>,
     auth: Arc<Auth>,
+    workers: ScriptWorkers,
 }
 
 impl Foundation {
@@ -166,7 +167,7 @@ impl Foundation {
                 metrics.clone(),
                 events(),
             ),
-            simulator: PlanSimulator::new(db(), snapshots(), simulations(&self.config)),
+            simulator: PlanSimulator::new(db(), snapshots(), self.simulations()),
             transfer: StateTransfer::new(db(), machines.clone(), snapshots(), events()),
             undo: UndoService::new(
                 machines.clone(),
@@ -201,8 +202,7 @@ impl Foundation {
     }
 
     fn machines(&self, metrics: &Arc<Metrics>, new_machines: &Arc<PerMinute>) -> Arc<Machines> {
-        let workers =
-            Workers::new(worker_command, bty_script::Limits::server(), self.config.script_workers);
+        let workers = self.workers.clone();
         Arc::new(Machines::new(
             self.db.clone(),
             self.bus.clone(),
@@ -212,6 +212,11 @@ impl Foundation {
             Arc::clone(new_machines),
             self.config.limits.unassigned_machines,
         ))
+    }
+
+    fn simulations(&self) -> Arc<Simulations> {
+        let at_a_time = self.config.limits.simulations;
+        Arc::new(Simulations::new(self.workers.separate(at_a_time), at_a_time))
     }
 
     fn jobs(
@@ -251,12 +256,6 @@ impl Foundation {
     }
 }
 
-fn simulations(config: &Config) -> Arc<Simulations> {
-    let at_a_time = config.limits.simulations;
-    let workers = Workers::new(worker_command, bty_script::Limits::server(), at_a_time);
-    Arc::new(Simulations::new(workers, at_a_time))
-}
-
 /// Opens the database and makes its file private: it contains what machines have posted.
 fn open_database(config: &Config, bus: &EventBus) -> Result<Database> {
     let db = Database::open(&config.state_dir.join("state.db"), bus.clone())?;
@@ -276,12 +275,4 @@ fn open_cache(config: &Config, db: &Database) -> Result<Option<Arc<CacheHost>>> 
     let Some((_, options)) = &config.cache else { return Ok(None) };
     let has_catalog = !config.is_cache_only;
     CacheHost::open(options.clone(), &config.network.options(), db.clone(), has_catalog).map(Some)
-}
-
-/// The command of a worker process that runs scripts: this program, even if an upgrade has replaced
-/// its file in the meantime.
-fn worker_command() -> std::process::Command {
-    let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg("script-worker");
-    command
 }

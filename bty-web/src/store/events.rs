@@ -2,7 +2,7 @@
 
 use bty::redact;
 use rusqlite::types::Value as Sql;
-use rusqlite::{OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Row, params, params_from_iter};
 
 use super::connection::Connection;
 use crate::domain::error::Result;
@@ -156,15 +156,6 @@ fn condition(filter: &Filter) -> (String, Vec<Sql>) {
     let condition =
         if terms.is_empty() { String::new() } else { format!("WHERE {}", terms.join(" AND ")) };
     (condition, values)
-}
-
-/// Returns the event with this number.
-///
-/// # Errors
-/// `ErrorKind::Internal` when the database cannot be read.
-pub fn get(conn: &Connection, id: i64) -> Result<Option<Event>> {
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
-    conn.sql.query_row(&sql, [id], |row| Ok(from_row(row))).optional()?.transpose()
 }
 
 /// Writes an event of another server unchanged, but with a new number. Notifies no subscribers.

@@ -31,6 +31,8 @@ pub struct TftpOptions {
     pub server_url: Option<String>,
     /// Port of the bty server, if it runs on this host.
     pub server_port: u16,
+    /// Path prefix of the bty server, if it runs on this host; usually empty.
+    pub server_path: String,
 }
 
 /// Counters since the start of the process.
@@ -104,7 +106,8 @@ impl TftpServer {
         let name = path.to_str()?.rsplit(['/', '\\']).next()?.to_owned();
         if name == AUTOEXEC {
             let base = self.options.server_url.clone().unwrap_or_else(|| {
-                format!("http://{}:{}", FormattedIp(local), self.options.server_port)
+                let (port, path) = (self.options.server_port, &self.options.server_path);
+                format!("http://{}:{port}{path}", FormattedIp(local))
             });
             return Some((name, ipxe::autoexec(&base).into_bytes().into()));
         }
@@ -169,6 +172,7 @@ mod tests {
             allowed: vec!["own.bin".into()],
             server_url: None,
             server_port: 8080,
+            server_path: "/bty".into(),
         };
         TftpServer::new(options, |_| {})
     }
@@ -207,7 +211,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let server = server(dir.path());
         for (local, base) in
-            [("10.0.0.1", "http://10.0.0.1:8080/"), ("fd00::1", "http://[fd00::1]:8080/")]
+            [("10.0.0.1", "http://10.0.0.1:8080/bty/"), ("fd00::1", "http://[fd00::1]:8080/bty/")]
         {
             let (_, bytes) =
                 server.find(Path::new("x/autoexec.ipxe"), local.parse().unwrap()).unwrap();

@@ -22,6 +22,9 @@ pub(crate) struct PartFile {
     path: PathBuf,
 }
 
+/// Starts the line of a checksum file that has the digest of a pack index.
+pub(crate) const PACK_INDEX_NOTE: &str = "# pack-index-sha256 ";
+
 /// The path of the checksum file of the image at `path`.
 pub(crate) fn digest_path(path: &Path) -> PathBuf {
     with_suffix(path, ".sha256")
@@ -102,10 +105,11 @@ impl PartFile {
     }
 
     /// Writes the checksum file, gives the image its final name, and returns its size in bytes.
-    pub(crate) fn finish(self, sha256: Digest) -> Result<u64> {
+    /// `pack_index_sha256` is the digest of the index of a packed image.
+    pub(crate) fn finish(self, sha256: Digest, pack_index_sha256: Option<Digest>) -> Result<u64> {
         let len = self.file.metadata().map_err(|e| self.failed("examining", e))?.len();
         let digest = digest_path(&self.path);
-        self.write_digest(sha256, &digest).map_err(|e| {
+        self.write_digests(sha256, pack_index_sha256, &digest).map_err(|e| {
             Error::from_io(ErrorKind::Host, format!("writing {}", digest.display()), e)
                 .with_path(digest.display())
         })?;
@@ -120,10 +124,20 @@ impl PartFile {
         Ok(len)
     }
 
-    fn write_digest(&self, sha256: Digest, path: &Path) -> io::Result<()> {
+    fn write_digests(
+        &self,
+        sha256: Digest,
+        pack_index_sha256: Option<Digest>,
+        path: &Path,
+    ) -> io::Result<()> {
         let mut file = File::options().write(true).create_new(true).open(path)?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let written = writeln!(file, "{sha256}  {name}").and_then(|()| file.sync_all());
+        let mut text = format!("{sha256}  {name}\n");
+        if let Some(index) = pack_index_sha256 {
+            // a comment, so that other programs check the file alone
+            text.push_str(&format!("{PACK_INDEX_NOTE}{index}\n"));
+        }
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
         written.inspect_err(|_| {
             let _ = fs::remove_file(path);
         })

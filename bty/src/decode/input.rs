@@ -49,11 +49,6 @@ impl CompressedInput {
         Ok(&self.buf[self.start..self.end])
     }
 
-    /// The last consumed bytes, at most `count`, as far as they are still in the buffer.
-    pub(super) fn look_back(&self, count: usize) -> &[u8] {
-        &self.buf[self.start.saturating_sub(count)..self.start]
-    }
-
     pub(super) fn is_at_end(&mut self) -> io::Result<bool> {
         Ok(self.peek(1)?.is_empty())
     }

@@ -451,6 +451,166 @@ fn little_memory_only_slows_down() {
     }
 }
 
+/// Everything that is decoded before the end or an error, and the error.
+fn decode_until_error(
+    compression: Compression,
+    wire: impl Read + Send + 'static,
+    threads: usize,
+) -> (Vec<u8>, Option<Error>) {
+    let mut bytes = Vec::new();
+    let options = DecodeOptions { threads, ..OPTIONS };
+    let result = decoder(compression, Box::new(wire), options).unwrap().read_to_end(&mut bytes);
+    (bytes, result.err().map(|e| Error::unwrap_io(e).expect("errors carry an Error")))
+}
+
+/// A zstd frame, with or without its size and checksum.
+fn zstd_frame(content: &[u8], with_size: bool, with_checksum: bool) -> Vec<u8> {
+    let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.include_checksum(with_checksum).unwrap();
+    encoder.include_contentsize(with_size).unwrap();
+    if with_size {
+        encoder.set_pledged_src_size(Some(content.len() as u64)).unwrap();
+    }
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An xz stream in blocks, with or without their sizes in the headers.
+#[cfg(feature = "xz")]
+fn xz_stream(content: &[u8], block_bytes: u64, with_sizes: bool) -> Vec<u8> {
+    if with_sizes {
+        let stream = liblzma::stream::MtStreamBuilder::new()
+            .threads(1)
+            .preset(0)
+            .block_size(block_bytes)
+            .check(liblzma::stream::Check::Crc32)
+            .encoder()
+            .unwrap();
+        let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+        encoder.write_all(content).unwrap();
+        return encoder.finish().unwrap();
+    }
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
+    for block in content.chunks(block_bytes as usize) {
+        encoder.write_all(block).unwrap();
+        // ends a block
+        encoder.flush().unwrap();
+    }
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_damaged_frame_among_many_is_an_error_at_its_offset() {
+    let contents: Vec<_> = (0..40).map(|seed| content(50_000, seed)).collect();
+    for with_size in [true, false] {
+        let frames: Vec<_> =
+            contents.iter().map(|content| zstd_frame(content, with_size, true)).collect();
+        let offset: usize = frames[..25].iter().map(Vec::len).sum();
+        let mut file = frames.concat();
+        file[offset + frames[25].len() - 2] ^= 1;
+        for threads in [1, 2, 4] {
+            let wire = io::Cursor::new(file.clone());
+            let (bytes, error) = decode_until_error(Compression::Zstd, wire, threads);
+            let error = error.expect("a wrong checksum");
+            assert_eq!(error.kind(), ErrorKind::Format);
+            assert!(format!("{error:#}").contains("damaged"), "{error}");
+            let whole = contents.concat();
+            assert!(whole.starts_with(&bytes) && bytes.len() >= 25 * 50_000, "{}", bytes.len());
+            if threads > 1 {
+                assert_eq!(error.offset(), Some(offset as u64));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_arrived_before_a_cancel_is_delivered() {
+    let contents: Vec<_> = (0..40).map(|seed| content(50_000, seed)).collect();
+    let frames: Vec<_> = contents.iter().map(|content| zstd_frame(content, true, true)).collect();
+    for threads in [1, 4] {
+        let wire = Failing(io::Cursor::new(frames[..30].concat()), Some(Error::cancelled()));
+        let (bytes, error) = decode_until_error(Compression::Zstd, wire, threads);
+        assert!(error.unwrap().is_cancelled());
+        assert!(bytes == contents[..30].concat(), "{} bytes on {threads} threads", bytes.len());
+    }
+}
+
+#[cfg(feature = "xz")]
+#[test]
+fn xz_blocks_equal_to_one_of_zeros_are_zeros_only_if_every_byte_is_equal() {
+    let zeros = vec![0; 40 * 100_000];
+    let content = [&zeros[..], &content(350_000, 30), &zeros, &[7], &zeros].concat();
+    for with_sizes in [true, false] {
+        let file = xz_stream(&content, 100_000, with_sizes);
+        for threads in [1, 4] {
+            let wire = io::Cursor::new(file.clone());
+            let (bytes, error) = decode_until_error(Compression::Xz, wire, threads);
+            assert!(error.is_none() && bytes == content, "{error:?}");
+        }
+        // every byte of the blocks of zeros in the middle of the first run
+        let block_bytes = 160;
+        for at in 12 + 20 * block_bytes..12 + 21 * block_bytes {
+            let mut damaged = file.clone();
+            damaged[at] ^= 0x21;
+            let (bytes, error) = decode_until_error(Compression::Xz, io::Cursor::new(damaged), 2);
+            assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::Format), "byte {at}");
+            assert!(content.starts_with(&bytes), "byte {at}");
+        }
+    }
+}
+
+#[cfg(feature = "xz")]
+#[test]
+fn a_large_xz_block_is_streamed_and_little_memory_is_enough() {
+    let content = [content(9_000_000, 31), vec![0; 20 << 20], content(70_001, 32)].concat();
+    for with_sizes in [true, false] {
+        let file = xz_stream(&content, 15 << 20, with_sizes);
+        let options = DecodeOptions { threads: 3, memory_bytes: 0 };
+        let twice = io::Cursor::new([&file[..], &file].concat());
+        let decoded = decode_with(Compression::Xz, twice, options).unwrap();
+        assert!(decoded == [&content[..], &content].concat());
+    }
+}
+
+#[cfg(feature = "xz")]
+#[test]
+fn an_xz_index_that_differs_from_the_blocks_is_damage() {
+    let content = content(300_000, 33);
+    let (one, other) = (xz_stream(&content, 100_000, true), xz_stream(&content, 150_000, true));
+    let index_bytes = |file: &[u8]| {
+        let size = file[file.len() - 8..file.len() - 4].try_into().unwrap();
+        (u32::from_le_bytes(size) as usize + 1) * 4 + 12
+    };
+    let blocks = &one[..one.len() - index_bytes(&one)];
+    let mixed = [blocks, &other[other.len() - index_bytes(&other)..]].concat();
+    refuses(Compression::Xz, &mixed, &["damaged", "the index differs from the blocks"]);
+    for at in blocks.len()..one.len() {
+        let mut damaged = one.clone();
+        damaged[at] ^= 4;
+        refuses(Compression::Xz, &damaged, &["damaged"]);
+        refuses(Compression::Xz, &one[..at], &["incomplete"]);
+    }
+}
+
+#[cfg(feature = "bzip2")]
+#[test]
+fn bzip2_blocks_of_zeros_and_of_data_are_delivered_in_order() {
+    let zeros = vec![0; 100_000_000];
+    let content = [&content(2_000_000, 34)[..], &zeros, &content(3_000_000, 35)].concat();
+    let packed = pack("bzip2 -c", &content);
+    for (threads, memory_bytes) in [(2, 192 * MIB), (4, 0)] {
+        let options = DecodeOptions { threads, memory_bytes };
+        let wire = io::Cursor::new([&packed[..], &packed].concat());
+        let mut reader = decoder(Compression::Bzip2, Box::new(wire), options).unwrap();
+        let mut piece = vec![1; 1 << 20];
+        for part in [&content[..], &content].into_iter().flat_map(|c| c.chunks(1 << 20)) {
+            reader.read_exact(&mut piece[..part.len()]).unwrap();
+            assert!(&piece[..part.len()] == part);
+        }
+        assert_eq!(reader.read(&mut piece).unwrap(), 0);
+    }
+}
+
 fn size_of(packed: &[u8]) -> Option<u64> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(packed).unwrap();
@@ -518,5 +678,45 @@ proptest! {
             packed[7 + at.index(len - 7)] = value;
         }
         let _ = decode(Compression::Lz4, &packed);
+    }
+
+    /// Small frames and large ones, with and without sizes, and skippable frames between them: any
+    /// number of threads gives the bytes and the kind of error that one thread gives.
+    #[test]
+    fn any_number_of_threads_decodes_zstd_alike(
+        parts in prop::collection::vec((0usize..90_000, any::<bool>(), any::<bool>(), 0usize..4), 1..40),
+        threads in 2usize..5,
+        damage in prop::option::of(any::<prop::sample::Index>()),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        thread_local!(static CONTENT: Vec<u8> = content(100_000, 24));
+        let mut file = Vec::new();
+        let mut whole = Vec::new();
+        for (len, with_size, with_checksum, kind) in parts {
+            let part = if kind == 0 { vec![0; len] } else { CONTENT.with(|content| content[..len].to_vec()) };
+            file.extend(zstd_frame(&part, with_size, with_checksum));
+            whole.extend(part);
+            if kind == 1 {
+                file.extend(skippable(3, len % 700));
+            }
+        }
+        if let Some(at) = damage {
+            let at = at.index(file.len());
+            file[at] ^= 0x40;
+        }
+        if let Some(at) = cut {
+            file.truncate(at.index(file.len()));
+        }
+        let (one, first) = decode_until_error(Compression::Zstd, io::Cursor::new(file.clone()), 1);
+        let (bytes, error) = decode_until_error(Compression::Zstd, io::Cursor::new(file), threads);
+        prop_assert_eq!(first.as_ref().map(Error::kind), error.as_ref().map(Error::kind));
+        match error {
+            None => prop_assert!(bytes == one),
+            // one thread delivers the start of the frame that is damaged as well
+            Some(_) => prop_assert!(one.starts_with(&bytes)),
+        }
+        if damage.is_none() {
+            prop_assert!(whole.starts_with(&bytes));
+        }
     }
 }

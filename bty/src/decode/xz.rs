@@ -1,111 +1,185 @@
 //! xz: a sequence of streams with padding, whose blocks are decoded on all cores.
 //! [Format](https://tukaani.org/xz/xz-file-format.txt).
 //!
-//! The parallel decoder of liblzma ends with its stream, so this module loops over streams and
-//! padding.
+//! ```text
+//! stream:  header, 12 bytes | blocks | index | footer, 12 bytes
+//! header:  fd "7zXZ" 00 | flags, 2 bytes | CRC32 of the flags
+//! footer:  CRC32 of 4..10 | size of the index / 4 - 1 | flags | "YZ"
+//! ```
+//!
+//! This module finds the blocks and checks the index. liblzma decodes each block as a
+//! [stream of its own](block), so that it checks everything else. A block that is equal to an
+//! earlier one, and that one decoded to zeros, is not decoded.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead as _, Read};
+use std::sync::Arc;
 
-use liblzma::stream::{Action, Error as LzmaError, MtStreamBuilder, Status, Stream};
+use liblzma::stream::{Action, Error as LzmaError, Status, Stream};
 
+use super::parallel::{Found, Parallel, ParallelReader, Splitter};
+use super::zero_parts::ZeroParts;
 use super::{CompressedInput, Compression, DecodeOptions, Trailer, damaged, refused, truncated};
 use crate::size::{MIB, human};
-use crate::{Error, ErrorKind, Result, threads};
+use crate::{Error, ErrorKind, Result};
+use block::{BlockHeader, BlockJob, BlockWalk};
+use index::Records;
 
+mod block;
 mod index;
 
 pub(super) use index::decoded_size;
 
 const MAGIC: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
+/// Size of the header and of the footer of a stream, in bytes.
+const HEADER_BYTES: usize = 12;
 
 pub(super) fn decoder(
     wire: Box<dyn Read + Send>,
     options: DecodeOptions,
     trailer: &Trailer,
 ) -> Result<Box<dyn Read + Send>> {
-    Ok(Box::new(Xz::new(CompressedInput::new(wire, trailer), options)))
+    let xz = Xz {
+        wire: CompressedInput::new(wire, trailer),
+        memory_bytes: options.memory_bytes,
+        stream: None,
+        is_first: true,
+        streamed: None,
+        zero_parts: Arc::default(),
+    };
+    Ok(Box::new(ParallelReader::new(xz, options)))
 }
 
 struct Xz {
     wire: CompressedInput,
-    options: DecodeOptions,
-    /// Decoder of the current stream; `None` between streams.
-    stream: Option<Stream>,
+    memory_bytes: u64,
+    /// `None` between streams.
+    stream: Option<OpenStream>,
     is_first: bool,
+    streamed: Option<StreamedBlock>,
+    zero_parts: Arc<ZeroParts>,
+}
+
+/// The stream that is being read.
+struct OpenStream {
+    header: [u8; HEADER_BYTES],
+    records: Records,
+}
+
+/// A block that is too large to be collected.
+struct StreamedBlock {
+    walk: BlockWalk,
+    decoder: Stream,
+    /// Bytes for the decoder, and the number of those that it has taken.
+    encoded: Vec<u8>,
+    position: usize,
 }
 
 impl Xz {
-    fn new(wire: CompressedInput, options: DecodeOptions) -> Self {
-        Self { wire, options, stream: None, is_first: true }
-    }
-
-    /// Starts the next stream; false at the end.
+    /// Reads the header of the next stream; false at the end.
     fn start_stream(&mut self) -> io::Result<bool> {
         if !stream_follows(&mut self.wire, self.is_first)? {
             return Ok(false);
         }
-        self.is_first = false;
-        let memory = self.options.memory_bytes.saturating_sub(MIB);
-        // memlimit_threading limits all blocks in flight together: with less memory, fewer of them
-        // are decoded at once
-        let stream = match threads::available(self.options.threads.min(256)) {
-            // decodes on the calling thread
-            0 => Stream::new_stream_decoder(memory, 0),
-            threads => MtStreamBuilder::new()
-                .threads(u32::try_from(threads).unwrap_or(1))
-                .memlimit_threading(memory)
-                .memlimit_stop(memory)
-                .decoder(),
+        let offset = self.wire.offset();
+        let bytes = self.wire.peek(HEADER_BYTES)?;
+        let Some(&header) = bytes.first_chunk::<HEADER_BYTES>() else {
+            let is_start = bytes.starts_with(&MAGIC[..bytes.len().min(MAGIC.len())]);
+            let error = if is_start {
+                truncated(Compression::Xz, offset + bytes.len() as u64)
+            } else {
+                damaged(Compression::Xz, offset, LzmaError::Format)
+            };
+            return Err(error.into());
         };
-        let stream = stream
-            .map_err(|e| Error::new(ErrorKind::Host, "starting the xz decoder").because(e))?;
-        self.stream = Some(stream);
+        check_header(&header).map_err(|error| explain(error, offset))?;
+        self.wire.consume(HEADER_BYTES);
+        self.is_first = false;
+        self.stream = Some(OpenStream { header, records: Records::default() });
         Ok(true)
     }
 
-    fn explain(&self, error: LzmaError) -> Error {
+    /// Collects the next block, and submits it unless it is too large.
+    fn read_block(&mut self, parallel: &mut Parallel<BlockJob>) -> io::Result<Found> {
+        let Some(OpenStream { header: stream, records }) = &mut self.stream else {
+            return Ok(Found::Job);
+        };
         let offset = self.wire.offset();
-        match error {
-            LzmaError::MemLimit => {
-                let limit = human(self.options.memory_bytes);
-                let needed = dictionary_bytes(self.wire.look_back(1024 + 12));
-                let needed =
-                    needed.map_or_else(|| "more memory".to_owned(), |n| format!("a dictionary of {}", human(n)));
-                refused(Compression::Xz, offset, format!("it needs {needed}, and {limit} of memory are allowed"))
-                    .hint("recompress it with xz -9 or less: xz -dc IMAGE | xz -9 -T0 > NEW")
-            }
-            LzmaError::Mem => Error::new(ErrorKind::Host, "decoding xz").because(error).hint(
-                "the system refused memory or a thread: allow more (ulimit -v, ulimit -u, the limits of the container)",
-            ),
-            LzmaError::Options => refused(Compression::Xz, offset, "it uses a filter or option that is not supported")
-                .hint("recompress it: xz -dc IMAGE | xz -T0 > NEW"),
-            other => damaged(Compression::Xz, offset, other),
+        let header = BlockHeader::read(&mut self.wire)?;
+        if header.dictionary_bytes.saturating_add(MIB) > self.memory_bytes {
+            return Err(too_large(&header, offset, self.memory_bytes).into());
         }
+        let mut job = parallel.take_job();
+        let mut walk = BlockWalk::new(stream, &header);
+        job.encoded.extend_from_slice(stream);
+        job.encoded.extend_from_slice(header.bytes());
+        let max = self.memory_bytes / 2;
+        while header.cost(&walk) <= max {
+            if walk.append_chunk(&mut self.wire, &mut job.encoded)? {
+                continue;
+            }
+            records.add(walk.unpadded_bytes(), walk.decoded_bytes());
+            if let Some(zeros) = self.zero_parts.find(&job.encoded) {
+                parallel.push_zeros(zeros);
+                parallel.give_back(job);
+            } else {
+                let decoded_bytes = walk.decoded_bytes();
+                job.prepare(decoded_bytes, offset, &self.zero_parts);
+                parallel.submit(job, decoded_bytes + header.dictionary_bytes);
+            }
+            return Ok(Found::Job);
+        }
+        let decoder = new_decoder()?;
+        let encoded = std::mem::take(&mut job.encoded);
+        self.streamed = Some(StreamedBlock { walk, decoder, encoded, position: 0 });
+        Ok(Found::Stream)
+    }
+
+    fn read_index(&mut self) -> io::Result<Found> {
+        if let Some(OpenStream { header, records }) = self.stream.take() {
+            records.check_end(&mut self.wire, &header)?;
+        }
+        Ok(Found::Job)
     }
 }
 
-impl Read for Xz {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+impl Splitter for Xz {
+    type Job = BlockJob;
+
+    fn cost_max(&self) -> u64 {
+        self.memory_bytes / 2
+    }
+
+    fn advance(&mut self, parallel: &mut Parallel<BlockJob>) -> io::Result<Found> {
+        if self.stream.is_none() && !self.start_stream()? {
+            return Ok(Found::End);
+        }
+        match self.wire.peek(1)?.first() {
+            Some(0) => self.read_index(),
+            Some(_) => self.read_block(parallel),
+            None => Err(truncated(Compression::Xz, self.wire.offset()).into()),
+        }
+    }
+
+    fn stream(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let (Some(block), Some(stream)) = (&mut self.streamed, &mut self.stream) else {
+            return Ok(0);
+        };
+        let StreamedBlock { walk, decoder, encoded, position } = block;
         loop {
-            if self.stream.is_none() && !self.start_stream()? {
-                return Ok(0);
+            if *position == encoded.len() {
+                encoded.clear();
+                *position = 0;
+                walk.append_chunk(&mut self.wire, encoded)?;
             }
-            let Some(stream) = &mut self.stream else { continue };
-            let input = self.wire.fill_buf()?;
-            let at_end = input.is_empty();
-            let action = if at_end { Action::Finish } else { Action::Run };
-            let (in_before, out_before) = (stream.total_in(), stream.total_out());
-            let result = stream.process(input, buf, action);
-            let consumed = (stream.total_in() - in_before) as usize;
-            let produced = (stream.total_out() - out_before) as usize;
-            self.wire.consume(consumed);
-            match result {
-                Ok(Status::StreamEnd) => self.stream = None,
-                Ok(Status::MemNeeded) if at_end && produced == 0 => {
-                    return Err(truncated(Compression::Xz, self.wire.offset()).into());
-                }
-                Ok(_) => {}
-                Err(e) => return Err(self.explain(e).into()),
+            let (taken, made) = (decoder.total_in(), decoder.total_out());
+            let result = decoder.process(&encoded[*position..], buf, Action::Run);
+            *position += (decoder.total_in() - taken) as usize;
+            let produced = (decoder.total_out() - made) as usize;
+            let offset = self.wire.offset();
+            if let Status::StreamEnd = result.map_err(|error| explain(error, offset))? {
+                stream.records.add(walk.unpadded_bytes(), walk.decoded_bytes());
+                self.streamed = None;
+                return Ok(produced);
             }
             if produced > 0 {
                 return Ok(produced);
@@ -114,11 +188,48 @@ impl Read for Xz {
     }
 }
 
+/// Starts a decoder. The dictionary was compared with the limit before.
+fn new_decoder() -> Result<Stream> {
+    Stream::new_stream_decoder(u64::MAX, 0)
+        .map_err(|e| Error::new(ErrorKind::Host, "starting the xz decoder").because(e))
+}
+
+fn check_header(header: &[u8; HEADER_BYTES]) -> std::result::Result<(), LzmaError> {
+    let [.., version, check, a, b, c, d] = *header;
+    if !header.starts_with(&MAGIC) {
+        return Err(LzmaError::Format);
+    }
+    if crc32fast::hash(&[version, check]) != u32::from_le_bytes([a, b, c, d]) {
+        return Err(LzmaError::Data);
+    }
+    if version != 0 || check > 0x0f { Err(LzmaError::Options) } else { Ok(()) }
+}
+
+fn too_large(header: &BlockHeader, offset: u64, memory_bytes: u64) -> Error {
+    let (needed, limit) = (human(header.dictionary_bytes), human(memory_bytes));
+    let reason = format!("it needs a dictionary of {needed}, and {limit} of memory are allowed");
+    refused(Compression::Xz, offset, reason)
+        .hint("recompress it with xz -9 or less: xz -dc IMAGE | xz -9 -T0 > NEW")
+}
+
+fn explain(error: LzmaError, offset: u64) -> Error {
+    match error {
+        LzmaError::Mem => Error::new(ErrorKind::Host, "decoding xz")
+            .because(error)
+            .hint("the system refused memory: allow more (ulimit -v, the limits of the container)"),
+        LzmaError::Options => {
+            let reason = "it uses a filter or option that is not supported";
+            refused(Compression::Xz, offset, reason)
+                .hint("recompress it: xz -dc IMAGE | xz -T0 > NEW")
+        }
+        other => damaged(Compression::Xz, offset, other),
+    }
+}
+
 /// Skips the padding after a stream, which is zeros in groups of four. True when another stream
 /// follows.
 fn stream_follows(wire: &mut CompressedInput, is_first: bool) -> io::Result<bool> {
     if is_first {
-        // the decoder reports a truncated header
         return if wire.is_at_end()? {
             Err(truncated(Compression::Xz, 0).into())
         } else {
@@ -134,14 +245,4 @@ fn stream_follows(wire: &mut CompressedInput, is_first: bool) -> io::Result<bool
     }
     let is_stream = head.starts_with(&MAGIC[..head.len().min(MAGIC.len())]);
     if is_stream { Ok(true) } else { wire.take_trailer(Compression::Xz).map(|()| false) }
-}
-
-/// The size of the dictionary in bytes, from the block header at the end of `consumed`.
-///
-/// The LZMA2 filter is: id 0x21 | size of properties 0x01 | bits u8, which means 2 or 3 shifted
-/// left by bits / 2 + 11.
-fn dictionary_bytes(consumed: &[u8]) -> Option<u64> {
-    let at = consumed.windows(3).rposition(|w| w[0] == 0x21 && w[1] == 1 && w[2] <= 40)?;
-    let bits = u64::from(consumed[at + 2]);
-    Some(if bits == 40 { u64::from(u32::MAX) } else { (2 | (bits & 1)) << (bits / 2 + 11) })
 }

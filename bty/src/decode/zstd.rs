@@ -2,46 +2,46 @@
 //!
 //! A frame cannot be split, so a large one is decoded as a stream on the calling thread, directly
 //! into the caller's buffer. Small frames, as written by pzstd and by packers that work in blocks,
-//! are collected whole and decoded on all cores.
+//! are collected whole and decoded on all cores, several at once if they are very small.
 
 use std::io::{self, BufRead, Read};
 
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
+use super::parallel::{Found, Parallel, ParallelReader, Splitter};
 use super::walk::Walk;
 use super::{CompressedInput, Compression, DecodeOptions, damaged, refused, truncated};
 use crate::size::{MIB, human};
 use crate::source::ByteSource;
 use crate::{CancelToken, Error, ErrorKind};
+use batch::FrameBatch;
 use frame::{BLOCK_BYTES_MAX, BlockHeader, FrameHeader, HEADER_BYTES_MAX, Head};
-use parallel::Parallel;
 
+mod batch;
 mod frame;
-mod parallel;
 
 /// A frame that is larger, compressed or decoded, is streamed.
 const SMALL_FRAME_BYTES: u64 = 32 * MIB;
+/// Frames are decoded together up to this size, compressed and decoded: so many that handing them
+/// to a thread costs little, and so few that they stay in the cache of a core.
+const BATCH_BYTES: u64 = MIB;
 
-pub(super) struct Zstd {
+pub(super) fn decoder(wire: CompressedInput, options: DecodeOptions) -> Box<dyn Read + Send> {
+    Box::new(ParallelReader::new(Zstd::new(wire, options), options))
+}
+
+struct Zstd {
     wire: CompressedInput,
     window_log_max: u32,
-    /// Frames up to this size, compressed and decoded, go to [`Parallel`]. Zero if there is only
-    /// one thread.
+    /// Frames up to this size, compressed and decoded, become jobs. Zero if there is only one
+    /// thread.
     small_bytes_max: u64,
     /// True after the first frame was seen.
     has_begun: bool,
-    parallel: Parallel,
-    /// What follows the frames that [`Parallel`] decodes.
-    pending: Pending,
+    /// Small frames that are not submitted yet.
+    batch: FrameBatch,
+    streamed: Option<Streamed>,
     context: Option<DCtx<'static>>,
-}
-
-enum Pending {
-    /// Not known yet.
-    Unknown,
-    /// A frame to decode as a stream.
-    Stream(Streamed),
-    End,
 }
 
 /// The frame that is decoded as a stream.
@@ -54,16 +54,8 @@ struct Streamed {
     produced_bytes: u64,
 }
 
-/// The result of collecting a frame.
-enum Gathered {
-    /// The whole frame, and the maximum size that it can decode to.
-    Whole(Vec<u8>, u64),
-    /// The start of a frame that is too large.
-    Start(Vec<u8>),
-}
-
 impl Zstd {
-    pub(super) fn new(wire: CompressedInput, options: DecodeOptions) -> Self {
+    fn new(wire: CompressedInput, options: DecodeOptions) -> Self {
         let memory = options.memory_bytes;
         Self {
             wire,
@@ -74,19 +66,29 @@ impl Zstd {
                 0
             },
             has_begun: false,
-            parallel: Parallel::new(options),
-            pending: Pending::Unknown,
+            batch: FrameBatch::default(),
+            streamed: None,
             context: None,
         }
     }
 
-    /// Reads the next frame boundary. Collects a small frame, or determines what follows instead.
-    fn advance(&mut self) -> io::Result<()> {
+    fn submit(&mut self, parallel: &mut Parallel<FrameBatch>) {
+        if !self.batch.is_empty() {
+            // its window is memory that the jobs may need
+            self.context = None;
+            let batch = std::mem::replace(&mut self.batch, parallel.take_job());
+            let decoded_max = batch.decoded_max();
+            parallel.submit(batch, decoded_max);
+        }
+    }
+
+    /// Reads the next frame boundary. Adds a small frame to the batch, or determines what follows
+    /// instead.
+    fn find(&mut self) -> io::Result<Found> {
         let offset = self.wire.offset();
         let bytes = self.wire.peek(HEADER_BYTES_MAX)?;
         if bytes.is_empty() && self.has_begun {
-            self.pending = Pending::End;
-            return Ok(());
+            return Ok(Found::End);
         }
         let head = Head::parse(bytes);
         match head {
@@ -97,20 +99,15 @@ impl Zstd {
             }
             Head::Frame(header) => {
                 self.check(&header)?;
-                match self.gather(&header)? {
-                    Gathered::Whole(frame, decoded_max) => {
-                        self.context = None;
-                        self.parallel.submit(frame, decoded_max, offset)?;
-                    }
-                    Gathered::Start(start) => {
-                        let declared_bytes = header.content_bytes;
-                        self.pending = Pending::Stream(Streamed {
-                            start,
-                            position: 0,
-                            declared_bytes,
-                            produced_bytes: 0,
-                        });
-                    }
+                self.has_begun = true;
+                if let Some(start) = self.gather(&header, offset)? {
+                    self.streamed = Some(Streamed {
+                        start,
+                        position: 0,
+                        declared_bytes: header.content_bytes,
+                        produced_bytes: 0,
+                    });
+                    return Ok(Found::Stream);
                 }
             }
             Head::Short => return Err(truncated(Compression::Zstd, offset).into()),
@@ -119,15 +116,14 @@ impl Zstd {
             }
             Head::Foreign if self.has_begun => {
                 self.wire.take_trailer(Compression::Zstd)?;
-                self.pending = Pending::End;
-                return Ok(());
+                return Ok(Found::End);
             }
             Head::Foreign => {
                 return Err(damaged(Compression::Zstd, offset, "no frame starts here").into());
             }
         }
         self.has_begun = true;
-        Ok(())
+        Ok(Found::Job)
     }
 
     /// Refuses frames that need a dictionary or too much memory.
@@ -152,14 +148,26 @@ impl Zstd {
         Ok(())
     }
 
-    /// Collects the frame block by block, until it is whole or turns out too large.
-    fn gather(&mut self, header: &FrameHeader) -> io::Result<Gathered> {
-        let max = self.small_bytes_max;
-        let mut frame = Vec::new();
-        if header.content_bytes.map_or(max == 0, |declared| declared > max || max == 0) {
-            return Ok(Gathered::Start(frame));
+    /// Adds the frame to the batch. Returns its start if it is too large.
+    fn gather(&mut self, header: &FrameHeader, wire_offset: u64) -> io::Result<Option<Vec<u8>>> {
+        let start = self.batch.encoded.len();
+        match self.gather_blocks(header, start)? {
+            Some(decoded_max) => {
+                self.batch.end_frame(start, decoded_max, wire_offset);
+                Ok(None)
+            }
+            None => Ok(Some(self.batch.encoded.split_off(start))),
         }
-        self.take(&mut frame, header.len)?;
+    }
+
+    /// Appends the frame to the batch, where it begins at `start`. Returns the maximum size that it
+    /// can decode to, or `None` as soon as it turns out too large.
+    fn gather_blocks(&mut self, header: &FrameHeader, start: usize) -> io::Result<Option<u64>> {
+        let max = self.small_bytes_max;
+        if header.content_bytes.map_or(max == 0, |declared| declared > max || max == 0) {
+            return Ok(None);
+        }
+        self.take(header.len)?;
         let mut blocks_bytes_max = 0;
         loop {
             let offset = self.wire.offset();
@@ -171,30 +179,47 @@ impl Zstd {
             })?;
             blocks_bytes_max += BLOCK_BYTES_MAX.min(header.window_bytes.max(1 << 10));
             let decoded_max = header.content_bytes.unwrap_or(blocks_bytes_max);
-            if (frame.len() + block.data_len) as u64 > max || decoded_max > max {
-                return Ok(Gathered::Start(frame));
+            let len = self.batch.encoded.len() - start + block.data_len;
+            if len as u64 > max || decoded_max > max {
+                return Ok(None);
             }
-            self.take(&mut frame, BlockHeader::LEN + block.data_len)?;
+            self.take(BlockHeader::LEN + block.data_len)?;
             if block.is_last {
-                self.take(&mut frame, if header.has_checksum { 4 } else { 0 })?;
-                return Ok(Gathered::Whole(frame, decoded_max));
+                self.take(if header.has_checksum { 4 } else { 0 })?;
+                return Ok(Some(decoded_max));
             }
         }
     }
 
-    fn take(&mut self, to: &mut Vec<u8>, count: usize) -> io::Result<()> {
-        if self.wire.take_into(to, count)? {
+    /// Appends the next `count` bytes to the batch.
+    fn take(&mut self, count: usize) -> io::Result<()> {
+        if self.wire.take_into(&mut self.batch.encoded, count)? {
             Ok(())
         } else {
             Err(truncated(Compression::Zstd, self.wire.offset()).into())
         }
     }
+}
 
-    /// Decodes part of the frame in [`Pending::Stream`]. At its end, sets [`Pending::Unknown`].
+impl Splitter for Zstd {
+    type Job = FrameBatch;
+
+    fn cost_max(&self) -> u64 {
+        // the largest frame, after a batch that is almost full
+        2 * (self.small_bytes_max + BATCH_BYTES)
+    }
+
+    fn advance(&mut self, parallel: &mut Parallel<FrameBatch>) -> io::Result<Found> {
+        let found = self.find();
+        if !matches!(found, Ok(Found::Job)) || self.batch.is_full() {
+            self.submit(parallel);
+        }
+        found
+    }
+
     fn stream(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let Self { wire, context, pending, window_log_max, .. } = self;
-        let Pending::Stream(Streamed { start, position, declared_bytes, produced_bytes }) = pending
-        else {
+        let Self { wire, context, streamed, window_log_max, .. } = self;
+        let Some(Streamed { start, position, declared_bytes, produced_bytes }) = streamed else {
             return Ok(0);
         };
         let context = match context {
@@ -227,7 +252,7 @@ impl Zstd {
                     return Err(damaged(Compression::Zstd, wire.offset(), why).into());
                 }
                 Ok(0) => {
-                    self.pending = Pending::Unknown;
+                    *streamed = None;
                     return Ok(produced);
                 }
                 Ok(_) if produced > 0 => return Ok(produced),
@@ -237,33 +262,6 @@ impl Zstd {
                     return Err(
                         damaged(Compression::Zstd, wire.offset(), get_error_name(code)).into()
                     );
-                }
-            }
-        }
-    }
-}
-
-impl Read for Zstd {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let produced = self.parallel.deliver(buf)?;
-            if produced > 0 {
-                return Ok(produced);
-            }
-            if matches!(self.pending, Pending::Unknown)
-                && self.parallel.has_room(2 * self.small_bytes_max)
-            {
-                self.advance()?;
-            } else if !self.parallel.wait()? {
-                match self.pending {
-                    Pending::End => return Ok(0),
-                    Pending::Stream(_) => {
-                        let produced = self.stream(buf)?;
-                        if produced > 0 {
-                            return Ok(produced);
-                        }
-                    }
-                    Pending::Unknown => {}
                 }
             }
         }

@@ -10,16 +10,18 @@ use serde::{Deserialize, Serialize};
 use crate::disks::{Disk, DiskHost};
 use crate::extent::{Extent, Pool, is_zero};
 use crate::flash::device_io::{DeviceIo, index};
+use crate::flash::ledger::GRAIN_BYTES;
 use crate::flash::readback::{READERS, found_at, pieces, read_piece};
 use crate::flash::summary::ReadSummary;
 use crate::flash::target::{TargetState, spawn};
 use crate::flash::watch::{StallTimeout, WAIT_STEP, Watch};
-use crate::flash::{Difference, FlashOptions, Found};
+use crate::flash::{DeltaMode, Difference, FlashOptions, Found};
 use crate::image::{Image, ImageInfo};
 use crate::partition_table::gpt;
 use crate::progress::{Counts, TargetCounts};
 use crate::read_context::ReadContext;
 use crate::setters::setters;
+use crate::trace::Span;
 use crate::{CancelToken, Digest, Error, ErrorKind, Event, Observer, Phase, Result, threads};
 
 /// Options for [`verify`].
@@ -116,7 +118,23 @@ pub fn verify(
     observer: &dyn Observer,
     cancel: &CancelToken,
 ) -> Result<VerifyReport> {
-    let target = Arc::new(TargetState::new(disk, host.open_read_only(disk)?, false, cancel)?);
+    let span = Span::verify(image.info(), disk);
+    let report = span.in_scope(|| compare(image, disk, host, options, observer, cancel))?;
+    span.record("compared_bytes", report.compared_bytes);
+    span.record("different_bytes", report.different_bytes);
+    Ok(report)
+}
+
+fn compare(
+    image: &Image,
+    disk: &Disk,
+    host: &dyn DiskHost,
+    options: &VerifyOptions,
+    observer: &dyn Observer,
+    cancel: &CancelToken,
+) -> Result<VerifyReport> {
+    let flash = FlashOptions::default().verify(false).delta(DeltaMode::Never);
+    let target = Arc::new(TargetState::new(disk, host.open_read_only(disk)?, &flash, cancel)?);
     let patch =
         if options.fix_gpt { GptPatch::new(image, &target.io)? } else { GptPatch::default() };
     let reading = ReadContext::new(8, cancel);
@@ -281,7 +299,7 @@ impl Comparison {
             Extent::Data { offset, block } => (*offset, block.len() as u64),
             Extent::Zero { offset, len } => (*offset, *len),
         };
-        for (offset, len) in pieces(start, len) {
+        for (offset, len) in pieces(start, len, GRAIN_BYTES) {
             let found = read_piece(&self.target.io, offset, len, &mut buffer)?;
             match extent {
                 Extent::Data { block, .. } => {

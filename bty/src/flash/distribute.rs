@@ -46,12 +46,10 @@ impl Distribution {
         if !writer.is_active() {
             return Ok(());
         }
-        let mut extent = self.cut_to_disk(writer, extent);
-        if extent.is_none() {
-            return Ok(());
-        }
+        let Some(extent) = self.cut_to_disk(writer, extent) else { return Ok(()) };
+        let mut job = Some(writer.job(extent));
         while !(self.can_read_again && should_leave_behind(writers, index)) {
-            if writers[index].offer(&mut extent)? {
+            if writers[index].offer(&mut job)? {
                 return Ok(());
             }
         }

@@ -4,6 +4,7 @@
 //! is left behind, so that it does not slow down the others. The image is then read again for it,
 //! and it resumes at the extent where it was left behind.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -12,17 +13,18 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::disks::{Disk, DiskHost};
 use crate::extent::ExtentReader;
+use crate::flash::delta::DeltaFlash;
 use crate::flash::distribute::{Distribution, Overflow, does_not_fit};
 use crate::flash::finish::{self, Finishing, Work};
 use crate::flash::progress_board::ProgressBoard;
 use crate::flash::summary::ReadSummary;
-use crate::flash::target::TargetState;
 use crate::flash::watch::StallTimeout;
 use crate::flash::writer::TargetWriter;
 use crate::flash::{FlashPlan, FlashReport, TargetReport};
 use crate::image::Image;
 use crate::partition_table::gpt;
 use crate::read_context::ReadContext;
+use crate::trace::Span;
 use crate::{
     CancelToken, Context, Error, ErrorKind, Event, Observer, Phase, Remedy, Result, threads,
 };
@@ -53,6 +55,17 @@ impl FlashPlan {
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<FlashReport> {
+        Span::flash(&self.image, self.targets.len())
+            .in_scope(|| self.execute_in_span(image, host, observer, cancel))
+    }
+
+    fn execute_in_span(
+        &self,
+        image: &Image,
+        host: &dyn DiskHost,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<FlashReport> {
         let disks = self.probe_again(image, host)?;
         self.check_fit(image, &disks, cancel)?;
         let reading = ReadContext::new(BUFFERS + 4 * disks.len().saturating_sub(1).min(4), cancel);
@@ -69,7 +82,7 @@ impl FlashPlan {
             drop::<Sender<()>>(alive);
             result
         })
-        .map_err(|error| if board.has_begun() { error.after_writing() } else { error })
+        .map_err(|error| if board.has_begun_to_write() { error.after_writing() } else { error })
         .context(|| format!("flashing {}", image.info().name))
     }
 
@@ -135,10 +148,10 @@ impl FlashPlan {
     }
 }
 
-struct Execution<'a> {
-    plan: &'a FlashPlan,
-    image: &'a Image,
-    reading: &'a ReadContext,
+pub(super) struct Execution<'a> {
+    pub(super) plan: &'a FlashPlan,
+    pub(super) image: &'a Image,
+    pub(super) reading: &'a ReadContext,
     board: &'a ProgressBoard,
     observer: &'a dyn Observer,
 }
@@ -151,15 +164,19 @@ impl Execution<'_> {
             for writer in &mut writers {
                 writer.state.fail(repeat(error));
                 let _ = writer.drain();
+                writer.state.trace_bytes();
             }
         }
         result
     }
 
     fn wipe_write_finish(&self, writers: &mut [TargetWriter]) -> Result<FlashReport> {
+        if let Some(delta) = DeltaFlash::prepare(self, writers)? {
+            return delta.run(self, writers);
+        }
         // before the wipe, so that the image is read ahead during it
         let extents = self.image.extents(self.reading, false)?;
-        self.wipe(writers);
+        self.wipe(writers, &[]);
         let mut reports: Vec<Option<TargetReport>> = writers.iter().map(|_| None).collect();
         let mut waiting: Vec<usize> = (0..writers.len()).collect();
         let mut summary = self.write(writers, &waiting, extents)?;
@@ -186,19 +203,27 @@ impl Execution<'_> {
         }
     }
 
-    fn wipe(&self, writers: &mut [TargetWriter]) {
+    /// Wipes the old systems of all targets, except the signatures in the range `kept` of each;
+    /// without `kept`, all of them.
+    pub(super) fn wipe(&self, writers: &mut [TargetWriter], kept: &[Range<u64>]) {
         self.enter(Phase::Wipe);
-        let wipe = |target: &TargetState| {
-            finish::wipe_before(target).unwrap_or_else(|error| target.fail(error));
-        };
-        let wiping: Vec<_> = writers.iter().map(|writer| writer.begin(wipe)).collect();
+        let wiping: Vec<_> = writers
+            .iter()
+            .enumerate()
+            .map(|(i, writer)| {
+                let kept = kept.get(i).cloned().unwrap_or(0..0);
+                writer.begin(move |target| {
+                    finish::wipe_before(target, &kept).unwrap_or_else(|error| target.fail(error));
+                })
+            })
+            .collect();
         for (writer, running) in writers.iter_mut().zip(&wiping) {
             // if the device hangs, the target has failed; a cancel is noticed by the reader
             let _ = writer.wait(running);
         }
     }
 
-    fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: Phase) {
         self.board.enter(phase, self.observer);
     }
 
@@ -268,12 +293,12 @@ impl Execution<'_> {
         }
         summary.digests = extents.digests();
         self.image.check_digests(&summary.digests, &self.reading.cancel)?;
-        summary.is_digest_checked = info.has_expected_digest();
+        summary.is_digest_checked = info.is_content_promised();
         Ok(())
     }
 
     /// Proves and completes the targets `done`, side by side.
-    fn finish(
+    pub(super) fn finish(
         &self,
         writers: &mut [TargetWriter],
         done: &[usize],
@@ -307,7 +332,7 @@ impl Execution<'_> {
         Ok(reports)
     }
 
-    fn report(&self, summary: &ReadSummary, targets: Vec<TargetReport>) -> FlashReport {
+    pub(super) fn report(&self, summary: &ReadSummary, targets: Vec<TargetReport>) -> FlashReport {
         let source_bytes = self.reading.counts.source_bytes.load(Ordering::Relaxed);
         let info = self.image.info().clone();
         FlashReport {

@@ -1,6 +1,7 @@
 //! The first and last steps of a target: before the first write, the wipe of the old system; after
 //! the last one, the wipe of stale signatures, flush, proof, and only then the first MiB.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -8,6 +9,7 @@ use crossbeam_channel::Receiver;
 
 use crate::boot::{self, BootNext};
 use crate::extent::{Buffer, Pool};
+use crate::flash::delta::DeltaOutcome;
 use crate::flash::proof::{self, Mismatch};
 use crate::flash::stale::{edges, merged, stale_ranges};
 use crate::flash::summary::ReadSummary;
@@ -20,19 +22,22 @@ use crate::size::{MIB, align_up};
 use crate::{CancelToken, Result};
 
 /// Wipes the parts of the old system that could boot or be recognized. Afterwards neither the old
-/// system nor a half-written new one boots.
-pub(super) fn wipe_before(target: &TargetState) -> Result<()> {
+/// system nor a half-written new one boots. Signatures in the range `kept` are left: a delta flash
+/// may need what is there, and makes all of it equal to the image.
+pub(super) fn wipe_before(target: &TargetState, kept: &Range<u64>) -> Result<()> {
     let size = target.io.size_bytes();
     target.remember_samples()?;
     // the old table is read before the first MiB, which holds it, is wiped
     let old = target.remember_partitions();
     let head = size.min(HEAD_BYTES as u64);
+    target.look_for_interruption(head)?;
     target.wipe(0, head)?;
     if !old.is_empty() {
         // the backup GPT at the end of the disk is wiped last: if this flash is interrupted, the
         // next one can still find the old partitions through it
         target.flush()?;
-        for range in merged(old.iter().flat_map(edges).collect()) {
+        let edges = old.iter().flat_map(edges).flat_map(|edge| without(&edge, kept));
+        for range in merged(edges.collect()) {
             target.wipe(range.start, range.end - range.start)?;
         }
         target.flush()?;
@@ -40,6 +45,11 @@ pub(super) fn wipe_before(target: &TargetState) -> Result<()> {
     let tail = size.saturating_sub(MIB).max(head);
     target.wipe(tail, size - tail)?;
     target.flush()
+}
+
+/// The parts of `range` before and after `hole`.
+fn without(range: &Range<u64>, hole: &Range<u64>) -> [Range<u64>; 2] {
+    [range.start..range.end.min(hole.start), range.start.max(hole.end)..range.end]
 }
 
 /// Input of the threads that finish targets. Shared through an `Arc`, because a hanging device may
@@ -96,6 +106,11 @@ impl Finishing {
         });
         let get = |count: &AtomicU64| count.load(Ordering::SeqCst);
         let counters = &writer.state.counters;
+        let delta = writer.state.delta.get();
+        writer.state.trace_bytes();
+        if let Some(failure) = &outcome.failure {
+            writer.state.span.failed(&failure.message);
+        }
         TargetReport {
             disk: writer.disk.clone(),
             failure: outcome.failure,
@@ -105,8 +120,12 @@ impl Finishing {
             verified_bytes: get(&counters.verified_bytes),
             backup_gpt_offset: outcome.backup_gpt_offset,
             boot_entry: outcome.boot_entry,
-            proof: if writer.state.ledger.is_some() { Proof::Full } else { Proof::None },
-            delta: None,
+            proof: match delta {
+                _ if writer.state.ledger.is_none() => Proof::None,
+                Some(DeltaOutcome { is_sampled: true, .. }) => Proof::Sample,
+                _ => Proof::Full,
+            },
+            delta: delta.map(|delta| delta.report).or_else(|| writer.state.resumed()),
             notes: outcome.notes,
         }
     }

@@ -242,7 +242,7 @@ impl FlashPlan {
     #[must_use]
     pub fn remedies(&self) -> Vec<Remedy> {
         let mut remedies = Vec::new();
-        if !self.image.has_expected_digest() {
+        if !self.image.is_content_promised() {
             remedies.push(Remedy::Sha256);
         }
         if self.targets.iter().any(|disk| self.leaves_backup_gpt_behind(disk)) {
@@ -270,7 +270,7 @@ impl FlashPlan {
         if self.image.table.is_none() && self.image.is_recognized {
             notes.push("no partition table was found in the image: it may not boot".into());
         }
-        if !self.image.has_expected_digest() {
+        if !self.image.is_content_promised() {
             notes.push(
                 "no digest is known for the image, so its content is not checked (give one, or put \
                  a .sha256 file next to the image)"

@@ -11,6 +11,7 @@ use crate::flash::target::TargetState;
 use crate::image::Image;
 use crate::progress::{Counts, INTERVAL, TargetCounts};
 use crate::read_context::ReadCounts;
+use crate::trace::Span;
 use crate::{Event, Observer, Phase};
 
 pub(super) struct ProgressBoard {
@@ -21,6 +22,8 @@ pub(super) struct ProgressBoard {
     /// The phases so far, with their start times. Another pass over the image repeats phases.
     phases: Mutex<Vec<(Phase, Instant)>>,
     started: Instant,
+    /// The span of the current phase.
+    span: Mutex<Span>,
 }
 
 impl ProgressBoard {
@@ -36,6 +39,7 @@ impl ProgressBoard {
             targets,
             phases: Mutex::new(Vec::new()),
             started: Instant::now(),
+            span: Mutex::new(Span::none()),
         }
     }
 
@@ -44,13 +48,22 @@ impl ProgressBoard {
         if let Some(event) = self.progress() {
             observer.event(&event);
         }
+        self.change_span(Span::phase(phase));
         self.phases().push((phase, Instant::now()));
         observer.event(&Event::Phase { phase });
     }
 
-    /// True once the first phase has begun: the targets may have been written to.
-    pub(super) fn has_begun(&self) -> bool {
-        !self.phases().is_empty()
+    /// Ends the span of the current phase, and begins `next`.
+    fn change_span(&self, next: Span) {
+        let mut span = self.span.lock().expect("nobody panics holding it");
+        span.record("source_bytes", self.counts.source_bytes.load(Ordering::Relaxed));
+        span.record("decoded_bytes", self.counts.decoded_bytes.load(Ordering::Relaxed));
+        *span = next;
+    }
+
+    /// True once a phase has begun in which the targets are written to.
+    pub(super) fn has_begun_to_write(&self) -> bool {
+        self.phases().iter().any(|(phase, _)| *phase != Phase::Scan)
     }
 
     /// Reports progress to `observer` five times a second until all senders of `running` are gone,
@@ -79,6 +92,9 @@ impl ProgressBoard {
                 durable_bytes: get(&counters.durable_bytes),
                 zeroed_bytes: get(&counters.zeroed_bytes),
                 verified_bytes: get(&counters.verified_bytes),
+                kept_bytes: get(&counters.equal_bytes),
+                scanned_bytes: get(&counters.scanned_bytes),
+                scan_total: Some(get(&counters.scan_total)).filter(|&total| total > 0),
                 verify_total: Some(get(&counters.verify_total)).filter(|&total| total > 0),
             }
         });
@@ -111,6 +127,12 @@ impl ProgressBoard {
 
     fn phases(&self) -> MutexGuard<'_, Vec<(Phase, Instant)>> {
         self.phases.lock().expect("nobody panics holding it")
+    }
+}
+
+impl Drop for ProgressBoard {
+    fn drop(&mut self) {
+        self.change_span(Span::none());
     }
 }
 

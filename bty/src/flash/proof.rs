@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::extent::{Extent, Pool, is_zero};
 use crate::flash::device_io::index;
-use crate::flash::ledger::{GRAIN_BYTES, LedgerEntry, hash};
+use crate::flash::ledger::{Expected, LedgerEntry};
 use crate::flash::readback::{READERS, found_at, pieces, read_piece};
 use crate::flash::target::TargetState;
 use crate::flash::{Difference, Found};
@@ -46,9 +46,10 @@ pub(super) fn check_body(
     let total: u64 = entries.iter().map(|e| e.len).sum();
     // the first MiB is verified later, but counts toward the total
     target.counters.verify_total.store(total + HEAD_BYTES as u64, Ordering::SeqCst);
-    let work = Mutex::new(
-        entries.iter().flat_map(|e| pieces(e.offset, e.len).map(move |(at, len)| (e, at, len))),
-    );
+    let work =
+        Mutex::new(entries.iter().flat_map(|e| {
+            pieces(e.offset, e.len, e.grain_bytes()).map(move |(at, len)| (e, at, len))
+        }));
     let next = || work.lock().expect("nobody panics holding it").next();
     let first = AtomicU64::new(u64::MAX);
     let check = || {
@@ -98,15 +99,16 @@ fn check_pieces<'a>(
 /// The offset of the first grain of `found`, read at `offset` inside `entry`, that is not what was
 /// written. Among zeros it is the offset of the first byte that differs.
 fn first_bad_grain(entry: &LedgerEntry, offset: u64, found: &[u8]) -> Option<u64> {
-    let Some(hashes) = &entry.hashes else {
+    if entry.expected == Expected::Zeros {
         return (!is_zero(found))
             .then(|| offset + found.iter().position(|&b| b != 0).unwrap_or(0) as u64);
-    };
-    let start = index(offset - entry.offset) / GRAIN_BYTES;
-    let mut grains = found.chunks(GRAIN_BYTES).zip(&hashes[start..]).enumerate();
+    }
+    let grain_bytes = entry.grain_bytes();
+    let start = index(offset - entry.offset) / grain_bytes;
+    let mut grains = found.chunks(grain_bytes).enumerate();
     grains
-        .find(|(_, (bytes, expected))| hash(bytes) != **expected)
-        .map(|(i, _)| offset + (i * GRAIN_BYTES) as u64)
+        .find(|(i, bytes)| !entry.is_right(start + i, bytes))
+        .map(|(i, _)| offset + (i * grain_bytes) as u64)
 }
 
 /// Finds the first byte in the grain at `grain` that differs from what was written, and what is
@@ -114,8 +116,8 @@ fn first_bad_grain(entry: &LedgerEntry, offset: u64, found: &[u8]) -> Option<u64
 fn explain(target: &TargetState, entries: &[LedgerEntry], grain: u64, image: &Image) -> Mismatch {
     let entry = entries
         .iter()
-        .find(|e| e.offset <= grain && grain < e.offset + e.len && e.hashes.is_some());
-    let end = entry.map(|e| (e.offset + e.len).min(grain + GRAIN_BYTES as u64));
+        .find(|e| e.offset <= grain && grain < e.offset + e.len && e.expected != Expected::Zeros);
+    let end = entry.map(|e| (e.offset + e.len).min(grain + e.grain_bytes() as u64));
     // where zeros should be, the offset is exact already
     let offset = end.and_then(|end| locate(target, grain..end, image)).unwrap_or(grain);
     let found = match found_at(&target.io, offset) {
@@ -174,8 +176,9 @@ fn holds_old_grain(target: &TargetState, entries: &[LedgerEntry]) -> bool {
         let Some(entry) = entries.iter().find(|e| e.offset <= at && at < e.offset + e.len) else {
             return false;
         };
-        let start = at - (at - entry.offset) % GRAIN_BYTES as u64;
-        let len = index((entry.offset + entry.len - start).min(GRAIN_BYTES as u64));
+        let grain_bytes = entry.grain_bytes() as u64;
+        let start = at - (at - entry.offset) % grain_bytes;
+        let len = index((entry.offset + entry.len - start).min(grain_bytes));
         let found = read_piece(&target.io, start, len, &mut buffer);
         found.is_ok_and(|found| first_bad_grain(entry, start, found).is_some())
     })

@@ -4,18 +4,24 @@ use crate::Result;
 use crate::extent::{BUFFER_BYTES, Buffer, Pool, is_zero};
 use crate::flash::Found;
 use crate::flash::device_io::{DeviceIo, index};
-use crate::flash::ledger::GRAIN_BYTES;
 use crate::size::{align_down, align_up};
 
 /// Threads that read a target back: while some wait for the disk, others compare.
 pub(super) const READERS: usize = 4;
 
+/// The largest sector.
+const SECTOR_MAX: usize = 4096;
+
 /// Cuts a range into pieces that fit a buffer even when both ends are unaligned. Pieces are whole
-/// grains, except the last one.
-pub(super) fn pieces(mut offset: u64, mut len: u64) -> impl Iterator<Item = (u64, usize)> {
-    const PIECE: u64 = (BUFFER_BYTES - GRAIN_BYTES) as u64;
+/// grains of `grain_bytes`, except the last one.
+pub(super) fn pieces(
+    mut offset: u64,
+    mut len: u64,
+    grain_bytes: usize,
+) -> impl Iterator<Item = (u64, usize)> {
+    let piece = ((BUFFER_BYTES - SECTOR_MAX) / grain_bytes * grain_bytes) as u64;
     std::iter::from_fn(move || {
-        let part = len.min(PIECE);
+        let part = len.min(piece);
         let piece = (part > 0).then_some((offset, index(part)));
         offset += part;
         len -= part;

@@ -5,6 +5,7 @@ use crate::extent::{Extent, ReadDigests, zeroed};
 use crate::flash::plan::cut_image_note;
 use crate::image::foreign::{FOOTER_BYTES, is_vhd_footer};
 use crate::image::{HEAD_BYTES, ImageInfo};
+use crate::pack::PackIndex;
 
 /// Sizes are bytes.
 #[derive(Clone, Default)]
@@ -28,6 +29,17 @@ impl ReadSummary {
     /// [`ErrorKind::Host`](crate::ErrorKind::Host) when there is no memory for the first MiB.
     pub(super) fn with_head() -> Result<Self> {
         Ok(Self { head: zeroed(HEAD_BYTES)?, ..Self::default() })
+    }
+
+    /// The summary of a packed image, of which not all was read. `head` is its first MiB.
+    pub(super) fn of_packed(index: &PackIndex, head: &[u8], is_digest_checked: bool) -> Self {
+        Self {
+            head: head.to_vec(),
+            disk_bytes: index.disk_bytes(),
+            data_bytes: index.data_bytes(),
+            is_digest_checked,
+            ..Self::default()
+        }
     }
 
     /// Adds `extent` to the sums. Extents must come in the order of the image.

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -11,9 +11,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::device::Device;
 use crate::disks::Disk;
 use crate::extent::{Extent, Pool, is_zero};
+use crate::flash::delta::DeltaOutcome;
 use crate::flash::device_io::{DeviceIo, index};
 use crate::flash::ledger::Ledger;
-use crate::size::align_down;
+use crate::flash::writer::WriteJob;
+use crate::flash::{DeltaMode, DeltaReport, FlashOptions};
+use crate::size::{align_down, align_up};
+use crate::trace::Span;
 use crate::{CancelToken, Error, ErrorKind, Result, partition_table, threads};
 
 /// Interval of flushes while a target is written. They keep the last flush short, and
@@ -31,6 +35,12 @@ pub(super) struct TargetState {
     pub(super) counters: TargetCounters,
     /// Absent when nothing will be read back.
     pub(super) ledger: Option<Ledger>,
+    /// Set once a delta flash has written everything.
+    pub(super) delta: OnceLock<DeltaOutcome>,
+    pub(super) interrupted: InterruptedFlash,
+    /// What is there already need not be written.
+    compares: bool,
+    pub(super) span: Span,
     status: Status,
     old: OldContent,
 }
@@ -46,6 +56,11 @@ pub(super) struct TargetCounters {
     pub(super) verified_bytes: AtomicU64,
     /// Total to verify; 0 while unknown.
     pub(super) verify_total: AtomicU64,
+    pub(super) scanned_bytes: AtomicU64,
+    /// Total to scan; 0 without a scan.
+    pub(super) scan_total: AtomicU64,
+    /// Image data that was there already.
+    pub(super) equal_bytes: AtomicU64,
     /// Time spent writing data, summed over all workers.
     busy_micros: AtomicU64,
 }
@@ -58,6 +73,37 @@ struct Status {
     has_failed: AtomicBool,
     is_given_up: AtomicBool,
     may_boot: AtomicBool,
+}
+
+/// Guesses whether an earlier flash of the same image was interrupted, so that much of it is there.
+#[derive(Default)]
+pub(super) struct InterruptedFlash {
+    is_likely: AtomicBool,
+    /// Parts of the image in a row of which nothing was there.
+    misses: AtomicU32,
+}
+
+/// After so many parts of which nothing is there, the rest is written without a look.
+const MISSES_MAX: u32 = 8;
+
+impl InterruptedFlash {
+    /// To be called before the wipe with the first MiB of the disk.
+    pub(super) fn look_at(&self, head: &[u8]) {
+        self.is_likely.store(is_zero(head), Ordering::Relaxed);
+    }
+
+    /// True while it is worth comparing before writing.
+    pub(super) fn is_likely(&self) -> bool {
+        self.is_likely.load(Ordering::Relaxed) && self.misses.load(Ordering::Relaxed) < MISSES_MAX
+    }
+
+    fn found(&self, equal_bytes: u64) {
+        if equal_bytes > 0 {
+            self.misses.store(0, Ordering::Relaxed);
+        } else {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The content of the target before the first write.
@@ -73,13 +119,17 @@ impl TargetState {
     pub(super) fn new(
         disk: &Disk,
         device: Arc<dyn Device>,
-        with_ledger: bool,
+        options: &FlashOptions,
         cancel: &CancelToken,
     ) -> Result<Self> {
         Ok(Self {
             io: DeviceIo::new(disk, device, cancel)?,
             counters: TargetCounters::default(),
-            ledger: with_ledger.then(Ledger::default),
+            ledger: options.verify.then(Ledger::default),
+            compares: options.delta != DeltaMode::Never,
+            delta: OnceLock::new(),
+            interrupted: InterruptedFlash::default(),
+            span: Span::target(disk),
             status: Status::default(),
             old: OldContent::default(),
         })
@@ -87,6 +137,14 @@ impl TargetState {
 
     pub(super) fn name(&self) -> &str {
         &self.io.name
+    }
+
+    /// Records the counters in the span.
+    pub(super) fn trace_bytes(&self) {
+        let TargetCounters { written_bytes, zeroed_bytes, verified_bytes, .. } = &self.counters;
+        self.span.record("written_bytes", written_bytes.load(Ordering::SeqCst));
+        self.span.record("zeroed_bytes", zeroed_bytes.load(Ordering::SeqCst));
+        self.span.record("verified_bytes", verified_bytes.load(Ordering::SeqCst));
     }
 
     /// Marks the target as failed. The first failure is kept, later ones are dropped.
@@ -156,6 +214,28 @@ impl TargetState {
         Ok(())
     }
 
+    /// Looks whether the first `len` bytes are zero, as an interrupted flash leaves them.
+    pub(super) fn look_for_interruption(&self, len: u64) -> Result<()> {
+        let mut buffer = Pool::new(1).take(&self.io.cancel)?;
+        let head = &mut buffer[..index(len)];
+        if self.compares && self.io.read(0, head).is_ok() {
+            self.interrupted.look_at(head);
+        }
+        Ok(())
+    }
+
+    /// What a flash of a whole image did not have to write, because it was there.
+    pub(super) fn resumed(&self) -> Option<DeltaReport> {
+        let get = |count: &AtomicU64| count.load(Ordering::SeqCst);
+        let kept_bytes = get(&self.counters.equal_bytes);
+        let fetched_bytes = get(&self.counters.written_bytes);
+        (kept_bytes > 0).then(|| DeltaReport {
+            kept_bytes,
+            fetched_bytes,
+            ..DeltaReport::default()
+        })
+    }
+
     /// Remembers where the partitions of the old table are, and returns their ranges in bytes.
     pub(super) fn remember_partitions(&self) -> Vec<Range<u64>> {
         let size = self.io.size_bytes();
@@ -193,15 +273,16 @@ impl TargetState {
         self.old.samples.lock().expect("nobody panics holding it")
     }
 
-    /// Writes or zeroes one extent of the image. After a failure or a cancel extents are dropped,
-    /// so that the queue drains and the reader is not blocked by this target.
-    pub(super) fn apply(&self, extent: &Extent) {
+    /// Writes or zeroes a part of the image. After a failure or a cancel jobs are dropped, so that
+    /// the queue drains and the reader is not blocked by this target.
+    pub(super) fn apply(&self, job: &WriteJob) {
         if self.has_failed() || self.io.cancel.is_cancelled() {
             return;
         }
-        let result = match extent {
-            Extent::Data { offset, block } => self.write_image(*offset, block),
-            Extent::Zero { offset, len } => self.zero_image(*offset, *len),
+        let result = match job {
+            WriteJob::Extent(Extent::Data { offset, block }) => self.write_image(*offset, block),
+            WriteJob::Extent(Extent::Zero { offset, len }) => self.zero_image(*offset, *len),
+            WriteJob::Update { offset, block } => self.update(*offset, block),
         };
         if let Err(error) = result {
             self.fail(error);
@@ -209,11 +290,44 @@ impl TargetState {
     }
 
     fn write_image(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.write_counted(offset, bytes)?;
+        if let Some(ledger) = &self.ledger {
+            ledger.record_data(offset, bytes);
+        }
+        Ok(())
+    }
+
+    fn write_counted(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let start = Instant::now();
         self.io.write(offset, bytes)?;
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.busy_micros.fetch_add(micros, Ordering::Relaxed);
         self.counters.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes those blocks of `bytes` that the disk does not hold yet. What cannot be read is
+    /// written, which may repair it.
+    fn update(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut buffer = Pool::new(1).take(&self.io.cancel)?;
+        let sector = self.io.sector();
+        let is_aligned = offset.is_multiple_of(sector);
+        let whole = index(align_up(bytes.len() as u64, sector));
+        let found = (is_aligned && whole <= buffer.len())
+            .then(|| self.io.read(offset, &mut buffer[..whole]))
+            .is_some_and(|read| read.is_ok());
+        self.io.cancel.check()?;
+        let found = if found { &buffer[..bytes.len()] } else { &[] };
+        let mut equal_bytes = 0;
+        for (range, is_equal) in compared_blocks(bytes, found) {
+            if is_equal {
+                equal_bytes += range.len() as u64;
+            } else {
+                self.write_counted(offset + range.start as u64, &bytes[range])?;
+            }
+        }
+        self.counters.equal_bytes.fetch_add(equal_bytes, Ordering::Relaxed);
+        self.interrupted.found(equal_bytes);
         if let Some(ledger) = &self.ledger {
             ledger.record_data(offset, bytes);
         }
@@ -268,6 +382,30 @@ impl TargetState {
             }
         }
     }
+}
+
+/// Runs of 4096-byte blocks in which `new` and `old` are equal, or differ. All of `new` differs from
+/// what `old` does not have. Zeros count as different: on an empty disk, they do not tell that
+/// anything was written before.
+fn compared_blocks<'a>(
+    new: &'a [u8],
+    old: &'a [u8],
+) -> impl Iterator<Item = (Range<usize>, bool)> + 'a {
+    const BLOCK: usize = 4096;
+    let is_equal = move |at: usize| {
+        let end = new.len().min(at + BLOCK);
+        old.get(at..end) == Some(&new[at..end]) && !is_zero(&new[at..end])
+    };
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = at;
+        let equal = start < new.len() && is_equal(start);
+        while at < new.len() && is_equal(at) == equal {
+            at += BLOCK;
+        }
+        at = at.min(new.len());
+        (start < at).then_some((start..at, equal))
+    })
 }
 
 impl TargetCounters {

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 
 use crate::device::Device;
 use crate::disks::Disk;
-use crate::extent::Extent;
+use crate::extent::{Block, Extent};
 use crate::flash::FlashOptions;
 use crate::flash::target::{TargetState, spawn};
 use crate::flash::watch::{StallTimeout, WAIT_STEP, Watch};
@@ -21,15 +21,23 @@ use crate::{CancelToken, Error, ErrorKind, Result, threads};
 /// Writes in flight per target: enough to keep a fast disk busy while the next buffer is filled.
 const WORKERS: usize = 6;
 
-/// Capacity of the queue in extents. Few of them can hold data, because the buffers are bounded.
+/// Capacity of the queue in jobs. Few of them can hold data, because the buffers are bounded.
 const QUEUE: usize = 64;
+
+/// What the workers of a target do with a part of the image.
+pub(super) enum WriteJob {
+    /// Write or zero it.
+    Extent(Extent),
+    /// Write those blocks of `block`, which belongs at `offset`, that the disk does not hold yet.
+    Update { offset: u64, block: Block },
+}
 
 /// One target while it is written.
 pub(super) struct TargetWriter {
     pub(super) disk: Disk,
     pub(super) state: Arc<TargetState>,
     /// `None` once the queue was closed by [`drain`](Self::drain).
-    queue: Option<Sender<Extent>>,
+    queue: Option<Sender<WriteJob>>,
     /// Disconnected when all workers and the flusher have ended.
     running: Option<Receiver<()>>,
     /// Index of the first extent that it still needs; set when the writer was left behind.
@@ -48,13 +56,13 @@ impl TargetWriter {
         timeout: &StallTimeout,
         cancel: &CancelToken,
     ) -> Result<Self> {
-        let state = Arc::new(TargetState::new(&disk, device, options.verify, cancel)?);
-        let (queue, extents) = bounded(QUEUE);
+        let state = Arc::new(TargetState::new(&disk, device, options, cancel)?);
+        let (queue, jobs) = bounded::<WriteJob>(QUEUE);
         let (working, ended) = bounded(0);
         threads::start_some(WORKERS, || {
-            let extents = extents.clone();
+            let jobs = jobs.clone();
             spawn("bty-writer", &state, &working, move |target| {
-                extents.iter().for_each(|extent| target.apply(&extent));
+                jobs.iter().for_each(|job| target.apply(&job));
             })
         })?;
         drop(working);
@@ -78,20 +86,35 @@ impl TargetWriter {
         self.queue.is_some() && self.resume_from.is_none() && !self.state.has_failed()
     }
 
-    /// Queues `extent`, waiting a moment for room. Returns true when the caller is done with the
-    /// extent: it was queued, or the target has failed and needs no more. After false, `extent` is
+    /// How to write `extent`.
+    pub(super) fn job(&self, extent: Extent) -> WriteJob {
+        match extent {
+            Extent::Data { offset, block } if self.state.interrupted.is_likely() => {
+                WriteJob::Update { offset, block }
+            }
+            extent => WriteJob::Extent(extent),
+        }
+    }
+
+    /// The queue, for another thread. It must be dropped before [`drain`](Self::drain).
+    pub(super) fn queue(&self) -> Option<Sender<WriteJob>> {
+        self.queue.clone()
+    }
+
+    /// Queues `job`, waiting a moment for room. Returns true when the caller is done with the
+    /// job: it was queued, or the target has failed and needs no more. After false, `job` is
     /// still there, and the caller may offer it again.
     ///
     /// # Errors
     /// [`ErrorKind::Cancelled`]. A failure of the target is not an error here.
-    pub(super) fn offer(&mut self, extent: &mut Option<Extent>) -> Result<bool> {
-        let (Some(queue), Some(offered)) = (&self.queue, extent.take()) else { return Ok(true) };
+    pub(super) fn offer(&mut self, job: &mut Option<WriteJob>) -> Result<bool> {
+        let (Some(queue), Some(offered)) = (&self.queue, job.take()) else { return Ok(true) };
         let start = Instant::now();
         let sent = queue.send_timeout(offered, WAIT_STEP);
         self.waited += start.elapsed();
         match sent {
             Ok(()) => return Ok(true),
-            Err(SendTimeoutError::Timeout(offered)) => *extent = Some(offered),
+            Err(SendTimeoutError::Timeout(offered)) => *job = Some(offered),
             Err(SendTimeoutError::Disconnected(_)) => {
                 let message = format!("writing to {} stopped", self.state.name());
                 self.state.fail(Error::new(ErrorKind::Target, message));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::create::part::{PACK_INDEX_NOTE, digest_path};
 use crate::digest::{ChecksumList, Checksums};
 use crate::image::name;
 use crate::{Digest, Error, ErrorKind, Result, size, text};
@@ -147,19 +148,26 @@ pub fn sidecar_checksums(image: &Path) -> Result<Checksums> {
     Ok(all)
 }
 
+/// The digest of the index of the packed image `image` in the file `<image>.sha256`, where
+/// [`pack`](crate::pack::pack) writes it. `None` when there is none.
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when the file exists but cannot be read, or has something else there.
+pub fn sidecar_pack_index(image: &Path) -> Result<Option<Digest>> {
+    let path = digest_path(image);
+    let Some(text) = read_sidecar(&path)? else { return Ok(None) };
+    let line = text.lines().find_map(|line| line.strip_prefix(PACK_INDEX_NOTE));
+    let digest = line.map(|digest| digest.trim().parse::<Digest>()).transpose();
+    digest.map_err(|e| sidecar_error(&path, "has no valid digest of the pack index").because(e))
+}
+
 /// The digests for `image` in the file next to it with the additional `extension`. `None` when
 /// there is no such file.
 fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
     let mut path = OsString::from(image);
     path.push(extension);
     let path = PathBuf::from(path);
-    let text = match read_small_file(&path) {
-        Ok(text) => text,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(sidecar_error(&path, "cannot be read").because(e)),
-    };
+    let Some(text) = read_sidecar(&path)? else { return Ok(None) };
     let list = ChecksumList::parse(&text);
     let directory = image.parent().unwrap_or(Path::new("")).to_string_lossy();
     match list.find(&image.to_string_lossy(), &directory) {
@@ -168,6 +176,17 @@ fn sidecar(image: &Path, extension: &str) -> Result<Option<Checksums>> {
             Some(found) => Ok(Some(found)),
             None => Err(sidecar_error(&path, &reason.to_string())),
         },
+    }
+}
+
+/// The text of a checksum file; `None` when there is no such file.
+fn read_sidecar(path: &Path) -> Result<Option<String>> {
+    match read_small_file(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(e) => Err(sidecar_error(path, "cannot be read").because(e)),
     }
 }
 
@@ -306,6 +325,21 @@ mod tests {
             .unwrap();
         let error = sidecar_checksums(&dir.path().join("a.img")).unwrap_err();
         assert!(error.to_string().contains("holds only MD5 for the image"), "{error}");
+    }
+
+    #[test]
+    fn a_checksum_file_may_have_the_digest_of_the_pack_index() {
+        let (file, index) = (Digest::of(b"file"), Digest::of(b"index"));
+        let text = format!("{file}  a.img.zst\n{PACK_INDEX_NOTE}{index}\n");
+        let dir = dir_with(&[("a.img.zst", b"x"), ("a.img.zst.sha256", text.as_bytes())]);
+        let path = dir.path().join("a.img.zst");
+        assert_eq!(sidecar_pack_index(&path).unwrap(), Some(index));
+        assert_eq!(sidecar_checksums(&path).unwrap().sha256, Some(file));
+        fs::write(dir.path().join("a.img.zst.sha256"), format!("{PACK_INDEX_NOTE}no digest"))
+            .unwrap();
+        let error = sidecar_pack_index(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Integrity);
+        assert_eq!(sidecar_pack_index(&dir.path().join("b.img")).unwrap(), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The beginning of the disk image in a source, which decides what the image is.
 
-use std::io::Read;
+use std::io::{Cursor, Read};
 
 use crate::decode::{self, Compression, DecodeOptions, Trailer};
 use crate::extent::zeroed;
@@ -51,19 +51,25 @@ pub(super) fn read_footer(source: &Source, cancel: &CancelToken) -> Result<Vec<u
     Ok(footer)
 }
 
-/// The first [`HEAD_BYTES`] of the disk image in a compressed source.
+/// The first [`HEAD_BYTES`] of the disk image in a compressed source, which starts with
+/// `source_start`.
 pub(super) fn decoded_head(
     source: &Source,
+    source_start: &[u8],
     compression: Compression,
     trailer: &Trailer,
     cancel: &CancelToken,
 ) -> Result<Vec<u8>> {
-    let wire = source.bytes.stream(0, cancel)?;
-    let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES };
-    read_start(
-        decode::decoder_with_trailer(compression, wire, options, trailer)?,
-        &source.location().to_string(),
-    )
+    let name = source.location().to_string();
+    let start_of = |wire: Box<dyn Read + Send>, trailer: &Trailer| {
+        let options = DecodeOptions { threads: 1, memory_bytes: DECODER_BYTES };
+        read_start(decode::decoder_with_trailer(compression, wire, options, trailer)?, &name)
+    };
+    // nearly always enough; a stream that is given up has cost what is on its way
+    match start_of(Box::new(Cursor::new(source_start.to_vec())), &Trailer::default()) {
+        Ok(head) if head.len() == HEAD_BYTES => Ok(head),
+        _ => start_of(source.bytes.stream(0, cancel)?, trailer),
+    }
 }
 
 /// The first [`HEAD_BYTES`] that a decoder delivers; `name` is what it decodes, for errors.
@@ -115,6 +121,7 @@ pub(super) fn describe(
         expected_sha256: source.expected.sha256,
         expected_sha512: source.expected.sha512,
         expected_image_sha256: None,
+        expected_pack_index_sha256: source.expected_pack_index,
         pack_index_sha256: None,
         sector_bytes,
         table: table.as_ref().map(|t| t.kind),

@@ -102,6 +102,10 @@ pub struct ImageInfo {
     pub expected_sha512: Option<Sha512>,
     /// SHA-256 that the decoded disk image must have, if the caller declared one.
     pub expected_image_sha256: Option<Digest>,
+    /// SHA-256 that the index of the packed image must have, if the caller or the source declared
+    /// one. It was compared when the image was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_pack_index_sha256: Option<Digest>,
     /// SHA-256 of the index, if it is a [packed image](crate::pack).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack_index_sha256: Option<Digest>,
@@ -145,6 +149,7 @@ impl ImageInfo {
             expected_sha256: None,
             expected_sha512: None,
             expected_image_sha256: None,
+            expected_pack_index_sha256: None,
             pack_index_sha256: None,
             sector_bytes: None,
             table: None,
@@ -192,6 +197,13 @@ impl ImageInfo {
             || self.expected_image_sha256.is_some()
     }
 
+    /// True if some digest proves that the content is the right one: of the source, of the disk
+    /// image, or of the index of a packed image.
+    #[must_use]
+    pub fn is_content_promised(&self) -> bool {
+        self.has_expected_digest() || self.expected_pack_index_sha256.is_some()
+    }
+
     /// The expected digests as lines of text, such as `sha256 e3b0…`.
     #[must_use]
     pub fn expected_digests(&self) -> Vec<String> {
@@ -200,7 +212,8 @@ impl ImageInfo {
         let sha256 = line("sha256", self.expected_sha256.map(String::from));
         let sha512 = line("sha512", self.expected_sha512.map(String::from));
         let image = line("image sha256", self.expected_image_sha256.map(String::from));
-        [sha256, sha512, image].into_iter().flatten().collect()
+        let index = line("pack index sha256", self.expected_pack_index_sha256.map(String::from));
+        [sha256, sha512, image, index].into_iter().flatten().collect()
     }
 
     /// Minimum size of the disk in bytes if everything after the last partition is left out;

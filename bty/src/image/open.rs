@@ -14,10 +14,11 @@ use crate::image::head::{
 use crate::image::info::Format;
 use crate::image::qcow2::Qcow2;
 use crate::image::{Image, directory, foreign};
-use crate::pack::find_index;
+use crate::pack::{IndexSearch, PackIndex, search_index};
 use crate::read_context::DECODER_BYTES;
 use crate::setters::setters;
 use crate::source::{CustomSource, VersionCheck, check_size, custom, spool};
+use crate::trace::Span;
 use crate::{
     CancelToken, Context, Digest, Error, ErrorKind, Event, Location, Remedy, Result, Source,
     features,
@@ -33,8 +34,10 @@ pub struct OpenOptions {
     pub sha512: Option<Sha512>,
     /// SHA-256 that the decoded disk image must have. Not supported for qcow2.
     pub image_sha256: Option<Digest>,
-    /// SHA-256 that the index of the image must have. The image must be a
-    /// [packed image](crate::pack), and its other digests prove nothing in addition.
+    /// SHA-256 that the index of the [packed image](crate::pack) must have. It is compared when the
+    /// image is opened, and proves all of its content, even if only parts of the file are read. An
+    /// image that is not packed is refused, and so is one that can be read only from its start,
+    /// unless the digest of the file is expected as well.
     pub pack_index_sha256: Option<Digest>,
     /// Do not look for a `.sha256` or `.sha512` file next to a local image.
     pub ignore_sidecar: bool,
@@ -68,6 +71,13 @@ impl OpenOptions {
     fn checksums(&self) -> Checksums {
         Checksums { sha256: self.sha256, sha512: self.sha512 }
     }
+
+    /// True if the content of the image is compared with a digest.
+    fn proves_content(&self) -> bool {
+        !self.checksums().is_empty()
+            || self.image_sha256.is_some()
+            || self.pack_index_sha256.is_some()
+    }
 }
 
 impl Image {
@@ -82,7 +92,8 @@ impl Image {
     /// - [`ErrorKind::Source`]: the source does not exist or cannot be read.
     /// - [`ErrorKind::Format`]: it is not an image that can be written to a disk; the hint says
     ///   what to do instead.
-    /// - [`ErrorKind::Integrity`]: two declared digests contradict each other.
+    /// - [`ErrorKind::Integrity`]: two declared digests contradict each other, or the index of the
+    ///   packed image is not the promised one.
     /// - [`ErrorKind::Host`]: a resource of this machine is missing, such as space in the spool
     ///   directory.
     ///
@@ -102,14 +113,21 @@ impl Image {
         options: &OpenOptions,
         cancel: &CancelToken,
     ) -> Result<Self> {
+        Span::open(reference).in_scope(|| Self::open_reference(client, reference, options, cancel))
+    }
+
+    fn open_reference(
+        client: &Client,
+        reference: &str,
+        options: &OpenOptions,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let (reference, member) = split_member(reference);
         let location: Location = reference.parse()?;
-        let caller_verifies = !options.checksums().is_empty()
-            || options.image_sha256.is_some()
-            || options.pack_index_sha256.is_some();
-        let mut source = client.open_checked(&location, caller_verifies, cancel)?;
+        let mut source = client.open_checked(&location, options.proves_content(), cancel)?;
         if let (Location::File(path), false) = (&location, options.ignore_sidecar) {
             source = source.expect_all(directory::sidecar_checksums(path)?)?;
+            source = source.expect_pack_index(directory::sidecar_pack_index(path)?)?;
         }
         let member = options.member.as_deref().or(member);
         Self::open_source(client, source, member, options, cancel)
@@ -160,10 +178,12 @@ impl Image {
         options: &OpenOptions,
         cancel: &CancelToken,
     ) -> Result<Self> {
-        let source = source.expect_all(options.checksums())?;
+        let source =
+            source.expect_all(options.checksums())?.expect_pack_index(options.pack_index_sha256)?;
         if source.expected.is_empty() {
             // the head is compared with what a later read delivers, so reads may differ in version
-            let check = match options.image_sha256.is_some() {
+            let check = match options.image_sha256.is_some() || source.expected_pack_index.is_some()
+            {
                 true => VersionCheck::Off,
                 false => VersionCheck::WithinRead,
             };
@@ -172,7 +192,6 @@ impl Image {
         let name = source.location().to_string();
         let trailer = Trailer::new(options.ignore_trailing);
         let mut image = Self::examine(client, source, member, trailer, cancel)?;
-        image.check_index(options.pack_index_sha256)?;
         if options.image_sha256.is_some() && image.qcow2.is_some() {
             let message = "the digest of the disk image in a qcow2 file cannot be checked, because \
                            the file is not read in the order of the disk";
@@ -184,19 +203,6 @@ impl Image {
         image.info.expected_image_sha256 = options.image_sha256;
         image.needs_digest = options.compute_sha256;
         Ok(image)
-    }
-
-    /// Fails unless the image is packed and its index has the `expected` digest.
-    fn check_index(&self, expected: Option<Digest>) -> Result<()> {
-        let Some(expected) = expected else { return Ok(()) };
-        let name = self.source.location();
-        let message = match self.info.pack_index_sha256 {
-            Some(found) if found == expected => return Ok(()),
-            Some(found) => format!("the index of {name} has the SHA-256 {found}, not {expected}"),
-            None => format!("{name} has no index, whose SHA-256 should be {expected}"),
-        };
-        let error = Error::new(ErrorKind::Integrity, message).with_path(name);
-        Err(error.hint("ask the publisher for the current digest, or pack the image again"))
     }
 
     /// Recognizes the format of `source`, and finds the image if it is an archive.
@@ -227,7 +233,9 @@ impl Image {
         let outer = Compression::sniff(&source_start);
         let head = match (&qcow2, outer) {
             (Some(qcow2), _) => qcow2_head(&source, qcow2, cancel)?,
-            (None, Some(compression)) => decoded_head(&source, compression, &trailer, cancel)?,
+            (None, Some(compression)) => {
+                decoded_head(&source, &source_start, compression, &trailer, cancel)?
+            }
             (None, None) => source_start,
         };
         let kind = archive::ArchiveKind::sniff(&head, outer).filter(|_| qcow2.is_none());
@@ -247,9 +255,10 @@ impl Image {
     ) -> Result<Self> {
         let Layers { qcow2, member, compression, trailer, head } = layers;
         let pack = match (&member, compression) {
-            (None, Some(Compression::Zstd)) => find_index(&source, cancel)?.map(Arc::new),
-            _ => None,
+            (None, Some(Compression::Zstd)) => pack_index(client, &source, cancel)?,
+            _ => check_promised_index(&source, None)?,
         };
+        let pack = pack.map(Arc::new);
         let disk_bytes = match (&qcow2, &member, compression) {
             _ if pack.is_some() => pack.as_ref().map(|index| index.disk_bytes()),
             (Some(qcow2), _, _) => Some(qcow2.virtual_bytes()),
@@ -378,6 +387,57 @@ impl Layers {
             _ => Ok(()),
         }
     }
+}
+
+/// Reads the index of `source`, if it is a packed image, and compares it with the promised one.
+fn pack_index(client: &Client, source: &Source, cancel: &CancelToken) -> Result<Option<PackIndex>> {
+    match search_index(source, cancel)? {
+        IndexSearch::Packed(index) => check_promised_index(source, Some(index)),
+        IndexSearch::Plain => check_promised_index(source, None),
+        // the digest of the file proves as much, if all of it is read
+        IndexSearch::NoRanges if source.expected.is_empty() => {
+            if source.expected_pack_index.is_none() {
+                return Ok(None);
+            }
+            let message = format!(
+                "{} can be read only from its start, so its index cannot be compared with the \
+                 promised one",
+                source.location()
+            );
+            Err(Error::new(ErrorKind::Integrity, message)
+                .with_path(source.location())
+                .hint("use a server that offers ranges, or give the digest of the file")
+                .with_remedy(Remedy::Sha256))
+        }
+        IndexSearch::NoRanges => Ok(None),
+        IndexSearch::Late => {
+            let message = format!(
+                "the end of {} does not arrive yet: reading it like an image that is not packed",
+                source.location()
+            );
+            client.options().observer.event(&Event::Notice { message });
+            Ok(None)
+        }
+    }
+}
+
+/// Compares the index of an image with the promised one.
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when it differs, or when the image is not packed.
+fn check_promised_index(source: &Source, index: Option<PackIndex>) -> Result<Option<PackIndex>> {
+    let Some(promised) = source.expected_pack_index else { return Ok(index) };
+    let found = match index.as_ref().map(PackIndex::sha256) {
+        Some(actual) if actual == promised => return Ok(index),
+        Some(actual) => format!("has a pack index with SHA-256 {actual}"),
+        None => "is not a packed image".to_owned(),
+    };
+    let location = source.location();
+    let message = format!("{location} {found}, expected a pack index with SHA-256 {promised}");
+    Err(Error::new(ErrorKind::Integrity, message).with_path(location).hint(
+        "the file is not the one that was published: fetch it again, and check the digest of its \
+         index; nothing was written",
+    ))
 }
 
 /// Splits `ARCHIVE#NAME`. If a file with the whole name exists, the `#` belongs to its name.

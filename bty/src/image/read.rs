@@ -20,6 +20,7 @@ use crate::pack::PackedExtents;
 use crate::partition_table::gpt;
 use crate::progress::{Counts, Ticks};
 use crate::read_context::ReadContext;
+use crate::trace::Span;
 use crate::{CancelToken, Digest, Error, Event, Observer, Phase, Result, Source};
 
 /// The result of [`Image::read_fully`].
@@ -65,6 +66,14 @@ impl Image {
     /// - [`ErrorKind::Integrity`](crate::ErrorKind::Integrity): a digest is not the expected one.
     /// - [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled): `cancel` was cancelled.
     pub fn read_fully(&self, observer: &dyn Observer, cancel: &CancelToken) -> Result<Contents> {
+        let span = Span::read(&self.info);
+        let contents = span.in_scope(|| self.read_all(observer, cancel))?;
+        span.record("source_bytes", contents.source_bytes);
+        span.record("disk_bytes", contents.disk_bytes);
+        Ok(contents)
+    }
+
+    fn read_all(&self, observer: &dyn Observer, cancel: &CancelToken) -> Result<Contents> {
         let started = Instant::now();
         let context = ReadContext::new(4, cancel);
         let progress = |decoded_bytes| {

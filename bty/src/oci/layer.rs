@@ -8,6 +8,9 @@ use crate::{Error, ErrorKind, Result};
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md>
 const TITLE: &str = "org.opencontainers.image.title";
 
+/// The annotation that promises the index of a packed image.
+const PACK_INDEX: &str = "org.bty.pack.index.sha256";
+
 /// Prefixes of media types that are never a disk image: charts, signatures, attestations, bills of
 /// materials.
 const FOREIGN_MEDIA_TYPES: [&str; 8] = [
@@ -43,7 +46,16 @@ pub(super) fn choose(layers: &[OciDescriptor]) -> Result<&OciDescriptor> {
 
 /// The file name of the layer, if it has one.
 pub(super) fn title(layer: &OciDescriptor) -> Option<&str> {
-    layer.annotations.as_ref()?.get(TITLE).map(String::as_str).filter(|title| !title.is_empty())
+    annotation(layer, TITLE)
+}
+
+/// The SHA-256 of the index of the packed image, as written.
+pub(super) fn pack_index(layer: &OciDescriptor) -> Option<&str> {
+    annotation(layer, PACK_INDEX)
+}
+
+fn annotation<'a>(layer: &'a OciDescriptor, name: &str) -> Option<&'a str> {
+    layer.annotations.as_ref()?.get(name).map(String::as_str).filter(|value| !value.is_empty())
 }
 
 fn may_be_image(layer: &OciDescriptor) -> bool {
@@ -109,6 +121,14 @@ mod tests {
                 [layer("a/b", &format!("disk.img{sidecar}"), 100), layer("a/b", "disk.img", 0)];
             assert_eq!(choose(&layers).unwrap().size, 0, "{sidecar}");
         }
+    }
+
+    #[test]
+    fn an_annotation_promises_the_index() {
+        let mut layer = layer("a/b", "disk.img.zst", 1);
+        assert_eq!(pack_index(&layer), None);
+        layer.annotations.get_or_insert_default().insert(PACK_INDEX.to_owned(), "ab".to_owned());
+        assert_eq!((pack_index(&layer), title(&layer)), (Some("ab"), Some("disk.img.zst")));
     }
 
     #[test]

@@ -60,7 +60,9 @@ pub(crate) fn open(
     }
     let name = blob.title.as_deref().and_then(http::file_name);
     let name = name.or_else(|| http::file_name(reference.repository())).unwrap_or_default();
-    Source::new(Location::Oci(reference.clone()), name, Arc::new(bytes)).expect(blob.digest)
+    Source::new(Location::Oci(reference.clone()), name, Arc::new(bytes))
+        .expect(blob.digest)?
+        .expect_pack_index(blob.pack_index_sha256)
 }
 
 /// Finds the blob that `reference` resolves to, without opening it.
@@ -111,7 +113,13 @@ impl Registry {
                 (Some(manifest), _) => manifest,
                 // no manifest has this digest, so it names a blob
                 (None, Some(digest)) if expected == Some(digest) => {
-                    return Ok(OciBlob { digest, size_bytes: None, title: None, media_type: None });
+                    return Ok(OciBlob {
+                        digest,
+                        size_bytes: None,
+                        title: None,
+                        media_type: None,
+                        pack_index_sha256: None,
+                    });
                 }
                 _ => {
                     let what = if expected.is_none() { "tag" } else { "manifest" };
@@ -211,7 +219,11 @@ impl Registry {
             OciManifest::Image(image) => {
                 let layer =
                     layer::choose(&image.layers).map_err(|e| e.with_path(&self.reference))?;
+                let index = layer::pack_index(layer);
                 Ok(ManifestTarget::Blob(OciBlob {
+                    pack_index_sha256: index
+                        .map(|digest| self.digest_of(digest, "the index of a layer"))
+                        .transpose()?,
                     digest: self.digest_of(&layer.digest, "a layer")?,
                     size_bytes: u64::try_from(layer.size).ok(),
                     title: layer::title(layer).map(str::to_owned),
@@ -281,7 +293,8 @@ fn is_artifact(entry: &ImageIndexEntry) -> bool {
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read_manifest(manifest: &[u8]) -> Result<()> {
     if let OciManifest::Image(image) = parse(manifest)? {
-        let _ = layer::choose(&image.layers).map(layer::title);
+        let _ = layer::choose(&image.layers)
+            .map(|layer| (layer::title(layer), layer::pack_index(layer)));
     }
     Ok(())
 }

@@ -200,6 +200,11 @@ fn compress(compressor: &mut Compressor<'_>, frame: &[u8]) -> io::Result<Part> {
     }))
 }
 
+/// The hash of `block` as the block table has it, as a little-endian number.
+pub(crate) fn block_hash(block: &[u8]) -> u64 {
+    u64::from_le_bytes(short_hash(block))
+}
+
 /// First 8 bytes of the BLAKE3 hash of `block`.
 pub(super) fn short_hash(block: &[u8]) -> [u8; 8] {
     let hash = blake3::hash(block);

@@ -58,7 +58,7 @@ impl PackIndex {
     /// [`ErrorKind::Format`] when it is not an index, was written by a newer version, or
     /// contradicts itself.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let header = IndexHeader::parse(bytes)?;
+        let header = IndexHeader::parse(bytes, bytes.len() as u64)?;
         let tables = &bytes[HEADER_BYTES..];
         let (frame_table, block_table) = tables.split_at(header.frames * FRAME_ENTRY_BYTES);
         let frames = header.read_frames(frame_table)?;
@@ -119,16 +119,18 @@ impl PackIndex {
     }
 }
 
-struct IndexHeader {
+/// The header of an index, checked for consistency.
+pub(super) struct IndexHeader {
     disk_bytes: u64,
     frame_bytes: u32,
-    frames: usize,
+    pub(super) frames: usize,
     blocks: usize,
-    frames_file_bytes: u64,
+    pub(super) frames_file_bytes: u64,
 }
 
 impl IndexHeader {
-    fn parse(bytes: &[u8]) -> Result<Self> {
+    /// Parses the header at the start of `bytes`, of an index that has `index_bytes` in all.
+    pub(super) fn parse(bytes: &[u8], index_bytes: u64) -> Result<Self> {
         let Some(header) = bytes.get(..HEADER_BYTES).filter(|header| header.starts_with(MAGIC))
         else {
             return Err(damaged("it has no header"));
@@ -149,19 +151,24 @@ impl IndexHeader {
             && u32_at(40) == BLOCK_BYTES
             && is_frame_size(u32_at(44))
             && header[72..].iter().all(|&byte| byte == 0);
-        let tables = (bytes.len() - HEADER_BYTES) as u64;
         let expected = |frames: u64| {
             let blocks = blocks.checked_mul(BLOCK_ENTRY_BYTES as u64)?;
-            blocks.checked_add(frames * FRAME_ENTRY_BYTES as u64)
+            blocks.checked_add(frames * FRAME_ENTRY_BYTES as u64 + HEADER_BYTES as u64)
         };
-        if !is_whole || frames > FRAMES_MAX || expected(frames) != Some(tables) {
+        if !is_whole || frames > FRAMES_MAX || expected(frames) != Some(index_bytes) {
             return Err(damaged("its header contradicts its length"));
+        }
+        // every frame has a byte in the file and on the disk, and only the last block is short
+        let is_possible = frames <= u64_at(32).min(u64_at(64))
+            && blocks <= u64_at(32).div_ceil(u64::from(BLOCK_BYTES));
+        if !is_possible {
+            return Err(damaged("its header has more frames or blocks than the disk"));
         }
         Ok(Self {
             disk_bytes: u64_at(32),
             frame_bytes: u32_at(44),
-            frames: usize::try_from(frames).expect("they are in memory"),
-            blocks: usize::try_from(blocks).expect("they are in memory"),
+            frames: usize::try_from(frames).expect("at most 2^27"),
+            blocks: usize::try_from(blocks).map_err(|_| damaged("it has too many blocks"))?,
             frames_file_bytes: u64_at(64),
         })
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use zstd::bulk::Decompressor;
 
+use super::format::zero_frame;
 use super::index::{PackFrame, PackIndex};
 use crate::extent::{BUFFER_BYTES, Buffer, Extent, ExtentReader, Pool, ReadDigests};
 use crate::image::ordered::{Numbered, OrderedResults, ReaderDropped};
@@ -115,7 +116,7 @@ impl FrameProducer {
         let mut next = 0;
         while let Some(frame) = index.frames().get(next) {
             let sent = if frame.blake3.is_none() {
-                self.skip(u64::from(frame.file_bytes))?;
+                self.read_zeros(frame)?;
                 next += 1;
                 let (offset, len) = (frame.disk_offset, u64::from(frame.disk_bytes));
                 self.send(Ok(Some(Extent::Zero { offset, len })))
@@ -129,7 +130,7 @@ impl FrameProducer {
             }
         }
         // the index and the seek table, which are part of the file's digest
-        self.skip(u64::MAX)?;
+        io::copy(&mut self.file, &mut io::sink()).map_err(|e| self.failed(e))?;
         Ok(Ok(()))
     }
 
@@ -144,10 +145,14 @@ impl FrameProducer {
         Ok(self.jobs.send(job).map_err(|_| ReaderDropped))
     }
 
-    /// Reads up to `len` bytes for the digest alone.
-    fn skip(&mut self, len: u64) -> Result<()> {
-        let read = io::copy(&mut (&mut self.file).take(len), &mut io::sink());
-        read.map(drop).map_err(|e| self.failed(e))
+    /// Reads a frame of zeros. Other programs decode it, so it must really be one.
+    fn read_zeros(&mut self, frame: &PackFrame) -> Result<()> {
+        let mut encoded = vec![0; frame.file_bytes as usize];
+        self.file.read_exact(&mut encoded).map_err(|e| self.failed(e))?;
+        if encoded != zero_frame(frame.disk_bytes) {
+            return Err(frame_error(&self.location, frame, "it is not a frame of zeros"));
+        }
+        Ok(())
     }
 
     fn send(&mut self, step: Result<Option<Extent>>) -> Result<(), ReaderDropped> {

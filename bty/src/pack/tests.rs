@@ -154,6 +154,27 @@ fn the_same_image_packs_to_the_same_bytes() {
     assert!(std::fs::read(again).unwrap() == first);
 }
 
+/// A packed image as version 1 has it: future versions must read it.
+#[test]
+fn a_packed_image_of_version_1_is_read() {
+    let golden = include_bytes!("golden/v1.img.zst");
+    let expected: Digest =
+        "a38a8392ba27b6c36c68cf2b5510425dc4dae16371aaf5c2f0f6e619e0638460".parse().unwrap();
+    assert_eq!(Digest::of(&zstd::decode_all(&golden[..]).unwrap()), expected);
+    let image = image(golden);
+    let index = image.pack_index().expect("it has an index");
+    assert_eq!((index.disk_bytes(), index.data_bytes()), (717_100, 454_956));
+    assert_eq!(
+        index.sha256(),
+        "42ce347017da196d722f712d3867c982fdb45882310167772c54db98d8572edb".parse().unwrap()
+    );
+    let options = OpenOptions::default().image_sha256(expected);
+    let bytes: Arc<[u8]> = golden[..].into();
+    let (client, cancel) = (Client::default(), CancelToken::new());
+    let image = Image::from_source(&client, "memory", bytes, &options, &cancel).unwrap();
+    assert_eq!(image.read_fully(&(), &cancel).unwrap().disk_bytes, 717_100);
+}
+
 #[test]
 fn options_out_of_range_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -249,5 +270,84 @@ proptest! {
         prop_assert_eq!(report.disk_bytes, len as u64);
         let decoded = zstd::decode_all(&std::fs::read(&path).unwrap()[..]).unwrap();
         prop_assert!(decoded == bytes);
+    }
+}
+
+fn open_promised(path: &Path, index: Digest) -> crate::Result<Image> {
+    let options = OpenOptions::default().pack_index_sha256(index).ignore_sidecar(true);
+    Image::open(&Client::default(), path.to_str().unwrap(), &options, &CancelToken::new())
+}
+
+#[test]
+fn a_promised_index_is_compared_when_the_image_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, report) =
+        packed(dir.path(), &disk(1 << 20, &[(0, 70_000)]), &PackOptions::default());
+    let image = open_promised(&path, report.index_sha256).unwrap();
+    assert_eq!(image.info().expected_pack_index_sha256, Some(report.index_sha256));
+    let other = open_promised(&path, Digest::of(b"other")).err().unwrap();
+    assert_eq!(other.kind(), ErrorKind::Integrity);
+    assert!(other.to_string().contains(&report.index_sha256.to_string()), "{other}");
+    assert!(other.next_step().is_some());
+    let plain = dir.path().join("plain.img.zst");
+    std::fs::write(&plain, zstd::encode_all(&disk(1 << 20, &[])[..], 3).unwrap()).unwrap();
+    let raw = dir.path().join("raw.img");
+    std::fs::write(&raw, disk(1 << 20, &[])).unwrap();
+    for path in [plain, raw] {
+        let error = open_promised(&path, report.index_sha256).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Integrity);
+        assert!(error.to_string().contains("is not a packed image"), "{error}");
+    }
+}
+
+#[test]
+fn a_promised_index_of_a_pipe_needs_the_digest_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, report) =
+        packed(dir.path(), &disk(1 << 20, &[(0, 70_000)]), &PackOptions::default());
+    let open = |sha256: Option<Digest>| {
+        let file = std::fs::File::open(&path).unwrap();
+        let options = OpenOptions::default().pack_index_sha256(report.index_sha256).sha256(sha256);
+        Image::from_reader(&Client::default(), "pipe", file, &options, &CancelToken::new())
+    };
+    let error = open(None).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Integrity);
+    assert!(error.to_string().contains("only from its start"), "{error}");
+    let image = open(Some(report.sha256)).unwrap();
+    assert_eq!(image.info().pack_index_sha256, None);
+    assert_eq!(image.read_fully(&(), &CancelToken::new()).unwrap().source_sha256, report.sha256);
+}
+
+#[test]
+fn a_full_read_refuses_a_frame_of_zeros_that_holds_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, _) = packed(dir.path(), &disk(1 << 20, &[(0, 70_000)]), &PackOptions::default());
+    std::fs::remove_file(dir.path().join("packed.img.zst.sha256")).unwrap();
+    let zeros = image_index(&path).frames()[2];
+    assert_eq!(zeros.blake3, None);
+    let mut file = std::fs::read(&path).unwrap();
+    // the byte that the last block of the frame repeats
+    let at = usize::try_from(zeros.file_offset).unwrap() + zeros.file_bytes as usize - 1;
+    file[at] = 7;
+    std::fs::write(&path, file).unwrap();
+    let error = open(&path).unwrap().read_fully(&(), &CancelToken::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity);
+    assert!(error.to_string().contains("it is not a frame of zeros"), "{error}");
+}
+
+#[test]
+fn chosen_frames_are_read_by_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = disk(1 << 20, &[(0, 200_000)]);
+    let (path, _) = packed(dir.path(), &bytes, &PackOptions::default());
+    let (image, cancel) = (open(&path).unwrap(), CancelToken::new());
+    let frames: Result<Vec<_>, Error> = read_frames(&image, vec![0, 2], &cancel).unwrap().collect();
+    let frames = frames.unwrap();
+    assert_eq!(frames.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 2]);
+    assert!(frames[1].1 == bytes[128 << 10..192 << 10]);
+    // a frame of zeros, a number beyond the last, and an order that does not ascend
+    for wrong in [vec![4], vec![99], vec![2, 0], vec![1, 1]] {
+        let error = read_frames(&image, wrong, &cancel).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Usage);
     }
 }

@@ -15,7 +15,7 @@ use super::index::is_frame_size;
 use super::{check, find};
 use crate::create::part::PartFile;
 use crate::extent::Extent;
-use crate::image::all_digests;
+use crate::image::{ImageInfo, all_digests};
 use crate::progress::{Counts, Ticks};
 use crate::read_context::ReadContext;
 use crate::setters::setters;
@@ -85,7 +85,7 @@ pub struct PackReport {
     pub index_bytes: u64,
     /// Size of the packed image.
     pub file_bytes: u64,
-    /// SHA-256 of the packed image, also written to the `.sha256` file next to it.
+    /// SHA-256 of the packed image. Like `index_sha256`, it is in the `.sha256` file next to it.
     pub sha256: Digest,
     /// SHA-256 of its index, which proves the content of the whole image.
     pub index_sha256: Digest,
@@ -93,11 +93,36 @@ pub struct PackReport {
     pub elapsed_ms: u64,
 }
 
+impl PackReport {
+    /// Simulates packing an `image` that is all data, for dry runs. Reads and writes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] and [`ErrorKind::Refused`], as [`pack`].
+    pub fn dry_run(image: &ImageInfo, path: &Path, options: &PackOptions) -> Result<Self> {
+        options.check()?;
+        check_name(path)?;
+        let disk_bytes = image.min_disk_bytes().unwrap_or(0);
+        Ok(Self {
+            source: image.source.clone(),
+            path: path.to_owned(),
+            disk_bytes,
+            data_bytes: disk_bytes,
+            frames: disk_bytes.div_ceil(options.frame_bytes.into()),
+            index_bytes: 0,
+            file_bytes: disk_bytes,
+            sha256: Digest::of(image.source.as_bytes()),
+            index_sha256: Digest::of(b"index"),
+            elapsed_ms: 0,
+        })
+    }
+}
+
 /// Writes `image` to `path` as a packed image, on all cores, then reads it back and checks every
 /// frame. On failure, no file is left at `path`.
 ///
 /// The same image and options give the same bytes. Memory: a few MiB per core, the decoder of the
-/// image, and 0.3 % of the data for the index. `observer` receives the phases [`Phase::Read`] and [`Phase::Verify`].
+/// image, and 0.3 % of the data for the index. `observer` receives the phases [`Phase::Read`] and
+/// [`Phase::Verify`].
 ///
 /// # Errors
 /// - [`ErrorKind::Usage`]: an option is out of range.
@@ -127,7 +152,7 @@ pub fn pack(
     let source = part.reopen().context(doing)?;
     let index = find::find_index(&source, cancel).context(doing)?.ok_or_else(unreadable)?;
     let checked = check::check_frames(&source, &index, cancel).context(doing)?;
-    let file_bytes = part.finish(checked.sha256).context(doing)?;
+    let file_bytes = part.finish(checked.sha256, Some(index_sha256)).context(doing)?;
     Ok(PackReport {
         source: image.info().source.clone(),
         path: path.to_owned(),

@@ -289,7 +289,8 @@ pub(crate) fn relocate_backup(
 /// of the disk is that of the image.
 ///
 /// # Errors
-/// Those of [`relocate_backup`].
+/// - [`ErrorKind::Format`]: the table in `head` is damaged.
+/// - [`ErrorKind::Refused`]: a partition or the backup does not fit on the disk.
 pub(crate) fn expected_backup(
     head: &mut [u8],
     disk: &mut ReadAt<'_>,

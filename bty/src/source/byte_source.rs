@@ -1,8 +1,9 @@
 //! The trait that every kind of source implements.
 
-use std::io::Read;
+use std::io::{self, Read};
+use std::ops::Range;
 
-use crate::{CancelToken, Result};
+use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// Which responses of a server must belong to the same version of an object.
 ///
@@ -40,6 +41,12 @@ pub(crate) trait ByteSource: Send + Sync {
     /// Fills `buf` from `offset`. Returns fewer bytes only at the end of the source.
     fn read_at(&self, buf: &mut [u8], offset: u64, cancel: &CancelToken) -> Result<usize>;
 
+    /// A reader of `range`, which lies within the source. Needs random access.
+    fn range(&self, range: Range<u64>, cancel: &CancelToken) -> Result<Box<dyn RangeReader>> {
+        let stream = self.stream(range.start, cancel)?;
+        Ok(Box::new(PlainRange(stream.take(range.end - range.start))))
+    }
+
     /// Identifies this version of the object: a strong ETag, or time and length.
     fn version(&self) -> Option<String> {
         None
@@ -67,5 +74,40 @@ pub(crate) trait ByteSource: Send + Sync {
     /// on the target.
     fn as_file(&self) -> Option<&std::fs::File> {
         None
+    }
+}
+
+/// Reads a part of a source. Like [`ByteSource::stream`] in everything else.
+pub(crate) trait RangeReader: Send {
+    /// Reads some bytes into `buf`, which is not empty.
+    fn read(&mut self, buf: &mut [u8]) -> Result<RangeRead>;
+}
+
+/// What [`RangeReader::read`] has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RangeRead {
+    /// This many bytes were read; 0 at the end.
+    Bytes(usize),
+    /// The server sends all of the object instead of the range. What is read from now on starts at
+    /// offset 0, and ends with the object.
+    FromStart,
+}
+
+/// A range of a source that delivers exactly what it is asked for.
+pub(crate) struct PlainRange<R>(pub(crate) R);
+
+impl<R: Read + Send> RangeReader for PlainRange<R> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<RangeRead> {
+        loop {
+            match self.0.read(buf) {
+                Ok(n) => return Ok(RangeRead::Bytes(n)),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    return Err(Error::unwrap_io(e).unwrap_or_else(|e| {
+                        Error::new(ErrorKind::Source, "reading the source").because(e)
+                    }));
+                }
+            }
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Bytes that a program supplies itself: a [`CustomSource`], or a reader that is read once.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::extent::zeroed;
 use crate::source::pipe::PipeSource;
-use crate::source::{ByteSource, Location, Source};
+use crate::source::{ByteSource, Location, PlainRange, RangeReader, Source};
 use crate::{CancelToken, Error, ErrorKind, Result, text};
 
 /// Number of failures in a row, without a byte between them, after which a read fails.
@@ -14,6 +16,10 @@ const FAILURES_MAX: u32 = 3;
 
 /// Pause after the first failure. It doubles with each further one.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// Maximum length of a range that is read at once, because a source may have a cheaper way to read a
+/// known length.
+const AT_ONCE_BYTES: u64 = 8 << 20;
 
 /// A source of image bytes that a program implements, for storage that bty cannot read itself.
 ///
@@ -256,6 +262,18 @@ impl ByteSource for CustomBytes {
             }
         }
         Ok(filled)
+    }
+
+    fn range(&self, range: Range<u64>, cancel: &CancelToken) -> Result<Box<dyn RangeReader>> {
+        let len_bytes = range.end - range.start;
+        if len_bytes > AT_ONCE_BYTES {
+            let stream = self.stream(range.start, cancel)?;
+            return Ok(Box::new(PlainRange(stream.take(len_bytes))));
+        }
+        let mut bytes = zeroed(usize::try_from(len_bytes).expect("8 MiB"))?;
+        let read = self.read_at(&mut bytes, range.start, cancel)?;
+        bytes.truncate(read);
+        Ok(Box::new(PlainRange(io::Cursor::new(bytes))))
     }
 
     fn version(&self) -> Option<String> {

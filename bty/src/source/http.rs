@@ -3,8 +3,12 @@
 //! One transfer is a sequence of requests. After a failure, the next request asks for the missing
 //! rest. Every response is checked against what the first one said (length, range, version), and a
 //! mismatch ends the transfer, so that two versions of an object are never spliced.
+//!
+//! A server may send the whole object instead of a range. Most transfers fail then; that of
+//! [`ByteSource::range`] goes on from the start of the object.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use url::Url;
 
-use crate::source::{ByteSource, VersionCheck};
+use crate::source::{ByteSource, RangeRead, RangeReader, VersionCheck};
 use crate::text::percent_decode;
 use crate::transport::endpoint::GetRequest;
 use crate::transport::headers::{self, ContentRange, Validators};
@@ -80,12 +84,22 @@ impl HttpSource {
     /// Starts transferring `start..end` in the background. `end` is `None` when the length is
     /// unknown.
     fn transfer(&self, start: u64, end: Option<u64>, cancel: &CancelToken) -> HttpStream {
-        let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+        self.start(start, end, None, cancel)
+    }
+
+    fn start(
+        &self,
+        start: u64,
+        end: Option<u64>,
+        restarts_left: Option<u32>,
+        cancel: &CancelToken,
+    ) -> HttpStream {
         let version = match *self.version_check() {
             VersionCheck::SinceOpened => ExpectedVersion::Known(self.object.validators.clone()),
             VersionCheck::WithinRead => ExpectedVersion::FirstSeen,
             VersionCheck::Off => ExpectedVersion::Any,
         };
+        let (sender, receiver) = mpsc::channel(QUEUE_LEN);
         let transfer = Transfer {
             origin: Arc::clone(&self.origin),
             object: self.object.clone(),
@@ -93,6 +107,7 @@ impl HttpSource {
             has_varied: Arc::clone(&self.has_varied),
             position: start,
             end,
+            restarts_left,
             sender,
         };
         let task = self.runtime.spawn(transfer.run()).abort_handle();
@@ -160,6 +175,14 @@ impl ByteSource for HttpSource {
         }
         Ok(filled)
     }
+
+    fn range(&self, range: Range<u64>, cancel: &CancelToken) -> Result<Box<dyn RangeReader>> {
+        if !self.object.has_ranges {
+            return Err(self.no_ranges());
+        }
+        let restarts = self.origin.endpoint.http.options.attempts;
+        Ok(Box::new(self.start(range.start, Some(range.end), Some(restarts), cancel)))
+    }
 }
 
 /// Finds out whether the object exists, its length, and whether the server offers ranges.
@@ -177,8 +200,12 @@ async fn probe(origin: &Origin) -> Result<ObjectInfo> {
 }
 
 async fn probe_once(origin: &Origin) -> Result<ObjectInfo, RequestError> {
-    let response =
-        origin.get(&GetRequest { range: Some((0, Some(1))), ..GetRequest::default() }).await?;
+    let first_byte = GetRequest { range: Some((0, Some(1))), ..GetRequest::default() };
+    let mut response = origin.get(&first_byte).await?;
+    // some registries obey ranges only from the second request for an object on
+    if response.status() == StatusCode::OK && headers::offers_ranges(response.headers()) {
+        response = origin.get(&first_byte).await?;
+    }
     let validators = Validators::of(response.headers());
     match (response.status(), ContentRange::of(response.headers())) {
         (
@@ -220,6 +247,8 @@ fn whole(origin: &Origin, response: &Response) -> Result<ObjectInfo, RequestErro
 /// died.
 enum TransferEvent {
     Data(Bytes),
+    /// Further data is from the start of the object on.
+    FromStart,
     End,
     Failed(Error),
 }
@@ -241,6 +270,9 @@ struct Transfer {
     has_varied: Arc<AtomicBool>,
     position: u64,
     end: Option<u64>,
+    /// How often the server may send the whole object instead of a range. `None`: the reader cannot
+    /// use it.
+    restarts_left: Option<u32>,
     sender: mpsc::Sender<TransferEvent>,
 }
 
@@ -319,8 +351,25 @@ impl Transfer {
             ..GetRequest::default()
         };
         let response = origin.get(&request).await?;
+        if response.status() == StatusCode::OK && self.restarts_left.is_some() {
+            return self.restart(response).await;
+        }
         let len_bytes = self.check_part(&response)?;
         self.copy(response, Some(len_bytes)).await
+    }
+
+    /// Goes on with a response that has the whole object instead of a range.
+    async fn restart(&mut self, response: Response) -> Result<RequestOutcome, RequestError> {
+        let len_bytes = self.check_whole(&response)?;
+        self.restarts_left = self.restarts_left.and_then(|left| left.checked_sub(1));
+        if self.restarts_left.is_none() {
+            return Err(self.range_error("the whole file, again and again"));
+        }
+        (self.position, self.end) = (0, self.object.len_bytes);
+        if self.sender.send(TransferEvent::FromStart).await.is_err() {
+            return Ok(RequestOutcome::ReaderGone);
+        }
+        self.copy(response, len_bytes).await
     }
 
     /// Checks a response with the whole object. Returns the length that its body must have.
@@ -483,12 +532,12 @@ enum StreamState {
 }
 
 impl HttpStream {
-    /// The next bytes, at most `limit`; `None` at the end.
-    fn next_bytes(&mut self, limit: usize) -> Result<Option<Bytes>> {
+    /// Waits for the next event, or for the rest of the last one.
+    fn next_event(&mut self, limit: usize) -> Result<StreamEvent> {
         while self.current.is_empty() {
             match self.state {
                 StreamState::Open => {}
-                StreamState::Ended => return Ok(None),
+                StreamState::Ended => return Ok(StreamEvent::End),
                 StreamState::Failed => {
                     return Err(Error::new(
                         ErrorKind::Source,
@@ -502,6 +551,10 @@ impl HttpStream {
                 Some(TransferEvent::Data(bytes)) => {
                     (self.state, self.current) = (StreamState::Open, bytes);
                 }
+                Some(TransferEvent::FromStart) => {
+                    self.state = StreamState::Open;
+                    return Ok(StreamEvent::FromStart);
+                }
                 Some(TransferEvent::End) => self.state = StreamState::Ended,
                 Some(TransferEvent::Failed(error)) => return Err(error),
                 None => {
@@ -509,7 +562,38 @@ impl HttpStream {
                 }
             }
         }
-        Ok(Some(self.current.split_to(limit.min(self.current.len()))))
+        Ok(StreamEvent::Bytes(self.current.split_to(limit.min(self.current.len()))))
+    }
+
+    /// The next bytes, at most `limit`; `None` at the end.
+    fn next_bytes(&mut self, limit: usize) -> Result<Option<Bytes>> {
+        match self.next_event(limit)? {
+            StreamEvent::Bytes(bytes) => Ok(Some(bytes)),
+            StreamEvent::End => Ok(None),
+            StreamEvent::FromStart => {
+                Err(Error::new(ErrorKind::Host, "a transfer began again unexpectedly"))
+            }
+        }
+    }
+}
+
+/// What an [`HttpStream`] has read.
+enum StreamEvent {
+    Bytes(Bytes),
+    FromStart,
+    End,
+}
+
+impl RangeReader for HttpStream {
+    fn read(&mut self, buf: &mut [u8]) -> Result<RangeRead> {
+        Ok(match self.next_event(buf.len())? {
+            StreamEvent::Bytes(bytes) => {
+                buf[..bytes.len()].copy_from_slice(&bytes);
+                RangeRead::Bytes(bytes.len())
+            }
+            StreamEvent::FromStart => RangeRead::FromStart,
+            StreamEvent::End => RangeRead::Bytes(0),
+        })
     }
 }
 

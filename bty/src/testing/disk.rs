@@ -1,11 +1,14 @@
 //! A disk in memory.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::Device;
+
+#[cfg(test)]
+mod tests;
 
 /// Faults of a [`MemoryDisk`]. None by default.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +41,17 @@ pub struct Faults {
     pub hang_read_after: Option<usize>,
     /// Reads at or after this offset fail.
     pub fail_read_at: Option<u64>,
+    /// Reads of these offsets fail until the sector has been written or zeroed.
+    pub unreadable: Option<Range<u64>>,
+    /// Each sector that begins in this range changes once, after it was read for the first time:
+    /// somebody else writes to the disk. Its first byte is inverted.
+    pub change_after_read: Option<Range<u64>>,
+    /// Number of writes, zeroings and flushes before the power is lost. The next one, all later
+    /// ones and all reads after it fail. The write or zeroing that meets the loss fails, but leaves
+    /// its sectors unflushed: the disk may have carried out a part of it.
+    ///
+    /// [`MemoryDisk::power_cut`] is the disk when the power is back.
+    pub power_after: Option<usize>,
 }
 
 /// A request that a [`MemoryDisk`] received.
@@ -54,17 +68,39 @@ pub enum DiskRequest {
 
 /// A disk in memory, with [`Faults`] on request.
 ///
-/// Its content takes twice its size in memory: as written, and as of the last flush.
+/// It has a volatile write cache: a power cut may lose every sector that was written or zeroed
+/// after the last flush. Its content takes twice its size in memory.
 pub struct MemoryDisk {
     sector_bytes: u32,
     faults: Faults,
-    written: Mutex<Vec<u8>>,
-    flushed: Mutex<Vec<u8>>,
-    log: Mutex<Vec<DiskRequest>>,
-    writes: AtomicUsize,
-    flushes: AtomicUsize,
+    state: Mutex<State>,
     keep_states: bool,
-    states: Mutex<Vec<Vec<u8>>>,
+}
+
+struct State {
+    /// As a reader sees it.
+    written: Vec<u8>,
+    /// As of the last flush.
+    flushed: Vec<u8>,
+    sectors: Vec<Sector>,
+    log: Vec<DiskRequest>,
+    states: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sector {
+    is_unflushed: bool,
+    was_written: bool,
+    was_read: bool,
+}
+
+/// What becomes of a request that was recorded.
+enum Outcome {
+    Done,
+    Failed,
+    Hangs,
+    /// The first request that meets the loss of power.
+    PowerLost,
 }
 
 impl MemoryDisk {
@@ -80,13 +116,14 @@ impl MemoryDisk {
         Self {
             sector_bytes: 512,
             faults: Faults::default(),
-            flushed: Mutex::new(content.clone()),
-            written: Mutex::new(content),
-            log: Mutex::default(),
-            writes: AtomicUsize::new(0),
-            flushes: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                sectors: vec![Sector::default(); content.len().div_ceil(512)],
+                flushed: content.clone(),
+                written: content,
+                log: Vec::new(),
+                states: Vec::new(),
+            }),
             keep_states: false,
-            states: Mutex::default(),
         }
     }
 
@@ -114,46 +151,141 @@ impl MemoryDisk {
     /// Its content as a reader sees it, including data that was not flushed.
     #[must_use]
     pub fn content(&self) -> Vec<u8> {
-        lock(&self.written).clone()
+        self.state().written.clone()
     }
 
-    /// Its content after a power cut now: the data that was flushed.
+    /// Its content after a power cut now that loses everything that was not flushed.
     #[must_use]
     pub fn durable(&self) -> Vec<u8> {
-        lock(&self.flushed).clone()
+        self.state().flushed.clone()
+    }
+
+    /// A healthy disk with the content that this one has after a power cut now: flushed data, and
+    /// those sectors that were written since for whose offset `keep` returns true. `keep` is called
+    /// once for each unflushed sector, in ascending order.
+    ///
+    /// ```
+    /// use bty::Device;
+    /// use bty::testing::MemoryDisk;
+    ///
+    /// let disk = MemoryDisk::new(8 << 20);
+    /// disk.zero_at(0, 4096)?;
+    /// disk.flush()?;
+    /// disk.zero_at(4096, 1024)?;
+    /// let mut unflushed = Vec::new();
+    /// let after = disk.power_cut(&mut |offset| {
+    ///     unflushed.push(offset);
+    ///     offset == 4096
+    /// });
+    /// assert_eq!(unflushed, [4096, 4608]);
+    /// assert_eq!(after.durable(), after.content());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn power_cut(&self, keep: &mut dyn FnMut(u64) -> bool) -> Self {
+        let state = self.state();
+        let mut content = state.flushed.clone();
+        for at in state.unflushed(self.sector_len()) {
+            if keep(at as u64) {
+                let sector = at..at + self.sector_len();
+                content[sector.clone()].copy_from_slice(&state.written[sector]);
+            }
+        }
+        Self::with_content(content).with_sector_bytes(self.sector_bytes)
     }
 
     /// All requests so far.
     #[must_use]
     pub fn log(&self) -> Vec<DiskRequest> {
-        lock(&self.log).clone()
+        self.state().log.clone()
     }
 
     /// Its content before each request, if it keeps copies: what power cuts leave on a disk without
     /// a write cache.
     #[must_use]
     pub fn states(&self) -> Vec<Vec<u8>> {
-        lock(&self.states).clone()
+        self.state().states.clone()
     }
 
-    fn request(&self, request: DiskRequest) -> io::Result<()> {
-        if self.keep_states {
-            lock(&self.states).push(self.content());
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sector_len(&self) -> usize {
+        self.sector_bytes as usize
+    }
+
+    /// Records a write, zeroing or flush, and carries it out unless it fails.
+    fn request(
+        &self,
+        request: DiskRequest,
+        carry_out: impl FnOnce(&mut State) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let outcome = self.record(request);
+        if request != DiskRequest::Flush {
+            std::thread::sleep(self.faults.delay);
         }
-        lock(&self.log).push(request);
-        if request == DiskRequest::Flush {
-            let n = self.flushes.fetch_add(1, Ordering::SeqCst);
-            hang_if(self.faults.hang_flush.is_some_and(|from| n >= from));
-            return if self.faults.fail_flush.is_some_and(|from| n >= from) {
+        match outcome {
+            Outcome::Done => carry_out(&mut self.state()),
+            Outcome::Failed => Err(broken()),
+            Outcome::Hangs => hang(),
+            Outcome::PowerLost => {
+                if request != DiskRequest::Flush {
+                    carry_out(&mut self.state())?;
+                }
                 Err(broken())
-            } else {
-                Ok(())
-            };
+            }
         }
-        std::thread::sleep(self.faults.delay);
-        let n = self.writes.fetch_add(1, Ordering::SeqCst);
-        hang_if(self.faults.hang_write.is_some_and(|from| n >= from));
-        if self.faults.fail_write.is_some_and(|from| n >= from) { Err(broken()) } else { Ok(()) }
+    }
+
+    fn record(&self, request: DiskRequest) -> Outcome {
+        let mut state = self.state();
+        if self.keep_states {
+            let content = state.written.clone();
+            state.states.push(content);
+        }
+        let (n, flushes) = (state.log.len(), state.flushes());
+        state.log.push(request);
+        let (kind, hang_from, fail_from) = match request {
+            DiskRequest::Flush => (flushes, self.faults.hang_flush, self.faults.fail_flush),
+            _ => (n - flushes, self.faults.hang_write, self.faults.fail_write),
+        };
+        let is_at = |from: Option<usize>, n: usize| from.is_some_and(|from| n >= from);
+        match self.faults.power_after {
+            Some(end) if n == end => Outcome::PowerLost,
+            Some(end) if n > end => Outcome::Failed,
+            _ if is_at(hang_from, kind) => Outcome::Hangs,
+            _ if is_at(fail_from, kind) => Outcome::Failed,
+            _ => Outcome::Done,
+        }
+    }
+
+    /// Changes the sectors from `offset` on, except those whose writes are lost.
+    fn change(&self, state: &mut State, offset: u64, len: u64, change: impl Fn(&mut [u8], u64)) {
+        for offset in (offset..offset + len).step_by(self.sector_len()) {
+            if !self.is_lost(offset) {
+                let at = self.place(offset);
+                change(&mut state.written[at..at + self.sector_len()], offset);
+                let sector = &mut state.sectors[at / self.sector_len()];
+                (sector.is_unflushed, sector.was_written) = (true, true);
+            }
+        }
+    }
+
+    /// Copies one sector into `bytes`.
+    fn read_sector(&self, state: &mut State, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let at = self.place(offset);
+        let has = |range: &Option<Range<u64>>| range.as_ref().is_some_and(|r| r.contains(&offset));
+        let sector = &mut state.sectors[at / self.sector_len()];
+        if has(&self.faults.unreadable) && !sector.was_written {
+            return Err(broken());
+        }
+        bytes.copy_from_slice(&state.written[at..at + bytes.len()]);
+        if has(&self.faults.change_after_read) && !sector.was_read {
+            (sector.was_read, sector.is_unflushed) = (true, true);
+            state.written[at] = !state.written[at];
+        }
+        Ok(())
     }
 
     fn place(&self, offset: u64) -> usize {
@@ -179,15 +311,22 @@ impl MemoryDisk {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl State {
+    /// Number of flushes so far, including failed ones.
+    fn flushes(&self) -> usize {
+        self.log.iter().filter(|request| **request == DiskRequest::Flush).count()
+    }
+
+    /// Offsets of the sectors that were not flushed.
+    fn unflushed(&self, sector_len: usize) -> impl Iterator<Item = usize> {
+        let sectors = self.sectors.iter().enumerate();
+        sectors.filter(|(_, sector)| sector.is_unflushed).map(move |(n, _)| n * sector_len)
+    }
 }
 
-fn hang_if(does: bool) {
-    if does {
-        loop {
-            std::thread::park();
-        }
+fn hang() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 
@@ -197,7 +336,7 @@ fn broken() -> io::Error {
 
 impl Device for MemoryDisk {
     fn size_bytes(&self) -> u64 {
-        lock(&self.written).len() as u64
+        self.state().written.len() as u64
     }
 
     fn sector_bytes(&self) -> u32 {
@@ -207,36 +346,38 @@ impl Device for MemoryDisk {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.check(offset, bytes.len() as u64, bytes.as_ptr() as usize)?;
         let len = self.faults.short_writes.map_or(bytes.len(), |most| bytes.len().min(most));
-        self.request(DiskRequest::Write(offset, len))?;
-        if self.faults.full_at.is_some_and(|end| offset + len as u64 > end) {
-            return Err(io::Error::from_raw_os_error(28));
-        }
-        let mut written = lock(&self.written);
-        for (i, sector) in bytes[..len].chunks(self.sector_bytes as usize).enumerate() {
-            let offset = offset + i as u64 * u64::from(self.sector_bytes);
-            if !self.is_lost(offset) {
-                let at = self.place(offset);
-                written[at..at + sector.len()].copy_from_slice(sector);
+        self.request(DiskRequest::Write(offset, len), |state| {
+            if self.faults.full_at.is_some_and(|end| offset + len as u64 > end) {
+                return Err(io::Error::from_raw_os_error(28));
             }
-        }
+            self.change(state, offset, len as u64, |sector, at| {
+                let at = usize::try_from(at - offset).expect("it lies in the buffer");
+                sector.copy_from_slice(&bytes[at..at + sector.len()]);
+            });
+            Ok(())
+        })?;
         Ok(len)
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.check(offset, bytes.len() as u64, bytes.as_ptr() as usize)?;
-        let flushes = self.flushes.load(Ordering::SeqCst);
-        hang_if(self.faults.hang_read_after.is_some_and(|from| flushes >= from));
-        if self.faults.fail_read_at.is_some_and(|from| offset + bytes.len() as u64 > from) {
+        let end = offset + bytes.len() as u64;
+        let mut state = self.state();
+        if self.faults.hang_read_after.is_some_and(|from| state.flushes() >= from) {
+            drop(state);
+            hang();
+        }
+        let has_power = self.faults.power_after.is_none_or(|after| state.log.len() <= after);
+        if !has_power || self.faults.fail_read_at.is_some_and(|from| end > from) {
             return Err(broken());
         }
-        let written = lock(&self.written);
-        for (i, sector) in bytes.chunks_mut(self.sector_bytes as usize).enumerate() {
-            let at = self.place(offset + i as u64 * u64::from(self.sector_bytes));
-            let len = sector.len();
-            sector.copy_from_slice(&written[at..at + len]);
+        for (sector, at) in
+            bytes.chunks_mut(self.sector_len()).zip((offset..).step_by(self.sector_len()))
+        {
+            self.read_sector(&mut state, sector, at)?;
         }
         if let Some(at) = self.faults.flip_at
-            && (offset..offset + bytes.len() as u64).contains(&at)
+            && (offset..end).contains(&at)
         {
             bytes[usize::try_from(at - offset).expect("it lies in the buffer")] ^= 0x10;
         }
@@ -248,21 +389,21 @@ impl Device for MemoryDisk {
             return Err(io::ErrorKind::Unsupported.into());
         }
         self.check(offset, len, 0)?;
-        self.request(DiskRequest::Zero(offset, len))?;
-        let mut written = lock(&self.written);
-        for sector in 0..len / u64::from(self.sector_bytes) {
-            let offset = offset + sector * u64::from(self.sector_bytes);
-            if !self.is_lost(offset) {
-                let at = self.place(offset);
-                written[at..at + self.sector_bytes as usize].fill(0);
-            }
-        }
-        Ok(())
+        self.request(DiskRequest::Zero(offset, len), |state| {
+            self.change(state, offset, len, |sector, _| sector.fill(0));
+            Ok(())
+        })
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.request(DiskRequest::Flush)?;
-        *lock(&self.flushed) = self.content();
-        Ok(())
+        self.request(DiskRequest::Flush, |state| {
+            for (n, sector) in state.sectors.iter_mut().enumerate() {
+                if std::mem::take(&mut sector.is_unflushed) {
+                    let bytes = n * self.sector_len()..(n + 1) * self.sector_len();
+                    state.flushed[bytes.clone()].copy_from_slice(&state.written[bytes]);
+                }
+            }
+            Ok(())
+        })
     }
 }

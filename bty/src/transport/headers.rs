@@ -1,7 +1,8 @@
 //! Parses response headers: which part of an object follows, and which version it is.
 
 use reqwest::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, TRANSFER_ENCODING,
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED,
+    TRANSFER_ENCODING,
 };
 
 /// A `Content-Range` header, RFC 9110 section 14.4.
@@ -81,6 +82,11 @@ impl Validators {
 /// The `Content-Length`, in bytes.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     number(text(headers, &CONTENT_LENGTH)?)
+}
+
+/// True when the server says that it obeys ranges of bytes.
+pub(crate) fn offers_ranges(headers: &HeaderMap) -> bool {
+    text(headers, &ACCEPT_RANGES).is_some_and(|units| units.eq_ignore_ascii_case("bytes"))
 }
 
 /// True when the body is chunked, so that a broken connection cannot pass for its end.

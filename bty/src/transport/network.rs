@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::transport::http_client::HttpClient;
 use crate::transport::options::ClientOptions;
-use crate::{CancelToken, Error, ErrorKind, Result, threads};
+use crate::{CancelToken, Error, ErrorKind, Result, threads, trace};
 
 /// How often a blocked caller checks its cancel token.
 const CANCEL_POLL: Duration = Duration::from_millis(100);
@@ -74,7 +74,8 @@ impl NetworkRuntime {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        self.runtime.as_ref().expect("only drop takes the runtime").spawn(future)
+        let runtime = self.runtime.as_ref().expect("only drop takes the runtime");
+        runtime.spawn(trace::in_current_span(future))
     }
 
     /// Runs `future` on the network threads and waits for it.

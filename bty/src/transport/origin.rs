@@ -61,8 +61,9 @@ impl Origin {
     /// Sends `request` once, and returns the response whatever its status. When the registry
     /// refuses a token, a new one is tried once.
     pub(crate) async fn send(&self, request: &GetRequest<'_>) -> Result<Response, RequestError> {
-        let pinned = self.pinned().take();
+        let pinned = self.pinned().clone();
         if let Some(hop) = pinned {
+            let target = hop.url.clone();
             let authorization = self.authorization().await;
             if let Ok((response, hop)) =
                 self.endpoint.send(hop, request, authorization.as_ref()).await
@@ -72,6 +73,7 @@ impl Origin {
                 return Ok(response);
             }
             // the redirect has expired, or the mirror fails: ask the origin for another
+            self.pinned().take_if(|hop| hop.url == target);
         }
         let authorization = self.authorization().await;
         let home = self.endpoint.home();

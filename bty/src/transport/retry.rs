@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::progress::Event;
 use crate::transport::options::ClientOptions;
-use crate::{Error, Result};
+use crate::{Error, Result, trace};
 
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
@@ -84,6 +84,7 @@ impl<'a> Backoff<'a> {
         let doubled = self.options.retry_delay.saturating_mul(1 << (self.failures - 1).min(16));
         let delay = retry_after
             .map_or(doubled.min(BACKOFF_MAX), |retry_after| retry_after.min(RETRY_AFTER_MAX));
+        trace::retry(&error, self.failures, delay);
         let message = format!("{error:#}; trying again in {:.1} s", delay.as_secs_f64());
         self.options.observer.event(&Event::Notice { message });
         tokio::time::sleep(delay).await;

@@ -3,7 +3,7 @@
 use std::path::absolute;
 use std::process::ExitCode;
 
-use bty_web::config::{Config, Sources};
+use bty_web::{Config, Sources};
 
 use crate::cli::ShowConfig;
 use crate::failure::{Failure, Result};

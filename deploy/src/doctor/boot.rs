@@ -19,8 +19,7 @@ fn live(site: &Site, version: &str) -> Finding {
         site.settings.url()
     );
     let url = format!("http://127.0.0.1:{}", site.settings.port);
-    let parts =
-        ["vmlinuz", "initrd"].map(|part| bty_web::services::netboot::file_name(version, part));
+    let parts = ["vmlinuz", "initrd"].map(|part| bty_web::setup::file_name(version, part));
     let missing = parts
         .iter()
         .map(|name| Ok((name, exists(&url, &format!("/boot/{name}"))?)))
@@ -53,7 +52,7 @@ fn tftp(site: &Site) -> Finding {
     let (host, port) = (site.settings.host_addr.to_string(), site.settings.tftp.port());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return Finding::note("boot", "TFTP was not checked") };
-    let probe = runtime.block_on(bty_web::tftp::probe::probe(&host, port));
+    let probe = runtime.block_on(bty_web::setup::probe(&host, port));
     let text = format!("TFTP at {}: {}", probe.target, probe.detail);
     match probe.has_file {
         true => Finding::ok("boot", text),

@@ -1,42 +1,32 @@
 //! Flashes an image that is stored in parts (`split -b 1M disk.img part.`) to a disk in memory.
 
-#![allow(clippy::print_stdout)]
+use std::{fs, io::Read, sync::Arc};
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use bty::flash::{FlashOptions, FlashPlan};
-use bty::image::OpenOptions;
-use bty::source::CustomSource;
 use bty::testing::{MemoryDisk, MemoryHost};
-use bty::{CancelToken, Client, DiskHost, Image, Result};
+use bty::{CancelToken, Client, DiskHost, Image, flash, image::OpenOptions, source::CustomSource};
 
-struct Parts(Vec<PathBuf>);
+struct Parts(Vec<String>);
 
 impl CustomSource for Parts {
     fn len_bytes(&self) -> Option<u64> {
-        self.0.iter().map(|part| Some(part.metadata().ok()?.len())).sum()
+        self.0.iter().map(|part| Some(fs::metadata(part).ok()?.len())).sum()
     }
 
-    fn stream(&self, _offset: u64, _: &CancelToken) -> io::Result<Box<dyn Read + Send>> {
-        let empty: Box<dyn Read + Send> = Box::new(io::empty());
-        let parts = self.0.iter().map(File::open).collect::<io::Result<Vec<_>>>()?;
-        Ok(parts.into_iter().fold(empty, |all, part| Box::new(all.chain(part))))
+    fn stream(&self, _: u64, _: &CancelToken) -> std::io::Result<Box<dyn Read + Send>> {
+        let none: Box<dyn Read + Send> = Box::new(std::io::empty());
+        self.0
+            .iter()
+            .try_fold(none, |all, part| Ok(Box::new(all.chain(fs::File::open(part)?)) as _))
     }
 }
 
-fn main() -> Result<()> {
-    let (client, cancel) = (Client::default(), CancelToken::new());
-    let parts = Parts(std::env::args_os().skip(1).map(PathBuf::from).collect());
-    let image = Image::from_source(&client, "parts", parts, &OpenOptions::default(), &cancel)?;
+fn main() -> bty::Result<()> {
+    let (client, options, cancel) = (Client::default(), OpenOptions::default(), CancelToken::new());
+    let parts = Parts(std::env::args().skip(1).collect());
+    let image = Image::from_source(&client, "parts", parts, &options, &cancel)?;
     let host = MemoryHost::with(&Arc::new(MemoryDisk::new(64 << 20)));
-    let plan = FlashPlan::new(image.info(), host.list()?, FlashOptions::default());
-    let report = plan.execute(&image, &host, &(), &cancel)?;
-    println!("flashed and verified: {}", report.is_success());
-    for partition in &host.list()?[0].partitions {
-        println!("partition {} at {}", partition.number, partition.start_bytes);
-    }
+    let plan = flash::FlashPlan::new(image.info(), host.list()?, flash::FlashOptions::default());
+    let is_flashed = plan.execute(&image, &host, &(), &cancel)?.is_success();
+    println!("flashed and verified: {is_flashed}; {}", host.list()?[0].contents());
     Ok(())
 }

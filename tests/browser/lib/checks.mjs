@@ -10,7 +10,7 @@ export const PICTURES = new URL('../../../target/screenshots', import.meta.url).
 // Runs `check` for each item, and reports all failures at once.
 export async function each(items, check) {
   const wrong = [];
-  for (const item of items) await check(item).catch((error) => wrong.push(error.message));
+  for (const item of items) await check(item).catch((error) => wrong.push(error.cause ? `${error.message}: ${error.cause.message}` : error.message));
   if (wrong.length) assert.fail(wrong.join('\n\n'));
 }
 
@@ -76,15 +76,18 @@ export function faultless(page, what) {
   if (page.faults.length) assert.fail(`${what}: ${page.faults.join('\n')}`);
 }
 
-// Checks that axe finds no serious or critical violation.
-export async function accessible(page, what) {
+// For a page whose colors another check has seen: contrast is half of the work of axe.
+export const NO_COLORS = { rules: { 'color-contrast': { enabled: false } } };
+
+// Checks that axe finds no serious or critical violation, with these options of `axe.run`.
+export async function accessible(page, what, options = {}) {
   await page.evaluate(`window.axe || (() => { ${axe.source} })()`);
-  const found = await page.evaluate(async () => {
-    const { violations } = await window.axe.run(document, { resultTypes: ['violations'] });
+  const found = await page.evaluate(async (options) => {
+    const { violations } = await window.axe.run(document, { resultTypes: ['violations'], ...options });
     return violations
       .filter(({ impact }) => impact === 'serious' || impact === 'critical')
       .map(({ id, help, nodes }) => ({ id, help, nodes: nodes.slice(0, 4).map((node) => `${node.html.slice(0, 200)} ${node.any[0]?.message ?? ''}`) }));
-  });
+  }, options);
   if (found.length) assert.fail(`${what}: ${JSON.stringify(found, null, 1)}`);
 }
 
@@ -101,8 +104,9 @@ export async function valid(html, what) {
 // Maximum height of a screenshot in pixels.
 const HEIGHT_MAX = 4000;
 
-// Takes a screenshot of the whole page, for people to review.
+// Takes a screenshot of the whole page, for people to review. Not in CI, where nobody looks at them.
 export async function picture(page, ...name) {
+  if (process.env.CI) return;
   const { width } = page.viewportSize();
   const path = join(PICTURES, ...name) + '.png';
   mkdirSync(join(path, '..'), { recursive: true });

@@ -40,13 +40,13 @@ async function misspell(page) {
   await page.getByRole('button', { name: 'Save', exact: true }).scrollIntoViewIfNeeded();
 }
 
-// Progress reports are paced, so that the pages show realistic rates.
 const REPORTS = 3;
-const PACE_MS = 2500;
+// Milliseconds between progress reports, so that the pages show realistic rates.
+const PACE = 2500;
 
-async function work(machines) {
+async function work(machines, pace) {
   for (let report = 1; report <= REPORTS; report += 1) {
-    await pause(PACE_MS);
+    await pause(pace);
     for (const [i, machine] of machines.entries()) await machine.progress(10 * i + 5 * report);
   }
 }
@@ -63,14 +63,14 @@ async function take(browser, server, dir, theme) {
 }
 
 // Takes all screenshots of a server with forty machines.
-export async function takeAll(dir) {
+export async function takeAll(dir, { pace = PACE } = {}) {
   mkdirSync(dir, { recursive: true });
   const browser = await openBrowser();
   const server = await Server.withCache();
   try {
     const { machines } = await fleet(server);
     await liveEnvironment(server);
-    await work(machines.filter((_, n) => n % 5 === 1));
+    await work(machines.filter((_, n) => n % 5 === 1), pace);
     for (const theme of Object.keys(FILES)) await take(browser, server, dir, theme);
   } finally {
     await browser.close();

@@ -22,8 +22,8 @@ export function freePort() {
 }
 
 export class Server {
-  // With `password: null`, the server needs no password.
-  static async start({ password = PASSWORD, env = {} } = {}) {
+  // With `password: null`, the server needs no password. `path` is where its pages are, such as /bty.
+  static async start({ password = PASSWORD, path = '', env = {} } = {}) {
     const server = new Server();
     server.password = password;
     server.state = mkdtempSync(join(tmpdir(), 'bty-browser-'));
@@ -31,7 +31,7 @@ export class Server {
     mkdirSync(server.seed);
     server.port = await freePort();
     server.base = `http://127.0.0.1:${server.port}`;
-    server.env = env;
+    server.env = path ? { BTY_SERVER_PUBLIC_URL: server.base + path, ...env } : env;
     // a crashed test must not leave a server or files behind
     process.on('exit', () => {
       server.child?.kill('SIGKILL');
@@ -96,7 +96,8 @@ export class Server {
 
   // Sends a request as the operator. A body that is not a string is sent as JSON.
   async request(method, path, body) {
-    const headers = this.cookie ? { cookie: this.cookie } : {};
+    // on a busy machine, the server may close an idle connection just when it is used again
+    const headers = { connection: 'close', ...(this.cookie ? { cookie: this.cookie } : {}) };
     const isText = typeof body === 'string';
     if (body !== undefined && !isText) headers['content-type'] = 'application/json';
     const sent = isText || body === undefined ? body : JSON.stringify(body);

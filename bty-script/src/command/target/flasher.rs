@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bty::create::{CreateOptions, CreateReport};
 use bty::flash::{FlashPlan, FlashReport, VerifyReport};
+use bty::pack::{PackOptions, PackReport};
 use bty::{CancelToken, Disk, Event, Observer, Result};
 use bty_script::plan::{FlashedDisk, Progress};
 use bty_script::world::{Flasher, Image};
@@ -99,5 +101,27 @@ impl Flasher for ReportingFlasher {
 
     fn create(&self, path: &Path, size_bytes: u64) -> Result<Disk> {
         self.inner.create(path, size_bytes)
+    }
+
+    fn pack(
+        &self,
+        image: &Image,
+        path: &Path,
+        options: &PackOptions,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<PackReport> {
+        self.inner.pack(image, path, options, observer, cancel)
+    }
+
+    fn create_image(
+        &self,
+        disk: &Disk,
+        path: &Path,
+        options: &CreateOptions,
+        observer: &dyn Observer,
+        cancel: &CancelToken,
+    ) -> Result<CreateReport> {
+        self.inner.create_image(disk, path, options, observer, cancel)
     }
 }

@@ -85,7 +85,7 @@ fn check(client: &Client, src: &str, output: &Output, cancel: &CancelToken) -> R
         });
     }
     let bad = checks.iter().filter(|c| !c.is_ok()).count();
-    output.say(&format!("{} images checked, {bad} with problems", checks.len()));
+    output.say(&format!("{} checked, {bad} with problems", text::count(checks.len(), "image")));
     Ok(if bad == 0 { ExitCode::SUCCESS } else { exit::code(ErrorKind::Source) })
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bty::catalog::Catalog;
 use bty::digest::Checksums;
-use bty::flash::{FlashOptions, FlashPlan, FlashReport, Refusal, TargetReport};
+use bty::flash::{DeltaReport, FlashOptions, FlashPlan, FlashReport, Proof, Refusal, TargetReport};
 use bty::image::OpenOptions;
 use bty::size::human;
 use bty::{
@@ -34,6 +34,7 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
         .sha256(flash.sha256)
         .sha512(flash.sha512)
         .image_sha256(flash.image_sha256)
+        .pack_index_sha256(flash.index_sha256)
         .ignore_trailing(flash.ignore_trailing);
     let (mut image, is_raw) =
         open_image(&client, &flash.src, flash.catalog.as_deref(), opening, &cancel)?;
@@ -54,7 +55,12 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     options.raw |= is_raw;
     let mut plan = FlashPlan::new(image.info(), targets, options);
     let refusals = plan.validate();
-    show(&plan, &refusals, flash, output);
+    let estimates = if flash.dry_run && refusals.is_empty() && flash.create.is_none() {
+        plan.estimate(&image, &system, &cancel)?
+    } else {
+        Vec::new()
+    };
+    show(&plan, &refusals, &estimates, flash, output);
     let asks_for_raw = can_ask_for_raw(&refusals, flash);
     if !refusals.is_empty() && !asks_for_raw {
         return Ok(ExitCode::from(exit::REFUSED));
@@ -107,6 +113,7 @@ pub(super) fn open_image(
             .hint("find out which of them is right; nothing was written")
     })?;
     (options.sha256, options.sha512) = (merged.sha256, merged.sha512);
+    options.pack_index_sha256 = entry.index_sha256;
     Ok((Image::open(client, entry.src(), &options, cancel)?, entry.raw))
 }
 
@@ -126,6 +133,9 @@ fn options(flash: &Flash) -> FlashOptions {
         .allow_partition(flash.allow_partition)
         .raw(flash.raw)
         .overwrite(flash.overwrite)
+        .delta(flash.delta)
+        .stash_bytes(flash.stash.unwrap_or(FlashOptions::default().stash_bytes))
+        .proven_disk(flash.proven_disk)
 }
 
 fn find_targets(
@@ -183,9 +193,16 @@ impl Created {
     }
 }
 
-fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) {
+fn show(
+    plan: &FlashPlan,
+    refusals: &[Refusal],
+    estimates: &[Option<DeltaReport>],
+    flash: &Flash,
+    output: &Output,
+) {
     if flash.dry_run || !refusals.is_empty() {
-        output.event("plan", &json!({ "plan": plan, "refusals": refusals }));
+        let plan = json!({ "plan": plan, "refusals": refusals, "estimates": estimates });
+        output.event("plan", &plan);
     }
     output.say(&format!(
         "image   {}\n        {}",
@@ -196,13 +213,16 @@ fn show(plan: &FlashPlan, refusals: &[Refusal], flash: &Flash, output: &Output) 
         // a line of its own just fits in 80 columns
         output.say(&format!("        {promise}"));
     }
-    for disk in &plan.targets {
+    for (i, disk) in plan.targets.iter().enumerate() {
         output.say(&format!("target  {}", disks::headline(disk)));
         if flash.create.is_some() {
             output.say("        new file");
         } else {
             output.say(&format!("        now: {}", text::escape(&disk.contents())));
             output.say_styled("        ", Style::Bad, "ALL DATA ON IT WILL BE LOST", "");
+        }
+        if let Some(Some(estimate)) = estimates.get(i) {
+            output.say(&format!("        delta: {}", delta_summary(estimate, true)));
         }
     }
     for note in &plan.notes {
@@ -286,6 +306,9 @@ fn show_report(report: &FlashReport, output: &Output) {
         (Some(digest), false) => {
             format!("no digest was expected; it is:\n  sha256 {digest}")
         }
+        (None, false) if report.image.pack_index_sha256.is_some() => {
+            "each part matches the index of the image".into()
+        }
         (None, false) => "no digest was computed".into(),
     };
     output.say(&format!(
@@ -300,9 +323,18 @@ fn describe(report: &FlashReport, target: &TargetReport) -> String {
         0 => "not verified".to_owned(),
         bytes => format!("{} read back and equal", human(bytes)),
     };
-    // the first MiB is written with its zeros
-    let zeros = human(report.disk_bytes.saturating_sub(target.written_bytes));
-    let mut text = format!("{} written, {zeros} zeroed, {proof}", human(target.written_bytes));
+    let sample = if target.proof == Proof::Sample { " (a sample of what was kept)" } else { "" };
+    let mut text = if let Some(delta) = &target.delta {
+        format!(
+            "{}; {} written, {proof}{sample}",
+            delta_summary(delta, false),
+            human(target.written_bytes)
+        )
+    } else {
+        // the first MiB is written with its zeros
+        let zeros = human(report.disk_bytes.saturating_sub(target.written_bytes));
+        format!("{} written, {zeros} zeroed, {proof}", human(target.written_bytes))
+    };
     if target.backup_gpt_offset.is_some() {
         text.push_str(", backup GPT moved to the end");
     }
@@ -310,6 +342,16 @@ fn describe(report: &FlashReport, target: &TargetReport) -> String {
         text.push_str(&format!(", {entry} boots next"));
     }
     text
+}
+
+/// What was kept, moved and fetched, or what is expected to be.
+pub(super) fn delta_summary(delta: &DeltaReport, is_estimate: bool) -> String {
+    let about = if is_estimate { "about " } else { "" };
+    let [kept, moved, fetched, file] =
+        [delta.kept_bytes, delta.moved_bytes, delta.fetched_bytes, delta.source_bytes].map(human);
+    let file =
+        if delta.source_bytes > 0 { format!(" ({file} of the file)") } else { String::new() };
+    format!("{about}{kept} kept, {moved} moved, {fetched} fetched{file}")
 }
 
 #[allow(clippy::cast_precision_loss)] // shown with one decimal

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use bty::{Result, text};
 use bty_script::terminal::Style;
-use bty_script::testing::{self, TestResult};
+use bty_script::testing::{self, TestResult, TestRunner};
 
 use crate::output::Output;
 use crate::{exit, signals};
@@ -14,7 +14,7 @@ pub(super) fn run(dir: &Path, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
     let (mut passed, mut failed) = (0, 0);
     for file in testing::find(dir)? {
-        testing::run_file(&file, &cancel, &mut |result| {
+        TestRunner::new().run_file(&file, &cancel, &mut |result| {
             if result.is_ok() {
                 passed += 1;
             } else {

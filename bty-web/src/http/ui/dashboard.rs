@@ -197,7 +197,7 @@ fn health(
                 .unwrap_or_else(|| format!("version {} is complete", snapshot.netboot_version())),
             "/ui/netboot",
         ),
-        check(Some(images > 0), "Catalog", format!("{images} images"), "/ui/images"),
+        check(Some(images > 0), "Catalog", bty::text::count(images, "image"), "/ui/images"),
         check(
             serves.then_some(true),
             "TFTP",

@@ -231,7 +231,8 @@ fn check_notice(checked: &[bty::catalog::EntryCheck]) -> Notice {
         ([one], 0) => format!("{} is available, and matches the catalog.", one.name),
         (all, 0) => format!("All {} images are available, and match the catalog.", all.len()),
         (all, n) => {
-            format!("Not available, or different from the catalog: {n} of {} images.", all.len())
+            let all = bty::text::count(all.len(), "image");
+            format!("Not available, or different from the catalog: {n} of {all}.")
         }
     };
     Notice { is_wrong: !problems.is_empty(), problems, ..Notice::success(text) }

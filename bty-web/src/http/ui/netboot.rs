@@ -130,14 +130,14 @@ pub async fn page(
 /// Returns the base URLs of the server: that of this request, and those of its interfaces.
 fn bases(config: &Config, who: &ClientContext) -> Vec<(String, String)> {
     let mut bases = vec![("as in your browser".to_owned(), who.base.clone())];
-    bases
-        .extend(interfaces(config.listen.port()).into_iter().filter(|(_, base)| *base != who.base));
+    bases.extend(interfaces(config).into_iter().filter(|(_, base)| *base != who.base));
     bases
 }
 
 /// Returns the addresses of this host that other hosts may reach, with the names of their
 /// interfaces.
-fn interfaces(port: u16) -> Vec<(String, String)> {
+fn interfaces(config: &Config) -> Vec<(String, String)> {
+    let (port, path) = (config.listen.port(), &config.base_path);
     let mut bases = Vec::new();
     for interface in if_addrs::get_if_addrs().unwrap_or_default() {
         let ip = interface.ip();
@@ -146,7 +146,8 @@ fn interfaces(port: u16) -> Vec<(String, String)> {
         if ip.is_loopback() || is_link_local {
             continue;
         }
-        bases.push((interface.name, format!("http://{}", std::net::SocketAddr::new(ip, port))));
+        let address = std::net::SocketAddr::new(ip, port);
+        bases.push((interface.name, format!("http://{address}{path}")));
     }
     bases
 }
@@ -196,7 +197,7 @@ impl HttpProbe {
         let Some((name, _)) = program else { return Vec::new() };
         // there is no proxy between this host and itself
         let client = Client::default();
-        let bases = interfaces(config.listen.port()).into_iter().take(ADDRESSES_MAX);
+        let bases = interfaces(config).into_iter().take(ADDRESSES_MAX);
         let probes = bases.map(|(_, base)| Self::run(&client, format!("{base}/boot/{name}")));
         futures_util::future::join_all(probes).await
     }

@@ -77,8 +77,8 @@ fn linked_tiles(machines: &[Brief], root: &str) -> String {
 /// tiles take only a few hundred bytes.
 fn rows_of_tiles(machines: &[Brief]) -> String {
     const COLUMNS: usize = 125;
-    let mut svg =
-        frame(COLUMNS, machines.len().div_ceil(COLUMNS), &format!("{} machines", machines.len()));
+    let label = bty::text::count(machines.len(), "machine");
+    let mut svg = frame(COLUMNS, machines.len().div_ceil(COLUMNS), &label);
     let mut at = 0;
     for phase in Phase::ALL {
         let mut left = machines.iter().filter(|machine| machine.status().phase() == phase).count();

@@ -42,7 +42,7 @@ struct ConfigRow {
     key: &'static str,
     value: String,
     origin: String,
-    /// `default`, `file` or `environment`.
+    /// `default`, `file`, `environment` or `program`.
     source: &'static str,
     variable: &'static str,
     /// True if it can be changed on the page.
@@ -125,6 +125,7 @@ fn config_row(config: &Config, key: &'static str, variable: &'static str) -> Con
         Origin::Default => "default",
         Origin::Toml(_) => "file",
         Origin::Env(_) => "environment",
+        Origin::Program => "program",
     };
     let pending =
         config::edit::pending(config, key).filter(|pending| pending != value && !is_secret);

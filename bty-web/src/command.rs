@@ -1,21 +1,22 @@
 //! The `bty-web` command: starts servers, and operates a server from a shell.
 
-// this binary prints to a terminal
+// the command prints to a terminal
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bty_web::config::env_file::EnvFile;
-use bty_web::config::{Config, Sources};
-use bty_web::domain::error::{Error, ErrorKind, Result};
-use bty_web::store::database::Database;
 use clap::{CommandFactory as _, Parser};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
+use crate::config::env_file::EnvFile;
+use crate::config::{Config, Sources};
+use crate::domain::error::{ErrorKind, Result};
+
 mod cli;
 mod config;
+mod existing_state;
 mod fleet;
 mod health;
 mod log;
@@ -23,13 +24,16 @@ mod machine;
 mod plan;
 mod print;
 mod remote;
+mod runtime;
 mod serve;
 mod token;
 mod transfer;
 
 use cli::{Cli, Command};
 
-fn main() -> ExitCode {
+/// Runs the `bty-web` command with the arguments and the environment of this process.
+#[must_use]
+pub fn main() -> ExitCode {
     // only the user and group of the server may read its state, secrets and backups
     let mask = umask(Mode::empty());
     umask(mask | Mode::RWXO);
@@ -107,10 +111,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "bty-web", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Command::ScriptWorker => {
-            bty_script::worker::serve(&bty_script::Limits::server())?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::ScriptWorker => Ok(crate::worker::serve()),
     }
 }
 
@@ -124,38 +125,4 @@ fn raise_file_limit() {
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-/// Opens the database of a server that has run on this host. Commands never create one, because it
-/// would not be the server's.
-fn existing_state(config: &Config) -> Result<Database> {
-    let (dir, path) = (config.state_dir.display(), config.state_dir.join("state.db"));
-    let next = "set BTY_PATHS_STATE_DIR to the server's state directory, or --config to its \
-                configuration";
-    match path.metadata() {
-        Ok(meta) if meta.is_file() => Database::open_beside(&path, ()),
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::new(
-            ErrorKind::Forbidden,
-            format!(
-                "cannot access the state directory {dir}: {e}; run this as root or as the server's \
-                 user, or {next}"
-            ),
-        )),
-        _ => Err(Error::new(
-            ErrorKind::NotFound,
-            format!("{dir} contains no state of a server; {next}"),
-        )),
-    }
-}
-
-/// Maximum number of threads that wait for the disk and for scripts. Each thread needs memory, and
-/// their tasks are short.
-const BLOCKING_THREADS: usize = 16;
-
-/// Runs `work` on a new runtime.
-fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime =
-        builder.max_blocking_threads(BLOCKING_THREADS).enable_all().build().map_err(Error::from)?;
-    runtime.block_on(work)
 }

@@ -1,0 +1,1 @@
+../../examples/script-functions/src/main.rs

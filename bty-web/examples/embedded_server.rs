@@ -1,0 +1,1 @@
+../../examples/embedded-server/src/main.rs

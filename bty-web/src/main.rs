@@ -1,0 +1,5 @@
+//! The `bty-web` command.
+
+fn main() -> std::process::ExitCode {
+    bty_web::command::main()
+}

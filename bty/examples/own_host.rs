@@ -1,0 +1,1 @@
+../../examples/own-host/src/main.rs

@@ -1,0 +1,1 @@
+../../examples/progress/src/main.rs

@@ -1,0 +1,1 @@
+../../examples/tokio-flash/src/main.rs
