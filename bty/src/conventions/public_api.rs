@@ -165,6 +165,8 @@ fn each_change_of_the_api_changes_the_listing() {
     let code = "
         mod inner { pub struct Moved(pub u32, u8); pub(crate) fn hidden() {} }
         pub use inner::Moved;
+        pub use other::{self as renamed, Thing};
+        pub use external::{self};
         pub mod shapes {
             /// A shape.
             #[derive(Clone)] #[non_exhaustive]
@@ -184,7 +186,9 @@ fn each_change_of_the_api_changes_the_listing() {
             impl Secret for Shape<'_> {}
             trait Secret {}
             pub enum Kind { Round { radius: u32 }, Square(u8), Other }
-            pub trait Area: Send { fn area(&self) -> u64; fn is_empty(&self) -> bool { true } }
+            pub trait Area: Send { fn area(&self) -> u64; fn is_empty(&self) -> bool { true }
+                /// The unit.
+                const UNIT: u8; type Of; }
             impl<T: Area> Area for Box<T> {}
             pub const LIMIT: u64 = 7;
             pub fn biggest(of: &[Shape<'_>]) -> Option<&Shape<'_>> { None }
@@ -195,12 +199,17 @@ fn each_change_of_the_api_changes_the_listing() {
     ";
     let expected = "\
 struct Moved(u32, _)
+use external as external
+use other::Thing as Thing
+use other as renamed
 enum Word, of words
 Word::Yes = \"yes\"
 mod shapes
 trait shapes::Area: Send
+const shapes::Area::UNIT: u8
 fn shapes::Area::area(&self) -> u64
 fn shapes::Area::is_empty(&self) -> bool, provided
+type shapes::Area::Of
 impl<T: Area> Area for Box<T>
 enum shapes::Kind
 shapes::Kind::Other

@@ -80,7 +80,15 @@ impl Lines {
                 let provided = if item.default.is_some() { ", provided" } else { "" };
                 self.add(&path, function(&path, &item.sig) + provided);
             }
-            other => self.add(path, format!("{path}: {}", text(other))),
+            TraitItem::Const(item) => {
+                let path = format!("{path}::{}", item.ident);
+                self.add(&path, format!("const {path}: {}", text(&item.ty)));
+            }
+            TraitItem::Type(item) => {
+                let path = format!("{path}::{}", item.ident);
+                self.add(&path, format!("type {path}"));
+            }
+            _ => {}
         }
     }
 

@@ -40,8 +40,8 @@ impl Module {
             let name = module.ident.to_string();
             let child_path = [path.clone(), vec![name.clone()]].concat();
             let child_dir = dir.join(&name);
-            let child = match module.content.take() {
-                Some((_, items)) => Self::new(items, &child_dir, child_path),
+            let child = match &mut module.content {
+                Some((_, items)) => Self::new(std::mem::take(items), &child_dir, child_path),
                 None => Self::read_file(&child_dir.with_extension("rs"), child_dir, child_path),
             };
             children.insert(name, child);
@@ -95,7 +95,12 @@ pub(super) fn resolve<'a>(root: &'a Module, module: &Module, path: &[String]) ->
 pub(super) fn leaves(tree: &UseTree) -> Vec<(String, Vec<String>)> {
     let below = |name: String, tree: &UseTree| {
         let prefixed = leaves(tree).into_iter();
-        prefixed.map(|(leaf, path)| (leaf, [vec![name.clone()], path].concat())).collect()
+        let join = |(leaf, path): (String, Vec<String>)| match path[0].as_str() {
+            // `use name::{self, …}`
+            "self" => (if leaf == "self" { name.clone() } else { leaf }, vec![name.clone()]),
+            _ => (leaf, [vec![name.clone()], path].concat()),
+        };
+        prefixed.map(join).collect()
     };
     match tree {
         UseTree::Path(path) => below(path.ident.to_string(), &path.tree),
