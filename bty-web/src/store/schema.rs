@@ -15,7 +15,6 @@ const STEPS: [&str; 3] = [
     include_str!("../../migrations/0003_limits.sql"),
 ];
 
-/// A completed upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Upgrade {
     /// Number of the previous schema.
