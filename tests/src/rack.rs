@@ -19,9 +19,9 @@ pub const MAC: &str = "52:54:00:aa:bb:01";
 
 /// A rack with connections for two machines: `tap0` and `tap1`.
 pub struct Rack {
-    /// Its network namespace.
+    /// Network namespace of the server and the machines.
     pub ns: Netns,
-    /// The server.
+    /// The server that boots the machines.
     pub web: Web,
     dnsmasq: Child,
     dir: TempDir,
