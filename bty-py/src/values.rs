@@ -254,7 +254,8 @@ value! {
         /// Deprecated name of `min_disk_bytes`.
         #[getter]
         fn least_bytes(&self, py: Python<'_>) -> PyResult<Option<u64>> {
-            crate::value::warn_deprecated(py, c"ImageInfo.least_bytes is deprecated: use min_disk_bytes")?;
+            crate::value::warn_deprecated(py, c"ImageInfo.least_bytes is deprecated: \
+                                                use min_disk_bytes")?;
             Ok(self.0.min_disk_bytes())
         }
     }

@@ -216,9 +216,11 @@ pub fn markdown() -> String {
     let mut text = String::from(
         "# Script functions\n\n\
          All functions that bty adds to the language. `bty docs --markdown` prints this page, and\n\
-         `bty docs NAME` shows one function in the terminal. The functions of the language itself,\n\
+         `bty docs NAME` shows one function in the terminal. The functions of the \
+         language itself,\n\
          for arrays, maps and strings, are on [a page of their own](language.md).\n\n\
-         In types, `A | B` is one or the other, `()` is nothing, `[Disk]` is an array of disks, and\n\
+         In types, `A | B` is one or the other, `()` is nothing, `[Disk]` is an array \
+         of disks, and\n\
          `any` is any value. A function without a result after `->` returns nothing.\n",
     );
     let mut section = |title: &str, about: &str, belongs: &dyn Fn(&Function) -> bool| {

@@ -141,14 +141,14 @@ impl Config {
 
     /// True if the documentation site is installed.
     #[must_use]
-    pub fn has_site(&self) -> bool {
+    pub(crate) fn has_site(&self) -> bool {
         self.site_dir.join("index.html").is_file()
     }
 
     /// Returns the path below which everything is served: that of the program around the server,
     /// else the path of [`public_url`](Self::public_url), `/bty` for `http://h/bty`. Usually empty.
     #[must_use]
-    pub fn root(&self) -> String {
+    pub(crate) fn root(&self) -> String {
         if !self.base_path.is_empty() {
             return self.base_path.clone();
         }
@@ -159,7 +159,7 @@ impl Config {
     /// Returns a client for URLs that operators enter. It contacts neither this host nor its local
     /// link, except for the networks in `cache.reach`.
     #[must_use]
-    pub fn guarded_client(&self) -> Client {
+    pub(crate) fn guarded_client(&self) -> Client {
         let mut options = self.network.options();
         let reach = self.cache_options.reach.clone();
         options.may_reach = Some(Arc::new(move |ip| is_routable(ip) || reach.contains(ip)));
@@ -168,7 +168,7 @@ impl Config {
 
     /// Returns host and port of the TFTP server that machines use.
     #[must_use]
-    pub fn tftp_probe(&self) -> (String, u16) {
+    pub(crate) fn tftp_probe(&self) -> (String, u16) {
         let listen = self.tftp_listen;
         let cache_host = || self.cache_url.parse::<url::Url>().ok()?.host_str().map(str::to_owned);
         let host = match () {
@@ -184,7 +184,7 @@ impl Config {
 
     /// Returns the options of the TFTP server in this process.
     #[must_use]
-    pub fn tftp(&self) -> TftpOptions {
+    pub(crate) fn tftp(&self) -> TftpOptions {
         TftpOptions {
             listen: self.tftp_listen,
             roots: vec![self.tftp_root.clone(), self.boot_seed_dir.clone()],
@@ -221,7 +221,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid); the message says how to
     /// fix it.
-    pub fn check_login(&self, listen: SocketAddr) -> Result<()> {
+    pub(crate) fn check_login(&self, listen: SocketAddr) -> Result<()> {
         let why = if self.password_is_empty {
             "the value is empty; set a password, or remove the key"
         } else if self.password.is_none() && !self.open_is_wanted && !listen.ip().is_loopback() {

@@ -108,7 +108,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let Some(running) = self.0.take() else { return };
-        running.app.shutdown.stop();
+        parts::begin_stop(&running.app);
         // without a runtime, everything that it ran has ended already
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(running.stop());

@@ -266,7 +266,8 @@ mod tests {
         fs::create_dir_all(dir.path().join("loader/entries")).unwrap();
         for (name, version) in [("a-6.1.conf", "6.1"), ("a-6.12.conf", "6.12"), ("a.txt", "9")] {
             let text = format!(
-                "title A\nlinux   /vmlinuz-{version}\ninitrd /initrd-{version}\noptions root=UUID=1\noptions ro\n"
+                "title A\nlinux   /vmlinuz-{version}\ninitrd /initrd-{version}\n\
+                 options root=UUID=1\noptions ro\n"
             );
             fs::write(dir.path().join("loader/entries").join(name), text).unwrap();
         }

@@ -161,11 +161,20 @@ fn check_src(src: &str) -> Result<Digest> {
             "{} is a local file; a catalog names only what other machines can reach",
             reference::quote(src)
         ))
-        .hint("serve the file over HTTP or push it to a registry; local images are found by their directory"));
+        .hint(
+            "serve the file over HTTP or push it to a registry; local images are found \
+             by their directory",
+        ));
     }
     if redact::has_credentials(src) {
-        return Err(refused(format!("{} has a user or a password, but anyone may read a catalog", reference::quote(src)))
-            .hint("write the address without them, and serve the image where machines need no login, for example through a proxy that logs in for them"));
+        return Err(refused(format!(
+            "{} has a user or a password, but anyone may read a catalog",
+            reference::quote(src)
+        ))
+        .hint(
+            "write the address without them, and serve the image where machines need no \
+             login, for example through a proxy that logs in for them",
+        ));
     }
     Ok(Digest::of(canonical.as_bytes()))
 }

@@ -275,7 +275,8 @@ impl Source {
         };
         let message = format!("{} has digest {actual}, expected {expected}", self.location);
         Err(Error::new(ErrorKind::Integrity, message).with_path(&self.location).hint(
-            "the file is not the one that was published, or was damaged in transit: fetch it again, and check the digest",
+            "the file is not the one that was published, or was damaged in transit: fetch it \
+             again, and check the digest",
         ))
     }
 }
@@ -299,8 +300,14 @@ pub(crate) fn check_size(claimed: u64, limit: u64) -> Result<()> {
         return Ok(());
     }
     let (claimed, limit) = (crate::size::human(claimed), crate::size::human(limit));
-    Err(Error::new(ErrorKind::Format, format!("it claims a size of {claimed}, but the limit is {limit}"))
-        .hint("the image is damaged or hostile: fetch it again; a program can raise the limit with ClientOptions::image_bytes_max"))
+    Err(Error::new(
+        ErrorKind::Format,
+        format!("it claims a size of {claimed}, but the limit is {limit}"),
+    )
+    .hint(
+        "the image is damaged or hostile: fetch it again; a program can raise the limit with \
+         ClientOptions::image_bytes_max",
+    ))
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ pub(crate) fn shown_name(name: &OsStr) -> String {
 /// assert_eq!(bty::text::count(0, "disk"), "0 disks");
 /// ```
 #[must_use]
+#[allow(clippy::needless_pass_by_value)] // a number
 pub fn count<N: fmt::Display + PartialEq + From<bool>>(number: N, noun: &str) -> String {
     let ending = if number == N::from(true) { "" } else { "s" };
     format!("{number} {noun}{ending}")

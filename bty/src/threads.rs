@@ -63,9 +63,10 @@ pub(crate) fn available(limit: usize) -> usize {
 
 /// The error for a thread that the system has refused.
 pub(crate) fn refused(error: io::Error) -> Error {
-    Error::new(ErrorKind::Host, "starting a thread")
-        .because(error)
-        .hint("allow more processes or memory (ulimit -u, ulimit -v, the limits of the container), then try again")
+    Error::new(ErrorKind::Host, "starting a thread").because(error).hint(
+        "allow more processes or memory (ulimit -u, ulimit -v, the limits of the \
+         container), then try again",
+    )
 }
 
 #[cfg(test)]

@@ -47,7 +47,6 @@ pub(crate) fn remove_image(image: &str) -> Result<String> {
     podman(&["rmi", image])
 }
 
-/// An existing container.
 pub(crate) struct Container {
     /// Directory of the site that it belongs to; none if bty-lab did not create it.
     pub(crate) site: Option<String>,

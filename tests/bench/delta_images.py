@@ -17,7 +17,7 @@ from images import BLOCK, MIB, NO_DOCS, SUITE, count_used, run
 SIZE_BYTES = 704 * MIB
 PACKAGES = "systemd-sysv,openssh-server,build-essential,python3,udev,ca-certificates,dbus,less,nano"
 ADDED = "git vim-tiny curl"
-REMOVED = "nano dpkg-dev"
+REMOVED = "nano less"
 MIRROR = "http://deb.debian.org"
 UPDATES = f"""\
 deb {MIRROR}/debian {SUITE}-updates main
@@ -42,8 +42,8 @@ USE = [
     "ldconfig",
     "systemd-hwdb update",
     "for i in $(seq 40000); do echo \"Nov 30 12:00:00 host sshd[$i]: Accepted publickey for root\"; done >> /var/log/auth.log",
-    "rm -r /usr/lib/x86_64-linux-gnu/gconv",
-    "mkdir -p /home/user; dd if=/dev/urandom of=/home/user/data bs=1M status=none || echo the disk is full",
+    "rm -r /usr/lib/x86_64-linux-gnu/gconv; sync",
+    "mkdir -p /home/user; dd if=/dev/urandom of=/home/user/data bs=1M status=none || echo the disk is full; sync",
     "rm /home/user/data",
 ]
 

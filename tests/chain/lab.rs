@@ -62,6 +62,12 @@ impl Lab {
         Self::in_rack(Rack::new("BIOS, UEFI", &borrowed(&files), &ENV), &marker_image())
     }
 
+    /// Like [`new`](Self::new), but the catalog has the digest of the image.
+    pub(crate) fn with_digest(what: &str) -> Self {
+        let rack = Rack::new(what, &borrowed(&product("netboot-pc", "x86_64")), &ENV);
+        Self::in_rack_with(rack, &marker_image(), true)
+    }
+
     /// Like [`new`](Self::new), for another architecture.
     pub(crate) fn of(what: &str, arch: &str) -> Self {
         Self::in_rack(
@@ -83,18 +89,28 @@ impl Lab {
     }
 
     fn in_rack(rack: Rack, image: &Path) -> Self {
+        Self::in_rack_with(rack, image, false)
+    }
+
+    fn in_rack_with(rack: Rack, image: &Path, has_digest: bool) -> Self {
         let content = std::fs::read(image).unwrap();
         let packed = filter(&["zstd", "-q3c"], &content);
         let (registry, image_ref) = rack.ns.run(|| {
             let registry = Registry::start();
             push(&registry, "team/marker:v1", &[layer(IMAGE, "marker.img.zst", &packed)]);
-            let catalog = format!(
-                "version = 1\n[[images]]\nname = \"marker\"\nsrc = \"oras://{}/team/marker:v1\"\nformat = \"img.zst\"\n",
+            let mut catalog = format!(
+                "version = 1\n[[images]]\nname = \"marker\"\nsrc = \"oras://{}/team/marker:v1\"\n\
+                 format = \"img.zst\"\n",
                 registry.host()
             );
+            if has_digest {
+                catalog.push_str(&format!("sha256 = \"{}\"\n", bty::Digest::of(&packed)));
+            }
             let path = rack.dir().join("catalog.toml");
             std::fs::write(&path, catalog).unwrap();
-            rack.web.request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"").expect(200);
+            rack.web
+                .request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"")
+                .expect(200);
             let image_ref = rack.web.get("/images").json()[0]["ref"].as_str().unwrap().to_owned();
             (registry, image_ref)
         });
@@ -228,7 +244,8 @@ impl Lab {
         let flashed = begun.elapsed();
         machine.wait(PATIENCE, "the flashed system", |said| said.contains(MARKER));
         println!(
-            "{firmware:?} {bus:?}: plan after {plan:.1?}, flashed after {flashed:.1?}, system after {:.1?}",
+            "{firmware:?} {bus:?}: plan after {plan:.1?}, flashed after {flashed:.1?}, \
+             system after {:.1?}",
             begun.elapsed()
         );
         self.ends(machine, &disk);

@@ -33,15 +33,19 @@ impl Shelf {
         write(dir.path(), &format!("{HOSTILE}_test.rhai"), b"fn test_x() { throw \"x\x1b[2Jy\"; }");
         let quoted: String = HOSTILE.chars().map(|c| format!("\\u{:04X}", u32::from(c))).collect();
         let catalog = format!(
-            "version = 1\n[[images]]\nname = \"{quoted}\"\nsrc = \"http://127.0.0.1:1/d.img\"\ndescription = \"{quoted}\"\narch = \"{quoted}\"\n"
+            "version = 1\n[[images]]\nname = \"{quoted}\"\nsrc = \"http://127.0.0.1:1/d.img\"\n\
+             description = \"{quoted}\"\narch = \"{quoted}\"\n"
         );
         write(dir.path(), "c.toml", catalog.as_bytes());
         let world = format!(
-            "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nmodel = \"{quoted}\"\nserial = \"{quoted}\"\n"
+            "[[disks]]\npath = \"/dev/sda\"\nsize = \"8G\"\nmodel = \"{quoted}\"\n\
+             serial = \"{quoted}\"\n"
         );
         write(dir.path(), "world.toml", world.as_bytes());
-        let shown = "print(disks()[0]); print(ARGS); ui::say(disks()[0].model); ui::table(disks()); ui::panel(disks()[0].model, [disks()[0]]);\n\
-            log(disks()[0].model); ui::ask(disks()[0].model); disks::by_serial(disks()[0].model + \"x\");";
+        let shown = "print(disks()[0]); print(ARGS); ui::say(disks()[0].model); \
+                     ui::table(disks()); ui::panel(disks()[0].model, [disks()[0]]);\n\
+                     log(disks()[0].model); ui::ask(disks()[0].model); \
+                     disks::by_serial(disks()[0].model + \"x\");";
         write(dir.path(), "show.rhai", shown.as_bytes());
         Self(dir)
     }
@@ -125,7 +129,8 @@ fn the_prompt_shows_values_without_acting_on_them() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = "print(\"x\\x1b[2Jy\"); \"x\\x1b[2Jy\"\nlet v = \"\\x1b]0;t\\x07\";\n[#{ a: v }]\n:vars\nthrow v\n";
+    let lines = "print(\"x\\x1b[2Jy\"); \"x\\x1b[2Jy\"\nlet v = \"\\x1b]0;t\\x07\";\n[#{ a: v }]\n\
+                 :vars\nthrow v\n";
     repl.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     let run: Outcome = repl.wait_with_output().unwrap().into();
     assert_harmless("stdout", &run.stdout);
@@ -161,9 +166,11 @@ fn the_wizard_shows_names_without_acting_on_them() {
 fn a_target_shows_what_its_server_says_without_acting_on_it() {
     let server = PlanServer::start(
         |_: &str| {
-            let head = "//! bty plan script 1\n//! machine: 52:54:00:12:34:56\n//! plan: test-plan\n//! revision: 3\n//! cycle: token-1\n";
+            let head = "//! bty plan script 1\n//! machine: 52:54:00:12:34:56\n\
+                        //! plan: test-plan\n//! revision: 3\n//! cycle: token-1\n";
             Plan::Script(format!(
-                "{head}const PLAN = #{{}};\nfn run(p) {{\n    print(\"x\\x1b[2Jy\");\n    throw \"x\\x1b[2Jy\";\n}}\n"
+                "{head}const PLAN = #{{}};\n\
+                 fn run(p) {{\n    print(\"x\\x1b[2Jy\");\n    throw \"x\\x1b[2Jy\";\n}}\n"
             ))
         },
         vec![],

@@ -98,7 +98,8 @@ fn an_image_is_flashed_with_progress() {
         reply.pause_after(image.len() / 2, Arc::clone(&until))
     });
     let catalog = format!(
-        "version = 1\n[[images]]\nname = \"debian 13\"\nsrc = \"http://images.lan/{IMAGE}\"\nsha256 = \"{digest}\"\n"
+        "version = 1\n[[images]]\nname = \"debian 13\"\nsrc = \"http://images.lan/{IMAGE}\"\n\
+         sha256 = \"{digest}\"\n"
     );
     write(&desk.work(), "lab.toml", catalog.as_bytes());
     let mut shell = desk.shell(COLUMNS, ROWS, &[("http_proxy", &server.url(""))]);

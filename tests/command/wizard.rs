@@ -23,7 +23,8 @@ impl Shelf {
         let content = gpt_image(8 * MIB, 512);
         fs::create_dir(dir.path().join("images")).unwrap();
         write(dir.path(), "images/debian-13-amd64.img", &content);
-        let catalog = "version = 1\n[[images]]\nname = \"far away (x86_64)\"\nsrc = \"http://127.0.0.1:9/Far.img.zst\"\nsize_bytes = 1048576\n";
+        let catalog = "version = 1\n[[images]]\nname = \"far away (x86_64)\"\n\
+                       src = \"http://127.0.0.1:9/Far.img.zst\"\nsize_bytes = 1048576\n";
         write(dir.path(), "Catalog.toml", catalog.as_bytes());
         Self { dir, content }
     }

@@ -33,7 +33,8 @@ impl Tools {
         let dir = self.0.path().join("advisory-dbs/advisory-db-1");
         let script = format!(
             "rm -rf \"$0\" && mkdir -p \"$0\" && cd \"$0\" && git init -q . && \
-             GIT_COMMITTER_DATE=\"$(date -R -d '{days} days ago')\" git -c user.name=a -c user.email=a@example commit -q --allow-empty -m change"
+             GIT_COMMITTER_DATE=\"$(date -R -d '{days} days ago')\" git -c user.name=a -c \
+             user.email=a@example commit -q --allow-empty -m change"
         );
         assert!(Command::new("sh").args(["-ec", &script]).arg(&dir).status().unwrap().success());
     }

@@ -119,7 +119,8 @@ fn every_test_that_an_explanation_names_exists() {
 
 #[test]
 fn names_of_tests_are_recognized_with_their_modules() {
-    let line = "| a | `store::events`: `events_are_counted_and_kept`, `old_ones_are_deleted_first`; \
+    let line = "| a | `store::events`: `events_are_counted_and_kept`, \
+                `old_ones_are_deleted_first`; \
                 `web::state::a_state_is_kept_for_ever` | `cache.reach`, `bty::Client`, `no_test` |";
     let shown: Vec<String> = named_tests(line)
         .iter()

@@ -40,10 +40,18 @@ fn flash_to_new(image: &Path, options: &[&str]) -> (Outcome, PathBuf) {
 fn text_is_refused_with_what_it_looks_like() {
     let dir = tempfile::tempdir().unwrap();
     let files: [(&str, &[u8]); 6] = [
-        ("pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 325058560\n"),
+        (
+            "pointer",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\n\
+                      size 325058560\n",
+        ),
         ("missing", b"404: Not Found"),
         ("redirect", b"Found. Redirecting to https://objects.example/a.img"),
-        ("signature", b"-----BEGIN PGP SIGNATURE-----\n\niQIzBAABCAAdFiEE\n=abcd\n-----END PGP SIGNATURE-----\n"),
+        (
+            "signature",
+            b"-----BEGIN PGP SIGNATURE-----\n\niQIzBAABCAAdFiEE\n=abcd\n\
+                        -----END PGP SIGNATURE-----\n",
+        ),
         ("sums", b"0f5e2b4cb1dc0c5e2b4cb1dc0c5e2b4cb1dc0c5e2b4cb1dc0c5e2b4cb1dc0c5e  a.img\n"),
         ("page", b"\n<!DOCTYPE html>\n<html><body>Please log in</body></html>\n"),
     ];

@@ -64,21 +64,19 @@ fn a_site_that_runs_is_well_and_each_fault_is_found_alone() {
     has(&problems(&doctor()), "files", "every user of this host can read");
     sh("chmod 640 bty.toml && touch -d 2100-01-01 site.json");
     has(&problems(&doctor()), "clock", "earlier than the last change");
-    sh(
-        "touch site.json && nft add table inet f && nft add chain inet f input '{ type filter hook input priority 0; policy drop; }' && nft add rule inet f input iif lo accept && nft add rule inet f input tcp dport 3000 accept",
-    );
+    sh("touch site.json && nft add table inet f && nft add chain inet f input \
+         '{ type filter hook input priority 0; policy drop; }' && nft add rule inet f input iif lo \
+         accept && nft add rule inet f input tcp dport 3000 accept");
     let found = problems(&doctor());
     has(&found, "firewall", "nftables blocks 8080/tcp");
     assert!(!found.iter().any(|(_, detail)| detail.contains("3000/tcp")), "{found:#?}");
-    sh(
-        "nft delete table inet f && ip addr del 192.0.2.77/24 dev br0 && ip addr add 192.0.2.78/24 dev br0",
-    );
+    sh("nft delete table inet f && ip addr del 192.0.2.77/24 dev br0 && ip addr add \
+         192.0.2.78/24 dev br0");
     let found = problems(&doctor());
     has(&found, "address", "no interface has HOST_ADDR 192.0.2.77; this host has 192.0.2.78");
     has(&found, "network", "the server does not answer at http://192.0.2.77:8080");
-    sh(
-        "ip addr add 192.0.2.77/24 dev br0 && ip route add default via 192.0.2.1 && ip link set br0 up",
-    );
+    sh("ip addr add 192.0.2.77/24 dev br0 && ip route add default via 192.0.2.1 && \
+         ip link set br0 up");
     has(&problems(&doctor()), "resolver", "");
     sh("ip route del default && kill $(cat ../pids/bty-tftp)");
     let found = problems(&doctor());
@@ -142,7 +140,11 @@ fn firewalld_and_ufw_are_asked_for_each_port() {
         let found = all.iter().filter(|finding| finding["check"] == "firewall");
         found.map(|finding| finding["detail"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    host.program("ufw", "echo 'Status: active'; echo '8080/tcp ALLOW Anywhere'; echo '3000 ALLOW Anywhere'; echo '69/udp DENY Anywhere'");
+    host.program(
+        "ufw",
+        "echo 'Status: active'; echo '8080/tcp ALLOW Anywhere'; echo '3000 ALLOW \
+                         Anywhere'; echo '69/udp DENY Anywhere'",
+    );
     assert_eq!(firewall(), ["ufw blocks 69/udp"]);
     host.program(
         "firewall-cmd",

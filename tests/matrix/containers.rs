@@ -59,7 +59,8 @@ fn images_are_pushed_as_lists_of_architectures() {
         registry.host(),
         env!("CARGO_PKG_VERSION")
     );
-    let accept = "Accept: application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.index.v1+json";
+    let accept = "Accept: application/vnd.docker.distribution.manifest.list.v2+json, \
+                  application/vnd.oci.image.index.v1+json";
     let list: Value = serde_json::from_str(&tool(&["curl", "-sS", "-H", accept, &url])).unwrap();
     assert_eq!(list["manifests"][0]["platform"]["architecture"], "amd64", "{list}");
 }
@@ -124,9 +125,11 @@ fn compose_starts_the_same_services() {
 
 /// Quadlet from the podman package of Debian 13, because that of Debian 12 does not include it.
 fn quadlet() -> PathBuf {
-    let script = "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, sys.argv[1] + '/media')\n\
+    let script = "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, \
+                  sys.argv[1] + '/media')\n\
                   from pathlib import Path; from builder.debian import Archive\n\
-                  print(Archive(Path(sys.argv[1] + '/target/images-work'), 'amd64', 'trixie').get('podman').root)";
+                  print(Archive(Path(sys.argv[1] + '/target/images-work'), 'amd64', \
+                  'trixie').get('podman').root)";
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     std::fs::create_dir_all(root.join("target/images-work")).unwrap();
     let dir = tool(&["python3", "-c", script, root.to_str().unwrap()]);

@@ -28,19 +28,24 @@ fn a_person_gets_the_full_environment_when_it_is_asked_for() {
     open_shell(&mut machine);
     go_on_with_full(&mut machine);
     machine.type_in(
-        "systemctl is-active bty-on-tty1 ssh; nvme list; bty --version; echo listening: $(ss -Hltn 'sport = 22' | wc -l); echo all is $((1 + 1))\r",
+        "systemctl is-active bty-on-tty1 ssh; nvme list; bty --version; echo listening: $(ss -Hltn \
+         'sport = 22' | wc -l); echo all is $((1 + 1))\r",
     );
     machine.wait(PATIENCE, "tools", |said| said.contains("all is 2"));
     let said = machine.said();
     assert!(said.contains("active\ninactive") && said.contains("/dev/nvme0n1"), "{said}");
     assert!(said.contains("listening: 0"), "nobody named a key: {said}");
     // at the console, a person can authorize a key; a password is never accepted
-    machine
-        .type_in("ssh-keygen -q -t ed25519 -N '' -f /tmp/key && bty-ssh-key < /tmp/key.pub; echo key is $((1 + 1))\r");
+    machine.type_in(
+        "ssh-keygen -q -t ed25519 -N '' -f /tmp/key && bty-ssh-key < /tmp/key.pub; echo \
+                  key is $((1 + 1))\r",
+    );
     machine.wait(PATIENCE, "the key", |said| said.contains("key is 2"));
     machine.type_in(
-        "ssh='ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null'; $ssh -i /tmp/key localhost echo in by $((3 + 4)); \
-         rm /root/.ssh/id_* 2>/dev/null; $ssh -o IdentitiesOnly=yes localhost true 2>&1 | grep -o 'Permission denied (.*'; echo ssh is $((1 + 1))\r",
+        "ssh='ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null'; \
+         $ssh -i /tmp/key localhost echo in by $((3 + 4)); \
+         rm /root/.ssh/id_* 2>/dev/null; $ssh -o IdentitiesOnly=yes localhost true 2>&1 | grep -o \
+         'Permission denied (.*'; echo ssh is $((1 + 1))\r",
     );
     machine.wait(PATIENCE, "ssh", |said| said.contains("ssh is 2"));
     let said = machine.said();

@@ -72,12 +72,14 @@ fn bad_scripts_end_with_their_place_and_do_nothing() {
         ("an endless loop", "loop {}\nflash(\"/images/a.img\", \"serial:S1\");"),
         (
             "a memory bomb",
-            "let m = #{};\nlet i = 0;\nloop { let s = \"\"; s.pad(1000000, 'x'); m[`${i}`] = s; i += 1; }",
+            "let m = #{};\nlet i = 0;\n\
+             loop { let s = \"\"; s.pad(1000000, 'x'); m[`${i}`] = s; i += 1; }",
         ),
         ("a deep recursion", "fn f(n) {\n    f(n + 1)\n}\nf(0);"),
         (
             "its own throw",
-            "fn check(d) {\n    if d.model != \"Large\" { throw `${d.model} will not do`; }\n}\ncheck(disks()[0]);",
+            "fn check(d) {\n    if d.model != \"Large\" { throw `${d.model} will not do`; }\n}\n\
+             check(disks()[0]);",
         ),
         ("a refusal", "flash(\"/images/a.img\", \"serial:S2\");"),
     ] {
@@ -105,7 +107,8 @@ fn check_finds_what_a_run_would_only_find_on_the_way() {
     let desk = Desk::new();
     let script = desk.file(
         "script.rhai",
-        "import \"helper\" as helper;\n\nif false {\n    helper::pick(1);\n    slep(1);\n    flash(\"a.img\");\n}\n",
+        "import \"helper\" as helper;\n\n\
+         if false {\n    helper::pick(1);\n    slep(1);\n    flash(\"a.img\");\n}\n",
     );
     desk.file("helper.rhai", "fn pick(a, b) {\n    disks::by_serail(a)\n}\n");
     let found = bty(&["check", &script]).expect(7);
@@ -126,7 +129,9 @@ fn a_dry_run_lists_every_effect_and_has_none() {
     let world = desk.file("world.toml", WORLD);
     let script = desk.file(
         "script.rhai",
-        "let file = disks::create_file(\"/backup/copy.img\", \"4G\");\nflash(\"/images/a.img\", [\"serial:S1\", file]);\nsleep(1.5);\nlog(\"half way\");\nhttp::post_json(\"http://h/x\", #{ n: 1 });\nreboot();",
+        "let file = disks::create_file(\"/backup/copy.img\", \"4G\");\n\
+         flash(\"/images/a.img\", [\"serial:S1\", file]);\nsleep(1.5);\nlog(\"half way\");\n\
+         http::post_json(\"http://h/x\", #{ n: 1 });\nreboot();",
     );
     let world_with_answer = desk.file(
         "answers.toml",
@@ -356,7 +361,10 @@ fn editors_get_definitions_with_the_names_of_scripts() {
     let _ = bty(&["docs", "--definitions", dir.to_str().unwrap()]).expect(0);
     let disks = fs::read_to_string(dir.join("disks.d.rhai")).unwrap();
     assert!(
-        disks.contains("\n/// The disk with exactly this serial number.\nfn by_serial(serial: string) -> Disk;\n"),
+        disks.contains(
+            "\n/// The disk with exactly this serial number.\n\
+                        fn by_serial(serial: string) -> Disk;\n"
+        ),
         "{disks}"
     );
     for file in ["disks", "flash", "images", "catalog", "ui", "system", "http", "oci", "test"] {
@@ -407,7 +415,10 @@ fn a_real_disk_is_flashed_verified_and_backed_up_by_scripts() {
     let differs = example("verify_rack", &[image, disk.path()]).expect(5);
     assert!(differs.stdout.contains("0 of 1 disks hold a.img"), "{}", differs.stdout);
 
-    let flash = "let events = [];\nlet report = flash(ARGS[0], ARGS[1], #{ fix_gpt: true }, |e| events.push(e.event));\nassert(report.is_success);\nassert(events.contains(\"phase\") && events.contains(\"progress\"));\nprint(report);";
+    let flash = "let events = [];\nlet report = flash(ARGS[0], ARGS[1], #{ fix_gpt: true }, |e| \
+                 events.push(e.event));\nassert(report.is_success);\n\
+                 assert(events.contains(\"phase\") && \
+                 events.contains(\"progress\"));\nprint(report);";
     let script = desk.file("flash.rhai", flash);
     let _ = bty(&["run", &script, image, disk.path()]).expect(0);
     assert_eq!(disk.content()[MIB..8 * MIB - 33 * 512], content[MIB..8 * MIB - 33 * 512]);
@@ -433,7 +444,8 @@ fn a_progress_function_that_throws_stops_the_flash_and_the_disk_does_not_boot() 
     let image = write(desk.0.path(), "a.img", &content);
     let script = desk.file(
         "flash.rhai",
-        "flash(ARGS[0], ARGS[1], #{}, |e| if e.event == \"phase\" && e.phase == \"write\" { throw \"enough\" });",
+        "flash(ARGS[0], ARGS[1], #{}, |e| if e.event == \"phase\" && e.phase == \"write\" \
+         { throw \"enough\" });",
     );
     let run = bty(&["run", &script, image.to_str().unwrap(), disk.path()]).expect(7);
     assert!(run.stderr.contains("error: enough"), "{}", run.stderr);
@@ -456,7 +468,12 @@ fn a_script_talks_to_the_server_that_it_names_and_to_no_other() {
     let desk = Desk::new();
     let script = desk.file(
         "script.rhai",
-        "let base = ARGS[0];\nprint(http::get_json(`${base}/order`).n);\nprint(http::post_json(`${base}/echo`, #{ a: [1, \"x\"] }).a);\nprint(http::post_json(`${base}/empty`, 1) == ());\nprint(http::get(`${base}/moved`).status);\nfor path in [\"moved\", \"text\", \"gone\"] {\n    try { http::get_json(`${base}/${path}`) } catch (e) { print(`${e.kind} ${e.message.contains(path)}`); }\n}\n",
+        "let base = ARGS[0];\nprint(http::get_json(`${base}/order`).n);\n\
+         print(http::post_json(`${base}/echo`, #{ a: [1, \"x\"] }).a);\n\
+         print(http::post_json(`${base}/empty`, 1) == ());\n\
+         print(http::get(`${base}/moved`).status);\n\
+         for path in [\"moved\", \"text\", \"gone\"] \
+         {\n    try { http::get_json(`${base}/${path}`) } catch (e) { print(`${e.kind} ${e.message.contains(path)}`); }\n}\n",
     );
     let run = bty(&["run", &script, server.url("").trim_end_matches('/')]).expect(0);
     assert_eq!(run.stdout, "1\n[1, \"x\"]\ntrue\n302\nsource true\nsource true\nsource true\n");

@@ -27,7 +27,8 @@ fn script(value: &Value, source: &str) -> String {
 fn script_for(mac: &str, value: &Value, source: &str) -> String {
     let value = value.to_string().replace('{', "#{");
     format!(
-        "//! bty plan script 1\n//! machine: {mac}\n//! plan: test-plan\n//! revision: 3\n//! cycle: token-1\nconst PLAN = {value};\n{source}"
+        "//! bty plan script 1\n//! machine: {mac}\n//! plan: test-plan\n//! revision: 3\n\
+         //! cycle: token-1\nconst PLAN = {value};\n{source}"
     )
 }
 

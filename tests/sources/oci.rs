@@ -307,7 +307,8 @@ fn a_registry_cannot_lead_a_password_from_https_to_http() {
     let port = bty_tests::free_port();
     let realm = token.url("/token");
     let conf = format!(
-        "server {{ listen 127.0.0.1:{port} ssl; ssl_certificate CERTIFICATE; ssl_certificate_key KEY;
+        "server {{ listen 127.0.0.1:{port} ssl; ssl_certificate CERTIFICATE; \
+         ssl_certificate_key KEY;
          add_header WWW-Authenticate 'Bearer realm=\"{realm}\"' always; return 401; }}"
     );
     let nginx = bty_tests::nginx::Nginx::with_servers(&conf, port);

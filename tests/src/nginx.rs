@@ -141,6 +141,7 @@ fn make_certificates(directory: &Path) {
     fs::write(directory.join("ext"), "subjectAltName=DNS:localhost\n")
         .expect("the directory is ours");
     openssl(
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile ext",
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem \
+         -days 2 -extfile ext",
     );
 }

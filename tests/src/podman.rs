@@ -10,7 +10,8 @@ use crate::command::{Outcome, bty_path, tool};
 use crate::web::web_path;
 
 /// Configuration for systems without systemd, where limits cannot be raised.
-const CONF: &str = "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
+const CONF: &str = "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\n\
+                    events_logger = \"file\"\n\
                     [containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]\n";
 
 /// Serializes builds, because they share a directory of parts.

@@ -19,9 +19,9 @@ pub const MAC: &str = "52:54:00:aa:bb:01";
 
 /// A rack with connections for two machines: `tap0` and `tap1`.
 pub struct Rack {
-    /// Its network namespace.
+    /// Network namespace of the server and the machines.
     pub ns: Netns,
-    /// The server.
+    /// The server that boots the machines.
     pub web: Web,
     dnsmasq: Child,
     dir: TempDir,
@@ -79,16 +79,25 @@ impl Rack {
             ];
             let web = Web::at(8080, &[&own, env].concat());
             let host = format!("{ADDRESS}:{}", web.port());
-            let told = web.request("GET", "/netboot/dhcp", &[("Host", &host)], b"").expect(200).text();
+            let told =
+                web.request("GET", "/netboot/dhcp", &[("Host", &host)], b"").expect(200).text();
             let lines = lines(&told);
-            let common = "port=0\ninterface=br0\nbind-interfaces\nno-ping\nleasefile-ro\ndhcp-range=172.31.77.50,172.31.77.99,1h\n\
+            let common = "port=0\ninterface=br0\nbind-interfaces\nno-ping\nleasefile-ro\n\
+                          dhcp-range=172.31.77.50,172.31.77.99,1h\n\
                           enable-ra\ndhcp-range=fd77::,ra-only,64\nra-param=br0,3,60\n";
             std::fs::write(dir.path().join("dnsmasq.conf"), format!("{common}{lines}\n")).unwrap();
-            let of = |option: &str, name: &str| format!("--{option}={}", dir.path().join(name).display());
+            let of = |option: &str, name: &str| {
+                format!("--{option}={}", dir.path().join(name).display())
+            };
             let mut dnsmasq = Command::new("dnsmasq");
-            dnsmasq.args(["-k", "--user=root", "--log-facility=-"]).args([of("conf-file", "dnsmasq.conf"), of("pid-file", "pid")]);
+            dnsmasq
+                .args(["-k", "--user=root", "--log-facility=-"])
+                .args([of("conf-file", "dnsmasq.conf"), of("pid-file", "pid")]);
             let log = std::fs::File::create(dir.path().join("dnsmasq.log")).unwrap();
-            (web, dnsmasq.stderr(log).spawn().expect("the Debian package dnsmasq-base is installed"))
+            (
+                web,
+                dnsmasq.stderr(log).spawn().expect("the Debian package dnsmasq-base is installed"),
+            )
         });
         Self { ns, web, dnsmasq, dir }
     }

@@ -20,7 +20,8 @@ impl Registry {
     #[must_use]
     pub fn start() -> Self {
         Self::with(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /var/lib/docker-registry\nhttp:\n  addr: 0.0.0.0:5000\n",
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /var/lib/docker-registry\n\
+             http:\n  addr: 0.0.0.0:5000\n",
         )
     }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{LIMIT, command, eventually, free_port};
 
-/// A running server.
+/// A `bty-web` process with a state directory of its own. Both end with it.
 pub struct Web {
     child: Option<Child>,
     state: TempDir,

@@ -164,7 +164,8 @@ fn simulations_do_not_delay_machines() {
         json!({ "plan": "slow", "boots": 50, "binding": { "boot_mode": "slow" }, "source": slow })
             .to_string();
     let head = format!(
-        "POST /machines/{MAC}/simulate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST /machines/{MAC}/simulate HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     let clients: Vec<_> = (0..20)

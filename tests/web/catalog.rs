@@ -118,7 +118,8 @@ fn addresses_with_passwords_are_refused_and_passwords_are_never_shown() {
 
 #[test]
 fn a_deleted_image_stays_deleted_until_it_is_added_again() {
-    let text = "version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://127.0.0.1:9/a.img\"\n[[images]]\nname = \"b\"\nsrc = \"http://127.0.0.1:9/b.img\"\n";
+    let text = "version = 1\n[[images]]\nname = \"a\"\nsrc = \"http://127.0.0.1:9/a.img\"\n\
+                [[images]]\nname = \"b\"\nsrc = \"http://127.0.0.1:9/b.img\"\n";
     let mut web = Web::start();
     std::fs::write(web.state().join("catalog.toml"), text).unwrap();
     web.restart();
@@ -161,7 +162,8 @@ fn a_catalog_is_uploaded_and_its_errors_are_reported() {
     let web = Web::start();
     let upload = |content: &str| {
         let body = format!(
-            "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"c.toml\"\r\n\r\n{content}\r\n--x--\r\n"
+            "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"c.toml\"\r\n\r\n\
+             {content}\r\n--x--\r\n"
         );
         web.request(
             "POST",

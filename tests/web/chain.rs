@@ -47,7 +47,8 @@ impl Lab {
         write(dir.path(), "disk.img", &vec![0xA5; 32 * MIB]);
         let web = Web::start();
         let text = format!(
-            "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"http://{}/debian.img.zst\"\nsha256 = \"{sha256}\"\n",
+            "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"http://{}/debian.img.zst\"\n\
+             sha256 = \"{sha256}\"\n",
             origin.host()
         );
         let catalog = write(dir.path(), "catalog.toml", text.as_bytes());
@@ -173,7 +174,8 @@ fn flash_always_alternates_and_a_dead_origin_is_a_failure_that_is_offered_again(
     // the image does not match the catalog: the disk must not boot
     lab.spoil();
     let text = format!(
-        "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"http://{}/debian.img.zst\"\nsha256 = \"{}\"\n",
+        "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"http://{}/debian.img.zst\"\n\
+         sha256 = \"{}\"\n",
         lab.origin.host(),
         "0".repeat(64)
     );

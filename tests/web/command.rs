@@ -164,7 +164,8 @@ fn commands_read_the_environment_file_of_the_service() {
     let state = elsewhere.path().display().to_string();
     let hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$aGFzaA";
     let text = format!(
-        "# of the service\nBTY_ADMIN_PASSWORD='{hash}'\nBTY_PATHS_STATE_DIR=\"{state}\"\nBTY_SERVER_PORT=7\n"
+        "# of the service\nBTY_ADMIN_PASSWORD='{hash}'\nBTY_PATHS_STATE_DIR=\"{state}\"\n\
+         BTY_SERVER_PORT=7\n"
     );
     std::fs::write(&file, text).unwrap();
     let command = |arguments: &[&str], env: &[(&str, &str)]| {
@@ -235,7 +236,8 @@ fn commands_never_create_a_state() {
             let output = web.command(arguments).env("BTY_PATHS_STATE_DIR", dir).output().unwrap();
             assert_eq!(output.status.code(), Some(1));
             let expected = format!(
-                "bty-web: {} contains no state of a server; set BTY_PATHS_STATE_DIR to the server's state directory, or --config to its configuration\n",
+                "bty-web: {} contains no state of a server; set BTY_PATHS_STATE_DIR to the \
+                 server's state directory, or --config to its configuration\n",
                 dir.display()
             );
             assert_eq!(said(&output), expected);

@@ -408,7 +408,8 @@ fn plain_http_ports_of_cache_proxies_refuse_writes_with_a_token() {
     let _varnish = Daemon::start(&mut command, port, "varnish");
     refuses_writes(&web, port);
     // the rules also apply to later requests on a connection
-    let twice = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nPUT /boot/a.squashfs HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
+    let twice = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nPUT /boot/a.squashfs HTTP/1.1\r\n\
+                 Host: h\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     std::io::Write::write_all(&mut stream, twice.as_bytes()).unwrap();
     let mut answers = String::new();

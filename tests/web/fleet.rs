@@ -38,7 +38,8 @@ fn a_wrong_decision_is_noticed() {
     // a second simulation saves the assignment again, so the machine rightly flashes again
     let again = fleet(&web, &["--machines", "1", "--boots", "1", "--faults", "0"]);
     assert_eq!(again["violations"], Value::Array(Vec::new()), "a save is an order");
-    let script = "fn boot(m) { boot_live() }\nfn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\nfn run(p) { }";
+    let script = "fn boot(m) { boot_live() }\n\
+                  fn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\nfn run(p) { }";
     web.send("PUT", "/plans/wrong", &serde_json::json!({ "source": script })).expect(200);
     let watcher = std::thread::scope(|scope| {
         let run =

@@ -40,16 +40,17 @@ fn on_a_full_disk_nothing_is_lost_and_machines_boot_their_disks() {
     // larger than the free space: refused before the body is sent
     let body = vec![1; 20 << 20];
     let head = format!(
-        "PUT /boot/kernel HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "PUT /boot/kernel HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
         body.len()
     );
     let why = String::from_utf8_lossy(&web.raw(head.as_bytes())).into_owned();
     assert!(why.starts_with("HTTP/1.1 507"), "{why}");
     assert!(why.contains(&format!("no space left in {dir}/boot; delete something there")), "{why}");
     // the same without a known length
-    let mut chunked =
-        b"PUT /boot/kernel HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-            .to_vec();
+    let mut chunked = b"PUT /boot/kernel HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
+          Transfer-Encoding: chunked\r\n\r\n"
+        .to_vec();
     chunked.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
     chunked.extend_from_slice(&body);
     chunked.extend_from_slice(b"\r\n0\r\n\r\n");

@@ -136,12 +136,23 @@ fn broken_requests_are_refused_and_break_nothing() {
         "GET\r\n\r\n".to_owned(),
         "GET / HTTP/9.9\r\n\r\n".to_owned(),
         format!("GET /{long} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
-        format!("GET / HTTP/1.1\r\nHost: x\r\nX: {long}{long}{long}{long}{long}\r\nConnection: close\r\n\r\n"),
+        format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nX: {long}{long}{long}{long}{long}\r\n\
+                 Connection: close\r\n\r\n"
+        ),
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n".to_owned(),
-        "POST /pxe/525400123456/status HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n".to_owned(),
-        "POST /pxe/525400123456/status HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n".to_owned(),
-        "GET /machines HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \u{1}\r\nConnection: close\r\n\r\n".to_owned(),
-        "GET /pxe/525400123456 HTTP/1.1\r\nHost: ${x}\r\nX-Forwarded-For: \u{7f}, , ,\r\nConnection: close\r\n\r\n".to_owned(),
+        "POST /pxe/525400123456/status HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\
+         Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n"
+            .to_owned(),
+        "POST /pxe/525400123456/status HTTP/1.1\r\nHost: x\r\n\
+         Content-Length: -1\r\n\r\n"
+            .to_owned(),
+        "GET /machines HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \u{1}\r\n\
+         Connection: close\r\n\r\n"
+            .to_owned(),
+        "GET /pxe/525400123456 HTTP/1.1\r\nHost: ${x}\r\nX-Forwarded-For: \u{7f}, , ,\r\n\
+         Connection: close\r\n\r\n"
+            .to_owned(),
     ];
     for request in requests {
         let answer = String::from_utf8_lossy(&web.raw(request.as_bytes())).into_owned();

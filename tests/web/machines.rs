@@ -95,7 +95,8 @@ fn the_documented_limits_hold() {
             .map(|n| format!("p{n}: #{{ type: \"bool\", preset: false }},"))
             .collect();
         let head = format!(
-            "fn boot(m) {{ boot_disk() }}\nfn declare() {{ #{{ parameters: #{{ {declared} }} }} }}\n//"
+            "fn boot(m) {{ boot_disk() }}\n\
+             fn declare() {{ #{{ parameters: #{{ {declared} }} }} }}\n//"
         );
         let source = format!("{head}{}", "x".repeat(bytes.saturating_sub(head.len())));
         web.send("PUT", "/plans/long", &json!({ "source": source })).status

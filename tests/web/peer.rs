@@ -38,9 +38,12 @@ fn tools(dir: &Path, device: &str) {
         tool(dir, name, "#!/bin/sh\nexit 0\n");
     }
     let lsblk = format!(
-        "#!/usr/bin/env python3\nimport json, subprocess, sys\nraw = subprocess.run(['/usr/bin/lsblk', *sys.argv[1:]], capture_output=True, text=True)\n\
-         try:\n    found = json.loads(raw.stdout)\nexcept ValueError:\n    print(raw.stdout, end='')\n    sys.exit(raw.returncode)\n\
-         for disk in found['blockdevices']:\n    if disk.get('path') == '{device}':\n        disk.update(serial='FILE-1', type='disk')\n\
+        "#!/usr/bin/env python3\nimport json, subprocess, sys\n\
+         raw = subprocess.run(['/usr/bin/lsblk', *sys.argv[1:]], capture_output=True, text=True)\n\
+         try:\n    found = json.loads(raw.stdout)\n\
+         except ValueError:\n    print(raw.stdout, end='')\n    sys.exit(raw.returncode)\n\
+         for disk in found['blockdevices']:\n    if disk.get('path') == '{device}':\n        \
+         disk.update(serial='FILE-1', type='disk')\n\
          print(json.dumps(found))\nsys.exit(raw.returncode)\n"
     );
     tool(dir, "lsblk", &lsblk);
@@ -57,12 +60,14 @@ fn clients_of_the_reference_cache_host_are_served_by_this_one() {
     // the library: a miss starts a fetch; then the cache serves the object, and its digest once the
     // fetch is complete
     let script = format!(
-        "import time\nfrom withcache import client\nimport urllib.request, hashlib\ncache, origin = '{}', '{origin_url}'\n\
+        "import time\nfrom withcache import client\nimport urllib.request, hashlib\n\
+         cache, origin = '{}', '{origin_url}'\n\
          assert client.serve_url(cache, origin) is None\n\
          while client.serve_url(cache, origin) is None: time.sleep(0.01)\n\
          url = client.serve_url(cache, origin)\n\
          bytes = urllib.request.urlopen(url).read()\n\
-         while not (sha256 := urllib.request.urlopen(url).headers['X-Withcache-Sha256']): time.sleep(0.01)\n\
+         while not (sha256 := urllib.request.urlopen(url).headers['X-Withcache-Sha256']): \
+         time.sleep(0.01)\n\
          assert sha256 == hashlib.sha256(bytes).hexdigest()\nprint(len(bytes))\n",
         cache.base()
     );
@@ -94,7 +99,8 @@ fn the_reference_client_is_flashed_by_this_server() {
     let dir = tempfile::tempdir().unwrap();
     tools(dir.path(), disk.path());
     let text = format!(
-        "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"http://{}/debian.img.zst\"\nsha256 = \"{sha256}\"\n",
+        "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"http://{}/debian.img.zst\"\n\
+         sha256 = \"{sha256}\"\n",
         origin.host()
     );
     let catalog = write(dir.path(), "catalog.toml", text.as_bytes());

@@ -24,7 +24,8 @@ fn a_plan_with_errors_is_refused_with_all_of_them() {
         ("a declaration that throws", "fn boot(m) { boot_disk() }\nfn declare() { throw \"no\" }"),
         (
             "a declaration that is none",
-            "fn boot(m) { boot_disk() }\nfn declare() { #{ parameters: #{ a: #{ type: \"colour\" } } } }",
+            "fn boot(m) { boot_disk() }\n\
+             fn declare() { #{ parameters: #{ a: #{ type: \"colour\" } } } }",
         ),
         (
             "a declaration that does not end",
@@ -90,8 +91,10 @@ fn revisions_have_author_and_time_and_can_be_restored() {
 fn hostile_values_stay_data_in_every_script() {
     let web = Web::start();
     let evil = "\"}; disks::list(); /*`${1}\n<script>alert(1)</script>\u{2028}";
-    let source = "fn declare() { #{ parameters: #{ text: #{ type: \"string\" } } } }\nfn boot(m) { boot_live() }\n\
-                  fn plan(m) { #{ text: m.params.text, labels: m.labels } }\nfn run(p) { print(p.text); }\n";
+    let source = "fn declare() { #{ parameters: #{ text: #{ type: \"string\" } } } }\n\
+                  fn boot(m) { boot_live() }\n\
+                  fn plan(m) { #{ text: m.params.text, labels: m.labels } }\n\
+                  fn run(p) { print(p.text); }\n";
     web.send("PUT", "/plans/mine", &json!({ "source": source })).expect(200);
     let binding = json!({ "boot_mode": "mine", "params": { "text": evil }, "target_disk_serial": "S\"1\\`${x}" });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
@@ -116,7 +119,8 @@ fn a_catalog_with_hostile_names_and_addresses_stays_data() {
     let web = Web::start();
     let name = "\\\"}; disks::list(); `${1}` <script>alert(1)</script> & || echo";
     let text = format!(
-        "version = 1\n[[images]]\nname = \"{name}\"\nsrc = \"https://h/a'b`id`$(x)<i>.img\"\nformat = \"x\\\"<b>\"\n"
+        "version = 1\n[[images]]\nname = \"{name}\"\nsrc = \"https://h/a'b`id`$(x)<i>.img\"\n\
+         format = \"x\\\"<b>\"\n"
     );
     let path = web.state().join("evil.toml");
     std::fs::write(&path, text).unwrap();
@@ -187,7 +191,8 @@ fn a_machine_and_the_fleet_are_simulated_and_nothing_changes() {
         report["changed"][0]["summary"],
         "boot 1: firmware (orphan_ref) instead of flash debian"
     );
-    let other = json!({ "plan": "ipxe-exit", "source": "fn boot(m) { boot_live() }\nfn plan(m) { #{ mode: \"inventory\" } }" });
+    let other = json!({ "plan": "ipxe-exit", "source": "fn boot(m) { boot_live() }\n\
+                                                        fn plan(m) { #{ mode: \"inventory\" } }" });
     let report = web.send("POST", "/simulate", &other).expect(200).json();
     assert_eq!(report["changed"].as_array().map(Vec::len), Some(9), "{report}");
     web.send("POST", "/simulate", &json!({ "plan": "ipxe-exit", "source": "fn boot(" }))

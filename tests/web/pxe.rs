@@ -14,7 +14,8 @@ pub(super) fn token(script: &str) -> String {
 /// Adds an image that is never fetched, and returns its reference.
 pub(super) fn add_image(web: &Web) -> String {
     let path = web.state().join("test.toml");
-    let text = "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"https://images.example/debian.img.zst\"\n";
+    let text = "version = 1\n[[images]]\nname = \"debian\"\n\
+                src = \"https://images.example/debian.img.zst\"\n";
     std::fs::write(&path, format!("{text}sha256 = \"{}\"\n", "ab".repeat(32))).unwrap();
     let imported = web
         .request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"")
@@ -119,7 +120,8 @@ fn a_flash_goes_from_the_contact_to_the_proven_disk() {
     assert!(plan.header("content-type").unwrap().starts_with("text/rhai"));
     let text = plan.text();
     let head = format!(
-        "//! bty plan script 1\n//! machine: {MAC}\n//! plan: bty-flash-once\n//! revision: 0\n//! cycle: {token}\nconst PLAN = #{{"
+        "//! bty plan script 1\n//! machine: {MAC}\n//! plan: bty-flash-once\n//! revision: 0\n\
+         //! cycle: {token}\nconst PLAN = #{{"
     );
     assert!(text.starts_with(&head), "{text}");
     let plan = web.get(&format!("/pxe/{MAC}/plan?cycle={token}")).json();
@@ -215,7 +217,8 @@ fn boot_files_support_ranges_and_stay_inside_their_directory() {
 fn an_upload_is_complete_or_absent() {
     let web = Web::with(&[("BTY_TUNING_MAX_UPLOAD_BYTES", "10")]);
     web.request("PUT", "/boot/big", &[], b"01234567890").expect(413);
-    let chunked = b"PUT /boot/big HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n";
+    let chunked = b"PUT /boot/big HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
+                    Transfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n";
     assert!(String::from_utf8_lossy(&web.raw(chunked)).starts_with("HTTP/1.1 413"));
     web.request("PUT", "/boot/right", &[], b"0123456789").expect(200);
     let names: Vec<_> = std::fs::read_dir(web.state().join("boot"))

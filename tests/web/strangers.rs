@@ -100,7 +100,8 @@ fn unauthenticated_request_bodies_share_limited_memory() {
     let half = "x".repeat(200 << 10);
     let head = |len: usize| {
         format!(
-            "POST /pxe/{MAC}/inventory HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n"
+            "POST /pxe/{MAC}/inventory HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+             Content-Type: application/json\r\nContent-Length: {len}\r\n\r\n"
         )
     };
     let mut halves: Vec<_> = (0..6).map(|_| connect(&web, &(head(4 << 20) + &half))).collect();
@@ -130,7 +131,8 @@ fn slow_request_bodies_are_refused() {
     let web = Web::with(&[("BTY_LIMITS_BODY_RATE", "1M")]);
     web.get(&format!("/pxe/{MAC}")).expect(200);
     let head = format!(
-        "POST /pxe/{MAC}/inventory HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{"
+        "POST /pxe/{MAC}/inventory HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+         Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{"
     );
     let mut slow = connect(&web, &head);
     let answer = to_end(&mut slow);

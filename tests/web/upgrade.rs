@@ -53,7 +53,8 @@ fn a_state_of_every_schema_is_served_without_loss() {
         sql(
             &web,
             &format!(
-                "INSERT INTO api_tokens VALUES (9, 'kept', '{digest}', 'admin', 1, NULL, NULL, NULL)"
+                "INSERT INTO api_tokens VALUES (9, 'kept', '{digest}', 'admin', 1, \
+                 NULL, NULL, NULL)"
             ),
         );
         sql(&web, "INSERT INTO settings VALUES ('netboot.extra_args', 'quiet', 1)");
@@ -190,7 +191,8 @@ fn a_failed_upgrade_leaves_the_file_unchanged() {
     let web = first();
     sql(
         &web,
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) INSERT INTO machine_lshw SELECT 'm' || i, hex(randomblob(200)), 0 FROM n",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) INSERT \
+         INTO machine_lshw SELECT 'm' || i, hex(randomblob(200)), 0 FROM n",
     );
     let path = web.state().join("state.db");
     let mut damaged = bytes(&web);
@@ -212,7 +214,8 @@ fn an_upgrade_without_space_for_the_copy_does_not_start() {
     let web = first();
     sql(
         &web,
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) INSERT INTO machine_lshw SELECT 'm' || i, hex(randomblob(2000)), 0 FROM n",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) INSERT \
+         INTO machine_lshw SELECT 'm' || i, hex(randomblob(2000)), 0 FROM n",
     );
     let disk = Mount::memory(36 << 20);
     let path = disk.path().join("state.db");
@@ -248,7 +251,8 @@ fn a_state_of_the_reference_server_is_refused() {
     let web = Web::idle(None, &[]);
     sql(
         &web,
-        "CREATE TABLE machines (mac TEXT PRIMARY KEY); CREATE TABLE bty_version (version TEXT PRIMARY KEY)",
+        "CREATE TABLE machines (mac TEXT PRIMARY KEY); CREATE TABLE bty_version (version \
+         TEXT PRIMARY KEY)",
     );
     let before = bytes(&web);
     let said = web.refuses(&mut web.command(&[]));

@@ -165,7 +165,7 @@ def check_packed(
     """Compares every part of a packed image with its index.
 
     Raises :class:`bty.FlashIntegrityError` if a part differs, and :class:`bty.FormatError` if the image is
-    not packed.
+    not packed, or if its beginning is damaged.
 
     >>> import bty, pathlib, tempfile
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "system.img"

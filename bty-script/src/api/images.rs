@@ -234,7 +234,7 @@ fn pack(
 ) -> CallResult<Object> {
     let context = ScriptContext::require(call, Capability::Flash)?;
     let options = pack_options(options)?;
-    let image = from_value(call, image)?;
+    let image = from_value(call, image, DeltaMode::Auto)?;
     let (flasher, observer) = (&context.world.flasher, &context.world.observer);
     let cancel = context.meter.operation();
     let pack = || flasher.pack(&image, path.as_ref(), &options, &**observer, &cancel);
@@ -346,7 +346,7 @@ pub(super) mod functions {
     #[rhai_fn(return_raw)]
     pub fn check_packed(call: NativeCallContext, image: AnyImage) -> CallResult<Object> {
         let context = ScriptContext::require(&call, Capability::Read)?;
-        let image = from_value(&call, &image)?;
+        let image = from_value(&call, &image, DeltaMode::Auto)?;
         let cancel = context.meter.operation();
         let check = || context.world.images.check_packed(&image, &cancel);
         from_rust(&context.meter.with_buffers(check).map_err(raise)?)

@@ -255,3 +255,39 @@ fn http_functions_exchange_json() {
     );
     assert_eq!(run("http::post_json(\"http://h/done\", || 1)").0.unwrap_err().kind(), "usage");
 }
+
+#[test]
+fn the_packed_form_of_an_image_is_used_unless_it_fails_or_delta_is_never() {
+    const PUBLISHED: &str = "oras://registry.example/os/a:1";
+    let image = |packed: &str, more: &str| {
+        let index = "ab".repeat(32);
+        format!(
+            "#{{ src: \"{PUBLISHED}\", packed: \"{packed}\", index_sha256: \"{index}\"{more} }}"
+        )
+    };
+    let never = ", delta: \"never\", proven_disk: true";
+    for (image, options, source) in [
+        (image("/images/a.img", ""), "#{}", "/images/a.img"),
+        (image("/images/broken.img", ""), "#{}", PUBLISHED),
+        (image("/images/evicted.img", ""), "#{}", PUBLISHED),
+        (image("/images/a.img", ""), "#{ delta: \"never\" }", PUBLISHED),
+        (image("/images/a.img", never), "#{}", PUBLISHED),
+        // the options of the script win
+        (image("/images/a.img", never), "#{ delta: \"always\" }", "/images/a.img"),
+    ] {
+        let text = format!("flash::plan({image}, \"serial:S1\", {options}).image.source");
+        assert_eq!(run(&text).0.unwrap(), json!(source), "{text}");
+    }
+}
+
+#[test]
+fn options_of_a_delta_flash_are_checked() {
+    let flash = |options: &str| run(&format!("flash(\"/images/a.img\", \"serial:S1\", {options})"));
+    for options in ["#{ delta: \"sometimes\" }", "#{ delta: true }", "#{ stash: \"much\" }"] {
+        let (result, effects) = flash(options);
+        assert_eq!(result.expect_err(options).kind(), "usage", "{options}");
+        assert!(effects.is_empty());
+    }
+    let valid = "#{ delta: \"never\", stash: \"16M\", proven_disk: true }";
+    assert!(flash(valid).0.is_ok());
+}

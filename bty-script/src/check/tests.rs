@@ -145,7 +145,8 @@ fn unknown_fields_of_known_types_are_found() {
 
 #[test]
 fn a_switch_on_a_variable_that_holds_a_size_is_found() {
-    let text = "let s = disks()[0].size_bytes;\nswitch s { \"1G\" => 1, _ => 2 }\nlet n = s.bytes;\n\
+    let text = "let s = disks()[0].size_bytes;\nswitch s { \"1G\" => 1, _ => 2 }\n\
+                let n = s.bytes;\n\
                 switch n { 1 => 1 }";
     let wanted = "script.rhai:2:1: a size never matches a case of switch (use if, or switch on its \
                   .bytes)";
@@ -198,7 +199,8 @@ fn fields_of_values_of_an_uncertain_type_are_not_judged() {
 fn unknown_keys_of_option_maps_are_found() {
     let text = "flash(\"a\", \"d\", #{ verfy: false });\n\
                 flash::plan(#{ src: \"a\", sha265: \"x\" }, \"d\", #{ uefi_boot: true });\n\
-                images::open(\"a\", #{ md5: \"x\" });\nlet o = #{ anything: 1 }; flash(\"a\", \"d\", o)";
+                images::open(\"a\", #{ md5: \"x\" });\n\
+                let o = #{ anything: 1 }; flash(\"a\", \"d\", o)";
     assert_eq!(
         findings(text, &ImportRoot::None),
         [

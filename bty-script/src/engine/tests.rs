@@ -378,7 +378,8 @@ fn sizes_compare_with_texts_and_numbers_in_every_operator() {
         ("let s = [size(2), size(3), size(1)]; s.sort_desc(); s == [3, 2, 1]", true),
         ("[3, 1.5, 2].order() == [1.5, 2, 3] && [\"b\", \"a\"].order() == [\"a\", \"b\"]", true),
         (
-            "\"10\" < \"9\" && \"a\" < \"b\" && max(\"a\", \"b\") == \"b\" && min(\"a\", \"b\") == \"a\"",
+            "\"10\" < \"9\" && \"a\" < \"b\" && max(\"a\", \"b\") == \"b\" && \
+             min(\"a\", \"b\") == \"a\"",
             true,
         ),
         // comparisons of the language itself are unchanged

@@ -101,7 +101,7 @@ pub struct CachedAnswer {
     pub ip: Option<String>,
     /// When the contact was answered.
     pub at: Time,
-    /// The answer.
+    /// What the client was told to boot.
     pub boot: boot::Boot,
 }
 

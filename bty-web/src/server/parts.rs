@@ -41,8 +41,9 @@ pub(super) async fn listen_at(address: SocketAddr, variable: &str) -> Result<Tcp
 
 /// Asks all long-running work of the server to end.
 pub(super) fn begin_stop(app: &App) {
-    tracing::info!("stopping");
-    app.shutdown.stop();
+    if app.shutdown.stop() {
+        tracing::info!("stopping");
+    }
     app.jobs.cancel_all();
 }
 

@@ -42,7 +42,7 @@ use crate::tftp::TftpServer;
 pub struct App {
     /// Configuration, as loaded at startup.
     pub config: Arc<Config>,
-    /// The database.
+    /// The database in the state directory.
     pub db: Database,
     /// Subscriptions to events and machines.
     pub bus: EventBus,
@@ -62,7 +62,7 @@ pub struct App {
     pub cache_control: CacheControl,
     /// The TFTP server of this process, once it is running.
     pub tftp: Arc<OnceLock<Arc<TftpServer>>>,
-    /// Health and metrics.
+    /// What `/healthz` and `/metrics` report.
     pub health: ServerHealth,
     /// Chooses whether machines download an image through a cache host.
     pub image_router: Arc<ImageRouter>,
@@ -74,11 +74,11 @@ pub struct App {
     pub jobs: Jobs,
     /// Backups, and their schedule.
     pub backups: BackupJobs,
-    /// Control of jobs.
+    /// Starts, lists and cancels jobs for operators.
     pub job_control: JobControl,
     /// Reads and changes machines.
     pub machines: Arc<Machines>,
-    /// Lists of machines.
+    /// Reads machines for lists and pages.
     pub machine_reads: MachineReads,
     /// Operators' changes to machines.
     pub machine_edits: MachineEdits,
@@ -86,11 +86,11 @@ pub struct App {
     pub boot_cycles: BootCycles,
     /// Rates of the flashes in progress.
     pub rates: Arc<Rates>,
-    /// Plans.
+    /// Operators' changes to plans.
     pub plans: PlanEdits,
     /// Simulations of plans.
     pub simulator: PlanSimulator,
-    /// Settings.
+    /// Operators' changes to settings.
     pub settings: SettingEdits,
     /// Export and import.
     pub transfer: StateTransfer,

@@ -195,7 +195,8 @@ impl CatalogEdits {
                     return Err(Error::new(ErrorKind::Conflict, detail));
                 }
                 if store::catalog::is_name_taken(transaction, &stored.name, &stored.src)? {
-                    let detail = format!("an entry named {} already exists; choose another name", stored.name);
+                    let detail = format!("an entry named {} already exists; \
+                                          choose another name", stored.name);
                     return Err(Error::new(ErrorKind::Conflict, detail));
                 }
                 store::catalog::put_new(transaction, &stored)?;

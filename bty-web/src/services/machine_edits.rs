@@ -137,8 +137,9 @@ impl MachineEdits {
             return Ok(());
         }
         let detail = format!(
-            "netboot_version: files of version {version:?} are missing; fetch that release first, or \
-         choose another version"
+            "netboot_version: files of version {version:?} are missing; fetch that \
+             release first, or \
+             choose another version"
         );
         Err(Error::invalid(detail))
     }

@@ -225,15 +225,15 @@ impl PlanEdits {
                     .find(|(plan, _)| *plan == name);
                 if let Some((_, machines)) = bound {
                     let detail = format!(
-                        "{name} is assigned to machines ({machines}); assign them another plan first"
+                        "{name} is assigned to machines ({machines}); assign them \
+                         another plan first"
                     );
                     return Err(Error::new(ErrorKind::Conflict, detail));
                 }
                 if !store::plans::delete(transaction, &name, now)? {
                     return Err(unknown_plan(&name));
                 }
-                let event =
-                    NewEvent::new("plan.deleted", name.clone(), format!("deleted {name}"));
+                let event = NewEvent::new("plan.deleted", name.clone(), format!("deleted {name}"));
                 transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
             })
             .await?;

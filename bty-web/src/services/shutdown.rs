@@ -15,9 +15,9 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Asks all long-running work to end.
-    pub fn stop(&self) {
-        self.0.send_replace(true);
+    /// Asks all long-running work to end. Returns false if it has been asked before.
+    pub fn stop(&self) -> bool {
+        !self.0.send_replace(true)
     }
 
     /// Waits until the server is asked to stop.

@@ -24,7 +24,7 @@ use crate::store::{self, catalog::Stored};
 pub enum Undo {
     /// Restores a machine, if nothing has changed it since.
     Machine {
-        /// Its address.
+        /// MAC address of the machine.
         mac: Mac,
         /// The machine before the change; `None` when it was unknown.
         before: Option<Box<Machine>>,
@@ -39,7 +39,7 @@ pub enum Undo {
     Settings(Vec<(String, String)>),
     /// Restores the source of an earlier revision of a plan.
     Plan {
-        /// Its name.
+        /// Name of the plan.
         name: String,
         /// Number of the revision; zero deletes the plan.
         revision: i64,

@@ -16,7 +16,6 @@ const STEPS: [&str; 4] = [
     include_str!("../../migrations/0004_packed.sql"),
 ];
 
-/// A completed upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Upgrade {
     /// Number of the previous schema.

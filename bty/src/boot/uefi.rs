@@ -29,7 +29,7 @@ pub enum BootNext {
         /// The number of the entry.
         entry: u16,
     },
-    /// Nothing was changed.
+    /// The firmware boots as it would have done anyway.
     Skipped {
         /// Why: a clause that can follow a colon.
         reason: &'static str,

@@ -69,8 +69,8 @@ fn difference(reader: &DiskReader, offset: u64) -> Error {
         "the image differs from {} in the {BUFFER_BYTES} bytes from offset {offset} on",
         reader.name
     );
-    Error::new(ErrorKind::Integrity, message)
-        .with_path(&reader.name)
-        .at_offset(offset)
-        .hint("something writes to the disk, or it reads differently each time: look at dmesg, then try again")
+    Error::new(ErrorKind::Integrity, message).with_path(&reader.name).at_offset(offset).hint(
+        "something writes to the disk, or it reads differently each time: look at \
+         dmesg, then try again",
+    )
 }

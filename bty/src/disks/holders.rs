@@ -267,8 +267,9 @@ mod tests {
 
     #[test]
     fn reads_mounts_with_blanks_and_optional_fields() {
-        let text = b"36 35 98:0 /mnt1 /mnt\\0402/a\\134b rw,noatime master:1 shared:2 - ext3 /dev/my\\040root rw,errors=continue\n\
-            40 36 0:40 / /pool rw - btrfs /dev/sdb1 rw\nshort line\n";
+        let text = b"36 35 98:0 /mnt1 /mnt\\0402/a\\134b rw,noatime master:1 shared:2 - ext3 \
+                     /dev/my\\040root rw,errors=continue\n\
+                     40 36 0:40 / /pool rw - btrfs /dev/sdb1 rw\nshort line\n";
         let mounts = parse_mounts(text);
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].number, Some((98, 0)));
@@ -282,7 +283,8 @@ mod tests {
 
     #[test]
     fn reads_swaps() {
-        let text = b"Filename\t\tType\t\tSize\tUsed\tPriority\n/dev/sda2  partition\t1\t0\t-2\n/swap\\040file\tfile\t1\t0\t-3\n";
+        let text = b"Filename\t\tType\t\tSize\tUsed\tPriority\n/dev/sda2  partition\t1\t0\t-2\n\
+                     /swap\\040file\tfile\t1\t0\t-3\n";
         assert_eq!(parse_swaps(text), [PathBuf::from("/dev/sda2"), PathBuf::from("/swap file")]);
         assert!(parse_swaps(b"").is_empty());
     }

@@ -404,7 +404,7 @@ fn compared_blocks<'a>(
             at += BLOCK;
         }
         at = at.min(new.len());
-        (start < at).then(|| (start..at, equal))
+        (start < at).then_some((start..at, equal))
     })
 }
 

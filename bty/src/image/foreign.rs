@@ -6,7 +6,8 @@ use crate::{Error, ErrorKind, Location, Remedy, Result};
 const CONVERT: &str = "convert it: qemu-img convert -O qcow2 IN OUT";
 const FOR_PHONES: &str =
     "it is for the flash memory of a device: use the device's own tool (fastboot, for example)";
-const FOR_BOARDS: &str = "it is for the flash memory of a board: use the vendor's own tool, or look for an SD card image";
+const FOR_BOARDS: &str = "it is for the flash memory of a board: use the vendor's own tool, or \
+                          look for an SD card image";
 const OTHER_FILE: &str = "is this the file you meant?";
 const RESTORE: &str = "it is a backup: restore it with the program that made it";
 
@@ -129,7 +130,8 @@ const FOOTERS: &[(&[u8], &str, &str)] = &[
     (
         b"conectix",
         "a Virtual PC disk (vhd) of fixed size",
-        "convert it (qemu-img convert -f vpc -O raw IN OUT), or cut its footer off a copy (truncate -s -512 COPY)",
+        "convert it (qemu-img convert -f vpc -O raw IN OUT), or cut its footer off a copy \
+         (truncate -s -512 COPY)",
     ),
     (b"koly", "an Apple disk image (dmg)", "convert it: dmg2img IN OUT"),
 ];

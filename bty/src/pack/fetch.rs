@@ -132,7 +132,7 @@ impl FrameFetcher {
     /// # Errors
     /// - [`ErrorKind::Source`]: the source cannot be read, or changed.
     /// - [`ErrorKind::Integrity`]: the frame differs from the index.
-    /// - [`ErrorKind::Cancelled`]: cancelled.
+    /// - [`ErrorKind::Cancelled`]: the reading was cancelled.
     pub(crate) fn next(&mut self) -> Result<Option<(u32, Vec<u8>)>> {
         if self.has_failed {
             return Err(Error::new(ErrorKind::Source, "cannot fetch on after a failure"));

@@ -73,12 +73,10 @@ pub(crate) struct Gpt {
     entries_crc: u32,
 }
 
-/// A used entry.
 #[derive(Debug)]
 pub(crate) struct GptPartition {
     /// Number of its entry, from 1.
     pub(crate) number: u32,
-    /// Partition type.
     pub(crate) type_guid: Guid,
     /// Unique GUID of the partition.
     pub(crate) guid: Guid,
@@ -89,7 +87,6 @@ pub(crate) struct GptPartition {
 }
 
 impl GptPartition {
-    /// Number of sectors.
     pub(crate) fn sectors(&self) -> u64 {
         (self.last_lba - self.first_lba).saturating_add(1)
     }

@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn reads_primary_and_logical_partitions_as_sfdisk_made_them() {
         let disk = sfdisk(
-            "label: dos\nstart=2048,size=2048,type=c\nstart=4096,size=20480,type=5\nstart=6144,size=2048,type=83\nstart=10240,size=1024,type=82\n",
+            "label: dos\nstart=2048,size=2048,type=c\nstart=4096,size=20480,type=5\n\
+             start=6144,size=2048,type=83\nstart=10240,size=1024,type=82\n",
             16 << 20,
         );
         let mbr = read(&mut over(&disk), 512).unwrap();

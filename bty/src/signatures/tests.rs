@@ -47,12 +47,14 @@ fn recognizes_what_real_tools_make() {
         ("mksquashfs /etc/hostname PATH -noappend -quiet", "squashfs", None),
         ("mkfs.erofs PATH /etc/default", "erofs", None),
         (
-            "cryptsetup -q luksFormat --type luks1 --pbkdf-force-iterations 1000 PATH /etc/hostname",
+            "cryptsetup -q luksFormat --type luks1 --pbkdf-force-iterations 1000 \
+             PATH /etc/hostname",
             "luks",
             None,
         ),
         (
-            "cryptsetup -q luksFormat --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label safe PATH /etc/hostname",
+            "cryptsetup -q luksFormat --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
+             --label safe PATH /etc/hostname",
             "luks",
             Some("safe"),
         ),

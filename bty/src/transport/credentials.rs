@@ -316,8 +316,10 @@ mod tests {
 
     #[test]
     fn a_netrc_is_parsed_as_by_other_programs() {
-        let text = "# mine\nmachine Images.example login me password s:e#cret\nmachine b\n  login \"a b\"\n  password \"q\\\"x\"\n\
-                    macdef init\ncd /\nmachine evil login x password y\n\nmachine c account z login only\ndefault login anonymous password @\n";
+        let text = "# mine\nmachine Images.example login me password s:e#cret\n\
+                    machine b\n  login \"a b\"\n  password \"q\\\"x\"\n\
+                    macdef init\ncd /\nmachine evil login x password y\n\n\
+                    machine c account z login only\ndefault login anonymous password @\n";
         assert_eq!(
             netrc(text),
             [
@@ -404,7 +406,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_netrc_panics(text in "(machine |login |password |default |macdef |\"|\\\\|#|\n| |é|x){0,20}") {
+        fn no_netrc_panics(text in "(machine |login |password |default |macdef \
+                                    |\"|\\\\|#|\n| |é|x){0,20}") {
             let _ = netrc(&text);
         }
     }

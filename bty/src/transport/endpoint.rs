@@ -132,7 +132,8 @@ impl Endpoint {
         let url = redact::url(&url);
         if from.url.scheme() == "https" && url.scheme() == "http" && !self.caller_verifies {
             let message = format!(
-                "the server redirects from https to http ({url}), where anybody in between can change it"
+                "the server redirects from https to http ({url}), where anybody in \
+                 between can change it"
             );
             let hint = "give the digest of the file, or an address that stays with https";
             let error = self.error(message).hint(hint).with_remedy(Remedy::Sha256);

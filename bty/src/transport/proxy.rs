@@ -55,8 +55,10 @@ pub(super) fn for_client(proxies: &Arc<Proxies>) -> Proxy {
 fn address(scheme: &str, written: &str) -> Result<Url> {
     // the address may contain a password, so errors do not quote it
     let bad = |why: &str| {
-        Error::new(ErrorKind::Usage, format!("the proxy for {scheme} {why}"))
-            .hint("write http://host:port; a user and a password stand before the host, as in user:password@host")
+        Error::new(ErrorKind::Usage, format!("the proxy for {scheme} {why}")).hint(
+            "write http://host:port; a user and a password stand before the host, as in \
+             user:password@host",
+        )
     };
     let with_scheme =
         if written.contains("://") { written.to_owned() } else { format!("http://{written}") };

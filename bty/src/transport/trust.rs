@@ -70,7 +70,10 @@ fn given_certificates(options: &ClientOptions) -> Result<Vec<GivenCertificate>> 
         let unusable = move |why: String| {
             Error::new(ErrorKind::Usage, format!("{shown} holds no usable certificate: {why}"))
                 .with_path(&shown)
-                .hint("give the certificate of the authority, or that of the server itself, in PEM form")
+                .hint(
+                    "give the certificate of the authority, or that of the server \
+                     itself, in PEM form",
+                )
         };
         let before = given.len();
         for certificate in CertificateDer::pem_slice_iter(&pem) {

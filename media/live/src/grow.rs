@@ -18,7 +18,6 @@ const GROWTH_MIN: u64 = 4 << 20;
 /// Largest size that an MBR partition table can express, in sectors.
 const SECTORS_MAX: u64 = u32::MAX as u64;
 
-/// Outcome of [`grow_partition`].
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// The partition reaches the end of the disk already.

@@ -38,7 +38,7 @@ const TELL_VIOLATIONS = () =>
 // Opens a page as an operator, logged in unless `logIn` is false.
 export async function operator(browser, server, { logIn = true, allow = [], ...options } = {}) {
   const context = await browser.newContext({ baseURL: server.base, viewport: { width: 1280, height: 900 }, ...options });
-  context.setDefaultTimeout(30_000);
+  context.setDefaultTimeout(120_000);
   if (options.javaScriptEnabled !== false) await context.addInitScript(TELL_VIOLATIONS);
   const page = await context.newPage();
   page.faults = watch(page, ...allow);

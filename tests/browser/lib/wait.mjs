@@ -2,7 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
 // Generous, so that a slow machine does not make a test fail.
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 120_000;
 
 export async function until(what, holds, limit = LIMIT_MS) {
   const end = Date.now() + limit;

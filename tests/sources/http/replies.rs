@@ -50,7 +50,8 @@ fn https_does_not_lead_to_http_unless_a_digest_is_given() {
     let port = bty_tests::free_port();
     let target = plain.url("");
     let conf = format!(
-        "server {{ listen 127.0.0.1:{port} ssl; ssl_certificate CERTIFICATE; ssl_certificate_key KEY; return 302 {target}$request_uri; }}"
+        "server {{ listen 127.0.0.1:{port} ssl; ssl_certificate CERTIFICATE; ssl_certificate_key \
+         KEY; return 302 {target}$request_uri; }}"
     );
     let nginx = Nginx::with_servers(&conf, port);
     let mut options = options();
@@ -213,7 +214,8 @@ fn malformed_replies_are_errors() {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\nab",
-        b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-0/18446744073709551615\r\nContent-Length: 1\r\n\r\na",
+        b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-0/18446744073709551615\r\n\
+          Content-Length: 1\r\n\r\na",
         b"HTTP/1.1 204 No Content\r\n\r\n",
         b"HTTP/1.1 302 Found\r\n\r\n",
         b"HTTP/9.9 200 OK\r\n\r\n",

@@ -113,7 +113,9 @@ pub(super) fn open_image(
             .hint("find out which of them is right; nothing was written")
     })?;
     (options.sha256, options.sha512) = (merged.sha256, merged.sha512);
-    options.pack_index_sha256 = entry.index_sha256;
+    // the index of an entry with a packed form is not that of the image at its address
+    let listed_index = entry.open_options().pack_index_sha256;
+    options.pack_index_sha256 = listed_index.or(options.pack_index_sha256);
     Ok((Image::open(client, entry.src(), &options, cancel)?, entry.raw))
 }
 

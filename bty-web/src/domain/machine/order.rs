@@ -30,7 +30,7 @@ pub enum Mode {
     Interactive,
     /// Post the inventory, then reboot.
     Inventory,
-    /// Reboot.
+    /// Reboot without other work.
     Exit,
     /// Run the plan's `run(p)`, which does something else.
     Script,

@@ -19,6 +19,12 @@ pub fn size(bytes: impl std::borrow::Borrow<u64>) -> String {
     bty::size::human(*bytes.borrow())
 }
 
+/// A number with its noun: see [`bty::text::count`]. Accepts references too, which templates use.
+#[must_use]
+pub fn count(number: impl std::borrow::Borrow<usize>, noun: &str) -> String {
+    bty::text::count(*number.borrow(), noun)
+}
+
 /// Returns the completed part of `total` in percent; 0 if `total` is 0.
 #[must_use]
 pub fn percent(done: u64, total: u64) -> u64 {

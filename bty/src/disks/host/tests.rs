@@ -236,7 +236,8 @@ fn reports_every_use_of_a_disk() {
     fake.put(
         "proc/self/mountinfo",
         format!(
-            "1 0 253:0 / / rw - ext4 /dev/mapper/vg0-root rw\n2 1 8:1 / /boot\\040x rw - vfat {dev}/sda1 rw\n\
+            "1 0 253:0 / / rw - ext4 /dev/mapper/vg0-root rw\n\
+             2 1 8:1 / /boot\\040x rw - vfat {dev}/sda1 rw\n\
              3 1 0:44 / /pool rw - btrfs {dev}/sdb rw\n4 1 7:0 / /mnt/vm rw - ext4 {dev}/loop0 rw\n"
         ),
     );

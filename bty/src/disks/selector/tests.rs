@@ -126,7 +126,8 @@ fn refuses_no_match_and_many_and_lists_the_candidates() {
     assert_eq!(format!("{error:#}"), "2 disks match serial:0000");
     assert_eq!(
         error.next_step().unwrap(),
-        "name one of them, by serial number or path:\n  /dev/sdc 8.0 GiB ACME Twin serial 0000\n  /dev/sdd 8.0 GiB ACME Twin serial 0000"
+        "name one of them, by serial number or path:\n  /dev/sdc 8.0 GiB ACME Twin serial 0000\n  \
+         /dev/sdd 8.0 GiB ACME Twin serial 0000"
     );
     let none = "serial:1".parse::<Selector>().unwrap().select(&Machine(Vec::new())).unwrap_err();
     assert_eq!(none.next_step(), Some("no disks were found on this machine"));

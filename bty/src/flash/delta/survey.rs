@@ -165,7 +165,7 @@ impl Survey {
         let is_usable = |frame: &&PackFrame| {
             frame.blake3.is_some()
                 && layout.is_scanned(frame)
-                && frame.disk_bytes % BLOCK_BYTES == 0
+                && frame.disk_bytes.is_multiple_of(BLOCK_BYTES)
         };
         let frames: Vec<_> = self.index.frames().iter().filter(is_usable).collect();
         let mut sample = Sample::default();

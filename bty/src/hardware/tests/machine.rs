@@ -90,8 +90,10 @@ impl Machine {
             ];
             self.put_all(&topology, &files.each_ref().map(|(name, value)| (*name, value.as_str())));
             cpuinfo += &format!(
-                "processor\t: {thread}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Intel(R) Xeon(R) \
-                 Gold 5218 CPU @ 2.30GHz\nstepping\t: 7\nmicrocode\t: 0x500\ncpu MHz\t\t: 2300.000\nphysical id\t: {package}\n\
+                "processor\t: {thread}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\n\
+                 model name\t: Intel(R) Xeon(R) \
+                 Gold 5218 CPU @ 2.30GHz\nstepping\t: 7\nmicrocode\t: 0x500\n\
+                 cpu MHz\t\t: 2300.000\nphysical id\t: {package}\n\
                  core id\t\t: {core}\nflags\t\t: fpu vme lm\npower management:\n\n"
             );
         }

@@ -30,7 +30,8 @@ fn a_refusal_names_the_format_and_has_a_hint() {
     let said = refusal(&tar, Some(Compression::Gzip));
     assert_eq!(
         said,
-        "this is a tar archive inside gzip, not a disk image | unpack it (tar -xf) and flash the image inside"
+        "this is a tar archive inside gzip, not a disk image | unpack it (tar -xf) and flash \
+         the image inside"
     );
     assert!(refusal(b"  <!DOCTYPE html>", None).contains("web page"));
     assert!(refusal(&[0x1f, 0x8b, 8], Some(Compression::Zstd)).contains("gzip data inside zstd"));

@@ -25,8 +25,10 @@ fn a_failing_plan_boots_the_disk_with_a_message() {
 
 #[test]
 fn a_plan_can_leave_its_failures_to_a_person_and_then_writes_nothing() {
-    let source = "fn declare() { #{ on_failure: \"person\" } }\nfn boot(m) { throw \"not today\" }\n\
-                  fn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\nfn run(p) { flash(p.image, p.disk) }";
+    let source = "fn declare() { #{ on_failure: \"person\" } }\n\
+                  fn boot(m) { throw \"not today\" }\n\
+                  fn plan(m) { #{ image: m.image(), disk: m.target_disk() } }\n\
+                  fn run(p) { flash(p.image, p.disk) }";
     let mut world = World::scripted(source);
     world.machine.image_ref = Some(image_ref(SRC));
     world.machine.target_serial = Some("S1".into());
