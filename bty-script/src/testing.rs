@@ -7,7 +7,7 @@
 //! use bty_script::{Capabilities, Engine, ImportRoot, Limits, ScriptContext};
 //!
 //! let machine = r#"
-//!     images = [{ src = "a.img", image_bytes = "1G" }]
+//!     images = [{ src = "a.img", disk_size = "1G" }]
 //!     disks = [{ path = "/dev/sda", size = "8G", serial = "S1" }]
 //! "#;
 //! let (world, effects, terminal) = SimulatedWorld::parse(machine)?;

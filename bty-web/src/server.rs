@@ -30,7 +30,7 @@ mod parts;
 /// # async fn run() -> bty_web::Result<()> {
 /// let config = Config::from_values([("paths.state_dir", "/srv/bty"), ("admin.password", "s3cret")])?;
 /// let server = Server::builder().config(config).worker(worker::this_program).start().await?;
-/// println!("http://{:?}", server.address());
+/// println!("listening at {:?}", server.address());
 /// tokio::signal::ctrl_c().await?;
 /// server.stop().await
 /// # }

@@ -116,7 +116,7 @@ async fn a_stopping_server_answers_the_request_in_progress_and_closes_its_state(
     let server = builder(dir.path()).listener(free_port().await).start().await.unwrap();
     let address = server.address().unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let body = json!({ "display.timezone": "UTC" }).to_string();
+    let body = json!({ "display.timezone": "Europe/Berlin" }).to_string();
     let head = format!(
         "PUT /settings HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
@@ -138,7 +138,7 @@ async fn a_stopping_server_answers_the_request_in_progress_and_closes_its_state(
     assert!(!dir.path().join("state.db-wal").exists(), "the database is a single file");
     let again = builder(dir.path()).listener(free_port().await).start().await.unwrap();
     let settings = fetch(again.address().unwrap(), "/settings").await;
-    assert!(settings.contains("UTC"), "{settings}");
+    assert!(settings.contains("Europe/Berlin"), "{settings}");
     again.stop().await.unwrap();
 }
 
