@@ -7,7 +7,7 @@
 //! images have such runs. So each block in flight counts as that large until it is decoded. Blocks
 //! of zeros are decoded once: the next ones have the same symbols.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, Read};
 use std::sync::{Arc, Mutex};
 
 use mibz2::block::Symbols;
@@ -16,7 +16,9 @@ use mibz2::{Error as BzError, ErrorKind as BzErrorKind, Kernels, Scratch, decode
 
 use super::parallel::{Found, Job, Parallel, ParallelReader, Splitter};
 use super::zero_parts::ZeroParts;
-use super::{Compression, DecodeOptions, Trailer, damaged, refused, trailing, truncated};
+use super::{
+    CompressedInput, Compression, DecodeOptions, Trailer, damaged, refused, trailing, truncated,
+};
 use crate::size::MIB;
 use crate::{Error, Result, extent};
 
@@ -30,8 +32,6 @@ const THREAD_BYTES: u64 = 8 * MIB;
 const INPUT_BYTES: u64 = 8 * MIB;
 /// Address space that the C library reserves for each thread that allocates.
 const ARENA_BYTES: u64 = 64 * MIB;
-/// Bytes read at once.
-const CHUNK_BYTES: usize = 256 << 10;
 
 pub(super) fn decoder(
     wire: Box<dyn Read + Send>,
@@ -68,7 +68,7 @@ impl Bzip2 {
     fn new(wire: Box<dyn Read + Send>, trailer: &Trailer) -> Self {
         let source_error = SourceError::default();
         let window = Window {
-            wire,
+            wire: CompressedInput::new(wire, trailer),
             bytes: Vec::new(),
             offset: 0,
             released: 0,
@@ -192,7 +192,7 @@ fn key(symbols: &Symbols) -> Option<Vec<u8>> {
 
 /// The input of the scanner, from the block that it reads on.
 struct Window {
-    wire: Box<dyn Read + Send>,
+    wire: CompressedInput,
     bytes: Vec<u8>,
     /// Offset of the first of `bytes`.
     offset: u64,
@@ -204,18 +204,12 @@ struct Window {
 
 impl Window {
     fn refill(&mut self) -> io::Result<()> {
-        let len = self.bytes.len();
-        self.bytes.resize(len + CHUNK_BYTES, 0);
-        let result = loop {
-            match self.wire.read(&mut self.bytes[len..]) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                result => break result,
-            }
-        };
-        let count = *result.as_ref().unwrap_or(&0);
-        self.bytes.truncate(len + count);
-        self.has_ended = count == 0;
-        result.map(drop)
+        let available = self.wire.fill_buf()?;
+        let len = available.len();
+        self.bytes.extend_from_slice(available);
+        self.wire.consume(len);
+        self.has_ended = len == 0;
+        Ok(())
     }
 }
 
