@@ -68,7 +68,7 @@ class Peer:
 
 PEERS = [
     Peer("bita", "bita", "bita clone --seed-output {url}/delta-{name}.cba {dev}",
-         "cba", "bita compress --input {raw} {out} --compression zstd --compression-level 3"),
+         "cba", "bita compress --input {raw} {out} --compression brotli --compression-level 3"),
     Peer("casync", "casync", "casync extract --store={url}/delta-{name}.castr {url}/delta-{name}.caibx {dev}",
          "caibx", "casync make --store={directory}/delta-{name}.castr {directory}/part.caibx {raw} && mv {directory}/part.caibx {out}"),
     Peer("rsync", "rsync", "rsync --inplace --no-whole-file --write-devices --stats {raw} {dev}"),
