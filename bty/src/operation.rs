@@ -275,5 +275,6 @@ fn wake(mut queue: MutexGuard<'_, QueuedEvents>) {
     }
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

@@ -90,5 +90,6 @@ pub(crate) fn retry(error: &Error, attempt: u32, delay: Duration) {
     warn!(attempt, delay_ms, error = &*redact::text(&text), "a request failed; trying again");
 }
 
-#[cfg(all(test, feature = "http", feature = "testing"))]
+#[cfg(test)]
+#[cfg(all(feature = "http", feature = "testing"))]
 mod tests;

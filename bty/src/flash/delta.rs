@@ -30,4 +30,5 @@ pub use estimate::diff;
 pub(super) use run::{DeltaFlash, DeltaOutcome};
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

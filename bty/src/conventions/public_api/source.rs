@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use syn::{Attribute, Item, UseTree, Visibility};
 
@@ -22,14 +22,14 @@ pub(super) enum Found<'a> {
 impl Module {
     /// Reads the crate whose root is the file `lib`.
     pub(super) fn read(lib: &Path) -> Self {
-        Self::read_file(lib, lib.parent().unwrap().to_owned(), Vec::new())
+        Self::read_file(lib, lib.parent().unwrap(), Vec::new())
     }
 
     /// Reads `file`, whose child modules are files in `dir`.
-    fn read_file(file: &Path, dir: PathBuf, path: Vec<String>) -> Self {
+    fn read_file(file: &Path, dir: &Path, path: Vec<String>) -> Self {
         let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let parsed = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        Self::new(parsed.items, &dir, path)
+        Self::new(parsed.items, dir, path)
     }
 
     fn new(items: Vec<Item>, dir: &Path, path: Vec<String>) -> Self {
@@ -42,7 +42,7 @@ impl Module {
             let child_dir = dir.join(&name);
             let child = match &mut module.content {
                 Some((_, items)) => Self::new(std::mem::take(items), &child_dir, child_path),
-                None => Self::read_file(&child_dir.with_extension("rs"), child_dir, child_path),
+                None => Self::read_file(&child_dir.with_extension("rs"), &child_dir, child_path),
             };
             children.insert(name, child);
         }
