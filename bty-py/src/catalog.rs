@@ -155,6 +155,7 @@ impl Entry {
             Option<String>,
             Option<String>,
             bool,
+            Option<String>,
         ),
     ) {
         let it = slf.get();
