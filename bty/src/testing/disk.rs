@@ -95,7 +95,7 @@ struct Sector {
 }
 
 /// What becomes of a request that was recorded.
-enum Outcome {
+enum DiskOutcome {
     Done,
     Failed,
     Hangs,
@@ -226,10 +226,10 @@ impl MemoryDisk {
             std::thread::sleep(self.faults.delay);
         }
         match outcome {
-            Outcome::Done => carry_out(&mut self.state()),
-            Outcome::Failed => Err(broken()),
-            Outcome::Hangs => hang(),
-            Outcome::PowerLost => {
+            DiskOutcome::Done => carry_out(&mut self.state()),
+            DiskOutcome::Failed => Err(broken()),
+            DiskOutcome::Hangs => hang(),
+            DiskOutcome::PowerLost => {
                 if request != DiskRequest::Flush {
                     carry_out(&mut self.state())?;
                 }
@@ -238,7 +238,7 @@ impl MemoryDisk {
         }
     }
 
-    fn record(&self, request: DiskRequest) -> Outcome {
+    fn record(&self, request: DiskRequest) -> DiskOutcome {
         let mut state = self.state();
         if self.keep_states {
             let content = state.written.clone();
@@ -252,11 +252,11 @@ impl MemoryDisk {
         };
         let is_at = |from: Option<usize>, n: usize| from.is_some_and(|from| n >= from);
         match self.faults.power_after {
-            Some(end) if n == end => Outcome::PowerLost,
-            Some(end) if n > end => Outcome::Failed,
-            _ if is_at(hang_from, kind) => Outcome::Hangs,
-            _ if is_at(fail_from, kind) => Outcome::Failed,
-            _ => Outcome::Done,
+            Some(end) if n == end => DiskOutcome::PowerLost,
+            Some(end) if n > end => DiskOutcome::Failed,
+            _ if is_at(hang_from, kind) => DiskOutcome::Hangs,
+            _ if is_at(fail_from, kind) => DiskOutcome::Failed,
+            _ => DiskOutcome::Done,
         }
     }
 
