@@ -103,9 +103,9 @@ def test_ansible_shows_why_it_is_refused(playbook, tmp_path):
         code, result = playbook.run(*options, disk=str(small.path))
         assert code != 0 and "larger than" in result["msg"], result
     assert not any(Path(small.path).read_bytes())
-    (tmp_path / "text.img").write_bytes(b"no image" * 1000)
+    (tmp_path / "odd.img").write_bytes(bytes([7, 0, 200, 130]) * 4096)
     for options in ([], ["--check"]):
-        code, result = playbook.run(*options, image=str(tmp_path / "text.img"))
+        code, result = playbook.run(*options, image=str(tmp_path / "odd.img"))
         assert code != 0 and [refusal["reason"] for refusal in result["refusals"]] == ["unrecognized"], result
     code, result = playbook.run(image=str(tmp_path / "none.img"))
     assert code != 0 and "none.img" in result["msg"], result
