@@ -43,9 +43,10 @@ USE = [
     "systemd-hwdb update",
     "for i in $(seq 40000); do echo \"Nov 30 12:00:00 host sshd[$i]: Accepted publickey for root\"; done >> /var/log/auth.log",
     # nothing is written to the rest of the disk, but it is taken
-    "mkdir -p /home/user; fallocate -l $(($(stat -f -c '%f * %S' /) - 1048576)) /home/user/taken; sync",
+    "mkdir -p /home/user; n=0; for size in 64M 8M 1M 64K 4K;"
+    " do while fallocate -l $size /home/user/taken.$n 2> /dev/null; do n=$((n + 1)); done; done; sync",
     "rm -r /usr/lib/x86_64-linux-gnu/gconv; sync",
-    "dd if=/dev/urandom of=/home/user/data bs=1M count=8 status=none; sync; rm /home/user/taken",
+    "dd if=/dev/urandom of=/home/user/data bs=1M count=7 status=none || true; sync; rm /home/user/taken.*",
 ]
 
 
