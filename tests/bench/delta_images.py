@@ -34,17 +34,19 @@ UPGRADE = [
 ]
 #: folders that packages and lists of them would fill
 OUTSIDE = ("tmp", "var/cache/apt", "var/lib/apt/lists")
-#: what a system does in its first weeks: keys, its identity, caches, logs; and data of its user, which
-#: fills the disk, and with it the places of files that were removed
+#: what a system does in its first weeks: keys, its identity, caches, logs; and data of its user, in
+#: the places of files that were removed
 USE = [
     "systemd-machine-id-setup",
     "ssh-keygen -A",
     "ldconfig",
     "systemd-hwdb update",
     "for i in $(seq 40000); do echo \"Nov 30 12:00:00 host sshd[$i]: Accepted publickey for root\"; done >> /var/log/auth.log",
+    # nothing is written to the rest of the disk, but it is taken
+    "mkdir -p /home/user; n=0; for size in 64M 8M 1M 64K 4K;"
+    " do while fallocate -l $size /home/user/taken.$n 2> /dev/null; do n=$((n + 1)); done; done; sync",
     "rm -r /usr/lib/x86_64-linux-gnu/gconv; sync",
-    "mkdir -p /home/user; dd if=/dev/urandom of=/home/user/data bs=1M status=none || echo the disk is full; sync",
-    "rm /home/user/data",
+    "dd if=/dev/urandom of=/home/user/data bs=1M count=7 status=none || true; sync; rm /home/user/taken.*",
 ]
 
 

@@ -22,14 +22,25 @@ ABOUT = (
 )
 HOW = f"""\
 Four disks of {SIZE_BYTES // MIB} MiB with a GPT and one ext4 file system: **old**, made by `mke2fs -d` of Debian {SUITE}
-packages; **rebuilt**, its root upgraded with all security updates, {ADDED} added, {REMOVED} removed, and made into a new
+packages; **rebuilt**, its root upgraded with all security updates, {ADDED} added and {REMOVED} removed, and made into a new
 image; **in place**, the same upgrade by apt in the mounted file system of old; **used**, old after its system has written
-keys, caches, lists of packages and logs. The disk is a loop device with direct I/O over a file in memory. The kernel's block
+keys, caches and logs, and its user data in the places of removed files. The disk is a loop device with direct I/O over a file in memory. The kernel's block
 throttle (blkio) limits it; a request to make a range zero is answered by writing zeros. The link is an HTTP server with
 ranges, on the loopback, with one rate for all its connections and no delay. Before every run the disk is filled anew, outside
 of the time. Bytes are counted at the disk and at the server, not taken from reports. After the first run of a mode the disk
 is compared with the image. Times are those of the whole command with its proof, full read-back unless it says otherwise.
 Medians."""
+
+
+#: start of an aim -> why it can be missed
+WHY = {
+    "used: fetched": "beside the changed frames, opening an image fetches the first MiB of the file and the index.",
+    "used, ": "a full proof reads the whole disk back after any flash, and this disk has no command that makes ranges zero,"
+    " so that both flashes write the zeros of the image. Only the rest is saved.",
+    "in place": "what is fetched and written depends on how much an upgrade changes; see what the disk held. The proof"
+    " and the zeros cost as above.",
+    "full flash": "the time is bound by writing to the loop device, on the same two processors that decode.",
+}
 
 
 def median(runs: list[dict], what: str) -> float:
@@ -178,7 +189,7 @@ def render(data: dict) -> str:
         how += " **The machine was busy with other work: times are not to be relied on, bytes are.**"
     opening = page.opening("delta flash", ABOUT, figures.aims(), "bench-delta", "tests/bench/delta_page.py", how)
     parts = [
-        opening,
+        opening, why(figures.aims()),
         "## Images\n", images(data),
         "## Cases\n",
         page.fill("Fetched: of the packed file. Written: of the data, without what makes ranges zero. Ratio: to the time of"
@@ -200,6 +211,14 @@ def render(data: dict) -> str:
         "```sh\nmake bench-delta    # builds a release and the images, needs root, writes this page\n```\n",
     ]  # fmt: skip
     return "\n".join(parts)
+
+
+def why(aims: list[tuple[str, str, bool]]) -> str:
+    """The reasons for what is missed, as far as they are known; each once."""
+    missed = [aim for aim, _, is_met in aims if not is_met]
+    reasons = [f"- {start.strip(', ')}: {text}" for start, text in WHY.items() if any(aim.startswith(start) for aim in missed)]
+    wrapped = [page.textwrap.fill(reason, page.WIDTH, subsequent_indent="  ") for reason in reasons]
+    return "\n".join(["Why some are missed:\n", *wrapped, ""]) if wrapped else ""
 
 
 def mib(value: float) -> str:
