@@ -183,6 +183,7 @@ class Bench:
         tools = {
             "bty": self.command(case, ["--delta", "never", "--no-verify"], source),
             "bty, verifying": self.command(case, ["--delta", "never"], source),
+            "dd of the raw image": f"dd if={self.store.raw('rebuilt')} {dd.removeprefix('dd ')}".split(),
             "zstd -dc | dd": ["bash", "-c", f"set -o pipefail; zstd -dc {source} | {dd}"],
         }
         runs = {name: [] for name in tools}

@@ -39,7 +39,8 @@ WHY = {
     " so that both flashes write the zeros of the image. Only the rest is saved.",
     "in place": "what is fetched and written depends on how much an upgrade changes; see what the disk held. The proof"
     " and the zeros cost as above.",
-    "full flash": "the time is bound by writing to the loop device, on the same two processors that decode.",
+    "full flash": "see `dd` of the raw image, which decodes nothing, in the table of full flashes: this disk has no command"
+    " that makes ranges zero, so that every flash writes as much as `dd`.",
 }
 
 
