@@ -117,6 +117,8 @@ class Link:
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # heads and bodies are sent apart, and a body must not wait for an acknowledgment
+    disable_nagle_algorithm = True
     link: Link
 
     def do_GET(self) -> None:

@@ -39,7 +39,8 @@ WHY = {
     " so that both flashes write the zeros of the image. Only the rest is saved.",
     "in place": "what is fetched and written depends on how much an upgrade changes; see what the disk held. The proof"
     " and the zeros cost as above.",
-    "full flash": "the time is bound by writing to the loop device, on the same two processors that decode.",
+    "full flash": "see `dd` of the raw image, which decodes nothing, in the table of full flashes: this disk has no command"
+    " that makes ranges zero, so that every flash writes as much as `dd`.",
 }
 
 
@@ -307,9 +308,13 @@ def peers(figures: Figures) -> str:
                          mib(median(runs, "read")), f"{median(runs, 'wall_s'):.2f}", f"{median(runs, 'cpu_s'):.2f}",
                          f"{median(runs, 'rss_kib') / 1024:.0f}"])  # fmt: skip
     text = ("The disk is not limited here, since the throttle slows writes through the page cache, which the others use, more"
-            " than its rate says. The link has 1 Gbit/s. None reads back. † leaves old data where the image is empty. ‡ reads"
+            " than its rate says. The link has 1 Gbit/s. None reads back. Others than bty ran once. † leaves old data where the image is empty. ‡ reads"
             " the new image from a file: what it would send is its literal data.")  # fmt: skip
-    absent = "; ".join(f"{name}: {why}" for name, why in ({"desync": "not in Debian, crates.io or PyPI"} | missing).items())
+    known = {
+        "desync": "not in Debian, crates.io or PyPI",
+        "casync": "extracting to the disk did not end within a minute",
+    }
+    absent = "; ".join(f"{name}: {why}" for name, why in (known | missing).items())
     head = ["pair", "tool", "fetched, MiB", "written, MiB", "read, MiB", "s", "cpu s", "memory, MiB"]
     shown = "\n".join(commands.values())
     return f"{page.fill(text)}\n\n{table(head, rows)}\n{page.fill(f'Not measured: {absent}.')}\n\n```sh\n{shown}\n```\n"
