@@ -60,7 +60,6 @@ impl StopHandle {
 
 impl Server {
     /// Returns the settings of a server that is not running yet.
-    #[must_use]
     pub fn builder() -> ServerBuilder {
         ServerBuilder::default()
     }

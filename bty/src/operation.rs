@@ -2,7 +2,7 @@
 //! tokio's blocking threads.
 //!
 //! Needs the feature `tokio`. Each of [`Image::open_async`], [`Image::read_fully_async`],
-//! [`FlashPlan::execute_async`] and [`verify_async`](crate::flash::verify_async) returns an
+//! [`FlashPlan::execute_async`] and [`verify_async`] returns an
 //! [`Operation`]; [`Operation::new`] makes one of any other blocking function.
 //!
 //! ```no_run

@@ -228,7 +228,8 @@ fn two_versions_are_never_mixed() {
 #[test]
 fn wrong_ranges_are_refused() {
     let packed = packed(20, 8);
-    let cases: [(&str, fn(&Request, &[u8]) -> Reply); 4] = [
+    type Answer = fn(&Request, &[u8]) -> Reply;
+    let cases: [(&str, Answer); 4] = [
         ("requested the bytes", |request, body| {
             let (start, end) = request.range(body.len()).unwrap();
             Reply::part(body, start + 1, end)

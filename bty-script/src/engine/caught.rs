@@ -60,7 +60,7 @@ fn complete(value: &mut Dynamic) {
     let Some(mut fields) = value.write_lock::<Map>() else { return };
     let is_of_language = fields
         .get("error")
-        .and_then(|error| error.read_lock::<ImmutableString>())
+        .and_then(rhai::Dynamic::read_lock::<ImmutableString>)
         .is_some_and(|error| error.starts_with("Error"));
     if is_of_language && fields.contains_key("message") && !fields.contains_key("kind") {
         fields.insert("kind".into(), "script".into());

@@ -167,6 +167,7 @@ fn reserve(index: &mut Index, claim: Claim<'_>, bytes: u64) {
 }
 
 /// Something to evict.
+#[derive(Clone, Copy)]
 enum Victim {
     Part(Key),
     Packing,

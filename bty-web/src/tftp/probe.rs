@@ -28,8 +28,8 @@ pub struct TftpProbe {
     pub detail: String,
 }
 
-/// Requests [`NAME`] from the server at `host`, and aborts the transfer once the server offers the
-/// file.
+/// Requests the boot program `ipxe.efi` from the server at `host`, and aborts the transfer once the
+/// server offers the file.
 pub async fn probe(host: &str, port: u16) -> TftpProbe {
     let target = format!("{host}:{port}");
     let answered = tokio::time::timeout(TIMEOUT, ask(&target)).await;

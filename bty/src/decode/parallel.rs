@@ -183,7 +183,8 @@ impl<J: Job> Parallel<J> {
 
     /// Keeps the buffers of a job that was taken, but not submitted.
     #[cfg(any(test, feature = "bzip2", feature = "xz"))]
-    pub(super) fn give_back(&mut self, job: J) {
+    pub(super) fn give_back(&mut self, mut job: J) {
+        job.clear();
         self.spare_jobs.push(job);
     }
 

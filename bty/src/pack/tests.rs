@@ -80,7 +80,7 @@ fn a_promised_index_must_be_there() {
     let plain = dir.path().join("plain.img");
     std::fs::write(&plain, disk(1 << 20, &[(0, 4000)])).unwrap();
     let plain = open(&plain, report.index_sha256).err().unwrap();
-    assert!(format!("{plain:#}").contains("has no index"), "{plain:#}");
+    assert!(format!("{plain:#}").contains("is not a packed image"), "{plain:#}");
 }
 
 #[test]
