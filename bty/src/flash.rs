@@ -49,10 +49,9 @@ mod stale;
 mod summary;
 mod target;
 mod watch;
+mod write_job;
 mod writer;
 
-#[cfg(feature = "tokio")]
-pub use crate::operation::verify_async;
 pub use compare::{VerifyOptions, VerifyReport, verify};
 pub use delta::diff;
 pub(crate) use plan::fail_if_refused;

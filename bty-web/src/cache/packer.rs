@@ -57,7 +57,7 @@ pub(super) struct Packer {
 }
 
 /// Why an object was not packed.
-enum Stop {
+enum PackingEnd {
     /// The server stops, or the object was deleted or evicted.
     Cancelled,
     /// There is no room for so many bytes.
@@ -68,7 +68,7 @@ enum Stop {
     Failed(bty::Error),
 }
 
-impl From<bty::Error> for Stop {
+impl From<bty::Error> for PackingEnd {
     fn from(error: bty::Error) -> Self {
         match error.kind() {
             bty::ErrorKind::Cancelled => Self::Cancelled,
@@ -116,7 +116,7 @@ impl Packer {
             Some(Packing { sha256, reserved_bytes: 0, cancel: cancel.clone() });
         let packed = catch_unwind(AssertUnwindSafe(|| self.pack(object, &path, &cancel)));
         let packed = packed.unwrap_or_else(|_| {
-            Err(Stop::Failed(bty::Error::new(bty::ErrorKind::Host, "packing panicked")))
+            Err(PackingEnd::Failed(bty::Error::new(bty::ErrorKind::Host, "packing panicked")))
         });
         let failed = |why: String| (PackOutcome::Failed(why.clone()), failure_event(object, &why));
         let (outcome, event) = match packed {
@@ -125,15 +125,15 @@ impl Packer {
                 (outcome, event)
             }
             // no event, since a cache may hold anything
-            Err(Stop::NoImage(why)) => (PackOutcome::Failed(why), None),
-            Err(Stop::Cancelled) => return self.give_up(&path),
-            Err(Stop::NoRoom(bytes)) => {
+            Err(PackingEnd::NoImage(why)) => (PackOutcome::Failed(why), None),
+            Err(PackingEnd::Cancelled) => return self.give_up(&path),
+            Err(PackingEnd::NoRoom(bytes)) => {
                 let address = &object.address;
                 tracing::info!(address, bytes, "no room for a packed form");
                 self.without_room().insert(sha256, (Time::now(), bytes));
                 return self.give_up(&path);
             }
-            Err(Stop::Failed(error)) => {
+            Err(PackingEnd::Failed(error)) => {
                 self.give_up(&path);
                 failed(format!("{error:#}"))
             }
@@ -154,16 +154,16 @@ impl Packer {
         object: &ObjectRecord,
         path: &Path,
         cancel: &CancelToken,
-    ) -> std::result::Result<PackOutcome, Stop> {
+    ) -> std::result::Result<PackOutcome, PackingEnd> {
         let courtesy = Courtesy::new(&self.storage, self.patience, cancel);
         courtesy.wait();
         let client = Client::default();
         let source = bty::text::path_reference(self.storage.path(&object.key));
         let options = OpenOptions::default().ignore_sidecar(true).sha256(object.sha256);
         let image = match Image::open(&client, &source, &options, cancel) {
-            Err(_) if self.is_gone(object) => return Err(Stop::Cancelled),
+            Err(_) if self.is_gone(object) => return Err(PackingEnd::Cancelled),
             Err(error) if error.kind() == bty::ErrorKind::Format => {
-                return Err(Stop::NoImage(format!("{error:#}")));
+                return Err(PackingEnd::NoImage(format!("{error:#}")));
             }
             opened => opened?,
         };
@@ -174,7 +174,7 @@ impl Packer {
         }
         if !image.info().is_recognized {
             let why = "it has no partition table, file system or boot sector";
-            return Err(Stop::NoImage(why.into()));
+            return Err(PackingEnd::NoImage(why.into()));
         }
         let report = self.write(object, &image, path, &courtesy, cancel)?;
         Ok(PackOutcome::Packed {
@@ -192,10 +192,10 @@ impl Packer {
         path: &Path,
         courtesy: &Courtesy<'_>,
         cancel: &CancelToken,
-    ) -> std::result::Result<PackReport, Stop> {
+    ) -> std::result::Result<PackReport, PackingEnd> {
         // frames of zstd are about a fifth larger than one stream of it
         let reserved = AtomicU64::new(object.size_bytes / 4 * 5);
-        self.reserve(reserved.load(Ordering::Relaxed), 0).map_err(Stop::NoRoom)?;
+        self.reserve(reserved.load(Ordering::Relaxed), 0).map_err(PackingEnd::NoRoom)?;
         let part = path.with_extension("zst.part");
         let is_full = AtomicU64::new(0);
         let observer = |_: &bty::Event| {
@@ -213,10 +213,10 @@ impl Packer {
         remove_file(&path.with_extension("zst.sha256"));
         packed.map_err(|error| match is_full.load(Ordering::Relaxed) {
             0 if is_disk_full(&error) || self.is_displaced(object) => {
-                Stop::NoRoom(reserved.load(Ordering::Relaxed))
+                PackingEnd::NoRoom(reserved.load(Ordering::Relaxed))
             }
             0 => error.into(),
-            bytes => Stop::NoRoom(bytes),
+            bytes => PackingEnd::NoRoom(bytes),
         })
     }
 

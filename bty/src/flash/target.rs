@@ -14,7 +14,7 @@ use crate::extent::{Extent, Pool, is_zero};
 use crate::flash::delta::DeltaOutcome;
 use crate::flash::device_io::{DeviceIo, index};
 use crate::flash::ledger::Ledger;
-use crate::flash::writer::WriteJob;
+use crate::flash::write_job::WriteJob;
 use crate::flash::{DeltaMode, DeltaReport, FlashOptions};
 use crate::size::{align_down, align_up};
 use crate::trace::Span;

@@ -12,10 +12,11 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 
 use crate::device::Device;
 use crate::disks::Disk;
-use crate::extent::{Block, Extent};
+use crate::extent::Extent;
 use crate::flash::FlashOptions;
 use crate::flash::target::{TargetState, spawn};
 use crate::flash::watch::{StallTimeout, WAIT_STEP, Watch};
+use crate::flash::write_job::WriteJob;
 use crate::{CancelToken, Error, ErrorKind, Result, threads};
 
 /// Writes in flight per target: enough to keep a fast disk busy while the next buffer is filled.
@@ -23,14 +24,6 @@ const WORKERS: usize = 6;
 
 /// Capacity of the queue in jobs. Few of them can hold data, because the buffers are bounded.
 const QUEUE: usize = 64;
-
-/// What the workers of a target do with a part of the image.
-pub(super) enum WriteJob {
-    /// Write or zero it.
-    Extent(Extent),
-    /// Write those blocks of `block`, which belongs at `offset`, that the disk does not hold yet.
-    Update { offset: u64, block: Block },
-}
 
 /// One target while it is written.
 pub(super) struct TargetWriter {

@@ -8,10 +8,9 @@ use zstd::bulk::Decompressor;
 
 use super::compress::block_hash;
 use super::find::find_index;
-use super::format::{BLOCK_BYTES, zero_frame};
+use super::format::{BLOCK_BYTES, FRAME_BYTES, zero_frame};
 use super::index::{PackFrame, PackIndex};
 use super::read::{decode_frame, frame_error};
-use super::write::PackOptions;
 use crate::digest::{Checksums, FileHasher};
 use crate::image::{Contents, ImageInfo};
 use crate::{CancelToken, Digest, Error, ErrorKind, Result, Source};
@@ -40,7 +39,7 @@ impl PackCheck {
         Self {
             disk_bytes: contents.disk_bytes,
             data_bytes: contents.data_bytes,
-            frames: contents.disk_bytes.div_ceil(PackOptions::default().frame_bytes.into()),
+            frames: contents.disk_bytes.div_ceil(FRAME_BYTES.into()),
             sha256: contents.source_sha256,
             index_sha256: Digest::of(b"index"),
         }

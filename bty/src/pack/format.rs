@@ -46,6 +46,9 @@ pub(crate) const BLOCK_ENTRY_BYTES: usize = 8;
 /// Size of a block: the unit in which content is found on another disk.
 pub const BLOCK_BYTES: u32 = 4096;
 
+/// Maximum number of decoded bytes in a data frame, unless an option says otherwise.
+pub(crate) const FRAME_BYTES: u32 = 64 << 10;
+
 /// Marks a frame of zeros in the decoded length.
 pub(crate) const ZERO_FLAG: u32 = 1 << 31;
 

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::compress::{DataFrame, FrameCompressor, Part};
 use super::format::{
-    BLOCK_BYTES, BLOCK_ENTRY_BYTES, FRAME_ENTRY_BYTES, FRAMES_MAX, HEADER_BYTES, INDEX_FRAME,
-    MAGIC, MAJOR, ZERO_FLAG, ZERO_FRAME_MAX, skippable_header, write_seek_table, zero_frame,
+    BLOCK_BYTES, BLOCK_ENTRY_BYTES, FRAME_BYTES, FRAME_ENTRY_BYTES, FRAMES_MAX, HEADER_BYTES,
+    INDEX_FRAME, MAGIC, MAJOR, ZERO_FLAG, ZERO_FRAME_MAX, skippable_header, write_seek_table,
+    zero_frame,
 };
 use super::index::is_frame_size;
 use super::{check, find};
@@ -41,7 +42,7 @@ pub struct PackOptions {
 impl Default for PackOptions {
     /// Level 3, and frames of 64 KiB.
     fn default() -> Self {
-        Self { level: 3, frame_bytes: 64 << 10 }
+        Self { level: 3, frame_bytes: FRAME_BYTES }
     }
 }
 

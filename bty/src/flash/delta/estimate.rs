@@ -106,7 +106,7 @@ fn report(index: &PackIndex, mut matches: Match, stash_bytes: u64) -> DeltaRepor
     let stash_blocks = usize::try_from(stash_bytes / BLOCK).unwrap_or(usize::MAX);
     let order = order(&moved_frames(index, &matches), stash_blocks);
     matches.fetch(&order.given_up);
-    matches.report(index, &order)
+    matches.report(index, order.stash_peak_blocks)
 }
 
 fn add_content(

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::layout::{BLOCK, Layout, Piece, is_head};
-use super::order::MoveOrder;
 use crate::extent::is_zero;
 use crate::flash::DeltaReport;
 use crate::pack::{PackFrame, PackIndex, block_hash};
@@ -293,9 +292,9 @@ impl Match {
     }
 
     /// What it comes to, in bytes.
-    pub(super) fn report(&self, index: &PackIndex, order: &MoveOrder) -> DeltaReport {
+    pub(super) fn report(&self, index: &PackIndex, stash_peak_blocks: usize) -> DeltaReport {
         let mut report = DeltaReport {
-            stash_peak_bytes: order.stash_peak_blocks as u64 * BLOCK,
+            stash_peak_bytes: stash_peak_blocks as u64 * BLOCK,
             ..DeltaReport::default()
         };
         for (frame, state) in index.frames().iter().zip(&self.states) {

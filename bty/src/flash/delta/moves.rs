@@ -11,7 +11,7 @@ use super::order::{MoveOrder, Step};
 use crate::Result;
 use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool};
 use crate::flash::target::TargetState;
-use crate::flash::writer::WriteJob;
+use crate::flash::write_job::WriteJob;
 use crate::pack::{PackFrame, PackIndex};
 
 /// Buffers between the thread that reads and those that write.

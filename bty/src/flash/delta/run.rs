@@ -16,7 +16,8 @@ use crate::flash::execute::Execution;
 use crate::flash::ledger::{Expected, LedgerEntry};
 use crate::flash::stale::merged;
 use crate::flash::summary::ReadSummary;
-use crate::flash::writer::{TargetWriter, WriteJob};
+use crate::flash::write_job::WriteJob;
+use crate::flash::writer::TargetWriter;
 use crate::flash::{DeltaMode, DeltaReport, FlashReport};
 use crate::image::Image;
 use crate::pack::{BLOCK_BYTES, PackIndex};
@@ -192,7 +193,7 @@ impl DeltaFlash {
         let mut matches =
             matches.as_deref().cloned().unwrap_or_else(|| Match::nothing(&self.index));
         matches.fetch(late);
-        matches.report(&self.index, order)
+        matches.report(&self.index, order.stash_peak_blocks)
     }
 
     /// What target number `target` must hold after the first MiB. With `is_sampled`, of the frames
