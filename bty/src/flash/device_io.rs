@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::device::Device;
 use crate::disks::{Disk, DiskKind};
-use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Block, Pool};
+use crate::extent::{BUFFER_ALIGN, BUFFER_BYTES, Block, Pool, is_zero};
 use crate::size::{align_down, align_up};
 use crate::{CancelToken, Error, ErrorKind, Result};
 
@@ -32,6 +32,7 @@ pub(super) struct DeviceIo {
     begun: AtomicU64,
     finished: AtomicU64,
     limits: RequestLimits,
+    expects_zeros: AtomicBool,
     /// Held while a sector is read, changed and written back, because two extents may share one.
     partial_sector: Mutex<()>,
     /// A buffer of zeros, to write where the device cannot zero a range by itself.
@@ -71,6 +72,7 @@ impl DeviceIo {
                 zero_bytes: AtomicU64::new(64 << 20),
                 write_bytes: AtomicUsize::new(BUFFER_BYTES),
             },
+            expects_zeros: AtomicBool::new(false),
             partial_sector: Mutex::new(()),
             zeros: zeros.freeze(BUFFER_BYTES),
         })
@@ -221,11 +223,30 @@ impl DeviceIo {
         }
         while len > 0 {
             let part = len.min(BUFFER_BYTES as u64);
-            self.write_all(offset, &self.zeros[..index(part)])?;
+            if !self.holds_zeros(offset, index(part))? {
+                self.write_all(offset, &self.zeros[..index(part)])?;
+            }
             offset += part;
             len -= part;
         }
         Ok(())
+    }
+
+    /// True if the disk is [likely](Self::expect_zeros) to hold zeros, and does.
+    fn holds_zeros(&self, offset: u64, len: usize) -> Result<bool> {
+        if !self.expects_zeros.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let mut buffer = Pool::new(1).take(&self.cancel)?;
+        let is_read = self.read(offset, &mut buffer[..len]).is_ok();
+        self.cancel.check()?;
+        Ok(is_read && is_zero(&buffer[..len]))
+    }
+
+    /// From now on, where the device cannot zero a range by itself, it is read first and written
+    /// only if it is not zero: the disk is likely to hold the same zeros already.
+    pub(super) fn expect_zeros(&self) {
+        self.expects_zeros.store(true, Ordering::Relaxed);
     }
 
     /// Fills `bytes` from `offset`. Both are whole sectors, and `bytes` are aligned in memory.

@@ -14,7 +14,7 @@ use super::format::{
 };
 use super::index::is_frame_size;
 use super::{check, find};
-use crate::create::part::PartFile;
+use crate::create::part::{PartFile, digest_path};
 use crate::extent::Extent;
 use crate::image::{ImageInfo, all_digests};
 use crate::progress::{Counts, Ticks};
@@ -169,18 +169,19 @@ pub fn pack(
 }
 
 fn check_name(path: &Path) -> Result<()> {
-    let shown = path.display();
-    let refuse = |why: &str, hint: &str| {
+    let refuse = |path: &Path, why: &str, hint: &str| {
+        let shown = path.display();
         let message = format!("{shown} {why}");
         Err(Error::new(ErrorKind::Refused, message).with_path(shown).hint(hint))
     };
     if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("zst")) {
-        return refuse("is not a name for a packed image", "end the name in .img.zst");
+        return refuse(path, "is not a name for a packed image", "end the name in .img.zst");
     }
-    if path.symlink_metadata().is_ok() {
-        return refuse("already exists", "choose another name, or remove it");
+    let files = [path, &digest_path(path)];
+    match files.into_iter().find(|file| file.symlink_metadata().is_ok()) {
+        Some(file) => refuse(file, "already exists", "choose another name, or remove it"),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn unreadable() -> Error {

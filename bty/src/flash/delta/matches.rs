@@ -114,11 +114,14 @@ impl Findings {
             let frame = &index.frames()[number];
             let start = usize::try_from(frame.disk_offset - piece.offset).expect("in a buffer");
             let found = &bytes[start..start + frame.disk_bytes as usize];
-            if frame.blake3 == Some(*blake3::hash(found).as_bytes()) {
+            let hashes = &index.block_hashes()[frame.first_block..];
+            // the hash of the first block tells most frames of another image for less
+            if block_hash(&found[..found.len().min(BLOCK as usize)]) == hashes[0]
+                && frame.blake3 == Some(*blake3::hash(found).as_bytes())
+            {
                 self.is_kept[number].store(true, Ordering::Relaxed);
                 continue;
             }
-            let hashes = &index.block_hashes()[frame.first_block..];
             self.add_blocks(wanted, frame.disk_offset, found, |at, hash| {
                 if hashes[at] == hash {
                     let block = frame.first_block + at;

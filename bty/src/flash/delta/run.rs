@@ -104,6 +104,7 @@ impl DeltaFlash {
         for (i, writer) in writers.iter().enumerate() {
             let kept_bytes = self.report(i, &[]).kept_bytes;
             writer.state.counters.equal_bytes.store(kept_bytes, Ordering::Relaxed);
+            writer.state.io.expect_zeros();
         }
         let reading = execution.reading;
         let fetching = FetchPlan::start(execution.image, &self.index, needed, reading)?;
