@@ -14,7 +14,7 @@ use mibz2::block::Symbols;
 use mibz2::stream::{Event, Scanner, Source};
 use mibz2::{Error as BzError, ErrorKind as BzErrorKind, Kernels, Scratch, decode_block};
 
-use super::parallel::{Found, Job, Parallel, ParallelReader, Splitter};
+use super::parallel::{FoundPart, Job, Parallel, ParallelReader, Splitter};
 use super::zero_parts::ZeroParts;
 use super::{
     CompressedInput, Compression, DecodeOptions, Trailer, damaged, refused, trailing, truncated,
@@ -83,14 +83,14 @@ impl Bzip2 {
         }
     }
 
-    fn explain(&self, error: BzError) -> io::Result<Found> {
+    fn explain(&self, error: BzError) -> io::Result<FoundPart> {
         let source_error = self.source_error.lock().expect("no holder panics").take();
         match source_error {
             Some(error) => Err(error),
             None if error.kind == BzErrorKind::TrailingData
                 && self.trailer.skip(Compression::Bzip2) =>
             {
-                Ok(Found::End)
+                Ok(FoundPart::End)
             }
             None => Err(explain(error).into()),
         }
@@ -98,13 +98,13 @@ impl Bzip2 {
 }
 
 impl Splitter for Bzip2 {
-    type Job = BlockJob;
+    type Job = Bzip2Job;
 
     fn cost_max(&self) -> u64 {
         BLOCK_BYTES + SYMBOLS_BYTES
     }
 
-    fn advance(&mut self, parallel: &mut Parallel<BlockJob>) -> io::Result<Found> {
+    fn advance(&mut self, parallel: &mut Parallel<Bzip2Job>) -> io::Result<FoundPart> {
         let mut job = parallel.take_job();
         match self.scanner.next(std::mem::take(&mut job.spare)) {
             Ok(Event::Block { index, bit, symbols, .. }) => {
@@ -116,13 +116,13 @@ impl Splitter for Bzip2 {
                     }
                     None => {
                         let zero_parts = Arc::clone(&self.zero_parts);
-                        job.block = Some(Block { symbols, index, bit, zero_parts });
+                        job.block = Some(Bzip2Block { symbols, index, bit, zero_parts });
                         parallel.submit(job, BLOCK_BYTES);
                     }
                 }
-                Ok(Found::Job)
+                Ok(FoundPart::Job)
             }
-            Ok(Event::Done) => Ok(Found::End),
+            Ok(Event::Done) => Ok(FoundPart::End),
             Err(error) => self.explain(error),
         }
     }
@@ -134,13 +134,13 @@ impl Splitter for Bzip2 {
 
 /// The symbols of a block, to be decoded.
 #[derive(Default)]
-struct BlockJob {
-    block: Option<Block>,
+struct Bzip2Job {
+    block: Option<Bzip2Block>,
     /// Memory for the symbols of another block.
     spare: Vec<u16>,
 }
 
-struct Block {
+struct Bzip2Block {
     symbols: Symbols,
     index: u64,
     /// Where the block begins, in bits.
@@ -148,7 +148,7 @@ struct Block {
     zero_parts: Arc<ZeroParts>,
 }
 
-impl Job for BlockJob {
+impl Job for Bzip2Job {
     type Decoder = Scratch;
 
     fn capacity(&self) -> u64 {
@@ -164,7 +164,9 @@ impl Job for BlockJob {
 
     fn decode(&mut self, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
-        let Some(Block { symbols, index, bit, zero_parts }) = &self.block else { return Ok(()) };
+        let Some(Bzip2Block { symbols, index, bit, zero_parts }) = &self.block else {
+            return Ok(());
+        };
         decode_block(symbols, Kernels::detect(), scratch, out)
             .map_err(|kind| explain(BzError { kind, block: Some(*index), bit: Some(*bit) }))?;
         if let Some(key) = key(symbols) {

@@ -25,7 +25,7 @@ pub(super) trait Splitter: Send {
     fn cost_max(&self) -> u64;
 
     /// Reads on, and may submit a job.
-    fn advance(&mut self, parallel: &mut Parallel<Self::Job>) -> io::Result<Found>;
+    fn advance(&mut self, parallel: &mut Parallel<Self::Job>) -> io::Result<FoundPart>;
 
     /// Decodes a part that [`advance`](Self::advance) has found unfit for a job. Returns zero at
     /// its end.
@@ -33,7 +33,7 @@ pub(super) trait Splitter: Send {
 }
 
 /// What [`Splitter::advance`] has found.
-pub(super) enum Found {
+pub(super) enum FoundPart {
     /// A job, or nothing yet.
     Job,
     /// A part to decode with [`Splitter::stream`].
@@ -48,12 +48,12 @@ pub(super) struct ParallelReader<S: Splitter> {
     splitter: S,
     parallel: Parallel<S::Job>,
     /// What follows the jobs that were submitted.
-    next: io::Result<Found>,
+    next: io::Result<FoundPart>,
 }
 
 impl<S: Splitter> ParallelReader<S> {
     pub(super) fn new(splitter: S, options: DecodeOptions) -> Self {
-        Self { splitter, parallel: Parallel::new(options), next: Ok(Found::Job) }
+        Self { splitter, parallel: Parallel::new(options), next: Ok(FoundPart::Job) }
     }
 }
 
@@ -64,19 +64,21 @@ impl<S: Splitter> Read for ParallelReader<S> {
             if n > 0 {
                 return Ok(n);
             }
-            if matches!(self.next, Ok(Found::Job))
+            if matches!(self.next, Ok(FoundPart::Job))
                 && self.parallel.has_room(self.splitter.cost_max())
             {
                 self.next = self.splitter.advance(&mut self.parallel);
             } else if !self.parallel.wait() {
                 match &self.next {
-                    Ok(Found::Job) => {}
-                    Ok(Found::End) => return Ok(0),
-                    Ok(Found::Stream) => match self.splitter.stream(buf)? {
-                        0 => self.next = Ok(Found::Job),
+                    Ok(FoundPart::Job) => {}
+                    Ok(FoundPart::End) => return Ok(0),
+                    Ok(FoundPart::Stream) => match self.splitter.stream(buf)? {
+                        0 => self.next = Ok(FoundPart::Job),
                         n => return Ok(n),
                     },
-                    Err(_) => return std::mem::replace(&mut self.next, Ok(Found::End)).map(|_| 0),
+                    Err(_) => {
+                        return std::mem::replace(&mut self.next, Ok(FoundPart::End)).map(|_| 0);
+                    }
                 }
             }
         }
@@ -423,14 +425,14 @@ mod tests {
             100
         }
 
-        fn advance(&mut self, parallel: &mut Parallel<NumberJob>) -> io::Result<Found> {
+        fn advance(&mut self, parallel: &mut Parallel<NumberJob>) -> io::Result<FoundPart> {
             let number = self.next;
             match number {
-                200 => return Ok(Found::End),
+                200 => return Ok(FoundPart::End),
                 100 => parallel.push_zeros(250),
                 50 => {
                     self.next += 1;
-                    return Ok(Found::Stream);
+                    return Ok(FoundPart::Stream);
                 }
                 _ => {
                     let job = NumberJob {
@@ -443,7 +445,7 @@ mod tests {
             }
             self.next += 1;
             self.held_max = self.held_max.max(parallel.pending_bytes);
-            Ok(Found::Job)
+            Ok(FoundPart::Job)
         }
 
         fn stream(&mut self, buf: &mut [u8]) -> io::Result<usize> {

@@ -557,7 +557,9 @@ fn xz_blocks_equal_to_one_of_zeros_are_zeros_only_if_every_byte_is_equal() {
             damaged[at] ^= 0x21;
             let (bytes, error) = decode_until_error(Compression::Xz, io::Cursor::new(damaged), 2);
             assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::Format), "byte {at}");
-            assert!(content.starts_with(&bytes), "byte {at}");
+            // the damaged block itself may begin with wrong bytes, as xz decodes before it checks
+            let before = &bytes[..bytes.len().min(20 * 100_000)];
+            assert!(content.starts_with(before), "byte {at}");
         }
     }
 }

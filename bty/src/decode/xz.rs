@@ -16,12 +16,12 @@ use std::sync::Arc;
 
 use liblzma::stream::{Action, Error as LzmaError, Status, Stream};
 
-use super::parallel::{Found, Parallel, ParallelReader, Splitter};
+use super::parallel::{FoundPart, Parallel, ParallelReader, Splitter};
 use super::zero_parts::ZeroParts;
 use super::{CompressedInput, Compression, DecodeOptions, Trailer, damaged, refused, truncated};
 use crate::size::{MIB, human};
 use crate::{Error, ErrorKind, Result};
-use block::{BlockHeader, BlockJob, BlockWalk};
+use block::{BlockWalk, XzBlockHeader, XzBlockJob};
 use index::Records;
 
 mod block;
@@ -99,12 +99,12 @@ impl Xz {
     }
 
     /// Collects the next block, and submits it unless it is too large.
-    fn read_block(&mut self, parallel: &mut Parallel<BlockJob>) -> io::Result<Found> {
+    fn read_block(&mut self, parallel: &mut Parallel<XzBlockJob>) -> io::Result<FoundPart> {
         let Some(OpenStream { header: stream, records }) = &mut self.stream else {
-            return Ok(Found::Job);
+            return Ok(FoundPart::Job);
         };
         let offset = self.wire.offset();
-        let header = BlockHeader::read(&mut self.wire)?;
+        let header = XzBlockHeader::read(&mut self.wire)?;
         if header.dictionary_bytes.saturating_add(MIB) > self.memory_bytes {
             return Err(too_large(&header, offset, self.memory_bytes).into());
         }
@@ -126,32 +126,32 @@ impl Xz {
                 job.prepare(decoded_bytes, offset, &self.zero_parts);
                 parallel.submit(job, decoded_bytes + header.dictionary_bytes);
             }
-            return Ok(Found::Job);
+            return Ok(FoundPart::Job);
         }
         let decoder = new_decoder()?;
         let encoded = std::mem::take(&mut job.encoded);
         self.streamed = Some(StreamedBlock { walk, decoder, encoded, position: 0 });
-        Ok(Found::Stream)
+        Ok(FoundPart::Stream)
     }
 
-    fn read_index(&mut self) -> io::Result<Found> {
+    fn read_index(&mut self) -> io::Result<FoundPart> {
         if let Some(OpenStream { header, records }) = self.stream.take() {
             records.check_end(&mut self.wire, &header)?;
         }
-        Ok(Found::Job)
+        Ok(FoundPart::Job)
     }
 }
 
 impl Splitter for Xz {
-    type Job = BlockJob;
+    type Job = XzBlockJob;
 
     fn cost_max(&self) -> u64 {
         self.memory_bytes / 2
     }
 
-    fn advance(&mut self, parallel: &mut Parallel<BlockJob>) -> io::Result<Found> {
+    fn advance(&mut self, parallel: &mut Parallel<XzBlockJob>) -> io::Result<FoundPart> {
         if self.stream.is_none() && !self.start_stream()? {
-            return Ok(Found::End);
+            return Ok(FoundPart::End);
         }
         match self.wire.peek(1)?.first() {
             Some(0) => self.read_index(),
@@ -205,7 +205,7 @@ fn check_header(header: &[u8; HEADER_BYTES]) -> std::result::Result<(), LzmaErro
     if version != 0 || check > 0x0f { Err(LzmaError::Options) } else { Ok(()) }
 }
 
-fn too_large(header: &BlockHeader, offset: u64, memory_bytes: u64) -> Error {
+fn too_large(header: &XzBlockHeader, offset: u64, memory_bytes: u64) -> Error {
     let (needed, limit) = (human(header.dictionary_bytes), human(memory_bytes));
     let reason = format!("it needs a dictionary of {needed}, and {limit} of memory are allowed");
     refused(Compression::Xz, offset, reason)

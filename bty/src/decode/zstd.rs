@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Read};
 
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
-use super::parallel::{Found, Parallel, ParallelReader, Splitter};
+use super::parallel::{FoundPart, Parallel, ParallelReader, Splitter};
 use super::walk::Walk;
 use super::{CompressedInput, Compression, DecodeOptions, damaged, refused, truncated};
 use crate::size::{MIB, human};
@@ -84,11 +84,11 @@ impl Zstd {
 
     /// Reads the next frame boundary. Adds a small frame to the batch, or determines what follows
     /// instead.
-    fn find(&mut self) -> io::Result<Found> {
+    fn find(&mut self) -> io::Result<FoundPart> {
         let offset = self.wire.offset();
         let bytes = self.wire.peek(HEADER_BYTES_MAX)?;
         if bytes.is_empty() && self.has_begun {
-            return Ok(Found::End);
+            return Ok(FoundPart::End);
         }
         let head = Head::parse(bytes);
         match head {
@@ -107,7 +107,7 @@ impl Zstd {
                         declared_bytes: header.content_bytes,
                         produced_bytes: 0,
                     });
-                    return Ok(Found::Stream);
+                    return Ok(FoundPart::Stream);
                 }
             }
             Head::Short => return Err(truncated(Compression::Zstd, offset).into()),
@@ -116,14 +116,14 @@ impl Zstd {
             }
             Head::Foreign if self.has_begun => {
                 self.wire.take_trailer(Compression::Zstd)?;
-                return Ok(Found::End);
+                return Ok(FoundPart::End);
             }
             Head::Foreign => {
                 return Err(damaged(Compression::Zstd, offset, "no frame starts here").into());
             }
         }
         self.has_begun = true;
-        Ok(Found::Job)
+        Ok(FoundPart::Job)
     }
 
     /// Refuses frames that need a dictionary or too much memory.
@@ -209,9 +209,9 @@ impl Splitter for Zstd {
         2 * (self.small_bytes_max + BATCH_BYTES)
     }
 
-    fn advance(&mut self, parallel: &mut Parallel<FrameBatch>) -> io::Result<Found> {
+    fn advance(&mut self, parallel: &mut Parallel<FrameBatch>) -> io::Result<FoundPart> {
         let found = self.find();
-        if !matches!(found, Ok(Found::Job)) || self.batch.is_full() {
+        if !matches!(found, Ok(FoundPart::Job)) || self.batch.is_full() {
             self.submit(parallel);
         }
         found

@@ -27,7 +27,7 @@ use crate::Result;
 const LZMA2: u64 = 0x21;
 
 /// The header of a block, with a valid checksum.
-pub(super) struct BlockHeader {
+pub(super) struct XzBlockHeader {
     bytes: Vec<u8>,
     pub(super) dictionary_bytes: u64,
     /// What the header claims, if anything.
@@ -35,7 +35,7 @@ pub(super) struct BlockHeader {
     decoded_bytes: Option<u64>,
 }
 
-impl BlockHeader {
+impl XzBlockHeader {
     /// Reads the header at the start of `wire`, which is not at its end.
     pub(super) fn read(wire: &mut CompressedInput) -> io::Result<Self> {
         let offset = wire.offset();
@@ -108,7 +108,7 @@ pub(super) struct BlockWalk {
 }
 
 impl BlockWalk {
-    pub(super) fn new(stream: &[u8; HEADER_BYTES], header: &BlockHeader) -> Self {
+    pub(super) fn new(stream: &[u8; HEADER_BYTES], header: &XzBlockHeader) -> Self {
         Self {
             flags: [stream[6], stream[7]],
             header_bytes: header.bytes.len() as u64,
@@ -183,14 +183,14 @@ fn take(wire: &mut CompressedInput, to: &mut Vec<u8>, count: usize) -> io::Resul
 
 /// A block as a stream of its own.
 #[derive(Default)]
-pub(super) struct BlockJob {
+pub(super) struct XzBlockJob {
     pub(super) encoded: Vec<u8>,
     decoded_bytes: u64,
     wire_offset: u64,
     zero_parts: Option<Arc<ZeroParts>>,
 }
 
-impl BlockJob {
+impl XzBlockJob {
     /// Sets what is known once the block is complete.
     pub(super) fn prepare(
         &mut self,
@@ -204,7 +204,7 @@ impl BlockJob {
     }
 }
 
-impl Job for BlockJob {
+impl Job for XzBlockJob {
     type Decoder = ();
 
     fn capacity(&self) -> u64 {

@@ -41,7 +41,7 @@ impl FrameBatch {
 }
 
 impl Job for FrameBatch {
-    type Decoder = Context;
+    type Decoder = ZstdContext;
 
     fn capacity(&self) -> u64 {
         self.encoded.capacity() as u64
@@ -52,7 +52,7 @@ impl Job for FrameBatch {
         self.frames.clear();
     }
 
-    fn decode(&mut self, context: &mut Context, out: &mut Vec<u8>) -> Result<(), Error> {
+    fn decode(&mut self, context: &mut ZstdContext, out: &mut Vec<u8>) -> Result<(), Error> {
         let (mut read, mut filled) = (0, 0);
         let result = fill_up(out, self.decoded_max()).and_then(|()| {
             self.frames.iter().try_for_each(|frame| {
@@ -75,9 +75,9 @@ impl Job for FrameBatch {
 
 /// The decoder of one thread.
 #[derive(Default)]
-pub(super) struct Context(Option<DCtx<'static>>);
+pub(super) struct ZstdContext(Option<DCtx<'static>>);
 
-impl Context {
+impl ZstdContext {
     fn get(&mut self) -> Result<&mut DCtx<'static>, Error> {
         if self.0.is_none() {
             self.0 = DCtx::try_create();

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::bounded;
 
-use super::layout::{BLOCK, Layout, Part, pieces};
+use super::layout::{BLOCK, Layout, ScanPart, pieces};
 use super::matches::{Findings, Match, WantedHashes};
 use super::order::order;
 use super::run::{moved_frames, possible};
@@ -120,7 +120,7 @@ fn add_content(
     let context = ReadContext::new(8, cancel).in_disk_order();
     let mut bytes = DiskBytes { extents: old.extents(&context, false)?, current: None };
     let mut buffer = zeroed(BUFFER_BYTES)?;
-    for piece in pieces(index, layout, Part::All) {
+    for piece in pieces(index, layout, ScanPart::All) {
         cancel.check()?;
         let content = &mut buffer[..piece.len];
         bytes.read(piece.offset, content)?;

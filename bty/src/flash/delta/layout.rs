@@ -70,7 +70,7 @@ pub(super) struct Piece {
 
 /// Which of the scanned range is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum ScanPart {
     /// The places of data.
     Data,
     /// The places where the image has zeros. The old disk may have blocks of the image there.
@@ -80,7 +80,7 @@ pub(super) enum Part {
 }
 
 /// Number of bytes in `part` of the scanned range.
-pub(super) fn region_bytes(index: &PackIndex, layout: Layout, part: Part) -> u64 {
+pub(super) fn region_bytes(index: &PackIndex, layout: Layout, part: ScanPart) -> u64 {
     pieces(index, layout, part).map(|piece| piece.len as u64).sum()
 }
 
@@ -88,12 +88,12 @@ pub(super) fn region_bytes(index: &PackIndex, layout: Layout, part: Part) -> u64
 pub(super) fn pieces(
     index: &PackIndex,
     layout: Layout,
-    part: Part,
+    part: ScanPart,
 ) -> impl Iterator<Item = Piece> + '_ {
     all_pieces(index, layout).filter(move |piece| match part {
-        Part::Data => !piece.frames.is_empty(),
-        Part::Zeros => piece.frames.is_empty(),
-        Part::All => true,
+        ScanPart::Data => !piece.frames.is_empty(),
+        ScanPart::Zeros => piece.frames.is_empty(),
+        ScanPart::All => true,
     })
 }
 

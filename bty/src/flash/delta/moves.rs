@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 
 use super::layout::BLOCK;
 use super::matches::{BlockSource, Match, position};
-use super::order::{MoveOrder, Step};
+use super::order::{MoveOrder, MoveStep};
 use crate::Result;
 use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool};
 use crate::flash::target::TargetState;
@@ -42,15 +42,15 @@ impl Mover<'_> {
                 return Ok(late);
             }
             let number = match step {
-                Step::Stash(blocks) => {
+                MoveStep::Stash(blocks) => {
                     stash.add(self.target, blocks)?;
                     continue;
                 }
-                Step::Release(blocks) => {
+                MoveStep::Release(blocks) => {
                     stash.release(blocks);
                     continue;
                 }
-                Step::Move(number) => *number,
+                MoveStep::Move(number) => *number,
             };
             let frame = &self.index.frames()[number as usize];
             if !batch.has_room(frame.disk_bytes as usize) {

@@ -29,7 +29,7 @@ impl MovedFrame<'_> {
 
 /// A step of a flash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum MoveStep {
     /// Read the old blocks at these positions into memory.
     Stash(Vec<u32>),
     /// Nobody needs these blocks in memory any more.
@@ -41,7 +41,7 @@ pub(super) enum Step {
 /// The result of [`order`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct MoveOrder {
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<MoveStep>,
     /// Frames to fetch, because the stash has no room for their blocks.
     pub(super) given_up: Vec<u32>,
     /// Maximum number of blocks in the stash at the same time.
@@ -116,7 +116,7 @@ impl<'a> Sorter<'a> {
             if let Some(frame) = next {
                 self.ready.remove(&frame);
                 last = frame;
-                self.order.steps.push(Step::Move(self.frames[frame].number));
+                self.order.steps.push(MoveStep::Move(self.frames[frame].number));
                 self.end(frame);
             } else if let Some(place) = self.cheapest_place() {
                 self.make_room(place);
@@ -159,7 +159,7 @@ impl<'a> Sorter<'a> {
         step.sort_unstable();
         self.stash.extend(blocks);
         self.order.stash_peak_blocks = self.order.stash_peak_blocks.max(self.stash.len());
-        self.order.steps.push(Step::Stash(step));
+        self.order.steps.push(MoveStep::Stash(step));
         self.pending[place] = 0;
         self.ready.insert(place);
     }
@@ -187,7 +187,7 @@ impl<'a> Sorter<'a> {
         });
         if !unneeded.is_empty() {
             self.stash.retain(|_, readers| *readers > 0);
-            self.order.steps.push(Step::Release(unneeded));
+            self.order.steps.push(MoveStep::Release(unneeded));
         }
     }
 }

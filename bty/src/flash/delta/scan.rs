@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::layout::{Layout, Part, pieces, region_bytes};
+use super::layout::{Layout, ScanPart, pieces, region_bytes};
 use super::matches::{Findings, WantedHashes};
 use crate::extent::Pool;
 use crate::flash::device_io::index as in_buffer;
@@ -28,7 +28,7 @@ pub(super) fn scan(
     index: &PackIndex,
     wanted: &WantedHashes,
     layout: Layout,
-    part: Part,
+    part: ScanPart,
     findings: &Findings,
 ) -> Result<()> {
     let counters = &target.counters;

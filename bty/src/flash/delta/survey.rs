@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::layout::{Layout, Part, pieces, region_bytes};
+use super::layout::{Layout, ScanPart, pieces, region_bytes};
 use super::matches::{Findings, FrameState, Match, WantedHashes};
 use super::policy::{Estimate, Sample};
 use super::scan::scan;
@@ -107,13 +107,13 @@ impl Survey {
         }
         let findings = Findings::new(&self.index, &self.wanted);
         let started = Instant::now();
-        scan(target, &self.index, &self.wanted, layout, Part::Data, &findings)?;
+        scan(target, &self.index, &self.wanted, layout, ScanPart::Data, &findings)?;
         estimate.disk_rate = rate(estimate.scan_bytes, started);
         estimate.scan_bytes = 0;
         let matches = findings.to_match(&self.index, &self.wanted, layout);
         let missing_bytes = self.bytes_of(&matches, FrameState::Fetched);
         let matches = if self.should_scan_zeros(target, layout, &estimate, missing_bytes)? {
-            scan(target, &self.index, &self.wanted, layout, Part::Zeros, &findings)?;
+            scan(target, &self.index, &self.wanted, layout, ScanPart::Zeros, &findings)?;
             findings.to_match(&self.index, &self.wanted, layout)
         } else {
             matches
@@ -127,7 +127,7 @@ impl Survey {
     fn estimate(&self, layout: Layout, is_removable: bool) -> Estimate {
         let data_bytes = self.index.data_bytes();
         Estimate {
-            scan_bytes: region_bytes(&self.index, layout, Part::Data),
+            scan_bytes: region_bytes(&self.index, layout, ScanPart::Data),
             data_bytes,
             moved_bytes: 0,
             fetched_bytes: data_bytes,
@@ -152,7 +152,7 @@ impl Survey {
         estimate: &Estimate,
         missing_bytes: u64,
     ) -> Result<bool> {
-        let region = region_bytes(&self.index, layout, Part::Zeros);
+        let region = region_bytes(&self.index, layout, ScanPart::Zeros);
         if missing_bytes == 0 || region == 0 || self.is_demanded {
             return Ok(missing_bytes > 0 && region > 0);
         }
@@ -185,7 +185,7 @@ impl Survey {
 
     /// Looks at some places where the image has zeros, evenly spread.
     fn sample_zeros(&self, target: &TargetState, layout: Layout) -> Result<Sample> {
-        let pieces: Vec<_> = pieces(&self.index, layout, Part::Zeros).collect();
+        let pieces: Vec<_> = pieces(&self.index, layout, ScanPart::Zeros).collect();
         let mut sample = Sample::default();
         let mut buffer = Pool::new(1).take(&target.io.cancel)?;
         for piece in pieces.iter().step_by(pieces.len().div_ceil(SAMPLES).max(1)) {
@@ -210,7 +210,7 @@ impl Survey {
         let mut buffer = Pool::new(1).take(&target.io.cancel)?;
         let started = Instant::now();
         let mut bytes = 0;
-        for piece in pieces(&self.index, layout, Part::Data).take(RATE_PIECES) {
+        for piece in pieces(&self.index, layout, ScanPart::Data).take(RATE_PIECES) {
             if read(target, piece.offset, piece.len, &mut buffer)?.is_some() {
                 bytes += piece.len as u64;
             }

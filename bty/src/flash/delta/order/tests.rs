@@ -20,17 +20,17 @@ fn simulate(
     let mut peak = 0;
     for step in &order.steps {
         match step {
-            Step::Stash(positions) => {
+            MoveStep::Stash(positions) => {
                 for &position in positions {
                     assert_eq!(now[position as usize], disk[position as usize], "stashed too late");
                     stash.insert(position, disk[position as usize]);
                 }
                 peak = peak.max(stash.len());
             }
-            Step::Release(positions) => {
+            MoveStep::Release(positions) => {
                 positions.iter().for_each(|it| assert!(stash.remove(it).is_some()));
             }
-            Step::Move(number) => {
+            MoveStep::Move(number) => {
                 let frame = frames.iter().find(|frame| frame.number == *number).unwrap();
                 let place = frame.position as usize;
                 let content: Vec<u32> = frame
