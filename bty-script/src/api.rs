@@ -26,6 +26,7 @@ mod assert;
 mod bounded;
 mod catalog;
 mod compare;
+mod disk_argument;
 mod disks;
 mod failure;
 mod flash;

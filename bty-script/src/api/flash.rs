@@ -6,11 +6,12 @@ use std::thread;
 
 use bty::catalog::Entry;
 use bty::flash::{DeltaMode, FlashOptions, FlashPlan, FlashReport, Refusal, VerifyReport};
-use bty::{CancelToken, Disk, Error, ErrorKind, Event, Selector};
+use bty::{CancelToken, Disk, Error, ErrorKind, Event};
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, NativeCallContext};
+use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
 use serde::Serialize;
 
+use super::disk_argument::{disks_of, one_disk};
 use super::images::from_value as image_of;
 use crate::api::types::{
     AnyDisks, AnyImage, Bytes, Disks, Maps, MaybeMap, MaybeString, Object, Strings,
@@ -19,28 +20,6 @@ use crate::context::{Capability, ScriptContext};
 use crate::convert::{Size, from_rust};
 use crate::error::{CallResult, HostError, raise};
 use crate::world::{Image, PlannedFlash};
-
-/// The disks that a script passed: a disk, a selector, or an array of them.
-fn disks_of(call: &NativeCallContext<'_>, value: &Dynamic) -> CallResult<Vec<Disk>> {
-    if let Some(disk) = value.read_lock::<Disk>() {
-        return Ok(vec![disk.clone()]);
-    }
-    if let Some(items) = value.read_lock::<Array>() {
-        let disks =
-            items.iter().map(|item| disks_of(call, item)).collect::<CallResult<Vec<_>>>()?;
-        return Ok(disks.into_iter().flatten().collect());
-    }
-    let Some(text) = value.read_lock::<ImmutableString>() else {
-        let message = format!("cannot use {} as a disk", super::type_name(call, value));
-        return Err(raise(
-            HostError::usage(message)
-                .hint("pass a disk, a selector such as \"serial:…\", or an array of them"),
-        ));
-    };
-    let context = ScriptContext::require(call, Capability::Read)?;
-    let disk = text.parse::<Selector>().and_then(|selector| selector.select(&*context.world.disks));
-    Ok(vec![disk.map_err(raise)?])
-}
 
 /// Names of the options of a flash.
 pub(super) const FLASH_OPTIONS: [&str; 10] = [
@@ -238,15 +217,6 @@ fn execute_with_progress(
             None => result.map_err(raise),
         }
     })
-}
-
-/// The disk that a script passed where only one is allowed.
-pub(crate) fn one_disk(call: &NativeCallContext<'_>, disk: &Dynamic) -> CallResult<Disk> {
-    let mut disks = disks_of(call, disk)?;
-    match (disks.pop(), disks.is_empty()) {
-        (Some(disk), true) => Ok(disk),
-        _ => Err(raise(HostError::usage("expected one disk, got none or several"))),
-    }
 }
 
 /// Compares a disk with an image.

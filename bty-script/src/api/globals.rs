@@ -107,7 +107,7 @@ pub(super) mod functions {
     #[rhai_fn(volatile, return_raw)]
     pub fn kexec(call: NativeCallContext, disk: AnyDisk) -> CallResult<Never> {
         let context = ScriptContext::require(&call, Capability::Power)?;
-        let disk = crate::api::flash::one_disk(&call, &disk)?;
+        let disk = crate::api::disk_argument::one_disk(&call, &disk)?;
         context.world.platform.load_kernel(&disk.path).map_err(raise)?;
         end(&call, PowerAction::Kexec)
     }

@@ -251,7 +251,7 @@ fn create(
 ) -> CallResult<Object> {
     let context = ScriptContext::require(call, Capability::Flash)?;
     let options = create_options(options)?;
-    let disk = super::flash::one_disk(call, disk)?;
+    let disk = super::disk_argument::one_disk(call, disk)?;
     let (flasher, observer) = (&context.world.flasher, &context.world.observer);
     let cancel = context.meter.operation();
     let create = || flasher.create_image(&disk, path.as_ref(), &options, &**observer, &cancel);

@@ -55,7 +55,7 @@ fn within_memory(options: DecodeOptions) -> DecodeOptions {
 }
 
 struct Bzip2 {
-    scanner: Scanner<Window>,
+    scanner: Scanner<WireWindow>,
     /// The error of the source, which the scanner cannot return.
     source_error: SourceError,
     trailer: Trailer,
@@ -67,7 +67,7 @@ type SourceError = Arc<Mutex<Option<io::Error>>>;
 impl Bzip2 {
     fn new(wire: Box<dyn Read + Send>, trailer: &Trailer) -> Self {
         let source_error = SourceError::default();
-        let window = Window {
+        let window = WireWindow {
             wire: CompressedInput::new(wire, trailer),
             bytes: Vec::new(),
             offset: 0,
@@ -193,7 +193,7 @@ fn key(symbols: &Symbols) -> Option<Vec<u8>> {
 }
 
 /// The input of the scanner, from the block that it reads on.
-struct Window {
+struct WireWindow {
     wire: CompressedInput,
     bytes: Vec<u8>,
     /// Offset of the first of `bytes`.
@@ -204,7 +204,7 @@ struct Window {
     source_error: SourceError,
 }
 
-impl Window {
+impl WireWindow {
     fn refill(&mut self) -> io::Result<()> {
         let available = self.wire.fill_buf()?;
         let len = available.len();
@@ -215,7 +215,7 @@ impl Window {
     }
 }
 
-impl Source for Window {
+impl Source for WireWindow {
     fn view(&mut self, from: u64, want: usize) -> Result<(&[u8], bool), BzErrorKind> {
         let unneeded = (self.released - self.offset) as usize;
         // rarely, because it moves the rest
