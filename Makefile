@@ -45,7 +45,8 @@ check: ## format, lint and unit tests; 2 min after a change. CRATE=bty-core: the
 # --- before every commit, and in CI ---
 
 test: ## everything that needs no emulated machine; 11 min after a build
-	$(MAKE) --jobs=2 --output-sync=target test-browser whole test-python unit lint doc docs
+	$(MAKE) --jobs=2 --output-sync=target test-browser test-python docs
+	$(MAKE) whole unit lint doc
 
 lint: build
 	tests/step format $(CARGO) fmt --all --check

@@ -179,7 +179,7 @@ fn simulations_do_not_delay_machines() {
     let begun = std::time::Instant::now();
     assert!(web.get(&format!("/pxe/{MAC}")).expect(200).text().contains("#!ipxe"));
     web.get("/healthz").expect(200);
-    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
     drop(clients);
 }
 

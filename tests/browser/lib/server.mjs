@@ -23,7 +23,19 @@ export function freePort() {
 
 export class Server {
   // With `password: null`, the server needs no password. `path` is where its pages are, such as /bty.
-  static async start({ password = PASSWORD, path = '', env = {} } = {}) {
+  // `env` may be a function that returns the variables.
+  static async start(options = {}) {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await Server.startOnce(options);
+      } catch (error) {
+        // another program may have taken a port that was free a moment ago
+        if (tries === 5 || !error.message.includes('Address already in use')) throw error;
+      }
+    }
+  }
+
+  static async startOnce({ password = PASSWORD, path = '', env = {} }) {
     const server = new Server();
     server.password = password;
     server.state = mkdtempSync(join(tmpdir(), 'bty-browser-'));
@@ -31,7 +43,8 @@ export class Server {
     mkdirSync(server.seed);
     server.port = await freePort();
     server.base = `http://127.0.0.1:${server.port}`;
-    server.env = path ? { BTY_SERVER_PUBLIC_URL: server.base + path, ...env } : env;
+    const own = typeof env === 'function' ? await env() : env;
+    server.env = path ? { BTY_SERVER_PUBLIC_URL: server.base + path, ...own } : own;
     // a crashed test must not leave a server or files behind
     process.on('exit', () => {
       server.child?.kill('SIGKILL');
@@ -43,9 +56,14 @@ export class Server {
 
   // Starts a server with an embedded cache host that may fetch from loopback addresses.
   static async withCache(options = {}) {
-    const listen = `127.0.0.1:${await freePort()}`;
-    const cache = { BTY_CACHE_EMBEDDED: '1', BTY_CACHE_LISTEN: listen, BTY_CACHE_REACH: '127.0.0.0/8', BTY_CACHE_ORIGINS: '127.0.0.1' };
-    return Server.start({ ...options, env: { ...cache, ...options.env } });
+    const env = async () => ({
+      BTY_CACHE_EMBEDDED: '1',
+      BTY_CACHE_LISTEN: `127.0.0.1:${await freePort()}`,
+      BTY_CACHE_REACH: '127.0.0.0/8',
+      BTY_CACHE_ORIGINS: '127.0.0.1',
+      ...options.env,
+    });
+    return Server.start({ ...options, env });
   }
 
   async launch() {
