@@ -6,8 +6,7 @@ use crossbeam_channel::bounded;
 
 use super::layout::{BLOCK, Layout, ScanPart, pieces};
 use super::matches::{Findings, Match, WantedHashes};
-use super::order::order;
-use super::run::{moved_frames, possible};
+use super::run::{order_moves, possible};
 use super::survey::Survey;
 use crate::disks::DiskHost;
 use crate::extent::{BUFFER_BYTES, Extent, ExtentReader, zeroed};
@@ -103,10 +102,8 @@ fn is_aligned(index: &PackIndex) -> bool {
 }
 
 fn report(index: &PackIndex, mut matches: Match, stash_bytes: u64) -> DeltaReport {
-    let stash_blocks = usize::try_from(stash_bytes / BLOCK).unwrap_or(usize::MAX);
-    let order = order(&moved_frames(index, &matches), stash_blocks);
-    matches.fetch(&order.given_up);
-    matches.report(index, order.stash_peak_blocks)
+    let order = order_moves(index, &mut matches, stash_bytes);
+    matches.report(index, order.stash_peak_blocks, &[])
 }
 
 fn add_content(

@@ -294,15 +294,21 @@ impl Match {
         numbers.iter().for_each(|&number| self.states[number as usize] = FrameState::Fetched);
     }
 
-    /// What it comes to, in bytes.
-    pub(super) fn report(&self, index: &PackIndex, stash_peak_blocks: usize) -> DeltaReport {
+    /// What it comes to, in bytes. The frames `late`, ascending, were fetched after all.
+    pub(super) fn report(
+        &self,
+        index: &PackIndex,
+        stash_peak_blocks: usize,
+        late: &[u32],
+    ) -> DeltaReport {
         let mut report = DeltaReport {
             stash_peak_bytes: stash_peak_blocks as u64 * BLOCK,
             ..DeltaReport::default()
         };
-        for (frame, state) in index.frames().iter().zip(&self.states) {
+        for ((frame, &state), number) in index.frames().iter().zip(&self.states).zip(0..) {
             let disk_bytes = u64::from(frame.disk_bytes);
-            match state {
+            let is_late = late.binary_search(&number).is_ok();
+            match if is_late { FrameState::Fetched } else { state } {
                 FrameState::Zero => {}
                 FrameState::Kept => report.kept_bytes += disk_bytes,
                 FrameState::Moved => {

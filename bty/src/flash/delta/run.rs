@@ -74,12 +74,9 @@ impl DeltaFlash {
             return Ok(None);
         }
         let index = Arc::clone(&survey.index);
-        let stash_blocks = options.stash_bytes / u64::from(BLOCK_BYTES);
-        let stash_blocks = usize::try_from(stash_blocks).unwrap_or(usize::MAX);
         let scanned = |(matches, layout): (Option<Match>, Layout)| match matches {
             Some(mut matches) => {
-                let order = order(&moved_frames(&index, &matches), stash_blocks);
-                matches.fetch(&order.given_up);
+                let order = order_moves(&index, &mut matches, options.stash_bytes);
                 let (matches, order) = (Some(Arc::new(matches)), Arc::new(order));
                 ScannedTarget { layout, matches, order }
             }
@@ -191,10 +188,10 @@ impl DeltaFlash {
     /// What target number `target` held, of which the frames `late` had to be fetched after all.
     fn report(&self, target: usize, late: &[u32]) -> DeltaReport {
         let ScannedTarget { matches, order, .. } = &self.targets[target];
-        let mut matches =
-            matches.as_deref().cloned().unwrap_or_else(|| Match::nothing(&self.index));
-        matches.fetch(late);
-        matches.report(&self.index, order.stash_peak_blocks)
+        match matches {
+            Some(matches) => matches.report(&self.index, order.stash_peak_blocks, late),
+            None => Match::nothing(&self.index).report(&self.index, 0, late),
+        }
     }
 
     /// What target number `target` must hold after the first MiB. With `is_sampled`, of the frames
@@ -314,8 +311,17 @@ fn check_head(image: &Image, index: &PackIndex) -> Result<()> {
     Ok(())
 }
 
+/// Orders the moves of `matches`, and decides to fetch what has no room in the stash.
+pub(super) fn order_moves(index: &PackIndex, matches: &mut Match, stash_bytes: u64) -> MoveOrder {
+    let stash_blocks = stash_bytes / u64::from(BLOCK_BYTES);
+    let stash_blocks = usize::try_from(stash_blocks).unwrap_or(usize::MAX);
+    let order = order(&moved_frames(index, matches), stash_blocks);
+    matches.fetch(&order.given_up);
+    order
+}
+
 /// The frames of `matches` to move, in the order of the disk.
-pub(super) fn moved_frames<'a>(index: &PackIndex, matches: &'a Match) -> Vec<MovedFrame<'a>> {
+fn moved_frames<'a>(index: &PackIndex, matches: &'a Match) -> Vec<MovedFrame<'a>> {
     let frames = matches.frames(FrameState::Moved);
     frames
         .map(|number| {
