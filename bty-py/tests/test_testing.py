@@ -121,6 +121,18 @@ def test_a_server_that_does_not_start(tmp_path):
             pass
 
 
+def test_a_server_has_its_address_once_it_runs(tmp_path):
+    server = WebServer(tmp_path / "web")
+    with pytest.raises(RuntimeError, match="no address yet"):
+        server.url
+    with server:
+        first = server.url
+        assert server.client.machines() == []
+    with server, WebServer(tmp_path / "other") as other:
+        assert len({first.rpartition(":")[0], server.url.rpartition(":")[0]}) == 1
+        assert server.url != other.url
+
+
 def test_the_server_has_a_command(tmp_path):
     with WebServer(tmp_path / "web") as server:
         assert server.client.machines() == []

@@ -14,10 +14,10 @@ True
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -72,17 +72,21 @@ class WebServer:
     ``PATH``.
     """
 
-    #: Base URL of the server.
-    url: str
-
     def __init__(self, directory: PathLike, *, program: Optional[PathLike] = None) -> None:
         self._directory = Path(directory)
         self._program = _find_program() if program is None else os.fspath(program)
         self._process: Optional[subprocess.Popen[bytes]] = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._address: tuple[str, int] = free.getsockname()
-        self.url = "http://{}:{}".format(*self._address)
+        self._address: Optional[str] = None
+
+    @property
+    def url(self) -> str:
+        """Base URL of the server, which chooses its port when it starts.
+
+        Raises ``RuntimeError`` if it has not been started.
+        """
+        if self._address is None:
+            raise RuntimeError("the server has no address yet: use it in a `with` block")
+        return f"http://{self._address}"
 
     @property
     def client(self) -> Server:
@@ -101,14 +105,16 @@ class WebServer:
         return done.stdout
 
     def _environment(self) -> dict[str, str]:
-        host, port = self._address
-        return {
+        environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "BTY_PATHS_STATE_DIR": str(self._directory / "state"),
-            "BTY_SERVER_HOST": host,
-            "BTY_SERVER_PORT": str(port),
-            "BTY_WEB_SERVER": self.url,
+            "BTY_SERVER_HOST": "127.0.0.1",
+            "BTY_SERVER_LOG_FORMAT": "json",
         }
+        if self._address is None:
+            # a port chosen here could be another program's by the time the server wants it
+            return {**environment, "BTY_SERVER_PORT": "0"}
+        return {**environment, "BTY_SERVER_PORT": self._address.rpartition(":")[2], "BTY_WEB_SERVER": self.url}
 
     def __enter__(self) -> WebServer:
         (self._directory / "state").mkdir(parents=True, exist_ok=True)
@@ -116,7 +122,7 @@ class WebServer:
         with log.open("wb") as out:
             self._process = subprocess.Popen([self._program], env=self._environment(), stdout=out, stderr=out)
         try:
-            self._wait(self._process, log)
+            self._address = self._wait(self._process, log)
         except BaseException:
             self._stop()
             raise
@@ -125,23 +131,24 @@ class WebServer:
     def __exit__(self, *_failure: Any) -> None:
         self._stop()
 
-    def _wait(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        """Waits until the server accepts connections."""
+    def _wait(self, process: subprocess.Popen[bytes], log: Path) -> str:
+        """Waits until the server has said where it listens, and returns its address and port."""
         deadline = time.monotonic() + _START_TIMEOUT
         while True:
-            try:
-                socket.create_connection(self._address).close()
-                return
-            except OSError as error:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"bty-web does not start: {log.read_text(errors='replace')}") from error
+            # it ended before the log is read, so the log is complete
+            has_ended = process.poll() is not None
+            for line in log.read_text(errors="replace").splitlines(keepends=True):
+                if line.endswith("\n") and '"address":' in line:
+                    return str(json.loads(line)["address"])
+            if has_ended or time.monotonic() > deadline:
+                raise RuntimeError(f"bty-web does not start: {log.read_text(errors='replace')}")
             time.sleep(0.005)
 
     def _stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            self._process = None
+            self._process = self._address = None
 
 
 def _find_program() -> str:

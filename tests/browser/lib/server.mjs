@@ -77,6 +77,7 @@ export class Server {
       ...(this.password ? { BTY_ADMIN_PASSWORD: this.password } : {}),
       ...this.env,
     };
+    const earlier = this.log().length;
     const child = spawn(program, [], { env, stdio: ['ignore', 'ignore', log] });
     closeSync(log);
     this.child = child;
@@ -84,6 +85,8 @@ export class Server {
     child.once('error', (error) => console.error(`${program}: ${error.message}`));
     await until('the server answers', async () => {
       if (child.exitCode !== null) throw new Error(`bty-web ended:\n${this.log()}`);
+      // before that, another program's server may answer at this port
+      if (!this.log().slice(earlier).includes('server started')) return false;
       return (await fetch(`${this.base}/healthz`).catch(() => null))?.ok;
     });
     if (this.password) await this.logIn();
