@@ -140,7 +140,8 @@ fn the_configuration_is_checked_and_shown_without_its_secrets() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(
         said(&wrong).contains(
-            "server.port: expected a port from 1 to 65535, found http (env(BTY_SERVER_PORT))"
+            "server.port: expected a port from 1 to 65535, or 0 for a free one, found http \
+             (env(BTY_SERVER_PORT))"
         ),
         "{}",
         said(&wrong)

@@ -94,7 +94,8 @@ pub(super) fn build(
 fn parse(values: &mut Values) -> Option<ParsedValues> {
     let host: Option<IpAddr> =
         values.parse("server.host", "an address to listen on, such as 0.0.0.0");
-    let port: Option<NonZero<u16>> = values.parse("server.port", "a port from 1 to 65535");
+    let port: Option<u16> =
+        values.parse("server.port", "a port from 1 to 65535, or 0 for a free one");
     let trusted_proxies =
         values.parse("server.trusted_proxy", "networks such as 10.0.0.0/8, or 1 for private ones");
     let backups: Option<NonZero<usize>> =
@@ -109,7 +110,7 @@ fn parse(values: &mut Values) -> Option<ParsedValues> {
     let limits = Limits::read(values);
     let max_upload_bytes = values.parse_size("tuning.max_upload_bytes", "a size such as 200G");
     Some(ParsedValues {
-        listen: SocketAddr::new(host?, port?.get()),
+        listen: SocketAddr::new(host?, port?),
         trusted_proxies: trusted_proxies?,
         cache_listen: cache_listen?,
         cache_options: cache_options?,
