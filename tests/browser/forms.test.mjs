@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { each, faultless } from './lib/checks.mjs';
 import { enter, openBrowser, operator, REFUSED } from './lib/browser.mjs';
-import { card, confirm, press, refused, told, unchecked } from './lib/form.mjs';
+import { card, confirm, press, refused, submit, told, unchecked } from './lib/form.mjs';
 import { Machine } from './lib/machine.mjs';
 import { origin } from './lib/origin.mjs';
 import { PAGES } from './lib/pages.mjs';
@@ -147,12 +147,12 @@ test('machine: the binding, and its next boots while it is edited', async () => 
   await page.waitForFunction(() => !document.querySelector('#next .wrong') && document.querySelectorAll('#next li').length > 0);
   await form.getByText('More', { exact: true }).click();
   await form.getByLabel('Labels').fill('-wrong');
-  await press(form, 'Save');
+  await submit(form, 'Save');
   await refused(page, 'invalid assignment');
   assert.equal(await form.getByLabel('rack (required)').inputValue(), 'r7', 'what was typed is still there');
   await form.getByText('More', { exact: true }).click();
   await form.getByLabel('Labels').fill('spare, r7');
-  await press(form, 'Save');
+  await submit(form, 'Save');
   // the plan writes to the disk, but not at the next boots
   await page.locator('.danger').getByText('This can overwrite a disk').waitFor();
   await page.locator('.danger').getByRole('button').click();
@@ -190,7 +190,7 @@ test('machine: what overwrites a disk is shown first', async () => {
   await form.getByLabel('Plan', { exact: true }).selectOption('bty-flash-once');
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
   await form.getByLabel('Target disk').selectOption(machine.serial);
-  await press(form, 'Save');
+  await submit(form, 'Save');
   const danger = page.locator('.danger');
   await danger.waitFor();
   const text = await danger.innerText();
@@ -568,7 +568,7 @@ test('without scripts: a machine is bound, shown and confirmed', async () => {
   await form.getByLabel('Plan', { exact: true }).selectOption('bty-flash-once');
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
   await form.getByLabel('Target disk').selectOption(machine.second);
-  await press(form, 'Preview');
+  await submit(form, 'Preview');
   await plain.locator('#next li').first().waitFor();
   await press(plain.locator('#binding'), 'Save');
   await plain.locator('.danger').getByRole('button').click();

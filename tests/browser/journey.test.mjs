@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { faultless } from './lib/checks.mjs';
 import { enter, openBrowser, operator } from './lib/browser.mjs';
-import { card, press, told } from './lib/form.mjs';
+import { card, press, submit, told } from './lib/form.mjs';
 import { Machine } from './lib/machine.mjs';
 import { origin } from './lib/origin.mjs';
 import { liveEnvironment } from './lib/seeds.mjs';
@@ -91,7 +91,7 @@ test('from an empty server to a flashed machine, and who did what', async () => 
   await form.getByLabel('Plan', { exact: true }).selectOption('my-flash');
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
   await form.getByLabel('Target disk').selectOption(machine.serial);
-  await press(form, 'Save');
+  await submit(form, 'Save');
   const danger = page.locator('.danger');
   await danger.getByText(machine.serial).first().waitFor();
   await danger.getByText('debian 13').first().waitFor();

@@ -6,6 +6,10 @@ export const refused = (page, text) => page.locator('[role=alert]:not(.banner)')
 
 export const press = (scope, name) => scope.getByRole('button', { name, exact: true }).click();
 
+// Submits with the keyboard: an answer that arrives while a mouse button is down can move the
+// form away from under it.
+export const submit = (scope, name) => scope.getByRole('button', { name, exact: true }).press('Enter');
+
 // Turns off validation by the browser, so that the server has to refuse the form.
 export const unchecked = (form) => form.evaluate((form) => (form.noValidate = true));
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { openBrowser, operator } from './browser.mjs';
 import { faultless } from './checks.mjs';
+import { submit } from './form.mjs';
 import { fleet, liveEnvironment } from './seeds.mjs';
 import { Server } from './server.mjs';
 
@@ -28,7 +29,7 @@ async function assign(page) {
   await form.getByLabel('Plan', { exact: true }).selectOption('bty-flash-once');
   await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
   await form.getByLabel('Target disk').selectOption({ index: 1 });
-  await form.getByRole('button', { name: 'Save', exact: true }).click();
+  await submit(form, 'Save');
   await page.locator('.danger').waitFor();
 }
 
