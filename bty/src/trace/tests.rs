@@ -2,12 +2,13 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 use crate::flash::{FlashOptions, FlashPlan, VerifyOptions, verify};
 use crate::image::OpenOptions;
@@ -81,6 +82,10 @@ impl Subscriber for Collector {
 
 /// Runs `work`, and returns what its thread has traced.
 fn traced(work: impl FnOnce()) -> Collector {
+    // While there is only one subscriber, tracing asks that of the current thread whether a span is
+    // wanted, and remembers the answer for all threads: a test that traces nothing would say no.
+    static OTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+    LazyLock::force(&OTHER);
     let collector = Collector::default();
     tracing::subscriber::with_default(collector.clone(), work);
     collector
