@@ -42,6 +42,12 @@ fn a_session_flashes_is_saved_and_the_script_does_the_same() {
     terminal.wait_for(disk.path());
     say(&mut terminal, &format!("let disk = disks::probe(\"{}\")", disk.path()));
     say(&mut terminal, "flash(\"a.img\", disk)");
+    terminal.wait_for("ALL DATA ON IT WILL BE LOST");
+    terminal.answer(&format!("Type yes to write to {}:", disk.path()), "y");
+    terminal.wait_for("nothing was written");
+    assert!(disk.content()[..8 * MIB] == vec![0; 8 * MIB], "a line that was not confirmed wrote");
+    say(&mut terminal, "flash(\"a.img\", disk) // again");
+    terminal.answer(&format!("Type yes to write to {}:", disk.path()), "yes");
     terminal.wait_for("8.0 MiB written to 1 of 1 disk");
     assert!(disk.content()[..8 * MIB] == content, "the disk does not hold the image");
     say(&mut terminal, "nonsense()");
@@ -109,10 +115,33 @@ fn tab_completes_and_the_bracket_shows_what_is_wanted() {
 fn several_lines_are_one_when_a_bracket_is_open() {
     let mut terminal = repl().start();
     say(&mut terminal, "fn twice(x) {");
+    terminal.wait_for_prompt("...>");
     terminal.send("    x * 2\r");
+    terminal.wait_for_prompt("...>");
     terminal.send("}\r");
     say(&mut terminal, "twice(21)");
     terminal.wait_for("\n42\n");
+    // Ctrl-C gives up all lines of it
+    say(&mut terminal, "[1,");
+    terminal.wait_for_prompt("...>");
+    terminal.send("\x03");
+    say(&mut terminal, "6 * 8");
+    terminal.wait_for("\n48\n");
+}
+
+#[test]
+fn words_that_are_no_script_are_answered() {
+    let help = piped("help\n").expect(0);
+    assert!(help.stdout.contains(":save FILE"), "{}", help.stdout);
+    let documented = piped("flash\ndisks::by_serial\nSelector\n").expect(0);
+    for expected in ["flash(", "disks::by_serial(", "Selector"] {
+        assert!(documented.stdout.contains(expected), "{expected}: {}", documented.stdout);
+    }
+    for word in ["quit", "exit"] {
+        assert_eq!(piped(&format!("{word}\nnonsense()\n")).expect(0).stdout, "");
+    }
+    assert_eq!(piped("let exit = 3\nexit\n").expect(0).stdout, "3\n", "a variable is shown");
+    assert!(piped("nonsense\n").code == 7);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line, as clap sees it.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use bty::digest::Sha512;
@@ -24,10 +25,12 @@ const EXAMPLES: &str = "\
 Examples:
   bty                                            start the wizard
   bty --catalog https://host/catalog.toml        start the wizard with a catalog
+  bty --images ~/Downloads                       start the wizard with the images in a directory
   bty disks                                      list disks
   bty image debian.img.zst                       show what an image contains
   bty image create /dev/sdb card.img.zst         create an image of a disk
   bty flash debian.img.zst serial:S3Z9NX0M       show the plan, ask, write, read back
+  bty debian.img.zst serial:S3Z9NX0M             the same
   bty flash https://host/a.img.xz /dev/sdb --sha256 HEX --yes
   curl … | bty flash - /dev/sdb --yes            read the image from a pipe
   bty flash boards.zip#rpi.img /dev/sdb          flash an image from an archive
@@ -71,6 +74,10 @@ pub(crate) struct Start {
     /// Start the wizard with this catalog (path, http(s):// or oras:// reference)
     #[arg(long, value_name = "CATALOG", value_parser = reference())]
     pub(crate) catalog: Option<String>,
+    /// Offer the images in this directory in the wizard; default: $BTY_IMAGE_ROOT, then
+    /// /var/lib/bty/images
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<PathBuf>,
     /// Fetch and carry out the server's plan for the machine with this MAC address
     #[arg(long, value_name = "MAC", value_parser = mac)]
     pub(crate) mac: Option<String>,
@@ -95,6 +102,13 @@ pub(crate) struct Start {
 /// Parses a path, URL or name. A path that is not UTF-8 becomes a `file://` URL.
 fn reference() -> impl TypedValueParser<Value = String> {
     OsStringValueParser::new().map(|argument| bty::text::argument(&argument))
+}
+
+/// True if the first argument can only be an image: no command has a dot, a slash or a colon in its
+/// name.
+fn is_image(argument: &OsStr) -> bool {
+    let text = argument.as_encoded_bytes();
+    text == b"-" || (!text.starts_with(b"-") && text.iter().any(|byte| b"./:".contains(byte)))
 }
 
 fn disk_file(text: &str) -> Result<(PathBuf, String), String> {
@@ -381,7 +395,7 @@ pub(crate) struct Flash {
     #[arg(long, value_name = "HEX")]
     pub(crate) index_sha256: Option<Digest>,
     /// Do not ask for confirmation
-    #[arg(long)]
+    #[arg(short, long)]
     pub(crate) yes: bool,
     /// Do not read the disk back after writing
     #[arg(long)]
@@ -549,12 +563,24 @@ pub(crate) struct Verify {
 }
 
 impl Cli {
+    /// Parses `arguments`, the first of which is the program's name. `bty IMAGE DISK…` is short for
+    /// `bty flash IMAGE DISK…`.
+    pub(crate) fn from_arguments(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, clap::Error> {
+        let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+        if arguments.len() > 2 && is_image(&arguments[1]) {
+            arguments.insert(1, "flash".into());
+        }
+        Self::try_parse_from(arguments).and_then(Self::checked)
+    }
+
     /// Rejects options of the wizard and of `--mac` in front of a command.
-    pub(crate) fn checked(self) -> Result<Self, clap::Error> {
-        let Start { catalog, mac, .. } = &self.start;
-        if self.verb.is_some() && (catalog.is_some() || mac.is_some()) {
-            let message = "--catalog and --mac cannot be used before a command: leave out the \
-                           command to start the wizard or run a server's plan, or write \
+    fn checked(self) -> Result<Self, clap::Error> {
+        let Start { catalog, images, mac, .. } = &self.start;
+        if self.verb.is_some() && (catalog.is_some() || images.is_some() || mac.is_some()) {
+            let message = "--catalog, --images and --mac cannot be used before a command: leave \
+                           out the command to start the wizard or run a server's plan, or write \
                            --catalog after the command\n";
             return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, message));
         }

@@ -27,11 +27,10 @@ use std::process::ExitCode;
 
 use bty::{Error, ErrorKind, text};
 use bty_script::terminal::stdout;
-use clap::Parser;
 
 fn main() -> ExitCode {
     memory::return_large_buffers();
-    let cli = match cli::Cli::try_parse().and_then(cli::Cli::checked) {
+    let cli = match cli::Cli::from_arguments(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

@@ -22,6 +22,7 @@ use crate::{exit, power};
 
 mod commands;
 mod complete;
+mod confirm;
 mod helper;
 mod highlight;
 mod input;
@@ -29,16 +30,22 @@ mod input;
 use helper::Helper;
 
 const PROMPT: &str = "bty> ";
+/// The prompt while something is open: a bracket, a text or a comment.
+const CONTINUATION_PROMPT: &str = "...> ";
 const HISTORY_LINES: usize = 5000;
 
 /// Reads and runs lines until the end of the input, or until `:quit` or `exit()`.
 pub(crate) fn run(network: &Network, output: &Output) -> bty::Result<ExitCode> {
     let session = Session::new(network, output)?;
-    let engine =
-        session.engine(ScriptFacts::default(), InterruptTarget::Script, Limits::operator());
-    let mut repl = Repl { interactive: InteractiveSession::new(engine), session: &session, output };
     // the editor draws on stdout
     let is_edited = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let mut world = session.world.clone();
+    if is_edited {
+        world.flasher = confirm::asking(&session, output);
+    }
+    let facts = ScriptFacts::default();
+    let engine = session.engine_for(world, facts, InterruptTarget::Script, Limits::operator());
+    let mut repl = Repl { interactive: InteractiveSession::new(engine), session: &session, output };
     if is_edited { repl.at_terminal() } else { repl.through_pipe() }
 }
 
@@ -64,28 +71,38 @@ impl Repl<'_> {
             let _ = editor.load_history(path);
         }
         self.output.say(&format!(
-            "bty {} - type :help for help, Ctrl-D to quit",
+            "bty {} - type help for help, Ctrl-D to quit",
             env!("CARGO_PKG_VERSION")
         ));
+        let mut pending = String::new();
         let code = loop {
+            let prompt = if pending.is_empty() { PROMPT } else { CONTINUATION_PROMPT };
             self.session.signals.set_editing(true);
-            let line = editor.readline(PROMPT);
+            let line = editor.readline(prompt);
             self.session.signals.set_editing(false);
-            let line = match line {
-                Ok(line) => line,
-                Err(ReadlineError::Interrupted) => continue,
+            match line {
+                Ok(line) => pending.push_str(&line),
+                Err(ReadlineError::Interrupted) => {
+                    pending.clear();
+                    continue;
+                }
                 Err(ReadlineError::Eof) => break ExitCode::SUCCESS,
                 Err(error) => return Err(failed(error)),
-            };
-            if line.trim().is_empty() {
+            }
+            if input::is_incomplete(&pending) {
+                pending.push('\n');
                 continue;
             }
-            let is_new = editor.add_history_entry(line.as_str()).unwrap_or(false);
+            let whole = std::mem::take(&mut pending);
+            if whole.trim().is_empty() {
+                continue;
+            }
+            let is_new = editor.add_history_entry(whole.as_str()).unwrap_or(false);
             if let Some(path) = history.as_ref().filter(|_| is_new) {
                 // after each line, so that a crash loses nothing; failures are ignored
                 let _ = editor.append_history(path);
             }
-            if let ControlFlow::Break(code) = self.run_line(&line) {
+            if let ControlFlow::Break(code) = self.run_line(&whole) {
                 break code;
             }
             if let Some(helper) = editor.helper_mut() {
@@ -143,6 +160,9 @@ impl Repl<'_> {
     fn perform(&mut self, line: &str) -> Result<ControlFlow<ExitCode>, ScriptError> {
         if let Some(command) = line.trim().strip_prefix(':') {
             return self.command(command);
+        }
+        if let Some(next) = self.bare_word(line.trim())? {
+            return Ok(next);
         }
         let outcome = self.interactive.eval(line, &CancelToken::new());
         self.session.progress.clear();

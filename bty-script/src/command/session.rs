@@ -1,6 +1,7 @@
 //! The environment of scripts that the command runs: this machine, its terminal, and all
 //! capabilities.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bty::{Client, Result};
@@ -82,6 +83,8 @@ impl Drop for Session {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ScriptFacts {
     pub(crate) catalog: Option<String>,
+    /// Directory of local images, instead of the default.
+    pub(crate) image_root: Option<PathBuf>,
     pub(crate) mac: Option<String>,
     pub(crate) server: Option<String>,
     pub(crate) banner: Option<String>,
@@ -91,7 +94,7 @@ impl ScriptFacts {
     fn list(self) -> Vec<(&'static str, Dynamic)> {
         let text = |value: Option<String>| value.map_or(Dynamic::UNIT, Dynamic::from);
         vec![
-            ("image_root", image_root().into()),
+            ("image_root", self.image_root.map_or_else(image_root, text_of).into()),
             ("uefi_boot", registers_uefi_boot().into()),
             ("is_live", is_set("BTY_LIVE").into()),
             ("catalog", text(self.catalog)),
@@ -100,6 +103,10 @@ impl ScriptFacts {
             ("banner", text(self.banner)),
         ]
     }
+}
+
+fn text_of(path: PathBuf) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn image_root() -> String {

@@ -204,6 +204,7 @@ impl Target<'_> {
             mac: Some(self.server.mac().to_owned()),
             server: Some(self.server.base().to_owned()),
             banner,
+            ..ScriptFacts::default()
         };
         wizard::run(self.session, facts, self.start.no_reboot, self.output)
     }

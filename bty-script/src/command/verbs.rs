@@ -7,7 +7,7 @@ mod diff;
 mod disks;
 mod docs;
 mod eject;
-mod flash;
+pub(crate) mod flash;
 mod image;
 mod images;
 mod pack;
@@ -94,7 +94,11 @@ fn start(start: &Start, session: &Session, output: &Output) -> Result<ExitCode> 
         Some(mac) => target::run(mac, start, session, output),
         None => {
             console_log.status("starting interface ...");
-            let facts = ScriptFacts { catalog: start.catalog.clone(), ..ScriptFacts::default() };
+            let facts = ScriptFacts {
+                catalog: start.catalog.clone(),
+                image_root: start.images.clone(),
+                ..ScriptFacts::default()
+            };
             wizard::run(session, facts, start.no_reboot, output)
         }
     };

@@ -45,11 +45,33 @@ impl Repl<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Answers a word that is no script: `help`, `quit`, or a function without its parentheses.
+    /// `None` if the line is something else, or a variable has this name.
+    pub(super) fn bare_word(
+        &mut self,
+        line: &str,
+    ) -> Result<Option<ControlFlow<ExitCode>>, ScriptError> {
+        let is_name = line.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':');
+        if !is_name || self.interactive.variables().iter().any(|variable| variable.name == line) {
+            return Ok(None);
+        }
+        if ["help", "quit", "exit"].contains(&line) {
+            let command = if line == "exit" { "quit" } else { line };
+            return self.command(command).map(Some);
+        }
+        let text = reference::describe(self.interactive.engine(), line);
+        Ok(text.map(|text| {
+            self.output.print(&text);
+            ControlFlow::Continue(())
+        }))
+    }
+
     fn help(&self) {
         COMMANDS.iter().for_each(|(_, text)| self.output.print(text));
         self.output
             .print("Tab completes, Ctrl-C stops what is running. Other lines are script code:");
         self.output.print("  disks()\n  flash(\"a.img\", \"serial:…\")");
+        self.output.print("A name alone, such as flash, shows what it does.");
     }
 
     fn doc(&self, name: &str) -> Result<(), ScriptError> {

@@ -7,11 +7,11 @@ use bty_script::reference::FunctionKind;
 use rustyline::completion::{Completer, Pair};
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
-use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::validate::Validator;
 use rustyline::{Context, Result};
 
 use super::complete::{self, Names};
-use super::{highlight, input};
+use super::highlight;
 
 #[derive(rustyline::Helper)]
 pub(super) struct Helper {
@@ -84,9 +84,5 @@ impl Highlighter for Helper {
     }
 }
 
-impl Validator for Helper {
-    fn validate(&self, context: &mut ValidationContext<'_>) -> Result<ValidationResult> {
-        let is_open = input::is_incomplete(context.input());
-        Ok(if is_open { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
-    }
-}
+// unfinished lines get a prompt of their own instead of the editor's several lines
+impl Validator for Helper {}

@@ -215,13 +215,16 @@ fn show(
         // a line of its own just fits in 80 columns
         output.say(&format!("        {promise}"));
     }
+    let will_write = !flash.dry_run && (refusals.is_empty() || can_ask_for_raw(refusals, flash));
     for (i, disk) in plan.targets.iter().enumerate() {
         output.say(&format!("target  {}", disks::headline(disk)));
         if flash.create.is_some() {
             output.say("        new file");
         } else {
-            output.say(&format!("        now: {}", text::escape(&disk.contents())));
-            output.say_styled("        ", Style::Bad, "ALL DATA ON IT WILL BE LOST", "");
+            say_contents(disk, output);
+            if will_write {
+                say_loss(output);
+            }
         }
         if let Some(Some(estimate)) = estimates.get(i) {
             output.say(&format!("        delta: {}", delta_summary(estimate, true)));
@@ -236,6 +239,21 @@ fn show(
     for refusal in refusals {
         output.say_styled("", Style::Bad, "refused", &format!(" {}", remedies::refusal(refusal)));
     }
+}
+
+/// Shows a disk that is about to be overwritten.
+pub(crate) fn show_target(disk: &Disk, output: &Output) {
+    output.say(&format!("target  {}", disks::headline(disk)));
+    say_contents(disk, output);
+    say_loss(output);
+}
+
+fn say_contents(disk: &Disk, output: &Output) {
+    output.say(&format!("        now: {}", text::escape(&disk.contents())));
+}
+
+fn say_loss(output: &Output) {
+    output.say_styled("        ", Style::Bad, "ALL DATA ON IT WILL BE LOST", "");
 }
 
 /// Asks the person to type `word`.
