@@ -270,7 +270,7 @@ impl Catalog {
     }
 }
 
-/// Parses a catalog.
+/// Parses the TOML text of a catalog.
 #[pyfunction]
 fn catalog_parse(py: Python<'_>, text: &[u8]) -> PyResult<Catalog> {
     catalog::Catalog::parse(text).map(Catalog).map_err(|error| errors::of(py, &error))

@@ -127,7 +127,7 @@ impl Plan {
         Ok(self.dry_run_report())
     }
 
-    /// Executes the plan.
+    /// Writes the image to the targets and proves it.
     #[pyo3(signature = (*, image=None, progress=None, cancel=None, client=None))]
     fn execute(
         &self,
@@ -157,7 +157,7 @@ impl Plan {
         of_report(py, &report).map_or(Ok(FlashReport(report)), Err)
     }
 
-    /// Returns plain data.
+    /// Returns the plan as plain data, from which `from_dict()` creates it again.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         json::from_rust(py, &self.plan)
     }

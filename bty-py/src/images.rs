@@ -61,7 +61,7 @@ impl Image {
         self.info.clone().into()
     }
 
-    /// True after `close`.
+    /// True once `close()` has been called.
     #[getter]
     fn closed(&self) -> bool {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).is_none()

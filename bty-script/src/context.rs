@@ -55,7 +55,7 @@ impl Capabilities {
     /// The empty set: scripts can only compute.
     pub const NONE: Self = Self(0);
 
-    /// Every capability.
+    /// Every capability, for scripts of the person at the machine.
     #[must_use]
     pub fn all() -> Self {
         Capability::ALL.into_iter().fold(Self::NONE, Self::with)

@@ -23,7 +23,7 @@ pub struct Function {
     pub params: Vec<(String, String)>,
     /// Return type; empty if the function returns nothing.
     pub returns: String,
-    /// Documentation.
+    /// Its documentation, as Markdown.
     pub doc: String,
     /// How it is used in a script.
     pub kind: FunctionKind,

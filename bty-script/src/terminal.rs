@@ -17,9 +17,9 @@ pub use scripted::ScriptedTerminal;
 /// report its size, as on serial lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TerminalSize {
-    /// Width.
+    /// Width in characters.
     pub columns: usize,
-    /// Height.
+    /// Height in lines.
     pub rows: usize,
 }
 
@@ -33,15 +33,15 @@ impl Default for TerminalSize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Style {
-    /// A heading.
+    /// A heading, in bold.
     Strong,
-    /// Success.
+    /// What succeeded, in green.
     Good,
-    /// A warning.
+    /// What deserves attention, in yellow.
     Warning,
     /// A failure, or data that will be lost.
     Bad,
-    /// Less important.
+    /// What matters less than the text around it, in cyan.
     Quiet,
 }
 

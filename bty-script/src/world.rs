@@ -212,7 +212,7 @@ pub trait Flasher: Send + Sync {
 
 /// The rest of the machine: clock, firmware, kernel.
 pub trait Platform: Send + Sync {
-    /// The current time.
+    /// The time of the machine's clock.
     fn now(&self) -> SystemTime;
 
     /// Sleeps for `time`.
@@ -221,7 +221,7 @@ pub trait Platform: Send + Sync {
     /// [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled).
     fn sleep(&self, time: Duration, cancel: &CancelToken) -> Result<()>;
 
-    /// The host name.
+    /// The machine's host name.
     fn hostname(&self) -> String;
 
     /// The kernel command line.
@@ -247,7 +247,7 @@ pub trait Platform: Send + Sync {
     fn log(&self, line: &str);
 }
 
-/// Sends HTTP requests.
+/// Sends HTTP requests for scripts.
 pub trait Web: Send + Sync {
     /// Sends one request and returns the response, whatever its status.
     ///
@@ -294,7 +294,7 @@ pub struct World {
     pub flasher: Arc<dyn Flasher>,
     /// The rest of the machine: clock, firmware, kernel.
     pub platform: Arc<dyn Platform>,
-    /// Sends HTTP requests.
+    /// Sends HTTP requests for the script.
     pub web: Arc<dyn Web>,
     /// Reads and writes text files; by default none.
     pub files: Arc<dyn Files>,

@@ -80,7 +80,7 @@ pub struct Entry {
     pub format: Option<String>,
     /// Size of the file as published, in bytes.
     pub size_bytes: Option<u64>,
-    /// Description for display.
+    /// One line for display: what the image contains.
     pub description: Option<String>,
     /// Architecture such as `x86_64`, for display.
     pub arch: Option<String>,
@@ -186,7 +186,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// An empty catalog.
+    /// A catalog without images, to which a program adds some.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -80,7 +80,7 @@ pub struct CreateReport {
     pub file_bytes: u64,
     /// SHA-256 of the image file, also written to the `.sha256` file next to it.
     pub sha256: Digest,
-    /// Duration in milliseconds.
+    /// Wall-clock time in milliseconds, until the file had its name.
     pub elapsed_ms: u64,
 }
 
@@ -223,7 +223,7 @@ trait Sink {
 
     fn zeros(&mut self, offset: u64, len: u64) -> Result<()>;
 
-    /// Completes the file.
+    /// Completes the file; without it the file is not a valid image.
     fn finish(self: Box<Self>) -> Result<()>;
 }
 

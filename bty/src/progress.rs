@@ -172,18 +172,18 @@ fn is_none_yet(bytes: &u64) -> bool {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
-    /// A phase begins.
+    /// A phase of the operation begins.
     Phase {
         /// The phase that begins.
         phase: Phase,
     },
     /// Progress, a few times a second and once at the end of each phase.
     Progress {
-        /// The current phase.
+        /// The phase that the operation is in.
         phase: Phase,
         /// Milliseconds since the operation began.
         elapsed_ms: u64,
-        /// Progress of reading.
+        /// Progress of reading the image.
         #[serde(flatten)]
         counts: Counts,
         /// Progress of each target.
@@ -226,7 +226,7 @@ pub trait Observer: Send + Sync {
     fn event(&self, event: &Event);
 }
 
-/// Ignores all events.
+/// Ignores all events: `&()` is the observer of callers that show nothing.
 impl Observer for () {
     fn event(&self, _event: &Event) {}
 }

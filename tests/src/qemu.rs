@@ -22,7 +22,7 @@ pub enum Firmware {
     UefiHttp,
     /// OVMF with Secure Boot and Microsoft's keys, which machines are sold with.
     UefiSecure,
-    /// UEFI on arm64.
+    /// UEFI on arm64, which boots by PXE.
     Arm,
     /// UEFI on arm64 without PXE: HTTP Boot only.
     ArmHttp,
@@ -41,15 +41,15 @@ impl Firmware {
 /// How a disk is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
-    /// NVMe.
+    /// An NVMe disk.
     Nvme,
-    /// SATA.
+    /// A SATA disk on an AHCI controller.
     Ahci,
-    /// VirtIO.
+    /// A VirtIO block device.
     Virtio,
-    /// A USB stick.
+    /// A USB stick, marked as removable.
     Usb,
-    /// A CD.
+    /// A CD in a drive.
     Cd,
 }
 

@@ -215,7 +215,7 @@ class Server:
         return _build(Machine, self.request("PATCH", f"/machines/{quote(mac)}", changes))
 
     def forget(self, mac: str) -> None:
-        """Deletes a machine."""
+        """Deletes a machine and its assignment. At its next contact it is a new machine."""
         self.request("DELETE", f"/machines/{quote(mac)}")
 
     def simulate(self, mac: str, boots: int = 4, **suppose: Any) -> list[Step]:
@@ -255,7 +255,7 @@ class Server:
         return found
 
     def delete_plan(self, name: str) -> None:
-        """Deletes a plan."""
+        """Deletes a plan that no machine uses."""
         self.request("DELETE", f"/plans/{quote(name)}")
 
     # Catalog

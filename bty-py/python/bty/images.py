@@ -292,7 +292,7 @@ class ImageSource:
     location: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data."""
+        """Returns the source as plain data, for JSON."""
         return asdict(self)
 
 

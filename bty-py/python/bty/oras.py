@@ -58,7 +58,7 @@ class OrasRef:
         return self.digest or self.tag or ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data."""
+        """Returns the reference as plain data, for JSON."""
         return asdict(self)
 
 

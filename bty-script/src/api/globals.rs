@@ -118,7 +118,7 @@ pub(super) mod functions {
         end(&call, PowerAction::PowerOff)
     }
 
-    /// Ends the script.
+    /// Ends the script; `bty run` exits with 0.
     #[rhai_fn(volatile, return_raw)]
     pub fn exit() -> CallResult<Never> {
         exit_with(0)

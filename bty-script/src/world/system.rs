@@ -21,7 +21,7 @@ use crate::terminal::Terminal;
 /// Interval at which a sleep checks for cancellation.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 
-/// This machine.
+/// The machine on which the program runs.
 pub struct SystemWorld {
     client: Client,
     disks: Arc<dyn DiskHost>,

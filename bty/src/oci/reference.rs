@@ -156,7 +156,7 @@ fn is_registry(text: &str) -> bool {
         && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
-/// `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`
+/// As the OCI distribution specification has it: `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`.
 fn is_tag(text: &str) -> bool {
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     text.len() <= TAG_LEN_MAX
@@ -168,7 +168,7 @@ fn is_repository(text: &str) -> bool {
     text.len() <= REPOSITORY_LEN_MAX && text.split('/').all(is_component)
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+/// As the OCI distribution specification has it: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_component(text: &str) -> bool {
     let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();

@@ -31,7 +31,7 @@ pub(crate) struct Mbr {
 pub(crate) struct MbrPartition {
     /// Number, as the kernel assigns it.
     pub(crate) number: u32,
-    /// Partition type.
+    /// Type byte of the entry, such as 0x83 for Linux.
     pub(crate) kind: u8,
     /// First sector, from the start of the disk.
     pub(crate) first_lba: u64,

@@ -22,7 +22,7 @@ pub const IMAGE_BYTES_MAX: u64 = 64 << 40;
 pub struct ClientOptions {
     /// Proxy for `http://`, as an address: `http://user:password@proxy:3128`.
     pub http_proxy: Option<String>,
-    /// Proxy for `https://`.
+    /// Proxy for `https://`, in the same form.
     pub https_proxy: Option<String>,
     /// Hosts that are reached without a proxy, separated by commas: `*`, domain names (with all
     /// subdomains), IP addresses and networks, each with an optional port.

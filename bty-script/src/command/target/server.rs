@@ -25,7 +25,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// The result of requesting the plan.
 pub(super) enum PlanReply {
-    /// A plan script.
+    /// A plan script, to be run on this machine.
     Script(String),
     /// A JSON plan, from a server without plan scripts.
     Json(JsonPlan),
@@ -308,7 +308,7 @@ impl ProgressReporter {
         }
     }
 
-    /// Stops the thread.
+    /// Stops the thread, and waits until it has ended.
     pub(super) fn end(&self) {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
