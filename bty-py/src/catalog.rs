@@ -35,7 +35,10 @@ pub(crate) struct Entry(pub(crate) catalog::Entry);
 #[pymethods]
 impl Entry {
     #[new]
-    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, sha512=None, raw=false, index_sha256=None))]
+    #[pyo3(signature = (
+        name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None,
+        sha512=None, raw=false, index_sha256=None
+    ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments in Python
     fn new(
         py: Python<'_>,

@@ -237,7 +237,9 @@ fn of_report(py: Python<'_>, report: &bty::flash::FlashReport) -> Option<PyErr> 
 
 /// Compares a disk with an image. Writes nothing.
 #[pyfunction]
-#[pyo3(signature = (image, disk, *, fix_gpt=false, sha256=None, progress=None, cancel=None, client=None))]
+#[pyo3(signature = (
+    image, disk, *, fix_gpt=false, sha256=None, progress=None, cancel=None, client=None
+))]
 #[allow(clippy::too_many_arguments)] // keyword arguments in Python
 fn verify(
     py: Python<'_>,

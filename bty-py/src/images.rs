@@ -187,7 +187,9 @@ fn images_open(
 
 /// Writes an image as a packed image.
 #[pyfunction]
-#[pyo3(signature = (image, path, *, level, frame_bytes, sha256=None, progress=None, cancel=None, client=None))]
+#[pyo3(signature = (
+    image, path, *, level, frame_bytes, sha256=None, progress=None, cancel=None, client=None
+))]
 #[allow(clippy::too_many_arguments)] // keyword arguments in Python
 fn images_pack(
     image: &Bound<'_, PyAny>,

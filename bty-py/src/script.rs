@@ -301,7 +301,10 @@ fn root(root: Option<&Bound<'_, PyAny>>) -> PyResult<ImportRoot> {
 
 /// Runs a script, or calls one of its functions.
 #[pyfunction]
-#[pyo3(signature = (name, text, root, args, world, dry, function, values, functions, capabilities, timeout, print, progress, cancel, client))]
+#[pyo3(signature = (
+    name, text, root, args, world, dry, function, values, functions, capabilities, timeout, print,
+    progress, cancel, client
+))]
 #[allow(clippy::too_many_arguments)] // keyword arguments of `bty.script.run`
 fn script_run<'py>(
     py: Python<'py>,

@@ -261,7 +261,9 @@ mod tests {
 
         #[test]
         fn escaping_keeps_the_json_document_equivalent(text in any::<String>()) {
-            let json = serde_json::to_string(&serde_json::json!({ &text: [&text, "\u{7f}\u{9b}\u{202e}"] })).unwrap();
+            let json = serde_json::to_string(
+                &serde_json::json!({ &text: [&text, "\u{7f}\u{9b}\u{202e}"] }),
+            ).unwrap();
             let escaped = escape_json(&json);
             prop_assert!(!escaped.contains(is_active));
             let same = serde_json::from_str::<serde_json::Value>(&escaped).unwrap();

@@ -132,7 +132,8 @@ impl Lab {
     /// Like [`bind`](Self::bind), with parameters of the plan.
     pub(crate) fn bind_with(&self, plan: &str, serial: &str, parameters: &Value) {
         let binding = json!({
-            "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial, "params": parameters,
+            "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial,
+            "params": parameters,
         });
         self.rack
             .ns

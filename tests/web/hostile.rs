@@ -48,7 +48,9 @@ fn no_body_and_no_path_causes_an_internal_error() {
         b"{\"boots\":1e400}".to_vec(),
         deep.into_bytes(),
         json!({ "labels": labels }).to_string().into_bytes(),
-        json!({ "disks": vec![json!({ "path": "/dev/x" }); 100], "lshw": null }).to_string().into_bytes(),
+        json!({
+            "disks": vec![json!({ "path": "/dev/x" }); 100], "lshw": null,
+        }).to_string().into_bytes(),
         vec![b'x'; 9 << 20],
     ];
     let parts = [

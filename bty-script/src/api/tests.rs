@@ -250,9 +250,9 @@ fn http_functions_exchange_json() {
         (error.kind(), error.message.as_str()),
         ("source", "http://h/done answered 409: \"too late\"")
     );
-    assert!(
-        matches!(effects.as_slice(), [Effect::Post { body, .. }] if *body == json!({ "disk": "S1" }))
-    );
+    assert!(matches!(
+        effects.as_slice(), [Effect::Post { body, .. }] if *body == json!({ "disk": "S1" }),
+    ));
     assert_eq!(run("http::post_json(\"http://h/done\", || 1)").0.unwrap_err().kind(), "usage");
 }
 

@@ -127,7 +127,10 @@ fn a_json_plan_flashes_its_disk_and_reboots() {
         let (world, effects, _) = SimulatedWorld::parse(world).unwrap();
         let engine =
             Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
-        let plan = json!({ "mode": "flash", "image": "http://h/a.img", "target_disk_serial": "S1", "disk_image_sha": sha });
+        let plan = json!({
+            "mode": "flash", "image": "http://h/a.img", "target_disk_serial": "S1",
+            "disk_image_sha": sha,
+        });
         let plan: JsonPlan = serde_json::from_value(plan).unwrap();
         let text = plan.script("52:54:00:12:34:56").unwrap().render().unwrap();
         let outcome = run(&engine, "flash", &text, &CancelToken::new()).unwrap();

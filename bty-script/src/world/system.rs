@@ -98,9 +98,9 @@ impl Images for SystemWorld {
 
     fn resolve_oci(&self, reference: &str, cancel: &CancelToken) -> Result<serde_json::Value> {
         let blob = self.client.resolve_oci(&reference.parse()?, cancel)?;
-        Ok(
-            serde_json::json!({ "digest": blob.digest, "size_bytes": blob.size_bytes, "title": blob.title }),
-        )
+        Ok(serde_json::json!({
+            "digest": blob.digest, "size_bytes": blob.size_bytes, "title": blob.title,
+        }))
     }
 }
 

@@ -659,7 +659,10 @@ proptest! {
 
     /// Random bytes after a valid magic: an error or an image, in bounded time.
     #[test]
-    fn never_panics_on_foreign_bytes(kind in 0usize..5, bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn never_panics_on_foreign_bytes(
+        kind in 0usize..5,
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
         let (compression, magic) = [
             (Compression::Gzip, &[0x1f, 0x8b, 8][..]),
             (Compression::Xz, &[0xfd, b'7', b'z', b'X', b'Z', 0, 0, 4, 0xe6, 0xd6, 0xb4, 0x46]),
@@ -675,7 +678,9 @@ proptest! {
     /// Several changed bytes in a valid lz4 frame without checksums: only the block decoder can
     /// detect them.
     #[test]
-    fn never_panics_on_damaged_lz4_blocks(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+    fn never_panics_on_damaged_lz4_blocks(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
         thread_local!(static PACKED: Vec<u8> = pack("lz4 -q -BD -B4 --no-frame-crc -c", &content(200_000, 23)));
         let mut packed = PACKED.with(Clone::clone);
         let len = packed.len();

@@ -369,7 +369,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "([0-9a-f]{64}|SHA256|MD5|[ ()=*\\\\./%\n]|é|x){0,16}", path in "[a-z/%]{0,8}") {
+        fn no_text_panics(
+            text in "([0-9a-f]{64}|SHA256|MD5|[ ()=*\\\\./%\n]|é|x){0,16}",
+            path in "[a-z/%]{0,8}",
+        ) {
             let list = ChecksumList::parse(&text);
             let _ = (list.find(&path, ""), list.only());
         }

@@ -203,7 +203,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn survives_any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..4096), signed in any::<bool>()) {
+        fn survives_any_bytes(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..4096),
+            signed in any::<bool>(),
+        ) {
             if signed && bytes.len() >= 512 {
                 bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
                 for entry in 0..4 {
