@@ -1,5 +1,5 @@
-//! Immutable Python objects for data types of the library, with a constructor, `repr`, `==`, `hash`,
-//! `to_dict()`, `from_dict()`, `replace()`, and pickling.
+//! Immutable Python objects for data types of the library, with a constructor, `repr`, `==`,
+//! `hash`, `to_dict()`, `from_dict()`, `replace()`, and pickling.
 
 use pyo3::exceptions::{PyDeprecationWarning, PyTypeError};
 use pyo3::prelude::*;
@@ -81,8 +81,9 @@ pub(crate) fn reduce<'py>(value: &Bound<'py, PyAny>) -> PyResult<Reduced<'py>> {
     Ok((value.get_type().getattr("from_dict")?, (value.call_method0("to_dict")?,)))
 }
 
-/// Declares the Python class for a data type: a constructor from keyword arguments, a getter for each
-/// field, and further methods. After `own constructor`, the constructor is among these methods.
+/// Declares the Python class for a data type: a constructor from keyword arguments, a getter for
+/// each field, and further methods. After `own constructor`, the constructor is among these
+/// methods.
 macro_rules! value {
     (
         $(#[$about:meta])* $name:ident = $inner:ty { $($fields:tt)* }

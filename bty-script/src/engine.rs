@@ -285,7 +285,8 @@ impl Engine {
     /// # Errors
     /// - [`Cause::Host`]: a host function failed, and the script did not catch it
     /// - [`Cause::Throw`]: the script threw a value
-    /// - [`Cause::Script`]: the script is wrong: it has no function `name`, or uses something unknown
+    /// - [`Cause::Script`]: the script is wrong: it has no function `name`, or uses something
+    ///   unknown
     /// - [`Cause::Limit`]: the script exceeded a limit
     /// - [`Cause::Cancelled`]: `cancel` was cancelled, or the context was interrupted
     pub fn call(

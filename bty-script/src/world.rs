@@ -71,8 +71,8 @@ pub trait Images: Send + Sync {
     /// Opens the image at `reference`. `options` has the digests to require.
     ///
     /// # Errors
-    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): the reference is malformed or ambiguous, or an
-    ///   option does not fit the image
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): the reference is malformed or ambiguous, or
+    ///   an option does not fit the image
     /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the source does not exist or cannot be read
     /// - [`ErrorKind::Format`](bty::ErrorKind::Format): it is not an image that can be written to a
     ///   disk
@@ -277,8 +277,8 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): `path` is not below the directory
     /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the directory of the file does not exist
-    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): scripts have no directory, or `text` is too
-    ///   large
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): scripts have no directory, or `text` is
+    ///   too large
     /// - [`ErrorKind::Host`](bty::ErrorKind::Host): writing fails
     fn write_text(&self, path: &str, text: &str) -> Result<()>;
 }

@@ -312,9 +312,9 @@ pub(super) mod functions {
         from_rust(&contents.map_err(raise)?)
     }
 
-    /// Writes an image to `path` as a packed image: a zstd file whose parts can be read alone. Reads
-    /// it back and checks it. The name must end in `.zst`, and no such file may exist. Returns a
-    /// map with `source`, `path`, `disk_bytes`, `data_bytes`, `frames`, `index_bytes`,
+    /// Writes an image to `path` as a packed image: a zstd file whose parts can be read alone.
+    /// Reads it back and checks it. The name must end in `.zst`, and no such file may exist.
+    /// Returns a map with `source`, `path`, `disk_bytes`, `data_bytes`, `frames`, `index_bytes`,
     /// `file_bytes`, `sha256`, `index_sha256`, `elapsed_ms`.
     #[rhai_fn(name = "pack", return_raw)]
     pub fn pack_plainly(

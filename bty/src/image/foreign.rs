@@ -156,8 +156,8 @@ impl Finding {
 }
 
 /// Refuses `head`, the first bytes of a supposed disk image, if they are those of another kind of
-/// file, read from `location`. With `is_recognized`, the head has a partition table, file system or boot sector; formats
-/// that it may resemble by chance are then not checked.
+/// file, read from `location`. With `is_recognized`, the head has a partition table, file system or
+/// boot sector; formats that it may resemble by chance are then not checked.
 pub(super) fn refuse(
     head: &[u8],
     inside: Option<Compression>,

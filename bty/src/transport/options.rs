@@ -53,8 +53,8 @@ pub struct ClientOptions {
     pub spool_dir: PathBuf,
     /// Decides which addresses may be connected to; `None` allows all. For programs that fetch
     /// addresses named by others. It is called for every host, including those of redirects and of
-    /// the token servers of registries, but not for the proxies. Host names that are reached through
-    /// a proxy are resolved, and must be checked, by the proxy.
+    /// the token servers of registries, but not for the proxies. Host names that are reached
+    /// through a proxy are resolved, and must be checked, by the proxy.
     pub may_reach: Option<MayReach>,
     /// Receives a notice about each retry.
     pub observer: Arc<dyn Observer>,
