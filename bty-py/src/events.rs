@@ -151,7 +151,9 @@ value! {
         decoded_total: Option<u64> = |it| counts(&it.0).decoded_total;
         /// Progress of each target.
         targets: Vec<TargetCounts> = |it| match &it.0 {
-            bty::Event::Progress { targets, .. } => targets.iter().cloned().map(TargetCounts).collect(),
+            bty::Event::Progress { targets, .. } => {
+                targets.iter().cloned().map(TargetCounts).collect()
+            }
             _ => Vec::new(),
         };
     } {

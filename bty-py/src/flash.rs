@@ -26,10 +26,13 @@ pub(crate) struct Plan {
 #[pymethods]
 impl Plan {
     #[new]
-    #[pyo3(signature = (image, disks, *, sha256=None, client=None, cancel=None, verify=true, fix_gpt=false,
+    #[pyo3(signature = (
+        image, disks, *, sha256=None, client=None, cancel=None, verify=true, fix_gpt=false,
         fit=false, uefi_boot=false, allow_partition=false, raw=false, overwrite=false, efivars=None,
-        stall_ms=120_000, delta="auto", stash=None, proven_disk=false))]
-    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments in Python
+        stall_ms=120_000, delta="auto", stash=None, proven_disk=false
+    ))]
+    // keyword arguments in Python
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
     fn new(
         image: &Bound<'_, PyAny>,
         disks: &Bound<'_, PyAny>,

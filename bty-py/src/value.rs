@@ -146,7 +146,10 @@ macro_rules! value {
             )*
 
             /// Returns plain data, with the names and units of the command's `--json`.
-            fn to_dict<'py>(&self, py: pyo3::Python<'py>) -> pyo3::PyResult<pyo3::Bound<'py, pyo3::PyAny>> {
+            fn to_dict<'py>(
+                &self,
+                py: pyo3::Python<'py>,
+            ) -> pyo3::PyResult<pyo3::Bound<'py, pyo3::PyAny>> {
                 crate::json::from_rust(py, &self.0)
             }
 
@@ -164,7 +167,8 @@ macro_rules! value {
                 py: pyo3::Python<'_>,
                 changes: Option<&pyo3::Bound<'_, pyo3::types::PyDict>>,
             ) -> pyo3::PyResult<Self> {
-                crate::value::replace(py, stringify!($name), Self::FIELDS, &self.0, changes).map(Self)
+                crate::value::replace(py, stringify!($name), Self::FIELDS, &self.0, changes)
+                    .map(Self)
             }
 
             fn __repr__(slf: &pyo3::Bound<'_, Self>) -> pyo3::PyResult<String> {
@@ -175,7 +179,9 @@ macro_rules! value {
                 crate::json::hash(&self.0)
             }
 
-            fn __reduce__<'py>(slf: &pyo3::Bound<'py, Self>) -> pyo3::PyResult<crate::value::Reduced<'py>> {
+            fn __reduce__<'py>(
+                slf: &pyo3::Bound<'py, Self>,
+            ) -> pyo3::PyResult<crate::value::Reduced<'py>> {
                 crate::value::reduce(slf.as_any())
             }
 

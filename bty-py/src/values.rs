@@ -64,11 +64,15 @@ value! {
     /// A holder of a disk. `str()` names the device, the holder, and how to release it.
     Use = bty::disks::Use {
         /// `mounted`, `swap`, `held`, `loop`, `busy` or `system`.
-        kind: String = |it| word(&serde_json::to_value(it).ok().and_then(|it| it.get("use").cloned()));
+        kind: String = |it| {
+            word(&serde_json::to_value(it).ok().and_then(|it| it.get("use").cloned()))
+        };
         /// The disk or partition that is in use.
         device: PathBuf = |it| {
             let value = serde_json::to_value(it).ok();
-            value.and_then(|it| Some(bty::text::path_of_reference(it.get("device")?.as_str()?))).unwrap_or_default()
+            value
+                .and_then(|it| Some(bty::text::path_of_reference(it.get("device")?.as_str()?)))
+                .unwrap_or_default()
         };
         /// The text that `str()` returns.
         message: String = ToString::to_string;
@@ -123,9 +127,12 @@ value! {
         file_holds: Option<String> = |it| it.file_holds.clone();
     } own constructor {
         #[new]
-        #[pyo3(signature = (path, size_bytes, *, kind="disk", logical_sector_bytes=512, physical_sector_bytes=4096,
-            vendor=None, model=None, serial=None, wwn=None, transport=None, is_removable=false, is_read_only=false,
-            is_rotational=None, diskseq=None, table=None, content=None, partitions=None, uses=None, file_holds=None))]
+        #[pyo3(signature = (
+            path, size_bytes, *, kind="disk", logical_sector_bytes=512, physical_sector_bytes=4096,
+            vendor=None, model=None, serial=None, wwn=None, transport=None, is_removable=false,
+            is_read_only=false, is_rotational=None, diskseq=None, table=None, content=None,
+            partitions=None, uses=None, file_holds=None
+        ))]
         #[allow(clippy::too_many_arguments)] // keyword arguments in Python
         fn new(
             path: &Bound<'_, PyAny>,
@@ -162,7 +169,8 @@ value! {
                 "uses": [],
             }))?;
             (disk.vendor, disk.model, disk.serial, disk.wwn) = (vendor, model, serial, wwn);
-            (disk.transport, disk.is_rotational, disk.diskseq) = (transport, is_rotational, diskseq);
+            disk.transport = transport;
+            (disk.is_rotational, disk.diskseq) = (is_rotational, diskseq);
             disk.content = content.map(|content| content.get().0.clone());
             disk.partitions =
                 partitions.iter().flatten().map(|partition| partition.get().0.clone()).collect();
@@ -323,7 +331,9 @@ value! {
         offset: u64 = |it| it.offset;
         /// What the disk holds there: `zeros`; `elsewhere`, data from another offset of the image;
         /// `old`, data from before the flash; or `other`.
-        found: String = |it| word(&serde_json::to_value(&it.found).ok().and_then(|it| it.get("found").cloned()));
+        found: String = |it| {
+            word(&serde_json::to_value(&it.found).ok().and_then(|it| it.get("found").cloned()))
+        };
         /// For `elsewhere`: the offset in the image of the data that was found.
         elsewhere_offset: Option<u64> = |it| match it.found {
             Found::Elsewhere { offset } => Some(offset),

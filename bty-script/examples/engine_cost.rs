@@ -13,7 +13,8 @@ use bty_script::{Engine, ImportRoot, Limits, ScriptContext};
 use serde_json::json;
 
 /// A plan as an operator would write it, with constants, a condition and a helper.
-const PLAN: &str = r#"//! Flashes the assigned image once, then boots the disk. Small machines get another image.
+const PLAN: &str = r#"//! Flashes the assigned image once, then boots the disk. Small machines get
+//! another image.
 
 const LARGE = "debian 13 server";
 const SMALL = "debian 13 minimal";

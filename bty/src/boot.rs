@@ -281,7 +281,9 @@ mod tests {
 
     #[test]
     fn takes_the_first_grub_entry_if_it_has_no_variables() {
-        let text = "menuentry 'Debian' {\n\tset root='hd0,gpt1'\n\tlinux\t/boot/vmlinuz-6.12 root=UUID=1 ro quiet\n\tinitrd\t/boot/initrd.img-6.12\n}\nmenuentry 'x' {\n linux /other\n}\n";
+        let text = "menuentry 'Debian' {\n\tset root='hd0,gpt1'\n\
+                    \tlinux\t/boot/vmlinuz-6.12 root=UUID=1 ro quiet\n\
+                    \tinitrd\t/boot/initrd.img-6.12\n}\nmenuentry 'x' {\n linux /other\n}\n";
         assert_eq!(
             parse_grub(text),
             kernel("/boot/vmlinuz-6.12", Some("/boot/initrd.img-6.12"), "root=UUID=1 ro quiet")

@@ -234,10 +234,9 @@ impl Hardware {
     /// Adds a disk on which writes to `sector` (of 512 bytes) fail.
     #[must_use]
     pub fn failing_disk(self, bus: Bus, path: &Path, serial: &str, sector: u64) -> Self {
-        let file = format!(
-            r#"{{"driver":"blkdebug","image":{},"inject-error":[{{"event":"write_aio","errno":5,"sector":{sector}}}]}}"#,
-            file(path)
-        );
+        let error = format!(r#"{{"event":"write_aio","errno":5,"sector":{sector}}}"#);
+        let image = file(path);
+        let file = format!(r#"{{"driver":"blkdebug","image":{image},"inject-error":[{error}]}}"#);
         self.disk_of(bus, &file, serial)
     }
 

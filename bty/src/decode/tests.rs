@@ -655,7 +655,9 @@ fn the_decoded_size_is_found_if_stated() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 200, failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     /// Random bytes after a valid magic: an error or an image, in bounded time.
     #[test]
@@ -681,7 +683,10 @@ proptest! {
     fn never_panics_on_damaged_lz4_blocks(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        thread_local!(static PACKED: Vec<u8> = pack("lz4 -q -BD -B4 --no-frame-crc -c", &content(200_000, 23)));
+        thread_local!(
+            static PACKED: Vec<u8> =
+                pack("lz4 -q -BD -B4 --no-frame-crc -c", &content(200_000, 23))
+        );
         let mut packed = PACKED.with(Clone::clone);
         let len = packed.len();
         for (at, value) in changes {
@@ -694,7 +699,9 @@ proptest! {
     /// number of threads gives the bytes and the kind of error that one thread gives.
     #[test]
     fn any_number_of_threads_decodes_zstd_alike(
-        parts in prop::collection::vec((0usize..90_000, any::<bool>(), any::<bool>(), 0usize..4), 1..40),
+        parts in prop::collection::vec(
+            (0usize..90_000, any::<bool>(), any::<bool>(), 0usize..4), 1..40
+        ),
         threads in 2usize..5,
         damage in prop::option::of(any::<prop::sample::Index>()),
         cut in prop::option::of(any::<prop::sample::Index>()),
@@ -703,7 +710,8 @@ proptest! {
         let mut file = Vec::new();
         let mut whole = Vec::new();
         for (len, with_size, with_checksum, kind) in parts {
-            let part = if kind == 0 { vec![0; len] } else { CONTENT.with(|content| content[..len].to_vec()) };
+            let data = || CONTENT.with(|content| content[..len].to_vec());
+            let part = if kind == 0 { vec![0; len] } else { data() };
             file.extend(zstd_frame(&part, with_size, with_checksum));
             whole.extend(part);
             if kind == 1 {

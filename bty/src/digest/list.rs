@@ -287,7 +287,8 @@ mod tests {
             (format!("\u{feff}{short}  d.img\r\n"), sha256),
             (
                 format!(
-                    "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSHA256 (d.img) = {short}\n-----BEGIN PGP SIGNATURE-----\niQIzBAEBCgAd\n"
+                    "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n\
+                     SHA256 (d.img) = {short}\n-----BEGIN PGP SIGNATURE-----\niQIzBAEBCgAd\n"
                 ),
                 sha256,
             ),

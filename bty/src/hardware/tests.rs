@@ -155,7 +155,11 @@ fn a_server_reports_its_disks_in_both_places() {
 #[test]
 fn a_virtual_machine_without_dmi_reports_what_the_kernel_knows() {
     let machine = Machine::new();
-    machine.put("proc/cpuinfo", "processor\t: 0\nmodel name\t: QEMU CPU\ncore id\t: 0\n\nprocessor\t: 1\nmodel name\t: QEMU CPU\ncore id\t: 1\n");
+    machine.put(
+        "proc/cpuinfo",
+        "processor\t: 0\nmodel name\t: QEMU CPU\ncore id\t: 0\n\n\
+         processor\t: 1\nmodel name\t: QEMU CPU\ncore id\t: 1\n",
+    );
     machine.put("proc/meminfo", "MemTotal:       2014528 kB\nMemFree: 1 kB\n");
     machine.pci("pci0000:00/0000:00:02.0", "0x018000", ("0x1af4", "0x1042"), "virtio-pci");
     machine.disk(
@@ -299,7 +303,8 @@ fn disk(path: &str) -> Disk {
         "path": path, "kind": "disk", "size_bytes": 512 << 20, "logical_sector_bytes": 512,
         "physical_sector_bytes": 4096,
         "is_removable": false, "is_read_only": false, "table": "gpt", "uses": [],
-        "partitions": [{"path": format!("{path}1"), "number": 1, "start_bytes": 1 << 20, "size_bytes": 1 << 20,
+        "partitions": [{"path": format!("{path}1"), "number": 1, "start_bytes": 1 << 20,
+                        "size_bytes": 1 << 20,
                         "content": {"kind": "vfat", "label": "EFI"}}],
     });
     serde_json::from_value(facts).unwrap()

@@ -264,7 +264,10 @@ mod tests {
 
         #[test]
         fn a_displayed_reference_parses_back(
-            text in "oras://[a-z]{1,5}(\\.[a-z]{2})?(:[1-9][0-9]{0,3})?/[a-z0-9]{1,4}/[a-z]([._-][a-z0-9]){0,3}:[a-zA-Z0-9_][a-z.-]{0,5}",
+            text in concat!(
+                "oras://[a-z]{1,5}(\\.[a-z]{2})?(:[1-9][0-9]{0,3})?",
+                "/[a-z0-9]{1,4}/[a-z]([._-][a-z0-9]){0,3}:[a-zA-Z0-9_][a-z.-]{0,5}"
+            ),
         ) {
             let reference: OciReference = text.parse().unwrap();
             prop_assert_eq!(reference.to_string(), text);

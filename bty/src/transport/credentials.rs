@@ -339,8 +339,10 @@ mod tests {
     fn an_auth_file_is_searched_from_the_longest_name() {
         let encoded = |text: &str| STANDARD.encode(text);
         let text = format!(
-            r#"{{"auths": {{"registry.example:5000": {{"auth": "{}"}}, "registry.example:5000/team/a": {{"auth": "{}"}},
-            "https://index.docker.io/v1/": {{"auth": "{}"}}, "empty.example": {{}}}}, "credsStore": "x"}}"#,
+            r#"{{"auths": {{"registry.example:5000": {{"auth": "{}"}},
+            "registry.example:5000/team/a": {{"auth": "{}"}},
+            "https://index.docker.io/v1/": {{"auth": "{}"}}, "empty.example": {{}}}},
+            "credsStore": "x"}}"#,
             encoded("all:1"),
             encoded("team:2"),
             encoded("hub:3")

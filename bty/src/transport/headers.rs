@@ -170,7 +170,8 @@ mod tests {
         ) {
             let (end, total) = (start + len, start + len + rest);
             let text = format!("bytes {start}-{}/{total}", end - 1);
-            prop_assert_eq!(ContentRange::parse(&text), Some(ContentRange::Part { start, end, total: Some(total) }));
+            let part = ContentRange::Part { start, end, total: Some(total) };
+            prop_assert_eq!(ContentRange::parse(&text), Some(part));
         }
     }
 }
