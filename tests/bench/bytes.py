@@ -133,7 +133,7 @@ def memory(pid: int, field: str) -> float:
 
 
 def rate(load: Load, port: int, path: str, clients: int, failures: dict | None = None) -> float:
-    """MiB a second of all clients together. With `failures` some may fail: how many is put there."""
+    """MiB a second of all clients together. `failures`, if given, gets the number that failed."""
     speeds = []
     for _ in range(RUNS if clients == 1 else 1):
         took = load("http", f"127.0.0.1:{port}", path, clients, 1)

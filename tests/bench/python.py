@@ -1,4 +1,5 @@
-"""What Python adds: the time of an import, of a callback, and of a flash beside the reference package on the same loop device.
+"""What Python adds: the time of an import, of a callback, and of a flash beside the reference
+package on the same loop device.
 
 usage: python.py LIBRARY REFERENCE OUTPUT     LIBRARY is target/release/lib_bty.so; REFERENCE a virtual environment with the reference package
 """
@@ -39,7 +40,8 @@ image.write_bytes(bytes(4096))
 seen = []
 event = []
 bty.images.open(image).read_fully(progress=event.append)
-# the same way that an event of the library takes: a call into Python with a new event, and two of its fields
+# the same way that an event of the library takes: a call into Python with a new event, and two of
+# its fields
 outcome = {}
 def note(count):
     return 0

@@ -1,4 +1,5 @@
-"""What scripts cost, and how soon bty can be talked to, beside the reference system. Writes docs/benchmarks-scripts.md.
+"""What scripts cost, and how soon bty can be talked to, beside the reference system. Writes
+docs/benchmarks-scripts.md.
 
 usage: scripts.py BTY ENGINE_COST REFERENCE_VENV OUTPUT
 """

@@ -1,4 +1,5 @@
-"""The server beside the reference server: the same machines, the same catalog, the same requests. Writes docs/benchmarks-server.md.
+"""The server beside the reference server: the same machines, the same catalog, the same requests.
+Writes docs/benchmarks-server.md.
 
 usage: server.py BTY_WEB REFERENCE_VENV OUTPUT [SECONDS]
 """

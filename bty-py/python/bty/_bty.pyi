@@ -416,8 +416,8 @@ class Failure:
 
 @final
 class DeltaReport:
-    """How much of an image a disk already held. All sizes are in bytes; ``kept_bytes``, ``moved_bytes``
-    and ``fetched_bytes`` together are the data of the image.
+    """How much of an image a disk already held. All sizes are in bytes; ``kept_bytes``,
+    ``moved_bytes`` and ``fetched_bytes`` together are the data of the image.
     """
 
     def __new__(cls, **fields: Any) -> DeltaReport: ...
@@ -1099,8 +1099,8 @@ class TargetFailedEvent:
 
 @final
 class MemoryHost:
-    """A machine whose disks are in memory. While it is in use as a context manager, all functions of
-    bty, in all threads, see its disks and no others.
+    """A machine whose disks are in memory. While it is in use as a context manager, all functions
+    of bty, in all threads, see its disks and no others.
 
     Descriptions of disks stay as they were given, whatever is written. The machine has no UEFI.
     """
@@ -1249,8 +1249,9 @@ class Plan:
     def execute(
         self, *, image: Optional[Image] = None, progress: Progress = None, cancel: Cancel = None, client: Optional[Client] = None
     ) -> FlashReport:
-        """Writes the image to the targets and proves it. Raises the same exceptions as :func:`bty.flash`, and
-        :class:`bty.FlashRaceError` if a disk has changed since the plan was created.
+        """Writes the image to the targets and proves it. Raises the same exceptions as
+        :func:`bty.flash`, and :class:`bty.FlashRaceError` if a disk has changed since the plan was
+        created.
         """
     def to_dict(self) -> dict[str, Any]:
         """Returns the plan as plain data, from which :meth:`from_dict` creates it again."""
