@@ -26,7 +26,8 @@ pub(crate) fn repr(value: &Bound<'_, PyAny>, fields: &[&str]) -> PyResult<String
     Ok(format!("{name}({})", shown.collect::<PyResult<Vec<_>>>()?.join(", ")))
 }
 
-/// Creates a value of `class` from its fields. `names` are the attributes of the class.
+/// Creates a value of `class` from its fields. `names` are the attributes of the class; one that is
+/// not a field of `T` is computed, so it is accepted and ignored.
 ///
 /// # Errors
 /// `TypeError` for an unknown field, `ValueError` for a missing or invalid one.
@@ -83,7 +84,19 @@ pub(crate) fn reduce<'py>(value: &Bound<'py, PyAny>) -> PyResult<Reduced<'py>> {
 
 /// Declares the Python class for a data type: a constructor from keyword arguments, a getter for
 /// each field, and further methods. After `own constructor`, the constructor is among these
-/// methods.
+/// methods. The documentation comments are those that Python shows.
+///
+/// ```text
+/// value! {
+///     /// A partition of a disk.
+///     Partition = bty::disks::Partition {
+///         /// Size of the partition in bytes.
+///         size_bytes: u64 = |it| it.size_bytes;
+///     } {
+///         fn __len__(&self) -> usize { … }
+///     }
+/// }
+/// ```
 macro_rules! value {
     (
         $(#[$about:meta])* $name:ident = $inner:ty { $($fields:tt)* }

@@ -56,7 +56,9 @@ pub enum Bus {
 /// Configuration of a machine. It boots from cards and disks in the order in which they were added.
 pub struct Hardware {
     firmware: Firmware,
+    /// Arguments of QEMU.
     arguments: Vec<String>,
+    /// Number of the next card or disk, which is also its place in the boot order.
     next: u32,
     has_usb: bool,
     /// Devices to plug in later, as arguments of the monitor command `device_add`.
@@ -67,8 +69,10 @@ pub struct Hardware {
 /// A running machine. Switched off when dropped.
 pub struct Machine {
     child: Child,
+    /// Starts the machine again.
     command: Command,
     line: SerialLine,
+    /// As in [`Hardware`].
     late: Vec<String>,
     dir: TempDir,
 }
@@ -370,10 +374,11 @@ impl Machine {
         self.line.socket.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Plugs in a device while the machine runs.
+    /// Plugs in the devices of [`Hardware::late_card`] and [`Hardware::late_disk`] while the machine
+    /// runs.
     ///
     /// # Panics
-    /// If QEMU refuses it.
+    /// If QEMU refuses one.
     pub fn plug_in(&self) {
         let mut monitor =
             BufReader::new(UnixStream::connect(self.dir.path().join("monitor")).unwrap());
@@ -386,7 +391,8 @@ impl Machine {
         assert!(answers.inspect(|line| println!("{line}")).all(|line| !line.contains("Error")));
     }
 
-    /// Waits until `is` returns true for the output of the machine. Returns how long that took.
+    /// Waits until `is` returns true for the output of the machine, and returns how long that took.
+    /// `what` says in the panic's message what was waited for.
     ///
     /// # Panics
     /// If the machine exits or cannot boot, and after `limit`.

@@ -24,8 +24,11 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// files (used for registries only), and those over netrc files.
 #[derive(Clone, Default)]
 pub struct Credentials {
+    /// By `host` or `host:port`, in lower case.
     given: Vec<(String, Login)>,
+    /// By the name of a registry or a repository, as [`registry_name`] returns it.
     registries: Vec<(String, Login)>,
+    /// By `host`, in lower case.
     netrc: Vec<(String, Login)>,
 }
 
