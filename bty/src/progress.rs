@@ -14,8 +14,7 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Cancels an operation from another thread or a signal handler. Clones share one flag.
 ///
-/// A cancelled operation ends within a second, with
-/// [`ErrorKind::Cancelled`].
+/// A cancelled operation ends within a second, with [`ErrorKind::Cancelled`].
 ///
 /// ```
 /// use bty::CancelToken;
@@ -152,10 +151,10 @@ pub struct TargetCounts {
     /// Total to read back; absent while unknown.
     pub verify_total: Option<u64>,
     /// Image data that was there already, and need not be written.
-    #[serde(default, skip_serializing_if = "is_none_yet")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub kept_bytes: u64,
     /// Old content that the scan of a delta flash has read.
-    #[serde(default, skip_serializing_if = "is_none_yet")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub scanned_bytes: u64,
     /// Total to scan; absent without a scan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,7 +162,7 @@ pub struct TargetCounts {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes references
-fn is_none_yet(bytes: &u64) -> bool {
+fn is_zero(bytes: &u64) -> bool {
     *bytes == 0
 }
 

@@ -8,8 +8,8 @@ use crate::site::Site;
 /// A port and its protocol, `tcp` or `udp`.
 struct Port(u16, &'static str);
 
-/// Asks firewalld, else ufw, if one of them is active. Both write rules of nftables, which is asked
-/// only if neither is.
+/// Asks firewalld or ufw, whichever is active. Only without them are the kernel's rules searched,
+/// because those that they write are hard to read.
 pub(super) fn check(site: &Site) -> Vec<Finding> {
     let settings = &site.settings;
     let mut ports = vec![Port(settings.port, "tcp")];

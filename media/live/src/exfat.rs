@@ -360,7 +360,8 @@ pub(crate) mod tests {
             file.set_len(4 << 20).unwrap();
             let mut head = head;
             head[3..11].copy_from_slice(b"EXFAT   ");
-            (head[108], head[109], head[110]) = (shift, head[109] % 26, 1);
+            (head[SECTOR_SHIFT], head[TABLES]) = (shift, 1);
+            head[CLUSTER_SHIFT] %= 26;
             write(&file, 0, &head).unwrap();
             // fix the checksum, so that the rest is parsed too
             if let Err(why) = ExFat::open(&file, 0) && why.contains("checksum") {
