@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Print shell completions: bty-lab completions bash >/etc/bash_completion.d/bty-lab
     Completions {
-        /// Shell to print them for
+        /// Shell to print completions for
         shell: clap_complete::Shell,
     },
 }
