@@ -1,4 +1,16 @@
 //! Terminals: show text to the person at the machine, and read what they type.
+//!
+//! A [`Console`] is a real one. A [`ScriptedTerminal`] has its answers in advance, and records what
+//! it was told to show:
+//!
+//! ```
+//! use bty_script::terminal::{ScriptedTerminal, Terminal};
+//!
+//! let terminal = ScriptedTerminal::new(["yes".to_owned()]);
+//! let answer = terminal.read_line("Write? ", &Default::default())?;
+//! assert_eq!(answer.as_deref(), Some("yes"));
+//! # Ok::<(), bty::Error>(())
+//! ```
 
 use std::fmt;
 

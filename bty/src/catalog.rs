@@ -31,6 +31,15 @@
 //!
 //! Local files (`file://`) are refused, because other machines cannot reach them. Unknown keys are
 //! ignored. [`Catalog::parse`] reports all problems of a file at once.
+//!
+//! ```
+//! use bty::catalog::Catalog;
+//!
+//! let text = "version = 1\n[[images]]\nname = \"a\"\nsrc = \"https://images.example/a.img\"\n";
+//! let catalog = Catalog::parse(text.as_bytes())?;
+//! assert_eq!(catalog.find("a")?.src, "https://images.example/a.img");
+//! # Ok::<(), bty::Error>(())
+//! ```
 
 use serde::Serialize;
 

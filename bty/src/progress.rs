@@ -1,4 +1,16 @@
 //! Progress events, and the token that cancels an operation.
+//!
+//! ```
+//! use bty::{Event, Observer};
+//!
+//! let observer = |event: &Event| match event {
+//!     Event::Phase { phase } => println!("{phase} begins"),
+//!     Event::Progress { counts, .. } => println!("{} bytes decoded", counts.decoded_bytes),
+//!     Event::Notice { message } => println!("note: {message}"),
+//!     _ => {}
+//! };
+//! observer.event(&Event::Phase { phase: bty::Phase::Write }); // as `FlashPlan::execute` does
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
