@@ -131,7 +131,8 @@ Events come a few times a second.
 
 ## A flash
 
-A raw image of 1 GiB, half of it data, to the same loop device, {ROUNDS} rounds with all of them in each; the interpreter's start included. The reference reads nothing back.
+A raw image of 1 GiB, half of it data, is written to a loop device in {ROUNDS} rounds, each with all
+three. The start of the interpreter is included. The reference reads nothing back.
 
 | | median, s | of the reference |
 |---|---|---|
