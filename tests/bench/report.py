@@ -4,6 +4,7 @@ import os
 import re
 import statistics
 import subprocess
+import textwrap
 from pathlib import Path
 
 import cases
