@@ -161,7 +161,7 @@ impl TestRunner {
     /// stand-ins that record what a script wants.
     ///
     /// # Errors
-    /// The same as [`Engine::add_functions`].
+    /// Kind `usage`: a name is not an identifier, or its module belongs to bty.
     pub fn with_functions(
         self,
         functions: impl IntoIterator<Item = HostFunction>,

@@ -105,7 +105,11 @@ pub trait Images: Send + Sync {
     /// Compares the frames of a packed image with its index.
     ///
     /// # Errors
-    /// The same as [`bty::pack::check`].
+    /// - [`ErrorKind::Format`](bty::ErrorKind::Format): the image is not packed, or its index is
+    ///   damaged
+    /// - [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): a frame differs from the index
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the image cannot be read
+    /// - [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled)
     fn check_packed(&self, image: &Image, cancel: &CancelToken) -> Result<PackCheck>;
 
     /// Loads the catalog at `reference`.
@@ -186,7 +190,15 @@ pub trait Flasher: Send + Sync {
     /// Writes an image to `path` as a packed image.
     ///
     /// # Errors
-    /// The same as [`bty::pack::pack`].
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): the name does not end in `.zst`, or there
+    ///   is something at `path` already
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): an option is out of range
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source),
+    ///   [`ErrorKind::Format`](bty::ErrorKind::Format),
+    ///   [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): the image cannot be read, is damaged,
+    ///   or has another digest than expected
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): the packed image cannot be written
+    /// - [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled)
     fn pack(
         &self,
         image: &Image,
@@ -199,7 +211,12 @@ pub trait Flasher: Send + Sync {
     /// Writes an image of a disk to `path`.
     ///
     /// # Errors
-    /// The same as [`bty::create::create`].
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): the disk is in use, the name has no known
+    ///   ending, or there is something at `path` already
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the disk cannot be read
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): the image cannot be written
+    /// - [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): the image differs from the disk
+    /// - [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled)
     fn create_image(
         &self,
         disk: &Disk,
