@@ -18,7 +18,7 @@
 //!     function: "boot",
 //!     machine: Some(&machine),
 //!     args: Vec::new(),
-//!     catalog: "version = 1",
+//!     catalog: "",
 //! })?;
 //! assert_eq!(decision.value["boot"], "disk");
 //! # Ok::<(), bty_script::ScriptError>(())
