@@ -37,7 +37,7 @@
 //!
 //! let text = "version = 1\n[[images]]\nname = \"a\"\nsrc = \"https://images.example/a.img\"\n";
 //! let catalog = Catalog::parse(text.as_bytes())?;
-//! assert_eq!(catalog.find("a")?.src, "https://images.example/a.img");
+//! assert_eq!(catalog.find("a")?.src(), "https://images.example/a.img");
 //! # Ok::<(), bty::Error>(())
 //! ```
 
