@@ -1,9 +1,9 @@
-# make demo   writes an image to a disk over HTTP, proves it and boots it; then a server has a machine
-#             flashed
+# make demo   writes an image to a disk over HTTP, proves it and boots it; then a server has a
+#             machine flashed
 # make test   all tests that need no emulated machine
 #
-# `make help` lists every target. One profile serves everything but benchmarks and releases, so nothing
-# is built twice.
+# `make help` lists every target. One profile serves everything but benchmarks and releases, so
+# nothing is built twice.
 
 CARGO ?= cargo
 DENY_VERSION := 0.20.2
@@ -12,8 +12,8 @@ TOOLS := target/tools
 THREADS ?= 6
 # an emulated machine computes: three share two cores best
 MACHINES ?= 3
-# In CI nothing is compiled a second time, so incremental data would only cost time; and the build lints
-# and documents what it compiles.
+# In CI nothing is compiled a second time, so incremental data would only cost time; and the build
+# lints and documents what it compiles.
 CI_BUILD := env CARGO_INCREMENTAL=0 RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/.cargo/lint
 BUILD := $(if $(CI),$(CI_BUILD)) $(CARGO)
 # the harness of the tests of the whole

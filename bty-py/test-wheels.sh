@@ -1,6 +1,6 @@
 #!/bin/sh
-# Tests the packages of `bty-py/wheels` by installing them: each wheel on a Python of its architecture,
-# also on the newest version, and the sdist without a network.
+# Tests the packages of `bty-py/wheels` by installing them: each wheel on a Python of its
+# architecture, also on the newest version, and the sdist without a network.
 #
 # usage: test-wheels.sh [WHEELS]
 set -eu

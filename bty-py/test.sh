@@ -1,7 +1,7 @@
 #!/bin/sh
-# Tests the Python module in a virtual environment: all tests on the system's Python, and tests of what
-# may differ on other installed versions, of which CI takes the oldest and the newest. Uses the module and
-# the programs of `cargo build --workspace`.
+# Tests the Python module in a virtual environment: all tests on the system's Python, and tests of
+# what may differ on other installed versions, of which CI takes the oldest and the newest. Uses the
+# module and the programs of `cargo build --workspace`.
 #
 # usage: test.sh [PYTEST-ARGUMENT…]
 set -eu

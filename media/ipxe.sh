@@ -1,7 +1,8 @@
 #!/bin/sh
-# Fetches the boot programs of Debian's package ipxe into DIR, with a list of their digests. The suite
-# must have an iPXE whose EFI programs load autoexec.ipxe. Does nothing if the programs are present. The
-# package is verified against the signed index of the archive; package lists of this system do not change.
+# Fetches the boot programs of Debian's package ipxe into DIR, with a list of their digests. The
+# suite must have an iPXE whose EFI programs load autoexec.ipxe. Does nothing if the programs are
+# present. The package is verified against the signed index of the archive; package lists of this
+# system do not change.
 #
 # usage: ipxe.sh DIR [SUITE]
 set -eu

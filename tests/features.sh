@@ -1,6 +1,6 @@
 #!/bin/bash
-# Lints bty-core in each combination of its features, and the other crates without theirs. Then tests what
-# is refused without features, and that the library stays small without a network.
+# Lints bty-core in each combination of its features, and the other crates without theirs. Then
+# tests what is refused without features, and that the library stays small without a network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}

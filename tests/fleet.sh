@@ -1,6 +1,6 @@
 #!/bin/bash
-# Boots fleets of simulated machines from a server, each with a new seed, until a decision is wrong or
-# the script is interrupted.
+# Boots fleets of simulated machines from a server, each with a new seed, until a decision is wrong
+# or the script is interrupted.
 #
 # usage: fleet.sh BTY_WEB [RUNS]
 set -euo pipefail

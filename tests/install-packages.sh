@@ -25,8 +25,8 @@ if [ ! -e $policy ]; then
     chmod +x $policy
     trap 'rm -f $policy' EXIT
 fi
-# twice, because the first run may remove packages: a qemu-utils that is newer than that of the archive
-# conflicts with its emulators
+# twice, because the first run may remove packages: a qemu-utils that is newer than that of the
+# archive conflicts with its emulators
 for pass in 1 2; do
     wanted=$(missing "$1")
     [ -n "$wanted" ] || exit 0

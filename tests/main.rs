@@ -113,7 +113,6 @@ mod documentation {
 /// The tutorials of the documentation, executed as written.
 mod tutorials;
 
-/// Checks of dependencies.
 mod dependencies {
     mod advisories;
 }

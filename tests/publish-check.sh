@@ -1,6 +1,7 @@
 #!/bin/bash
 # Packs each crate that is meant for the registry, and builds what was packed, with the packed
-# predecessors in place of the registry's. Uploads nothing. Needs cargo 1.90 or later, and a network.
+# predecessors in place of the registry's. Uploads nothing. Needs cargo 1.90 or later, and a
+# network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}

@@ -18,8 +18,8 @@ web_pid=$!
 until curl --silent --fail "http://127.0.0.1:$port/healthz" >/dev/null; do sleep 0.1; done
 # schemathesis writes its caches into the current directory
 cd "$state"
-# streams do not end; the check of undefined methods is left out, because the router answers those requests
-# itself
+# streams do not end; the check of undefined methods is left out, because the router answers those
+# requests itself
 "$venv/bin/schemathesis" run "http://127.0.0.1:$port/openapi.json" \
     --phases examples,coverage,fuzzing --max-examples "$examples" \
     --exclude-path-regex '^/events/(stream|machines|workers)$' \

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""A flood of strangers against a server, measured: 10,000 connections with half a request, 100,000 invented machines, 1,000 log-ins at once.
+"""A flood of strangers against a server, measured: 10,000 connections with half a request, 100,000
+invented machines, 1,000 log-ins at once.
 
 usage: strangers.py BTY_WEB
 
-While they last, a known machine contacts the server ten times a second. Prints how long that took, what the server took of memory, and what was
-lost; exits with 1 when a limit of docs/explanation/security.md is missed. Everything is on loopback.
+While they last, a known machine contacts the server ten times a second. Prints how long that took,
+what the server took of memory, and what was lost; exits with 1 when a limit of
+docs/explanation/security.md is missed. Everything is on loopback.
 """
 
 import collections

@@ -1,8 +1,8 @@
-"""Build backend of the wheel: maturin builds the module, and cargo builds the programs, which become
-scripts of the wheel unchanged.
+"""Build backend of the wheel: maturin builds the module, and cargo builds the programs, which
+become scripts of the wheel unchanged.
 
-They must be executables and not entry points of Python, because `bty-web` starts itself again for the
-scripts of plans.
+They must be executables and not entry points of Python, because `bty-web` starts itself again for
+the scripts of plans.
 
 `BTY_PY_PROFILE=dev` builds without optimization, for tests. `BTY_PY_BUILT=DIR` uses the results of
 `cargo build --workspace` in DIR, so that tests build nothing twice.
@@ -76,8 +76,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
-    # without this hook, pip would build everything to learn the version; maturin needs the directory to
-    # exist
+    # without this hook, pip would build everything to learn the version; maturin needs the
+    # directory to exist
     SCRIPTS.mkdir(parents=True, exist_ok=True)
     return _maturin().prepare_metadata_for_build_wheel(metadata_directory, config_settings)
 

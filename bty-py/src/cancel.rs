@@ -20,7 +20,7 @@ impl CancelToken {
         self.0.cancel();
     }
 
-    /// True after `cancel`.
+    /// True once `cancel()` has been called.
     #[getter]
     fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()

@@ -35,7 +35,10 @@ pub(crate) struct Entry(pub(crate) catalog::Entry);
 #[pymethods]
 impl Entry {
     #[new]
-    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, sha512=None, raw=false, index_sha256=None))]
+    #[pyo3(signature = (
+        name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None,
+        sha512=None, raw=false, index_sha256=None
+    ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments in Python
     fn new(
         py: Python<'_>,
@@ -270,7 +273,7 @@ impl Catalog {
     }
 }
 
-/// Parses a catalog.
+/// Parses the TOML text of a catalog.
 #[pyfunction]
 fn catalog_parse(py: Python<'_>, text: &[u8]) -> PyResult<Catalog> {
     catalog::Catalog::parse(text).map(Catalog).map_err(|error| errors::of(py, &error))

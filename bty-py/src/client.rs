@@ -56,8 +56,11 @@ impl Client {
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (*, http_proxy=None, https_proxy=None, no_proxy=None, ca_files=None, plain_http=false,
-        connect_timeout=None, stall_timeout=None, attempts=None, retry_delay=None, spool_dir=None, netrc=None, auth_file=None))]
+    #[pyo3(signature = (
+        *, http_proxy=None, https_proxy=None, no_proxy=None, ca_files=None, plain_http=false,
+        connect_timeout=None, stall_timeout=None, attempts=None, retry_delay=None, spool_dir=None,
+        netrc=None, auth_file=None
+    ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments in Python
     fn new(
         py: Python<'_>,

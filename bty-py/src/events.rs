@@ -20,7 +20,7 @@ value! {
         written_bytes: u64 = |it| it.written_bytes;
         /// Bytes flushed to the medium, which survive a power cut.
         durable_bytes: u64 = |it| it.durable_bytes;
-        /// Bytes zeroed.
+        /// Zero ranges of the image, zeroed on the target.
         zeroed_bytes: u64 = |it| it.zeroed_bytes;
         /// Bytes read back and found equal.
         verified_bytes: u64 = |it| it.verified_bytes;
@@ -116,9 +116,9 @@ fn absent<'py>(py: Python<'py>, class: &str, name: &str) -> PyResult<Bound<'py, 
 }
 
 value! {
-    /// A phase begins.
+    /// A phase of the operation begins.
     PhaseEvent = Of<PHASE> {
-        /// `phase`.
+        /// Always `phase`.
         event: &'static str = |it| KINDS[index(&it.0)];
         /// `read`, `scan`, `wipe`, `write`, `verify` or `finish`.
         phase: &'static str = |it| phase(&it.0);
@@ -132,7 +132,7 @@ value! {
 value! {
     /// Progress, a few times a second and at the end of each phase. All counts are in bytes.
     ProgressEvent = Of<PROGRESS> {
-        /// `progress`.
+        /// Always `progress`.
         event: &'static str = |it| KINDS[index(&it.0)];
         /// `read`, `scan`, `wipe`, `write`, `verify` or `finish`.
         phase: &'static str = |it| phase(&it.0);
@@ -151,7 +151,9 @@ value! {
         decoded_total: Option<u64> = |it| counts(&it.0).decoded_total;
         /// Progress of each target.
         targets: Vec<TargetCounts> = |it| match &it.0 {
-            bty::Event::Progress { targets, .. } => targets.iter().cloned().map(TargetCounts).collect(),
+            bty::Event::Progress { targets, .. } => {
+                targets.iter().cloned().map(TargetCounts).collect()
+            }
             _ => Vec::new(),
         };
     } {
@@ -164,9 +166,9 @@ value! {
 value! {
     /// A warning that does not stop the operation, such as the retry of a failed request.
     NoticeEvent = Of<NOTICE> {
-        /// `notice`.
+        /// Always `notice`.
         event: &'static str = |it| KINDS[index(&it.0)];
-        /// Message for display.
+        /// The warning: one sentence without a full stop.
         message: String = |it| message(&it.0);
     } {
         fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -178,7 +180,7 @@ value! {
 value! {
     /// One of several targets failed; the others continue.
     TargetFailedEvent = Of<TARGET_FAILED> {
-        /// `target_failed`.
+        /// Always `target_failed`.
         event: &'static str = |it| KINDS[index(&it.0)];
         /// Path of the target.
         target: String = |it| match &it.0 {
@@ -190,7 +192,7 @@ value! {
             bty::Event::TargetFailed { kind, .. } => kind.to_string(),
             _ => String::new(),
         };
-        /// Message for display.
+        /// Text of the error, with its causes.
         message: String = |it| message(&it.0);
     } {
         fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {

@@ -26,10 +26,13 @@ pub(crate) struct Plan {
 #[pymethods]
 impl Plan {
     #[new]
-    #[pyo3(signature = (image, disks, *, sha256=None, client=None, cancel=None, verify=true, fix_gpt=false,
+    #[pyo3(signature = (
+        image, disks, *, sha256=None, client=None, cancel=None, verify=true, fix_gpt=false,
         fit=false, uefi_boot=false, allow_partition=false, raw=false, overwrite=false, efivars=None,
-        stall_ms=120_000, delta="auto", stash=None, proven_disk=false))]
-    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments in Python
+        stall_ms=120_000, delta="auto", stash=None, proven_disk=false
+    ))]
+    // keyword arguments in Python
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
     fn new(
         image: &Bound<'_, PyAny>,
         disks: &Bound<'_, PyAny>,
@@ -127,7 +130,7 @@ impl Plan {
         Ok(self.dry_run_report())
     }
 
-    /// Executes the plan.
+    /// Writes the image to the targets and proves it.
     #[pyo3(signature = (*, image=None, progress=None, cancel=None, client=None))]
     fn execute(
         &self,
@@ -157,7 +160,7 @@ impl Plan {
         of_report(py, &report).map_or(Ok(FlashReport(report)), Err)
     }
 
-    /// Returns plain data.
+    /// Returns the plan as plain data, from which `from_dict()` creates it again.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         json::from_rust(py, &self.plan)
     }
@@ -237,7 +240,9 @@ fn of_report(py: Python<'_>, report: &bty::flash::FlashReport) -> Option<PyErr> 
 
 /// Compares a disk with an image. Writes nothing.
 #[pyfunction]
-#[pyo3(signature = (image, disk, *, fix_gpt=false, sha256=None, progress=None, cancel=None, client=None))]
+#[pyo3(signature = (
+    image, disk, *, fix_gpt=false, sha256=None, progress=None, cancel=None, client=None
+))]
 #[allow(clippy::too_many_arguments)] // keyword arguments in Python
 fn verify(
     py: Python<'_>,

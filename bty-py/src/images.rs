@@ -61,7 +61,7 @@ impl Image {
         self.info.clone().into()
     }
 
-    /// True after `close`.
+    /// True once `close()` has been called.
     #[getter]
     fn closed(&self) -> bool {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).is_none()
@@ -158,9 +158,12 @@ pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyRes
 
 /// Opens an image and examines it.
 #[pyfunction]
-#[pyo3(signature = (reference, *, sha256=None, ignore_sidecar=false, client=None, cancel=None, sha512=None,
-    image_sha256=None, member=None, ignore_trailing=false, compute_sha256=false))]
-#[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // keyword arguments in Python
+#[pyo3(signature = (
+    reference, *, sha256=None, ignore_sidecar=false, client=None, cancel=None, sha512=None,
+    image_sha256=None, member=None, ignore_trailing=false, compute_sha256=false
+))]
+// keyword arguments in Python
+#[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
 fn images_open(
     reference: &Bound<'_, PyAny>,
     sha256: Option<&str>,
@@ -187,7 +190,9 @@ fn images_open(
 
 /// Writes an image as a packed image.
 #[pyfunction]
-#[pyo3(signature = (image, path, *, level, frame_bytes, sha256=None, progress=None, cancel=None, client=None))]
+#[pyo3(signature = (
+    image, path, *, level, frame_bytes, sha256=None, progress=None, cancel=None, client=None
+))]
 #[allow(clippy::too_many_arguments)] // keyword arguments in Python
 fn images_pack(
     image: &Bound<'_, PyAny>,

@@ -110,7 +110,7 @@ impl Medium {
     }
 }
 
-/// An open disk.
+/// A handle of a disk in memory. Dropping a writable one lets others open the disk.
 struct Opened {
     medium: Arc<Medium>,
     is_writable: bool,

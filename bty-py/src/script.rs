@@ -35,7 +35,8 @@ use crate::{arguments, hosts, json};
 /// Python functions: name, possible numbers of arguments, and function.
 type Functions = Vec<(String, Vec<usize>, Py<PyAny>)>;
 
-/// The exception that a Python function raised last.
+/// The exception that a Python function raised last. A script that does not catch it ends with the
+/// exception itself, instead of its message.
 type Raised = Arc<Mutex<Option<PyErr>>>;
 
 /// A script to run, and its context.
@@ -63,6 +64,7 @@ struct Done {
 
 /// A terminal that records what a script prints, and passes it to a Python function.
 struct Screen {
+    /// What was printed and shown so far.
     kept: ScriptedTerminal,
     caller: Caller,
     print: Option<Arc<Py<PyAny>>>,
@@ -90,6 +92,7 @@ impl Terminal for Screen {
     }
 }
 
+/// Passes events to the Python function `progress`.
 struct Watcher(Caller);
 
 impl Observer for Watcher {
@@ -301,7 +304,10 @@ fn root(root: Option<&Bound<'_, PyAny>>) -> PyResult<ImportRoot> {
 
 /// Runs a script, or calls one of its functions.
 #[pyfunction]
-#[pyo3(signature = (name, text, root, args, world, dry, function, values, functions, capabilities, timeout, print, progress, cancel, client))]
+#[pyo3(signature = (
+    name, text, root, args, world, dry, function, values, functions, capabilities, timeout, print,
+    progress, cancel, client
+))]
 #[allow(clippy::too_many_arguments)] // keyword arguments of `bty.script.run`
 fn script_run<'py>(
     py: Python<'py>,

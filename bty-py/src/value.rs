@@ -1,5 +1,5 @@
-//! Immutable Python objects for data types of the library, with a constructor, `repr`, `==`, `hash`,
-//! `to_dict()`, `from_dict()`, `replace()`, and pickling.
+//! Immutable Python objects for data types of the library, with a constructor, `repr`, `==`,
+//! `hash`, `to_dict()`, `from_dict()`, `replace()`, and pickling.
 
 use pyo3::exceptions::{PyDeprecationWarning, PyTypeError};
 use pyo3::prelude::*;
@@ -26,7 +26,8 @@ pub(crate) fn repr(value: &Bound<'_, PyAny>, fields: &[&str]) -> PyResult<String
     Ok(format!("{name}({})", shown.collect::<PyResult<Vec<_>>>()?.join(", ")))
 }
 
-/// Creates a value of `class` from its fields. `names` are the attributes of the class.
+/// Creates a value of `class` from its fields. `names` are the attributes of the class; one that is
+/// not a field of `T` is computed, so it is accepted and ignored.
 ///
 /// # Errors
 /// `TypeError` for an unknown field, `ValueError` for a missing or invalid one.
@@ -81,8 +82,21 @@ pub(crate) fn reduce<'py>(value: &Bound<'py, PyAny>) -> PyResult<Reduced<'py>> {
     Ok((value.get_type().getattr("from_dict")?, (value.call_method0("to_dict")?,)))
 }
 
-/// Declares the Python class for a data type: a constructor from keyword arguments, a getter for each
-/// field, and further methods. After `own constructor`, the constructor is among these methods.
+/// Declares the Python class for a data type: a constructor from keyword arguments, a getter for
+/// each field, and further methods. After `own constructor`, the constructor is among these
+/// methods. The documentation comments are those that Python shows.
+///
+/// ```text
+/// value! {
+///     /// A partition of a disk.
+///     Partition = bty::disks::Partition {
+///         /// Size of the partition in bytes.
+///         size_bytes: u64 = |it| it.size_bytes;
+///     } {
+///         fn __len__(&self) -> usize { … }
+///     }
+/// }
+/// ```
 macro_rules! value {
     (
         $(#[$about:meta])* $name:ident = $inner:ty { $($fields:tt)* }
@@ -145,7 +159,10 @@ macro_rules! value {
             )*
 
             /// Returns plain data, with the names and units of the command's `--json`.
-            fn to_dict<'py>(&self, py: pyo3::Python<'py>) -> pyo3::PyResult<pyo3::Bound<'py, pyo3::PyAny>> {
+            fn to_dict<'py>(
+                &self,
+                py: pyo3::Python<'py>,
+            ) -> pyo3::PyResult<pyo3::Bound<'py, pyo3::PyAny>> {
                 crate::json::from_rust(py, &self.0)
             }
 
@@ -163,7 +180,8 @@ macro_rules! value {
                 py: pyo3::Python<'_>,
                 changes: Option<&pyo3::Bound<'_, pyo3::types::PyDict>>,
             ) -> pyo3::PyResult<Self> {
-                crate::value::replace(py, stringify!($name), Self::FIELDS, &self.0, changes).map(Self)
+                crate::value::replace(py, stringify!($name), Self::FIELDS, &self.0, changes)
+                    .map(Self)
             }
 
             fn __repr__(slf: &pyo3::Bound<'_, Self>) -> pyo3::PyResult<String> {
@@ -174,7 +192,9 @@ macro_rules! value {
                 crate::json::hash(&self.0)
             }
 
-            fn __reduce__<'py>(slf: &pyo3::Bound<'py, Self>) -> pyo3::PyResult<crate::value::Reduced<'py>> {
+            fn __reduce__<'py>(
+                slf: &pyo3::Bound<'py, Self>,
+            ) -> pyo3::PyResult<crate::value::Reduced<'py>> {
                 crate::value::reduce(slf.as_any())
             }
 

@@ -49,7 +49,7 @@ value! {
         number: u32 = |it| it.number;
         /// Offset of the first byte from the start of the disk.
         start_bytes: u64 = |it| it.start_bytes;
-        /// Size in bytes.
+        /// Size of the partition in bytes.
         size_bytes: u64 = |it| it.size_bytes;
         /// Type: a GUID (GPT), or two hexadecimal digits (MBR).
         type_id: Option<String> = |it| it.type_id.clone();
@@ -64,11 +64,15 @@ value! {
     /// A holder of a disk. `str()` names the device, the holder, and how to release it.
     Use = bty::disks::Use {
         /// `mounted`, `swap`, `held`, `loop`, `busy` or `system`.
-        kind: String = |it| word(&serde_json::to_value(it).ok().and_then(|it| it.get("use").cloned()));
+        kind: String = |it| {
+            word(&serde_json::to_value(it).ok().and_then(|it| it.get("use").cloned()))
+        };
         /// The disk or partition that is in use.
         device: PathBuf = |it| {
             let value = serde_json::to_value(it).ok();
-            value.and_then(|it| Some(bty::text::path_of_reference(it.get("device")?.as_str()?))).unwrap_or_default()
+            value
+                .and_then(|it| Some(bty::text::path_of_reference(it.get("device")?.as_str()?)))
+                .unwrap_or_default()
         };
         /// The text that `str()` returns.
         message: String = ToString::to_string;
@@ -86,7 +90,7 @@ value! {
         path: PathBuf = |it| it.path.clone();
         /// `disk`, `loop`, `partition`, `file` or `other`.
         kind: String = |it| word(&it.kind);
-        /// Size in bytes.
+        /// Size of the whole disk in bytes.
         size_bytes: u64 = |it| it.size_bytes;
         /// Logical sector size, in bytes: the unit of partition tables and writes.
         logical_sector_bytes: u32 = |it| it.logical_sector_bytes;
@@ -96,9 +100,9 @@ value! {
         vendor: Option<String> = |it| it.vendor.clone();
         /// Name of the model.
         model: Option<String> = |it| it.model.clone();
-        /// Serial number.
+        /// Serial number of the disk, as the kernel reports it.
         serial: Option<String> = |it| it.serial.clone();
-        /// World-wide name (WWN).
+        /// World-wide name (WWN), which no other disk has.
         wwn: Option<String> = |it| it.wwn.clone();
         /// `nvme`, `sata`, `usb`, `loop`, `file` …
         transport: Option<String> = |it| it.transport.clone();
@@ -123,9 +127,12 @@ value! {
         file_holds: Option<String> = |it| it.file_holds.clone();
     } own constructor {
         #[new]
-        #[pyo3(signature = (path, size_bytes, *, kind="disk", logical_sector_bytes=512, physical_sector_bytes=4096,
-            vendor=None, model=None, serial=None, wwn=None, transport=None, is_removable=false, is_read_only=false,
-            is_rotational=None, diskseq=None, table=None, content=None, partitions=None, uses=None, file_holds=None))]
+        #[pyo3(signature = (
+            path, size_bytes, *, kind="disk", logical_sector_bytes=512, physical_sector_bytes=4096,
+            vendor=None, model=None, serial=None, wwn=None, transport=None, is_removable=false,
+            is_read_only=false, is_rotational=None, diskseq=None, table=None, content=None,
+            partitions=None, uses=None, file_holds=None
+        ))]
         #[allow(clippy::too_many_arguments)] // keyword arguments in Python
         fn new(
             path: &Bound<'_, PyAny>,
@@ -162,7 +169,8 @@ value! {
                 "uses": [],
             }))?;
             (disk.vendor, disk.model, disk.serial, disk.wwn) = (vendor, model, serial, wwn);
-            (disk.transport, disk.is_rotational, disk.diskseq) = (transport, is_rotational, diskseq);
+            disk.transport = transport;
+            (disk.is_rotational, disk.diskseq) = (is_rotational, diskseq);
             disk.content = content.map(|content| content.get().0.clone());
             disk.partitions =
                 partitions.iter().flatten().map(|partition| partition.get().0.clone()).collect();
@@ -300,7 +308,7 @@ value! {
         target: Option<String> = |it| it.target.clone();
         /// Identifier for programs: `in_use`, `system`, `too_small`, `read_only`, `partition` …
         reason: String = |it| it.reason.to_string();
-        /// Message for display.
+        /// Message for display, without the hint.
         message: String = |it| it.message.clone();
     } {
         /// What helps, as a word: often the option, such as `fit` or `overwrite`. Lost by pickling
@@ -323,7 +331,9 @@ value! {
         offset: u64 = |it| it.offset;
         /// What the disk holds there: `zeros`; `elsewhere`, data from another offset of the image;
         /// `old`, data from before the flash; or `other`.
-        found: String = |it| word(&serde_json::to_value(&it.found).ok().and_then(|it| it.get("found").cloned()));
+        found: String = |it| {
+            word(&serde_json::to_value(&it.found).ok().and_then(|it| it.get("found").cloned()))
+        };
         /// For `elsewhere`: the offset in the image of the data that was found.
         elsewhere_offset: Option<u64> = |it| match it.found {
             Found::Elsewhere { offset } => Some(offset),
@@ -337,9 +347,9 @@ value! {
     Failure = bty::flash::Failure {
         /// Kind, as `bty.Error.kind`: `target`, `integrity`, `cancelled` …
         kind: String = |it| it.kind.to_string();
-        /// Message for display.
+        /// Message for display, without the hint.
         message: String = |it| it.message.clone();
-        /// The next step.
+        /// What to do next, if there is something that helps.
         hint: Option<String> = |it| it.hint.clone();
         /// The offset concerned, in bytes from the start of the target.
         offset: Option<u64> = |it| it.offset;
@@ -389,7 +399,7 @@ value! {
         proof: &'static str = |it| it.proof.as_str();
         /// What the disk already held; none after a full flash.
         delta: Option<DeltaReport> = |it| maybe(it.delta.as_ref());
-        /// Remarks for display.
+        /// Remarks for display: what was unusual, though it succeeded.
         notes: Vec<String> = |it| it.notes.clone();
     } {
         /// True if the target was flashed.
@@ -404,7 +414,7 @@ value! {
     PhaseTime = bty::flash::PhaseTime {
         /// `scan`, `wipe`, `write`, `verify` or `finish`.
         phase: String = |it| it.phase.to_string();
-        /// Duration in milliseconds.
+        /// Wall-clock duration of the phase in milliseconds.
         elapsed_ms: u64 = |it| it.elapsed_ms;
     }
 }
@@ -504,7 +514,7 @@ value! {
         sha256: String = |it| it.sha256.to_string();
         /// SHA-256 of its index, which proves the content of the whole image.
         index_sha256: String = |it| it.index_sha256.to_string();
-        /// Duration in milliseconds.
+        /// Wall-clock duration of packing in milliseconds.
         elapsed_ms: u64 = |it| it.elapsed_ms;
     }
 }
@@ -542,7 +552,7 @@ value! {
         file_bytes: u64 = |it| it.file_bytes;
         /// SHA-256 of the image file, also written to the `.sha256` file beside it.
         sha256: String = |it| it.sha256.to_string();
-        /// Duration in milliseconds.
+        /// Wall-clock duration of the backup in milliseconds.
         elapsed_ms: u64 = |it| it.elapsed_ms;
     }
 }
@@ -550,13 +560,13 @@ value! {
 value! {
     /// An image file in a directory, described by its name and directory entry; it is not opened.
     ImageFile = bty::image::directory::ImageFile {
-        /// File name.
+        /// Name of the file, without its directory.
         name: String = |it| it.name.clone();
         /// Path of the file.
         path: PathBuf = |it| it.path.clone();
         /// Format suggested by the name, such as `img.zst`.
         format: &'static str = |it| it.format;
-        /// Size in bytes.
+        /// Size of the file in bytes.
         size_bytes: u64 = |it| it.size_bytes;
         /// Digest from the `.sha256` file beside it, if there is one.
         sha256: Option<String> = |it| text(it.sha256.as_ref());
@@ -609,21 +619,21 @@ value! {
 value! {
     /// A disk in an inventory, with the field names of `lsblk`.
     InventoryDisk = bty::hardware::InventoryDisk {
-        /// Device node.
+        /// Path of the device node.
         path: String = |it| it.path.clone();
         /// Size for display: `465.8G`.
         size: String = |it| it.size.clone();
-        /// Size in bytes.
+        /// Size of the whole disk in bytes.
         size_bytes: u64 = |it| it.size_bytes;
-        /// Always `disk`.
+        /// Always `disk`, as `lsblk` calls whole disks.
         r#type: String = |it| it.type_.clone();
         /// Name of the vendor.
         vendor: Option<String> = |it| it.vendor.clone();
         /// Name of the model.
         model: Option<String> = |it| it.model.clone();
-        /// Serial number.
+        /// Serial number of the disk.
         serial: Option<String> = |it| it.serial.clone();
-        /// Transport.
+        /// Transport, as `lsblk` calls it: `nvme`, `sata`, `usb` …
         tran: Option<String> = |it| it.tran.clone();
         /// True if the medium is removable.
         removable: bool = |it| it.removable;
@@ -640,7 +650,7 @@ value! {
     Dmi = bty::hardware::Dmi {
         /// Manufacturer of the machine.
         vendor: Option<String> = |it| it.vendor.clone();
-        /// Product name.
+        /// Product name of the machine.
         product: Option<String> = |it| it.product.clone();
         /// Version of the product.
         version: Option<String> = |it| it.version.clone();
@@ -648,9 +658,9 @@ value! {
         serial: Option<String> = |it| it.serial.clone();
         /// UUID of the machine.
         uuid: Option<String> = |it| it.uuid.clone();
-        /// Order number (SKU).
+        /// Order number of the product (SKU).
         sku: Option<String> = |it| it.sku.clone();
-        /// Product family.
+        /// Product family of the machine.
         family: Option<String> = |it| it.family.clone();
         /// Type of the chassis: `desktop`, `server` …
         chassis: Option<String> = |it| it.chassis.clone();

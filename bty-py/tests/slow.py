@@ -1,5 +1,5 @@
-"""A web server that sends the beginning of an image and then waits, so that a test can stop a flash in the
-middle."""
+"""A web server that sends the beginning of an image and then waits, so that a test can stop a flash
+in the middle."""
 
 import contextlib
 import http.server
@@ -8,8 +8,8 @@ import threading
 
 @contextlib.contextmanager
 def slow_image(data, begin):
-    """Returns the address of `data`. The first `begin` bytes are sent at once, the rest after `release` is
-    set.
+    """Returns the address of `data`. The first `begin` bytes are sent at once, the rest after
+    `release` is set.
     """
     release = threading.Event()
 

@@ -218,7 +218,8 @@ def test_ctrl_c(disk):
         child = run_python(program, address, disk.path)
         assert child.stdout.readline() == "writing\n"
         child.send_signal(signal.SIGINT)
-        # without the signal it would wait forever for the server, which waits for the end of this block
+        # without the signal it would wait forever for the server, which waits for the end of this
+        # block
         out, err = child.communicate(timeout=300)
     assert "interrupted" in out, err
     assert child.returncode == 0

@@ -1,5 +1,5 @@
-"""Content of the wheel and the sdist. The backend builds both; `make test-python` makes the wheel from the
-results of cargo."""
+"""Content of the wheel and the sdist. The backend builds both; `make test-python` makes the wheel
+from the results of cargo."""
 
 import importlib.metadata
 import importlib.util

@@ -1,5 +1,5 @@
-"""Signatures and docstrings, as ``help()`` and editors show them. stubtest compares the stubs with the
-module; what it cannot see is here.
+"""Signatures and docstrings, as ``help()`` and editors show them. stubtest compares the stubs with
+the module; what it cannot see is here.
 """
 
 import ast
@@ -26,7 +26,8 @@ def public():
 
 @pytest.mark.parametrize(("name", "thing"), [pytest.param(*one, id=one[0]) for one in public()])
 def test_every_function_and_class_has_a_signature(name, thing):
-    # an opened image comes from bty.images.open(); Python 3.9 does not know the signatures of native classes
+    # an opened image comes from bty.images.open(); Python 3.9 does not know the signatures of
+    # native classes
     is_native_class = inspect.isclass(thing) and thing in vars(bty._bty).values()
     if thing is not bty.Image and (sys.version_info >= (3, 10) or not is_native_class):
         inspect.signature(thing)

@@ -12,8 +12,9 @@ use bty_script::worker::Workers;
 use bty_script::{Engine, ImportRoot, Limits, ScriptContext};
 use serde_json::json;
 
-/// A typical plan.
-const PLAN: &str = r#"//! Flashes the assigned image once, then boots the disk. Small machines get another image.
+/// A plan as an operator would write it, with constants, a condition and a helper.
+const PLAN: &str = r#"//! Flashes the assigned image once, then boots the disk. Small machines get
+//! another image.
 
 const LARGE = "debian 13 server";
 const SMALL = "debian 13 minimal";

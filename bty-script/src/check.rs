@@ -1,6 +1,18 @@
 //! Finds mistakes in a script without running it: calls of unknown functions or with a wrong number
 //! of arguments, failing imports, comparisons that always fail, unknown fields of bty's types, and
 //! unknown options.
+//!
+//! ```
+//! use bty_script::check::check;
+//! use bty_script::{Engine, ImportRoot, Limits, ScriptContext};
+//!
+//! let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
+//! let script = engine.compile("a.rhai", "disks::by_serail(\"S1\")", &ImportRoot::None)?;
+//! let findings = check(&engine, &script);
+//! assert_eq!(findings[0].message, "there is no function disks::by_serail");
+//! assert_eq!(findings[0].hint.as_deref(), Some("did you mean by_serial?"));
+//! # Ok::<(), bty_script::ScriptError>(())
+//! ```
 
 use std::collections::HashMap;
 

@@ -1,4 +1,14 @@
-//! Capabilities of scripts, and the world that they act on.
+//! What a script may do, and what it acts on: its capabilities and its world.
+//!
+//! A function that needs a capability which the context does not grant fails with an error of kind
+//! `capability`, and changes nothing.
+//!
+//! ```
+//! use bty_script::{Capabilities, Capability};
+//!
+//! let capabilities = Capabilities::all().without(Capability::Power);
+//! assert!(capabilities.has(Capability::Flash) && !capabilities.has(Capability::Power));
+//! ```
 
 use std::sync::Arc;
 
@@ -55,7 +65,7 @@ impl Capabilities {
     /// The empty set: scripts can only compute.
     pub const NONE: Self = Self(0);
 
-    /// Every capability.
+    /// Every capability, for scripts of the person at the machine.
     #[must_use]
     pub fn all() -> Self {
         Capability::ALL.into_iter().fold(Self::NONE, Self::with)

@@ -208,6 +208,7 @@ pub(crate) fn typed_json(value: &Dynamic) -> Option<Value> {
     let error = value.read_lock::<HostError>()?;
     Some(serde_json::json!({
         "kind": error.kind, "message": error.message, "path": error.path, "offset": error.offset,
-        "hint": error.hint, "remedy": error.remedy, "report": error.report, "has_written": error.has_written,
+        "hint": error.hint, "remedy": error.remedy, "report": error.report,
+        "has_written": error.has_written,
     }))
 }

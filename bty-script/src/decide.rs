@@ -3,6 +3,26 @@
 //! The machine `m` is data ([`MachineFacts`]); a function can change only the plan's own `state`.
 //! Decisions are data too, made by `boot_disk()`, `boot_live()` and similar functions. The text of
 //! a script therefore never becomes part of another script.
+//!
+//! ```
+//! use bty_script::decide::{Decider, MachineFacts, PlanCall};
+//! use bty_script::{Engine, Limits, ScriptContext};
+//! use serde_json::json;
+//!
+//! let decider = Decider::new(Engine::new(ScriptContext::compute_only(), Limits::server()));
+//! let state = json!({ "flashed": true });
+//! let machine = MachineFacts { mac: "52:54:00:12:34:56".into(), state, ..Default::default() };
+//! let decision = decider.decide(&PlanCall {
+//!     name: "mine",
+//!     text: "fn boot(m) { if m.state.flashed { boot_disk() } else { boot_live() } }",
+//!     function: "boot",
+//!     machine: Some(&machine),
+//!     args: Vec::new(),
+//!     catalog: "",
+//! })?;
+//! assert_eq!(decision.value["boot"], "disk");
+//! # Ok::<(), bty_script::ScriptError>(())
+//! ```
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,16 @@
 //! Compiles and runs scripts: rhai with bty's functions, a context behind them, and limits.
+//!
+//! A compiled [`Script`] can be run as a whole, or one of its functions be called:
+//!
+//! ```
+//! use bty_script::{Engine, ImportRoot, Limits, ScriptContext};
+//!
+//! let engine = Engine::new(ScriptContext::compute_only(), Limits::server());
+//! let script = engine.compile("sum.rhai", "fn sum(a, b) { a + b }", &ImportRoot::None)?;
+//! let outcome = engine.call_with(&script, "sum", &[2.into(), 3.into()], &Default::default())?;
+//! assert_eq!(outcome.value.as_int(), Ok(5));
+//! # Ok::<(), bty_script::ScriptError>(())
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -285,7 +297,8 @@ impl Engine {
     /// # Errors
     /// - [`Cause::Host`]: a host function failed, and the script did not catch it
     /// - [`Cause::Throw`]: the script threw a value
-    /// - [`Cause::Script`]: the script is wrong: it has no function `name`, or uses something unknown
+    /// - [`Cause::Script`]: the script is wrong: it has no function `name`, or uses something
+    ///   unknown
     /// - [`Cause::Limit`]: the script exceeded a limit
     /// - [`Cause::Cancelled`]: `cancel` was cancelled, or the context was interrupted
     pub fn call(

@@ -148,11 +148,11 @@ pub enum Stop {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PowerAction {
-    /// Restart.
+    /// Restart through the firmware.
     Reboot,
     /// Start the loaded kernel without going through the firmware.
     Kexec,
-    /// Power off.
+    /// Power the machine off.
     PowerOff,
 }
 

@@ -62,7 +62,7 @@ impl HostFunction {
 /// A function with up to six arguments that can be read from JSON, and a result that can be written
 /// as JSON, or a [`HostError`]. Closures and functions with such a signature implement it.
 pub trait TypedFunction<Args>: Send + Sync + 'static {
-    /// Number of arguments.
+    /// Number of arguments that a script must pass.
     const ARITY: usize;
 
     /// Converts `args`, calls the function, and converts its result. Messages call it `name`.

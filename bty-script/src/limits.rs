@@ -18,9 +18,9 @@ pub struct Limits {
     pub array_len: usize,
     /// Entries of a map, including those of nested maps.
     pub map_len: usize,
-    /// Variables in scope.
+    /// Variables in scope at one time.
     pub variables: usize,
-    /// Imported modules.
+    /// Modules that the script may import.
     pub modules: usize,
     /// Functions that the script defines.
     pub functions: usize,

@@ -38,7 +38,7 @@ pub struct MachineFacts {
     pub discovered_at: i64,
     /// When the machine last sent its inventory.
     pub inventory_at: Option<i64>,
-    /// The current time.
+    /// The current time of the server.
     pub now: i64,
     /// The current time in the server's time zone: `year`, `month`, `day`, `hour`, `minute`,
     /// `weekday` (1 is Monday).

@@ -28,11 +28,11 @@ pub struct Meter {
     is_timed_out: Arc<AtomicBool>,
 }
 
-/// What Ctrl-C ends.
+/// What Ctrl-C ends while a script runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InterruptTarget {
-    /// The script.
+    /// The whole script.
     #[default]
     Script,
     /// The operation that the script waits for: a flash, a download, a question. It fails with an

@@ -1,5 +1,13 @@
 //! The reference of all functions that scripts can call, for people and for editors. It is
-//! generated from what is registered in the engine.
+//! generated from what is registered in the engine, so functions of a program are in it too.
+//!
+//! ```
+//! use bty_script::{Engine, Limits, ScriptContext, reference};
+//!
+//! let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
+//! let text = reference::describe(&engine, "disks::only").unwrap();
+//! assert!(text.contains("filter"));
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +31,7 @@ pub struct Function {
     pub params: Vec<(String, String)>,
     /// Return type; empty if the function returns nothing.
     pub returns: String,
-    /// Documentation.
+    /// Its documentation, as Markdown.
     pub doc: String,
     /// How it is used in a script.
     pub kind: FunctionKind,

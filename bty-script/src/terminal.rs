@@ -1,4 +1,16 @@
 //! Terminals: show text to the person at the machine, and read what they type.
+//!
+//! A [`Console`] is a real one. A [`ScriptedTerminal`] has its answers in advance, and records what
+//! it was told to show:
+//!
+//! ```
+//! use bty_script::terminal::{ScriptedTerminal, Terminal};
+//!
+//! let terminal = ScriptedTerminal::new(["yes".to_owned()]);
+//! let answer = terminal.read_line("Write? ", &Default::default())?;
+//! assert_eq!(answer.as_deref(), Some("yes"));
+//! # Ok::<(), bty::Error>(())
+//! ```
 
 use std::fmt;
 
@@ -17,9 +29,9 @@ pub use scripted::ScriptedTerminal;
 /// report its size, as on serial lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TerminalSize {
-    /// Width.
+    /// Width in characters.
     pub columns: usize,
-    /// Height.
+    /// Height in lines.
     pub rows: usize,
 }
 
@@ -33,15 +45,15 @@ impl Default for TerminalSize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Style {
-    /// A heading.
+    /// A heading, in bold.
     Strong,
-    /// Success.
+    /// What succeeded, in green.
     Good,
-    /// A warning.
+    /// What deserves attention, in yellow.
     Warning,
     /// A failure, or data that will be lost.
     Bad,
-    /// Less important.
+    /// What matters less than the text around it, in cyan.
     Quiet,
 }
 

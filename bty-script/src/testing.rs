@@ -48,7 +48,7 @@ const TIME: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct TestResult {
-    /// The test file.
+    /// Path of the test file.
     pub file: PathBuf,
     /// Name of the function; empty if the whole file failed, for example to compile.
     pub name: String,
@@ -161,7 +161,7 @@ impl TestRunner {
     /// stand-ins that record what a script wants.
     ///
     /// # Errors
-    /// The same as [`Engine::add_functions`].
+    /// Kind `usage`: a name is not an identifier, or its module belongs to bty.
     pub fn with_functions(
         self,
         functions: impl IntoIterator<Item = HostFunction>,

@@ -170,9 +170,12 @@ impl Workers {
     /// Runs `call` in a worker. Blocks until a worker is free and has answered.
     ///
     /// # Errors
-    /// - the same as [`Decider::decide`]
-    /// - [`Cause::Limit`]: the worker exceeded its memory or did not answer in time, and was killed
-    /// - [`Cause::Host`]: the worker could not be started, or its answer could not be read
+    /// - [`Cause::Syntax`], [`Cause::Script`], [`Cause::Throw`]: the plan does not compile, is
+    ///   wrong, or threw
+    /// - [`Cause::Limit`]: the function exceeded a limit; or the worker exceeded its memory or did
+    ///   not answer in time, and was killed
+    /// - [`Cause::Host`]: the catalog cannot be parsed, the worker could not be started, or its
+    ///   answer could not be read
     pub fn decide(&self, call: &PlanCall<'_>) -> Result<Decision, ScriptError> {
         let mut worker = self.take()?;
         let time = self.limits.time.unwrap_or(UNLIMITED) + ANSWER_GRACE;
@@ -191,7 +194,8 @@ impl Workers {
     /// noticed before a machine waits for a decision.
     ///
     /// # Errors
-    /// The same as [`decide`](Self::decide).
+    /// - [`Cause::Host`]: the worker cannot be started, or does not answer like a worker
+    /// - [`Cause::Limit`]: it does not answer in time
     pub fn check(&self) -> Result<(), ScriptError> {
         let call = PlanCall {
             name: "check",

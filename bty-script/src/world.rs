@@ -71,8 +71,8 @@ pub trait Images: Send + Sync {
     /// Opens the image at `reference`. `options` has the digests to require.
     ///
     /// # Errors
-    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): the reference is malformed or ambiguous, or an
-    ///   option does not fit the image
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): the reference is malformed or ambiguous, or
+    ///   an option does not fit the image
     /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the source does not exist or cannot be read
     /// - [`ErrorKind::Format`](bty::ErrorKind::Format): it is not an image that can be written to a
     ///   disk
@@ -105,7 +105,11 @@ pub trait Images: Send + Sync {
     /// Compares the frames of a packed image with its index.
     ///
     /// # Errors
-    /// The same as [`bty::pack::check`].
+    /// - [`ErrorKind::Format`](bty::ErrorKind::Format): the image is not packed, or its index is
+    ///   damaged
+    /// - [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): a frame differs from the index
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the image cannot be read
+    /// - [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled)
     fn check_packed(&self, image: &Image, cancel: &CancelToken) -> Result<PackCheck>;
 
     /// Loads the catalog at `reference`.
@@ -186,7 +190,15 @@ pub trait Flasher: Send + Sync {
     /// Writes an image to `path` as a packed image.
     ///
     /// # Errors
-    /// The same as [`bty::pack::pack`].
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): the name does not end in `.zst`, or there
+    ///   is something at `path` already
+    /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): an option is out of range
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source),
+    ///   [`ErrorKind::Format`](bty::ErrorKind::Format),
+    ///   [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): the image cannot be read, is damaged,
+    ///   or has another digest than expected
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): the packed image cannot be written
+    /// - [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled)
     fn pack(
         &self,
         image: &Image,
@@ -199,7 +211,12 @@ pub trait Flasher: Send + Sync {
     /// Writes an image of a disk to `path`.
     ///
     /// # Errors
-    /// The same as [`bty::create::create`].
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): the disk is in use, the name has no known
+    ///   ending, or there is something at `path` already
+    /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the disk cannot be read
+    /// - [`ErrorKind::Host`](bty::ErrorKind::Host): the image cannot be written
+    /// - [`ErrorKind::Integrity`](bty::ErrorKind::Integrity): the image differs from the disk
+    /// - [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled)
     fn create_image(
         &self,
         disk: &Disk,
@@ -212,7 +229,7 @@ pub trait Flasher: Send + Sync {
 
 /// The rest of the machine: clock, firmware, kernel.
 pub trait Platform: Send + Sync {
-    /// The current time.
+    /// The time of the machine's clock.
     fn now(&self) -> SystemTime;
 
     /// Sleeps for `time`.
@@ -221,7 +238,7 @@ pub trait Platform: Send + Sync {
     /// [`ErrorKind::Cancelled`](bty::ErrorKind::Cancelled).
     fn sleep(&self, time: Duration, cancel: &CancelToken) -> Result<()>;
 
-    /// The host name.
+    /// The machine's host name.
     fn hostname(&self) -> String;
 
     /// The kernel command line.
@@ -247,7 +264,7 @@ pub trait Platform: Send + Sync {
     fn log(&self, line: &str);
 }
 
-/// Sends HTTP requests.
+/// Sends HTTP requests for scripts.
 pub trait Web: Send + Sync {
     /// Sends one request and returns the response, whatever its status.
     ///
@@ -277,8 +294,8 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): `path` is not below the directory
     /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the directory of the file does not exist
-    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): scripts have no directory, or `text` is too
-    ///   large
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): scripts have no directory, or `text` is
+    ///   too large
     /// - [`ErrorKind::Host`](bty::ErrorKind::Host): writing fails
     fn write_text(&self, path: &str, text: &str) -> Result<()>;
 }
@@ -294,7 +311,7 @@ pub struct World {
     pub flasher: Arc<dyn Flasher>,
     /// The rest of the machine: clock, firmware, kernel.
     pub platform: Arc<dyn Platform>,
-    /// Sends HTTP requests.
+    /// Sends HTTP requests for the script.
     pub web: Arc<dyn Web>,
     /// Reads and writes text files; by default none.
     pub files: Arc<dyn Files>,

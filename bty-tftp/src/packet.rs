@@ -208,7 +208,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_packet_panics(packet in proptest::collection::vec(any::<u8>(), 0..64), opcode in 0..7u8) {
+        fn no_packet_panics(
+            packet in proptest::collection::vec(any::<u8>(), 0..64),
+            opcode in 0..7u8,
+        ) {
             for packet in [packet.clone(), [&[0, opcode][..], &packet].concat()] {
                 let _ = (Request::parse(&packet), Reply::parse(&packet));
             }

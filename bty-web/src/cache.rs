@@ -101,7 +101,7 @@ pub struct CacheOptions {
     pub packs: bool,
 }
 
-/// A cache host.
+/// A cache host: stores images on disk, and serves them to machines and other servers.
 pub struct CacheHost {
     /// The options with which it was opened.
     pub options: CacheOptions,

@@ -5,6 +5,21 @@
 //! Loader Specification (`loader/entries/*.conf`, its chapter "Type #1") or, without those, in the
 //! first `linux` and `initrd` commands of a `grub.cfg`. The kernel must be on the same file system
 //! as that configuration.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use bty::boot::{BootNext, EFIVARS, set_boot_next};
+//! use bty::{Selector, SystemHost};
+//!
+//! let host = SystemHost::new();
+//! let disk = "serial:4C530001230412115574".parse::<Selector>()?.select(&host)?;
+//! match set_boot_next(&host, &disk, "debian 13", Path::new(EFIVARS))? {
+//!     BootNext::Set { entry } => println!("the firmware will boot entry {entry:04X}"),
+//!     BootNext::Skipped { reason } => println!("the boot order decides: {reason}"),
+//! }
+//! # Ok::<(), bty::Error>(())
+//! ```
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -281,7 +296,9 @@ mod tests {
 
     #[test]
     fn takes_the_first_grub_entry_if_it_has_no_variables() {
-        let text = "menuentry 'Debian' {\n\tset root='hd0,gpt1'\n\tlinux\t/boot/vmlinuz-6.12 root=UUID=1 ro quiet\n\tinitrd\t/boot/initrd.img-6.12\n}\nmenuentry 'x' {\n linux /other\n}\n";
+        let text = "menuentry 'Debian' {\n\tset root='hd0,gpt1'\n\
+                    \tlinux\t/boot/vmlinuz-6.12 root=UUID=1 ro quiet\n\
+                    \tinitrd\t/boot/initrd.img-6.12\n}\nmenuentry 'x' {\n linux /other\n}\n";
         assert_eq!(
             parse_grub(text),
             kernel("/boot/vmlinuz-6.12", Some("/boot/initrd.img-6.12"), "root=UUID=1 ro quiet")

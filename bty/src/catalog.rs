@@ -31,6 +31,15 @@
 //!
 //! Local files (`file://`) are refused, because other machines cannot reach them. Unknown keys are
 //! ignored. [`Catalog::parse`] reports all problems of a file at once.
+//!
+//! ```
+//! use bty::catalog::Catalog;
+//!
+//! let text = "version = 1\n[[images]]\nname = \"a\"\nsrc = \"https://images.example/a.img\"\n";
+//! let catalog = Catalog::parse(text.as_bytes())?;
+//! assert_eq!(catalog.find("a")?.src(), "https://images.example/a.img");
+//! # Ok::<(), bty::Error>(())
+//! ```
 
 use serde::Serialize;
 
@@ -80,7 +89,7 @@ pub struct Entry {
     pub format: Option<String>,
     /// Size of the file as published, in bytes.
     pub size_bytes: Option<u64>,
-    /// Description for display.
+    /// One line for display: what the image contains.
     pub description: Option<String>,
     /// Architecture such as `x86_64`, for display.
     pub arch: Option<String>,
@@ -186,7 +195,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// An empty catalog.
+    /// A catalog without images, to which a program adds some.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -1,4 +1,21 @@
-//! [`Client`]: opens sources, and exchanges small messages with servers.
+//! The way to everything that is not on this machine: a [`Client`] opens sources, and exchanges
+//! small messages with servers.
+//!
+//! It holds what all requests share: proxies, certificates, passwords, time limits, and a rule that
+//! says which addresses may be contacted. The library itself reads no environment variable; a
+//! program that wants the proxies of the environment calls [`ClientOptions::set_proxies_from`].
+//!
+//! ```no_run
+//! use bty::{CancelToken, Client, ClientOptions};
+//!
+//! let mut options = ClientOptions::default().spool_dir("/srv/spool");
+//! options.set_proxies_from(&|name| std::env::var(name).ok());
+//! let (client, cancel) = (Client::new(options), CancelToken::new());
+//! let list = client.read_small("https://images.example/SHA256SUMS", 1 << 20, &cancel)?;
+//! let source = client.open("https://images.example/debian.img.zst", &cancel)?;
+//! println!("{} bytes of checksums, image at {}", list.len(), source.location());
+//! # Ok::<(), bty::Error>(())
+//! ```
 
 use std::sync::Arc;
 
@@ -45,14 +62,13 @@ impl Client {
     /// Opens `reference`, a path or an address; see [`Location`] for its forms.
     ///
     /// # Errors
-    /// - [`ErrorKind::Usage`]: the reference or an option is malformed, or
-    ///   the registry has several artifacts under this reference.
-    /// - [`ErrorKind::Source`]: the source does not exist, cannot be
-    ///   read, or the server does not answer.
-    /// - [`ErrorKind::Format`]: the artifact in the registry has no layer
-    ///   that can be a disk image.
-    /// - [`ErrorKind::Host`]: the network threads cannot be started, or a
-    ///   certificate file cannot be read.
+    /// - [`ErrorKind::Usage`]: the reference or an option is malformed, or the registry has several
+    ///   artifacts under this reference.
+    /// - [`ErrorKind::Source`]: the source does not exist, cannot be read, or the server does not
+    ///   answer.
+    /// - [`ErrorKind::Format`]: the artifact in the registry has no layer that can be a disk image.
+    /// - [`ErrorKind::Host`]: the network threads cannot be started, or a certificate file cannot be
+    ///   read.
     pub fn open(&self, reference: &str, cancel: &CancelToken) -> Result<Source> {
         self.open_location(&reference.parse()?, cancel)
     }

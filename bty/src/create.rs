@@ -80,16 +80,16 @@ pub struct CreateReport {
     pub file_bytes: u64,
     /// SHA-256 of the image file, also written to the `.sha256` file next to it.
     pub sha256: Digest,
-    /// Duration in milliseconds.
+    /// Wall-clock time in milliseconds, until the file had its name.
     pub elapsed_ms: u64,
 }
 
 impl CreateReport {
     /// Simulates an image of a `disk` that is all data, for dry runs. Reads no disk, and writes
-    /// nothing.
+    /// nothing: sizes are those of the disk, and `sha256` is made up.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`], as [`create`].
+    /// [`ErrorKind::Refused`]: [`validate`] returned reasons, which the message lists.
     pub fn dry_run(disk: &Disk, path: &Path, options: &CreateOptions) -> Result<Self> {
         fail_if_refused(&validate(disk, path, options))?;
         Ok(Self {
@@ -217,13 +217,14 @@ fn create_in_span(
     Ok(CreateReport { disk, path, format, disk_bytes, data_bytes, file_bytes, sha256, elapsed_ms })
 }
 
-/// Writes an image in one format. Receives the extents of the disk in the order of their offsets.
+/// Writes an image in one format. Receives extents that cover the disk once, in the order of their
+/// offsets.
 trait Sink {
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
 
     fn zeros(&mut self, offset: u64, len: u64) -> Result<()>;
 
-    /// Completes the file.
+    /// Completes the file; without it the file is not a valid image.
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
@@ -265,6 +266,7 @@ fn write(
 /// Reads a disk as its image represents it, with the changes of [`Shape`].
 struct DiskReader {
     device: Arc<dyn Device>,
+    /// Path of the disk, for messages.
     name: String,
     shape: Shape,
     cancel: CancelToken,
@@ -287,6 +289,7 @@ impl DiskReader {
         Ok(reader)
     }
 
+    /// The disk up to the end of its last partition.
     fn shrunk(&self, disk: &Disk) -> Result<Shape> {
         let end = disk
             .partitions
@@ -355,7 +358,9 @@ impl DiskReader {
 struct ProgressReporter<'a> {
     observer: &'a dyn Observer,
     started: Instant,
+    /// Bytes of the disk image: as many are read, and then compared.
     total: u64,
+    /// Path of the image.
     target: String,
 }
 

@@ -105,7 +105,7 @@ fn may_be_skippable(bytes: &[u8]) -> bool {
     bytes.first().is_none_or(|first| first & 0xf0 == 0x50) && [0x2a, 0x4d, 0x18].starts_with(rest)
 }
 
-/// Limits for decoders.
+/// What a decoder may use of the machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecodeOptions {
     /// Number of threads, at least 1.

@@ -1,7 +1,8 @@
 //! An open target: reads and writes of whole sectors, zeroing, flush.
 //!
 //! The real implementation is a block device or a regular file, opened exclusively and with direct
-//! I/O. Tests and simulations implement [`Device`] themselves.
+//! I/O. A [`DiskHost`](crate::DiskHost) opens it. Programs whose disks are not those of this machine
+//! implement both: `examples/own_host.rs` does so, and `bty::testing` has disks in memory.
 
 use std::io;
 

@@ -1,4 +1,14 @@
 //! SHA-256 and SHA-512 digests of files, and the checksum files that list them.
+//!
+//! ```
+//! use bty::Digest;
+//! use bty::digest::ChecksumList;
+//!
+//! let digest = Digest::of(b"the bytes of an image");
+//! let list = ChecksumList::parse(&format!("{digest}  debian.img\n"));
+//! assert_eq!(list.find("debian.img", "")?.sha256, Some(digest));
+//! # Ok::<(), bty::digest::NotListed>(())
+//! ```
 
 use std::fmt;
 use std::str::FromStr;

@@ -274,7 +274,7 @@ impl Error {
         }
     }
 
-    /// True for [`ErrorKind::Cancelled`].
+    /// True if the [kind](Self::kind) is [`ErrorKind::Cancelled`].
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.kind == ErrorKind::Cancelled

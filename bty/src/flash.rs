@@ -81,7 +81,7 @@ string_enum! {
         /// The scan has read everything before the first write; everything that was written and a
         /// sample of the rest was read back.
         Sample = "sample",
-        /// Verification is off.
+        /// Nothing was read back: verification is off.
         None = "none",
     }
 }
@@ -207,7 +207,7 @@ pub struct FlashReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PhaseTime {
-    /// The phase.
+    /// The phase that took this long.
     pub phase: Phase,
     /// Wall-clock time in milliseconds.
     pub elapsed_ms: u64,
@@ -301,7 +301,7 @@ pub enum Found {
     },
     /// Data from before the flash: the write was lost.
     Old,
-    /// Anything else.
+    /// Data that is none of these.
     Other,
 }
 

@@ -57,9 +57,9 @@ pub struct InventoryDisk {
     pub path: String,
     /// Size in the notation of `lsblk`: `465.8G`, `512M`.
     pub size: String,
-    /// Size in bytes.
+    /// Size of the whole disk in bytes.
     pub size_bytes: u64,
-    /// Always `disk`.
+    /// Always `disk`, as `lsblk` calls whole disks.
     #[serde(rename = "type")]
     pub type_: String,
     /// Vendor, at most 64 characters.
@@ -82,9 +82,9 @@ pub struct InventoryDisk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HardwareRoots {
-    /// `/sys`.
+    /// The directory that is read in place of `/sys`.
     pub sys: PathBuf,
-    /// `/proc`.
+    /// The directory that is read in place of `/proc`.
     pub proc: PathBuf,
 }
 
@@ -110,7 +110,7 @@ impl Default for HardwareRoots {
 pub struct Dmi {
     /// Vendor of the machine.
     pub vendor: Option<String>,
-    /// Product name.
+    /// Product name of the machine.
     pub product: Option<String>,
     /// Version of the product.
     pub version: Option<String>,
@@ -120,7 +120,7 @@ pub struct Dmi {
     pub uuid: Option<String>,
     /// Stock keeping unit: the order number.
     pub sku: Option<String>,
-    /// Product family.
+    /// Product family of the machine.
     pub family: Option<String>,
     /// Type of the chassis, one word: `desktop`, `notebook`, `rackmount`, `server`, `blade` …
     pub chassis: Option<String>,

@@ -4,6 +4,18 @@
 //! even for a remote image of many gigabytes. It finds images in zip and tar archives. It refuses,
 //! with a hint, anything that cannot be written to a disk: another kind of archive, another virtual
 //! disk format, a web page.
+//!
+//! ```no_run
+//! use bty::image::OpenOptions;
+//! use bty::{CancelToken, Client, Image};
+//!
+//! let (client, cancel) = (Client::default(), CancelToken::new());
+//! let image = Image::open(&client, "boards.tar.xz#rpi.img", &OpenOptions::default(), &cancel)?;
+//! println!("{}: {}", image.info().name, image.info().summary());
+//! let contents = image.read_fully(&(), &cancel)?; // also compares all expected digests
+//! println!("{} bytes, {} of them data", contents.disk_bytes, contents.data_bytes);
+//! # Ok::<(), bty::Error>(())
+//! ```
 
 use std::sync::Arc;
 

@@ -75,8 +75,8 @@
 //!
 //! # Features
 //!
-//! These are on by default. Without any, raw, gzip and zstd images in files and pipes are read, also
-//! in tar archives. What needs a feature that is off is refused with an error that names it.
+//! These are on by default. Without any, raw, gzip and zstd images in files and pipes are read,
+//! also in tar archives. What needs a feature that is off is refused with an error that names it.
 //!
 //! | feature | adds |
 //! |---|---|

@@ -51,7 +51,7 @@ use crate::{
 /// the shutdown of a tokio runtime waits for it.
 ///
 /// # Errors
-/// Those of the function that the operation runs, and:
+/// - Every error of the function that the operation runs.
 /// - [`ErrorKind::Usage`]: it was first polled outside of a tokio runtime.
 /// - [`ErrorKind::Host`]: the system refuses a thread.
 /// - [`ErrorKind::Cancelled`]: [`cancel_token`](Self::cancel_token) was cancelled, or the runtime

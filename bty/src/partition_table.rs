@@ -20,9 +20,9 @@ pub(crate) type ReadAt<'a> = dyn FnMut(u64, &mut [u8]) -> bool + 'a;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum TableKind {
-    /// GUID partition table.
+    /// GUID partition table, at both ends of the disk.
     Gpt,
-    /// Master boot record.
+    /// Partition table of the master boot record.
     Mbr,
 }
 
@@ -36,7 +36,7 @@ pub struct Partition {
     pub number: u32,
     /// Offset of the first byte on the disk.
     pub start_bytes: u64,
-    /// Size in bytes.
+    /// Size of the partition in bytes.
     pub size_bytes: u64,
     /// Type: a GUID in lower case (GPT) or two hexadecimal digits (MBR).
     pub type_id: Option<String>,

@@ -1,4 +1,16 @@
 //! Progress events, and the token that cancels an operation.
+//!
+//! ```
+//! use bty::{Event, Observer};
+//!
+//! let observer = |event: &Event| match event {
+//!     Event::Phase { phase } => println!("{phase} begins"),
+//!     Event::Progress { counts, .. } => println!("{} bytes decoded", counts.decoded_bytes),
+//!     Event::Notice { message } => println!("note: {message}"),
+//!     _ => {}
+//! };
+//! observer.event(&Event::Phase { phase: bty::Phase::Write }); // as `FlashPlan::execute` does
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +26,7 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Cancels an operation from another thread or a signal handler. Clones share one flag.
 ///
-/// A cancelled operation ends within a second, with
-/// [`ErrorKind::Cancelled`].
+/// A cancelled operation ends within a second, with [`ErrorKind::Cancelled`].
 ///
 /// ```
 /// use bty::CancelToken;
@@ -152,10 +163,10 @@ pub struct TargetCounts {
     /// Total to read back; absent while unknown.
     pub verify_total: Option<u64>,
     /// Image data that was there already, and need not be written.
-    #[serde(default, skip_serializing_if = "is_none_yet")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub kept_bytes: u64,
     /// Old content that the scan of a delta flash has read.
-    #[serde(default, skip_serializing_if = "is_none_yet")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub scanned_bytes: u64,
     /// Total to scan; absent without a scan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,7 +174,7 @@ pub struct TargetCounts {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes references
-fn is_none_yet(bytes: &u64) -> bool {
+fn is_zero(bytes: &u64) -> bool {
     *bytes == 0
 }
 
@@ -172,18 +183,18 @@ fn is_none_yet(bytes: &u64) -> bool {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
-    /// A phase begins.
+    /// A phase of the operation begins.
     Phase {
         /// The phase that begins.
         phase: Phase,
     },
     /// Progress, a few times a second and once at the end of each phase.
     Progress {
-        /// The current phase.
+        /// The phase that the operation is in.
         phase: Phase,
         /// Milliseconds since the operation began.
         elapsed_ms: u64,
-        /// Progress of reading.
+        /// Progress of reading the image.
         #[serde(flatten)]
         counts: Counts,
         /// Progress of each target.
@@ -226,7 +237,7 @@ pub trait Observer: Send + Sync {
     fn event(&self, event: &Event);
 }
 
-/// Ignores all events.
+/// Ignores all events: `&()` is the observer of callers that show nothing.
 impl Observer for () {
     fn event(&self, _event: &Event) {}
 }

@@ -7,7 +7,6 @@ use crate::CancelToken;
 use crate::extent::Pool;
 use crate::size::MIB;
 
-/// Default of [`ReadContext::memory_bytes`].
 pub(crate) const DECODER_BYTES: u64 = 192 * MIB;
 
 /// Buffers, limits, counters and the cancel token of one pass over an image.
@@ -41,7 +40,6 @@ impl ReadContext {
         }
     }
 
-    /// Sets [`in_disk_order`](Self::in_disk_order).
     pub(crate) fn in_disk_order(mut self) -> Self {
         self.in_disk_order = true;
         self
@@ -53,7 +51,7 @@ impl ReadContext {
 pub(crate) struct ReadCounts {
     /// Read from the source.
     pub(crate) source_bytes: AtomicU64,
-    /// Decoded, zeros included.
+    /// Decoded so far, zeros included.
     pub(crate) decoded_bytes: AtomicU64,
 }
 

@@ -3,7 +3,10 @@
 /// Adds a setter for each listed field, of the same name: `Options::default().field(value)`. The
 /// type of the argument is that of the field, or `impl Into` it.
 macro_rules! setters {
-    ($(#[$attribute:meta])* $type:ident $(<$life:lifetime>)? { $( $field:ident: $value:ty, )+ }) => {
+    (
+        $(#[$attribute:meta])*
+        $type:ident $(<$life:lifetime>)? { $( $field:ident: $value:ty, )+ }
+    ) => {
         $(#[$attribute])*
         impl $(<$life>)? $type $(<$life>)? {
             $(

@@ -183,8 +183,8 @@ fn ext(head: &[u8]) -> Option<Content> {
 /// exFAT, whose label is an entry of the root directory.
 ///
 /// Boot sector: 3..11 name | 88..92 first sector of the clusters | 96..100 cluster of the root
-/// directory 108 log2 of bytes per sector | 109 log2 of sectors per cluster. Entry: 0 type (83
-/// label) | 1 length | 2..24 UTF-16
+/// directory | 108 log2 of bytes per sector | 109 log2 of sectors per cluster. Entry: 0 type (0x83
+/// label) | 1 length in UTF-16 units | 2..24 label in UTF-16
 fn exfat(read: &mut ReadAt<'_>, head: &[u8]) -> Option<Content> {
     if !head[3..].starts_with(b"EXFAT   ") {
         return None;
@@ -197,6 +197,7 @@ fn exfat(read: &mut ReadAt<'_>, head: &[u8]) -> Option<Content> {
     Some(content("exfat", label))
 }
 
+/// Offset of the root directory in bytes. The first cluster has the number 2.
 fn exfat_root(head: &[u8]) -> Option<u64> {
     let field = |at: usize| {
         u64::from(u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]))
@@ -229,7 +230,8 @@ fn zfs(read: &mut ReadAt<'_>, size_bytes: u64) -> Option<Content> {
     None
 }
 
-/// The pool's name: a string (9) of one element named "name" in a big-endian XDR list.
+/// The name of the pool. A label has a list of name-value pairs, encoded as big-endian XDR; the pair
+/// `name` has the type 9 (string) and one element.
 fn zfs_pool(list: &[u8]) -> Option<String> {
     const KEY: &[u8] = b"\0\0\0\x04name\0\0\0\x09\0\0\0\x01";
     let at = list.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();

@@ -1,4 +1,13 @@
-//! Sizes in bytes: parsing, formatting and alignment.
+//! Sizes in bytes: parses what people write, and formats for people to read.
+//!
+//! ```
+//! use bty::size::{human, parse};
+//!
+//! assert_eq!(parse("4G")?, 4 << 30); // K, M, G, T and KiB … are powers of 1024
+//! assert_eq!(parse("4GB")?, 4_000_000_000); // KB, MB, GB, TB are powers of 1000
+//! assert_eq!(human(500_107_862_016), "465.8 GiB");
+//! # Ok::<(), bty::Error>(())
+//! ```
 
 use crate::{Error, ErrorKind, Result};
 

@@ -1,5 +1,5 @@
-//! Starting threads, inside the span of the thread that starts them. The system may refuse a thread;
-//! these functions then return an error, where the standard library would panic.
+//! Starting threads, inside the span of the thread that starts them. The system may refuse a
+//! thread; these functions then return an error, where the standard library would panic.
 
 use std::io;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};

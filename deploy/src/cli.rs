@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Print shell completions: bty-lab completions bash >/etc/bash_completion.d/bty-lab
     Completions {
-        /// The shell
+        /// Shell to print completions for
         shell: clap_complete::Shell,
     },
 }
@@ -146,7 +146,7 @@ pub(crate) struct Doctor {
     /// Test DHCP on this network interface; needs root, takes no lease
     #[arg(long, value_name = "INTERFACE")]
     pub(crate) dhcp: Option<String>,
-    /// Print JSON
+    /// Print the findings as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

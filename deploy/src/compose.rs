@@ -14,7 +14,7 @@ struct Compose<'a> {
     uid: u32,
 }
 
-/// The compose file of all services; profiles select those that are started.
+/// The compose file. It has all services; `COMPOSE_PROFILES` selects those that compose starts.
 pub(crate) fn compose(settings: &Settings, version: &str) -> String {
     let services = services::all(settings, version);
     let rootless = !crate::process::is_root();

@@ -50,7 +50,7 @@ pub(crate) fn remove_image(image: &str) -> Result<String> {
 pub(crate) struct Container {
     /// Directory of the site that it belongs to; none if bty-lab did not create it.
     pub(crate) site: Option<String>,
-    /// `running`, `exited` …
+    /// State as podman calls it: `running`, `exited` …
     pub(crate) state: String,
     pub(crate) image: String,
 }

@@ -65,8 +65,8 @@ impl Settings {
             .map(str::to_owned)
             .collect();
         let ports = [
-            ("BTY_SERVER_PORT", value_or("BTY_SERVER_PORT", "8080")),
-            ("BTY_CACHE_LISTEN", value_or("BTY_CACHE_LISTEN", "0.0.0.0:3000")),
+            ("BTY_SERVER_PORT", "8080", "a port from 1 to 65535"),
+            ("BTY_CACHE_LISTEN", "0.0.0.0:3000", "ADDRESS:PORT, with a port from 1 to 65535"),
         ];
         let tftp = value_or("BTY_TFTP_LISTEN", "0.0.0.0:69");
         for name in profiles.iter().filter(|name| !["cache", "tftp"].contains(&name.as_str())) {
@@ -74,11 +74,12 @@ impl Settings {
                 "COMPOSE_PROFILES: unknown profile {name:?}, expected cache or tftp"
             ));
         }
-        let [port, cache_port] = ports.map(|(name, text)| {
+        let [port, cache_port] = ports.map(|(name, default, form)| {
+            let text = value_or(name, default);
             let port =
                 text.rsplit(':').next().and_then(|port| port.parse().ok()).filter(|port| *port > 0);
             port.unwrap_or_else(|| {
-                errors.push(format!("{name}: {text:?} has no port from 1 to 65535"));
+                errors.push(format!("{name}: {text:?} is not {form}"));
                 0
             })
         });

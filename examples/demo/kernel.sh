@@ -1,5 +1,6 @@
 #!/bin/bash
-# Gets a Linux kernel for the image: from Debian's or Ubuntu's mirror when there is apt-get, else one of this system that can be read.
+# Gets a Linux kernel for the image: from Debian's or Ubuntu's mirror when there is apt-get, else
+# one of this system that can be read.
 #
 # usage: kernel.sh OUT
 set -euo pipefail
@@ -29,7 +30,8 @@ download() {
     dpkg-deb -x "${deb[0]}" "$work" && take "$work"/boot/vmlinuz-*
 }
 
-# The package behind the first meta package that exists: the small kernel for virtual machines, else the general one.
+# The package behind the first meta package that exists: the small kernel for virtual machines, else
+# the general one.
 find_package() {
     local meta name
     for meta in linux-image-cloud-amd64 linux-image-amd64 linux-image-virtual linux-image-generic; do

@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # build, bty, bty_web, base, url: run.sh and server.sh set them
-# A machine whose only disk is a file: it boots from the network, the server lets it be flashed, and it boots its disk. Sourced by run.sh.
+# A machine whose only disk is a file: it boots from the network, the server lets it be flashed, and
+# it boots its disk. Sourced by run.sh.
 
 mac=52:54:00:de:00:01 serial=DEMO-1
 

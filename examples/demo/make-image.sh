@@ -1,6 +1,7 @@
 #!/bin/bash
-# Builds a small disk image that really boots, on BIOS and on UEFI: GPT, GRUB, a Linux kernel and an initramfs of busybox.
-# It says "bty demo: up" on the screen and the first serial port, then gives a shell. Needs no root, no mounts, no loop devices.
+# Builds a small disk image that really boots, on BIOS and on UEFI: GPT, GRUB, a Linux kernel and an
+# initramfs of busybox. It says "bty demo: up" on the screen and the first serial port, then gives a
+# shell. Needs no root, no mounts, no loop devices.
 #
 # usage: make-image.sh OUT.img [BUILD_DIR]      BUILD_DIR keeps the kernel, default build/demo
 #        CMDLINE=bty.poweroff make-image.sh ... adds to the kernel command line; bty.poweroff powers off when up
@@ -91,7 +92,8 @@ assemble() {
     dd if="$build/core.img" of="$img" bs=512 seek=$bios_sector conv=notrunc status=none
     # core.img: its first sector loads the rest, from the sector named in its block list
     poke "$img" $((bios_sector * 512 + 0x1f4)) $((bios_sector + 1))
-    # boot.img: code up to the partition table, the sector of core.img, and no check of the drive number (as grub-install does)
+    # boot.img: code up to the partition table, the sector of core.img, and no check of the drive
+    # number (as grub-install does)
     dd if="$(grub_dir i386-pc)/boot.img" of="$img" bs=1 count=440 conv=notrunc status=none
     poke "$img" $((0x5c)) $bios_sector
     printf '\x90\x90' | dd of="$img" bs=1 seek=$((0x66)) conv=notrunc status=none

@@ -1,7 +1,8 @@
 # shellcheck shell=bash disable=SC2154 # here, build: run.sh sets them
 # Finds the commands and files of needs.txt. Sourced by run.sh, after common.sh.
 
-# missing PURPOSE...: the lines of needs.txt for these purposes whose command or file is not there, without the purpose.
+# missing PURPOSE...: the lines of needs.txt for these purposes whose command or file is not there,
+# without the purpose.
 missing() {
     local purpose name packages
     while read -r purpose name packages; do

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Builds a small disk image that does not boot: GPT with one ext4 partition. For systems without the tools of make-image.sh.
+# Builds a small disk image that does not boot: GPT with one ext4 partition. For systems without the
+# tools of make-image.sh.
 #
 # usage: plain-image.sh OUT.img
 set -euo pipefail

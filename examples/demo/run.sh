@@ -1,6 +1,7 @@
 #!/bin/bash
-# Demo of bty: builds an image, flashes it over HTTP to a disk full of old data, verifies the disk and boots it;
-# then a server lets a machine be flashed. Runs as a plain user; what the system cannot do is left out, and listed at the end.
+# Demo of bty: builds an image, flashes it over HTTP to a disk full of old data, verifies the disk
+# and boots it; then a server lets a machine be flashed. Runs as a plain user; what the system
+# cannot do is left out, and listed at the end.
 #
 # usage: run.sh [--check]
 #   --check    only check what building bty and the demo need: installs it (as root on Debian), or lists it and fails
@@ -72,7 +73,8 @@ check_programs() {
     done
 }
 
-# check PURPOSE...: everything that can be known before the work begins; the demo needs what needs.txt has for these purposes.
+# check PURPOSE...: everything that can be known before the work begins; the demo needs what
+# needs.txt has for these purposes.
 check() {
     mkdir -p "$build" || fail "cannot make $build; set BUILD_DIR to another directory"
     [ -w "$build" ] || fail "cannot write to $build; set BUILD_DIR to another directory"
@@ -154,7 +156,8 @@ compress() {
     echo "$image, $(stat -c %s "$image" | numfmt --to=iec-i --suffix=B), SHA-256 $sha256"
 }
 
-# make_old_disk FILE: old data everywhere, so what is zero in the image must become zero on the disk.
+# make_old_disk FILE: old data everywhere, so what is zero in the image must become zero on the
+# disk.
 make_old_disk() {
     rm -f "$1"
     head -c "${disk_mib}M" /dev/zero | tr '\0' '\377' >"$1"

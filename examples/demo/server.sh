@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # build, bty_web: run.sh sets them
-# Starts bty-web with a state of its own, and uploads images to it. Sourced by run.sh, after common.sh.
+# Starts bty-web with a state of its own, and uploads images to it. Sourced by run.sh, after
+# common.sh.
 #   PORT  where the server listens; default 8080, or the next free port
 
 web_pid='' server_log="$build/server.log"
@@ -52,7 +53,8 @@ stop_server() {
 
 api() { curl --silent --show-error --fail --noproxy '*' "$@"; }
 
-# upload FILE: sets url. The server answers requests for parts of the file, so an interrupted flash can be resumed.
+# upload FILE: sets url. The server answers requests for parts of the file, so an interrupted flash
+# can be resumed.
 upload() {
     local name=${1##*/}
     api -T "$1" "$base/boot/$name" >/dev/null

@@ -1,7 +1,8 @@
 """Tests an image and packs it for publication: ci_flow.py IMAGE OUT TEXT
 
-Writes the image to a file, boots that in QEMU until TEXT appears on the serial console, and packs the
-image. The directory OUT gets report.json, console.log and the packed image, which a CI job uploads.
+Writes the image to a file, boots that in QEMU until TEXT appears on the serial console, and packs
+the image. The directory OUT gets report.json, console.log and the packed image, which a CI job
+uploads.
 """
 
 from __future__ import annotations

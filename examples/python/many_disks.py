@@ -1,4 +1,7 @@
-"""Writes one image to several disks at once, each with its own word on how it went: many_disks.py IMAGE DISK…"""
+"""Writes one image to several disks at once, and says of each disk how it went.
+
+usage: many_disks.py IMAGE DISK…
+"""
 
 from __future__ import annotations
 

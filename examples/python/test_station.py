@@ -1,4 +1,4 @@
-"""Tests of a program that flashes, with the fixtures of bty. The disks are in memory: pytest test_station.py"""
+"""Tests a program that flashes, with the fixtures of bty: disks in memory. Run it with pytest."""
 
 from __future__ import annotations
 

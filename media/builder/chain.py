@@ -1,5 +1,5 @@
-"""The product `chain`: iPXE on a stick or CD, which contacts a server and contains nothing else. UEFI
-starts iPXE itself, which reads the script beside it; BIOS starts it through GRUB.
+"""The product `chain`: iPXE on a stick or CD, which contacts a server and contains nothing else.
+UEFI starts iPXE itself, which reads the script beside it; BIOS starts it through GRUB.
 
 The medium for x86_64 starts arm64 machines too; the medium for arm64 starts only these."""
 

@@ -1,5 +1,5 @@
-"""Cross-compiles Rust programs for arm64 in a root file system of Debian sid, whose Rust compiler has
-a standard library for arm64.
+"""Cross-compiles Rust programs for arm64 in a root file system of Debian sid, whose Rust compiler
+has a standard library for arm64.
 
 Uses a mount namespace, so that the mounts of this system do not change."""
 
@@ -23,7 +23,8 @@ VARIABLES = {
 
 
 def build(source: Path, work: Path, packages: list[str]) -> Path:
-    """Builds `packages`, given as arguments of cargo. Returns the directory of the stripped programs."""
+    """Builds `packages`, given as arguments of cargo. Returns the directory of the results,
+    which are stripped."""
     names = [name for flag, name in zip(packages, packages[1:]) if flag == "--bin"]
     out = f"target/arm64/{TARGET}/release"
     command = f"cargo build --release --target {TARGET} {' '.join(packages)} && cd {out} && aarch64-linux-gnu-strip {' '.join(names)}"

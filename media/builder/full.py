@@ -1,5 +1,5 @@
-"""The full environment: a root file system with systemd and tools for people. It has no kernel and no
-modules: `bty-live` copies those of the small environment."""
+"""The full environment: a root file system with systemd and tools for people. It has no kernel and
+no modules: `bty-live` copies those of the small environment."""
 
 import hashlib
 import os

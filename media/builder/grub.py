@@ -1,4 +1,4 @@
-"""GRUB images with an embedded start script, built from the modules that this system has installed."""
+"""GRUB images with an embedded start script, built from the GRUB modules of this system."""
 
 import subprocess
 import tempfile

@@ -1,9 +1,9 @@
-"""Hybrid images for CDs and sticks: ISO 9660 with El Torito for BIOS and UEFI, and a partition table
-over the same bytes.
+"""Hybrid images for CDs and sticks: ISO 9660 with El Torito for BIOS and UEFI, and a partition
+table over the same bytes.
 
-The table is an MBR. Partition 2 is the EFI system partition; partition 3, if there is one, is a file
-system at the end, which can grow. They must not overlap, because Windows ignores partitions after
-overlapping ones."""
+The table is an MBR. Partition 2 is the EFI system partition; partition 3, if there is one, is a
+file system at the end, which can grow. They must not overlap, because Windows ignores partitions
+after overlapping ones."""
 
 import os
 import shutil
@@ -21,8 +21,8 @@ LBA = b"\xfe\xff\xff"
 
 
 def build(out: Path, label: str, files: dict[str, bytes], esp: Path, bios: str | None):
-    """Writes the image. `bios` is the start script of GRUB for BIOS; with none, the image boots UEFI
-    only. `esp` is a file with the EFI system partition.
+    """Writes the image. `bios` is the start script of GRUB for BIOS; with none, the image boots
+    UEFI only. `esp` is a file with the EFI system partition.
     """
     with tempfile.TemporaryDirectory() as work:
         stage = Path(work) / "stage"

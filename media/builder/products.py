@@ -78,7 +78,7 @@ class Builder:
         return self.part("full", lambda: full.build(self.archive, self.version, self.work))
 
     def part(self, name: str, make):
-        """Returns a part that several products use, built once. Records its packages for each of them."""
+        """Returns a part that several products use, built once. Records its packages for each."""
         if name not in self.parts:
             others, self.archive.packages = self.archive.packages, {}
             self.parts[name] = make(), self.archive.packages

@@ -42,8 +42,8 @@ def cargo_arguments(selected: dict[str, str]) -> list[str]:
 
 
 def native(packages: list[str]) -> Path:
-    """Builds programs for x86_64. With an explicit target, flags do not apply to build scripts, which
-    need not be static.
+    """Builds programs for x86_64. With an explicit target, flags do not apply to build scripts,
+    which need not be static.
     """
     target = "x86_64-unknown-linux-gnu"
     dir = ROOT / "target/static"

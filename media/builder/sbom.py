@@ -24,7 +24,7 @@ def crates(arch: str, packages: list[str]) -> list[tuple[str, str, str]]:
 
 
 def write(path: Path, version: str, archive: Archive, own: dict[str, Path], products: list[Path], own_crates: list[str]):
-    """Writes a document that lists Debian packages, our programs with their crates, and the product files."""
+    """Writes a document that lists Debian packages, programs with their crates, and files."""
     name = path.name.removesuffix(".spdx.json")
 
     def package(ident: str, **more) -> dict:

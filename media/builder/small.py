@@ -1,5 +1,5 @@
-"""The small environment: an initramfs with kernel modules, their firmware, BusyBox, `bty`, and the init
-process `bty-live`."""
+"""The small environment: an initramfs with kernel modules, their firmware, BusyBox, `bty`, and the
+init process `bty-live`."""
 
 import re
 import shutil
@@ -22,8 +22,8 @@ FIRMWARE = [
     "firmware-qlogic",
     "firmware-realtek",
 ]
-#: Prefixes of firmware that is left out although modules list it: variants for other uses, and files
-#: for older kernels.
+#: Prefixes of firmware that is left out although modules list it: variants for other uses, and
+#: files for older kernels.
 NO_FIRMWARE = ("netronome/flower", "netronome/bpf", "netronome/nic-sriov", "liquidio", "bnx2x/bnx2x-e1-7.13.15", "bnx2x/bnx2x-e1h-7.13.15", "bnx2x/bnx2x-e2-7.13.15")
 #: Module indexes that `bty-live` and BusyBox's `modprobe` read.
 INDEXES = ("modules.alias", "modules.builtin", "modules.dep")
@@ -71,8 +71,8 @@ def authorities(archive: Archive) -> bytes:
 
 
 def is_selected(path: str, rules: list[str]) -> bool:
-    """Returns whether the rules select a module, such as `drivers/ata/ahci.ko.xz` below `kernel/`: the
-    last rule for the module or one of its directories decides.
+    """Returns whether the rules select a module, such as `drivers/ata/ahci.ko.xz` below `kernel/`:
+    the last rule for the module or one of its directories decides.
     """
     name = re.sub(r"\.ko.*", "", path)
     matching = [rule for rule in rules if name == rule.lstrip("-") or name.startswith(rule.lstrip("-") + "/")]
@@ -80,7 +80,7 @@ def is_selected(path: str, rules: list[str]) -> bool:
 
 
 def modules(tree: Tree, archive: Archive, kernel: Path, work: Path, level: int):
-    """Adds the selected modules, their dependencies, indexes for all of them, and their firmware."""
+    """Adds the selected modules, their dependencies and firmware, and the indexes of all."""
     (source,) = kernel.glob("usr/lib/modules/*")
     release = source.name
     if not (source / "modules.dep").exists():
@@ -130,8 +130,8 @@ def firmware(tree: Tree, archive: Archive, files: list[Path], level: int):
 
 
 def pack_kernel(vmlinuz: bytes, arch: str) -> bytes:
-    """Returns the kernel for iPXE. That for arm64 is compressed by gzip, which iPXE decompresses, because
-    it is not self-extracting.
+    """Returns the kernel for iPXE. That for arm64 is compressed by gzip, which iPXE decompresses,
+    because it is not self-extracting.
     """
     if arch != "arm64":
         return vmlinuz
@@ -139,8 +139,8 @@ def pack_kernel(vmlinuz: bytes, arch: str) -> bytes:
 
 
 def compress(content: bytes, level: int) -> bytes:
-    """Compresses by zstd. One thread makes the result reproducible. The kernel needs the checksum, and
-    does not support long windows.
+    """Compresses by zstd. One thread makes the result reproducible. The kernel needs the checksum,
+    and does not support long windows.
     """
     command = ["zstd", "-q", f"-{level}", "--single-thread", "--check", "-c"]
     return subprocess.run(command, input=content, check=True, stdout=subprocess.PIPE).stdout

@@ -11,8 +11,8 @@ from .small import CONSOLES
 HERE = Path(__file__).resolve().parent.parent / "stick"
 MIB = 1 << 20
 ESP_BYTES = 8 * MIB
-#: The largest file system that an MBR can express. It is formatted with this size, so that its tables
-#: have room to grow, and then truncated.
+#: The largest file system that an MBR can express. It is formatted with this size, so that its
+#: tables have room to grow, and then truncated.
 IMAGES_MAX_BYTES = (1 << 41) - (4 << 20)
 #: Size before it has grown, of which the tables take 17 MiB.
 IMAGES_BYTES = 32 * MIB

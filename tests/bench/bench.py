@@ -37,7 +37,7 @@ class Target:
         self.chunk.write(bytes([OLD]) * CHUNK)
 
     def refill(self) -> None:
-        """Fills the device with old data. What a run has punched out of the file is allocated again by that."""
+        """Fills the device with old data, so that blocks that a run has punched out exist again."""
         fd = os.open(self.device, os.O_WRONLY | os.O_DIRECT)
         try:
             for offset in range(0, self.size_bytes, CHUNK):

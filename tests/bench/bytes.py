@@ -30,31 +30,34 @@ HOW = "Everything runs one after the other, with its clients on the same two pro
 PAGE = """\
 ## Cache: hits
 
-One object of 1 GiB, in the page cache; each client fetches all of it. nginx is `proxy_cache` with `sendfile` and two workers; withcache is {withcache}, the
-cache host of the reference, with its two workers.
+Each client fetches all of one object of 1 GiB, which is in the page cache. nginx uses `proxy_cache`
+with `sendfile` and two workers. withcache is {withcache}, the cache host of the reference, with its
+two workers.
 
 | clients | bty-web cache, MiB/s | nginx, MiB/s | withcache, MiB/s | of nginx | of withcache |
 |---|---|---|---|---|---|
 {hits}
 
-The most memory that bty-web had at 50 clients (`VmHWM`): {memory} MiB, of which it had {memory_before} MiB before. nginx had {nginx_memory} MiB, all of
-its processes together.
+With 50 clients bty-web used at most {memory} MiB of memory (`VmHWM`), {memory_before} MiB of them
+before the first client. All processes of nginx together used {nginx_memory} MiB.
 
 ## Cache: misses
 
-An origin that gives 25 MiB/s a connection, and an object of 256 MiB that the cache has not: a client alone, then 50 at once with another object.
+The origin sends 25 MiB/s on each connection. First one client requests an object of 256 MiB that is
+not cached, then 50 clients at once request another one.
 
 | | first client done after, s | last client done after, s | transfers from the origin |
 |---|---|---|---|
 {misses}
 
-The last of 50 clients was done within {cold_ratio} of the time of a client alone. A fill as fast as the origin can (1 GiB, one client): {fill} MiB/s; nginx
-{nginx_fill} MiB/s.
+The last of 50 clients needed {cold_ratio} times as long as a single client. From an origin without
+a limit, a fill of 1 GiB for one client reached {fill} MiB/s, and {nginx_fill} MiB/s with nginx.
 
 ## TFTP
 
-A file of 1 MiB, blocks of 1468 bytes. Lost packets are lost by the client, of those that come and of those that go alike: the kernel of this machine has no
-netem. tftpd-hpa and dnsmasq know no windows, so their clients have windows of one block. Time until the last client is done.
+A file of 1 MiB in blocks of 1468 bytes; the time is that until the last client is done. The client
+drops packets, both received ones and its own, because the kernel of this machine has no netem.
+tftpd-hpa and dnsmasq do not support windows, so their clients use windows of one block.
 
 | clients | windowsize | loss | bty-web tftp, ms | tftpd-hpa, ms | dnsmasq, ms | speed of tftpd-hpa's | of dnsmasq's |
 |---|---|---|---|---|---|---|---|
@@ -133,7 +136,7 @@ def memory(pid: int, field: str) -> float:
 
 
 def rate(load: Load, port: int, path: str, clients: int, failures: dict | None = None) -> float:
-    """MiB a second of all clients together. With `failures` some may fail: how many is put there."""
+    """MiB a second of all clients together. `failures`, if given, gets the number that failed."""
     speeds = []
     for _ in range(RUNS if clients == 1 else 1):
         took = load("http", f"127.0.0.1:{port}", path, clients, 1)

@@ -12,8 +12,8 @@ BMAPTOOL = "bmaptool -q copy --bmap {bmap} --no-verify {src} {dev}"
 class Tool:
     """A way to get an image onto {dev} from {src}.
 
-    kind: "bty"; "dd" for pipelines into dd; "other"; "map" for what leaves the old data where the image is empty, which
-    makes it faster, and another disk than the image.
+    kind: "bty"; "dd" for pipelines into dd; "other"; "map" for what leaves the old data where the
+    image is empty, which makes it faster, and another disk than the image.
     """
 
     name: str

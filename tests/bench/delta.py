@@ -1,5 +1,6 @@
-"""The delta flash beside a full flash and beside other tools, on disks and links with set rates. Writes
-docs/benchmarks-delta.md. Needs root, 4 GiB in build/bench and 2 GiB in /dev/shm. The first run builds the images.
+"""The delta flash beside a full flash and beside other tools, on disks and links with set rates.
+Writes docs/benchmarks-delta.md. Needs root, 4 GiB in build/bench and 2 GiB in /dev/shm. The first
+run builds the images.
 
 usage: delta.py BTY OUTPUT [--rounds N] [--only WORD] [--render]
 """
@@ -32,7 +33,7 @@ LIMIT_S = 60
 
 @dataclass(frozen=True)
 class Case:
-    """A disk that holds one image gets another one over a link; `link` in bits per second, 0: not limited."""
+    """A disk that holds one image gets another one over a link of `link` bit/s; 0: no limit."""
 
     key: str
     held: str
@@ -63,7 +64,8 @@ MODES = {
 
 @dataclass(frozen=True)
 class Peer:
-    """Another tool. `command` may name {new}, {url}, {dev} and {dir}; `prepare` makes what it needs, in {out}."""
+    """Another tool. `command` may name {new}, {url}, {dev} and {dir}; `prepare` makes what it
+    needs, in {out}."""
 
     name: str
     tool: str
@@ -164,7 +166,7 @@ class Bench:
             raise SystemExit(f"{what}: the disk holds something else than the image: {difference}")
 
     def resume(self) -> dict:
-        """A flash of an empty disk, whole; and one that is killed when half has come, and run again."""
+        """A whole flash of an empty disk, and one that is killed halfway and run again."""
         case = Case("resume", "blank", "rebuilt", EVEN, SLOW)
         runs = {"whole": [], "rest": []}
         for _ in range(self.rounds):
@@ -217,7 +219,7 @@ class Bench:
         return {"runs": runs}
 
     def peers(self, title: str, held: str, new: str) -> dict:
-        """Other tools on a disk in memory, over the fast link, and bty under the same conditions."""
+        """Other tools and bty, on a disk in memory, over the fast link."""
         case = Case(title, held, new, UNLIMITED, FAST)
         tools = {"bty, delta": self.command(case, MODES["delta"] + ["--no-verify"])}
         tools["bty, full"] = self.command(case, MODES["full"] + ["--no-verify"])

@@ -81,7 +81,7 @@ class DeltaStore:
         return next(event for event in map(json.loads, reversed(lines)) if event["event"] == "report")
 
     def changed(self, name: str, other: str) -> int:
-        """Bytes of the image `name` in 4 KiB blocks that are not zero, and are others in `other`."""
+        """Bytes of image `name` in 4 KiB blocks that are not zero, and differ from `other`."""
         changed, zeros = 0, bytes(BLOCK)
         with open(self.raw(name), "rb") as one, open(self.raw(other), "rb") as two:
             while left := one.read(MIB):
@@ -148,7 +148,7 @@ class DeltaStore:
 
 @contextlib.contextmanager
 def mounts_in(root: Path):
-    """Lets commands of the system in `root` run. Packages that they fetch, and lists of them, stay outside of it."""
+    """Lets commands of the system in `root` run. What apt downloads stays outside of it."""
     run(f"mount -t proc proc {root}/proc && mount --bind /dev {root}/dev")
     for folder in OUTSIDE:
         run(f"mkdir -p {root}/{folder} && mount -t tmpfs tmpfs {root}/{folder}")

@@ -13,7 +13,8 @@ MEMORY_MIB = 256
 AUTO_SLACK = 1.1
 #: head, tail and signatures of old tables are written beside what the image has
 COUNT_SLACK = 2 * MIB
-#: what opening a packed image fetches beside its frames, which reports leave out: first MiB, index, and a MiB to time
+#: what opening a packed image fetches beside its frames, which reports leave out: first MiB, index,
+#: and a MiB to time
 OPENING_MAX = 4 * MIB
 
 ABOUT = (

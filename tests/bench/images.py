@@ -1,4 +1,5 @@
-"""The images of the benchmark: real Debian root file systems on partitioned disks, in every form they come in."""
+"""The images of the benchmark: real Debian root file systems on partitioned disks, in every form
+they come in."""
 
 import json
 import os
@@ -12,8 +13,8 @@ BLOCK = 4096
 SUITE = "bookworm"
 NO_DOCS = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "info", "locale", "man")]
 
-# "large" is only unpacked, because configuring two gigabytes of packages takes long and nothing in it has to
-# run
+# "large" is only unpacked, because configuring two gigabytes of packages takes long and nothing in
+# it has to run
 ROOTS = {
     "small": ["--variant=essential", *NO_DOCS],
     "medium": [
@@ -30,7 +31,8 @@ ROOTS = {
 
 @dataclass(frozen=True)
 class Image:
-    """A disk: its size, and the root file system on it; no root means one partition full of the files' bytes."""
+    """A disk: its size, and the root file system on it. Without one, a partition is full of the
+    bytes of the files."""
 
     name: str
     size_bytes: int

@@ -1,4 +1,5 @@
-"""What Python adds: the time of an import, of a callback, and of a flash beside the reference package on the same loop device.
+"""What Python adds: the time of an import, of a callback, and of a flash beside the reference
+package on the same loop device.
 
 usage: python.py LIBRARY REFERENCE OUTPUT     LIBRARY is target/release/lib_bty.so; REFERENCE a virtual environment with the reference package
 """
@@ -39,7 +40,8 @@ image.write_bytes(bytes(4096))
 seen = []
 event = []
 bty.images.open(image).read_fully(progress=event.append)
-# the same way that an event of the library takes: a call into Python with a new event, and two of its fields
+# the same way that an event of the library takes: a call into Python with a new event, and two of
+# its fields
 outcome = {}
 def note(count):
     return 0
@@ -129,7 +131,8 @@ Events come a few times a second.
 
 ## A flash
 
-A raw image of 1 GiB, half of it data, to the same loop device, {ROUNDS} rounds with all of them in each; the interpreter's start included. The reference reads nothing back.
+A raw image of 1 GiB, half of it data, is written to a loop device in {ROUNDS} rounds, each with all
+three. The start of the interpreter is included. The reference reads nothing back.
 
 | | median, s | of the reference |
 |---|---|---|

@@ -4,6 +4,7 @@ import os
 import re
 import statistics
 import subprocess
+import textwrap
 from pathlib import Path
 
 import cases
@@ -14,13 +15,16 @@ from images import GIB, IMAGES, MIB
 # case -> why it misses its target; "case verify" and "case memory" are for the other two tables
 WHY: dict[str, str] = {
     "bz2": "a block of zeros decodes to 46 MB, so only two blocks are in flight to keep memory below the limit, and the "
-    "processors wait for each other. More memory would make it quicker.",
+    "processors wait for each other. More memory would make it faster.",
     "tenth-1g/xz-single": "nearly all of the time is LZMA decoding of the empty part, which is one thread's work.",
     "tenth-1g/xz-multi": "nearly all of the time is LZMA decoding of the empty part, on all processors in both tools.",
 }
 
 # the hashes for verification are computed while writing, on the same processors
-HASHES = "not measured apart; most likely the hashes, which are taken while writing and compete with decoding for two processors."
+HASHES = (
+    "most likely the hashes, which are computed while writing and compete with decoding for the two "
+    "processors; not measured on its own."
+)
 WHY |= {f"{form} verify": HASHES for form in ("raw", "gz", "xz-multi", "bz2", "zst", "qcow2", "http-qcow2")}
 
 VERSIONS = {
@@ -151,8 +155,8 @@ def render(data: dict) -> str:
         writing(results),
         why([case for case, result in results if is_slow(case, result)]),
         "## Reading back\n",
-        "What `bty flash` takes longer with verification, which is its default, beside a plain read of the device by\n"
-        "`dd` right after it. Aimed at: no more than that.\n",
+        "How much longer `bty flash` takes with verification, which is the default, and how long `dd` takes\n"
+        "to read the device right after it. The aim is that the former is not more than the latter.\n",
         verifying(results),
         why([case for case, result in results if is_slow_verify(result)], " verify"),
         "## Memory\n",
@@ -235,7 +239,8 @@ def memory(results: list[tuple[Case, dict]]) -> str:
 def why(missed: list[Case], suffix: str = "") -> str:
     """The reasons for what is missed, as far as they are known; each once."""
     keys = [key + suffix for case in missed for key in (case.key, case.kind)]
-    lines = [f"- {key.removesuffix(suffix)}: {WHY[key]}" for key in dict.fromkeys(keys) if key in WHY]
+    reasons = [f"- {key.removesuffix(suffix)}: {WHY[key]}" for key in dict.fromkeys(keys) if key in WHY]
+    lines = [textwrap.fill(reason, page.WIDTH, subsequent_indent="  ") for reason in reasons]
     return "\n".join(["Why some are missed:\n", *lines, ""]) if lines else ""
 
 

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Compares the speed of bty with that of common alternatives, on real images and a loop device, and writes
-# docs/benchmarks.md. Needs root, about an hour, and 20 GiB in build/bench. The first run also builds the images, which
-# takes half an hour. Run it on an otherwise idle machine.
+# Compares the speed of bty with that of common alternatives, on real images and a loop device, and
+# writes docs/benchmarks.md. Needs root, about an hour, and 20 GiB in build/bench. The first run
+# also builds the images, which takes half an hour. Run it on an otherwise idle machine.
 #
-# usage: run.sh [--quick] [--rounds N] [--only WORD] [--output FILE] [--render]     see bench.py --help
+# usage: run.sh [--quick] [--rounds N] [--only WORD] [--output FILE] [--render]
+# `bench.py --help` describes the options.
 #   BTY    the bty command, default: a release build of this tree
 #   WORK   where images and results go, default build/bench
 set -eu

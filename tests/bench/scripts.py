@@ -1,4 +1,5 @@
-"""What scripts cost, and how soon bty can be talked to, beside the reference system. Writes docs/benchmarks-scripts.md.
+"""What scripts cost, and how soon bty can be talked to, beside the reference system. Writes
+docs/benchmarks-scripts.md.
 
 usage: scripts.py BTY ENGINE_COST REFERENCE_VENV OUTPUT
 """
@@ -33,8 +34,9 @@ PAGE = """\
 | call it in a worker process, with its memory bounded | {worker_call_us} |
 | the first call of a worker: start, compile, call | {worker_first_us} |
 
-A worker costs {worker_ratio} times the call itself, and answers {worker_rate} calls a second on its own. So a server runs its scripts in
-workers: a script that takes too much memory ends its worker and nothing else.
+A call in a worker costs {worker_ratio} times as much as the call itself, and one worker answers
+{worker_rate} calls a second. So a server can afford to run its scripts in workers, where a script
+that takes too much memory ends only its worker.
 
 ## The prompt
 

@@ -1,4 +1,5 @@
-"""The server beside the reference server: the same machines, the same catalog, the same requests. Writes docs/benchmarks-server.md.
+"""The server beside the reference server: the same machines, the same catalog, the same requests.
+Writes docs/benchmarks-server.md.
 
 usage: server.py BTY_WEB REFERENCE_VENV OUTPUT [SECONDS]
 """
@@ -42,7 +43,8 @@ PAGE = """\
 |---|---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-Ratio: requests a second of bty-web over those of the reference. A dash: not one answer in {seconds} s. bty-web had {bad} errors in all of it.
+The ratio is that of the requests per second, bty-web to the reference. A dash means that no request
+was answered within {seconds} s. bty-web had {bad} errors in total.
 
 ## Start and memory
 
@@ -50,7 +52,7 @@ Ratio: requests a second of bty-web over those of the reference. A dash: not one
 |---|---|---|---|---|
 {starts}
 
-Memory is the proportional size (`Pss`) of the server and, for bty-web, of its script workers together.
+Memory is the proportional size (`Pss`) of the server, for bty-web together with its script workers.
 
 ## A simulated fleet
 

@@ -231,7 +231,8 @@ test('machine: flash again, inventory, delete', async () => {
   await press(page, 'Undo');
   await told(page, 'The change is undone');
   assert.equal((await machine.shown()).known_disks.length, 2);
-  // the second deletion is refused; without scripts, because otherwise the page would have updated itself
+  // the second deletion is refused; without scripts, because otherwise the page would have updated
+  // itself
   const plain = await operator(browser, server, { javaScriptEnabled: false });
   await plain.goto(machine.path);
   await server.api('DELETE', `/machines/${machine.mac}`);

@@ -1,4 +1,5 @@
-// Values from machines, catalogs and people are shown as text: they never run, and never break the layout.
+// Values from machines, catalogs and people are shown as text: they never run, and never break the
+// layout.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { accessible, each, faultless, fits, picture, valid } from './lib/checks.mjs';

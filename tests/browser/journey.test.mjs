@@ -1,4 +1,5 @@
-// A new operator with only a browser: from an empty server to a machine that is flashed by the operator's own plan, and the audit log.
+// A new operator with only a browser: from an empty server to a machine that is flashed by the
+// operator's own plan, and the audit log.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { faultless } from './lib/checks.mjs';

@@ -37,7 +37,8 @@ async function tabTo(page, selector) {
   for (let stop = 0; stop < STOPS_MAX; stop += 1) {
     await page.keyboard.press('Tab');
     const { is, isSeen, what } = await page.evaluate(FOCUS, selector);
-    // between the end and the start of a page, the focus is in the browser's own controls; a new page focuses its content
+    // between the end and the start of a page, the focus is in the browser's own controls; a new
+    // page focuses its content
     if (!/^<(body|main)/.test(what)) assert.ok(isSeen, `the focus is seen: ${what}`);
     if (is) return;
   }

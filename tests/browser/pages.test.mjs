@@ -1,4 +1,5 @@
-// Every page: valid HTML, accessible, without console errors, fits windows of any width in light and dark, and is readable without scripts.
+// Every page: valid HTML, accessible, without console errors, fits windows of any width in light
+// and dark, and is readable without scripts.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { accessible, each, faultless, fits, NO_COLORS, picture, valid } from './lib/checks.mjs';

@@ -1,4 +1,5 @@
-// The screenshots of the documentation: each that a page shows is made by lib/screenshots.mjs, and can still be made.
+// The screenshots of the documentation: each that a page shows is made by lib/screenshots.mjs, and
+// can still be made.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

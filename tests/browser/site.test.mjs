@@ -1,4 +1,5 @@
-// The documentation at /docs/: no violation of the content policy, search without a network, a dark theme, and no request to other hosts.
+// The documentation at /docs/: no violation of the content policy, search without a network, a dark
+// theme, and no request to other hosts.
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';

@@ -1,5 +1,6 @@
-// Measures response times with 10,000 machines and 1,000,000 events, and the bytes of a first visit. Prints a Markdown table.
-// Not a test: times depend on the machine. BTY_WEB is the path of the server, which should be a release build.
+// Measures response times with 10,000 machines and 1,000,000 events, and the bytes of a first
+// visit. Prints a Markdown table. Not a test: times depend on the machine. BTY_WEB is the path of
+// the server, which should be a release build.
 import { execFileSync } from 'node:child_process';
 import { Agent, request } from 'node:http';
 import { join } from 'node:path';
@@ -12,7 +13,8 @@ const MACHINES = Number(process.env.MACHINES ?? 10_000);
 const EVENTS = Number(process.env.EVENTS ?? 1_000_000);
 const TIMES = 20;
 
-// Multiplies the rows that the server has written for forty machines, so that all rows have the server's own format.
+// Multiplies the rows that the server has written for forty machines, so that all rows have the
+// server's own format.
 const GROW = `
 import sqlite3, sys
 path, machines, events = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -77,7 +79,8 @@ async function times(server, path) {
 // Time for a page to start the requests that it sends after loading.
 const AGAIN_MS = 2000;
 
-// Bytes transferred by a first visit, including headers: for the page with its resources, and for later requests of its scripts.
+// Bytes transferred by a first visit, including headers: for the page with its resources, and for
+// later requests of its scripts.
 async function bytes(browser, server, path) {
   const context = await browser.newContext({ baseURL: server.base });
   const [name, value] = server.cookie.split(/=(.*)/s);
@@ -99,7 +102,8 @@ async function bytes(browser, server, path) {
 
 const kib = (bytes) => (bytes / 1024).toFixed(0);
 
-// Everything above the table of figures, as all pages of benchmarks have it: see tests/bench/page.py.
+// Everything above the table of figures, as all pages of benchmarks have it: see
+// tests/bench/page.py.
 function opening(rows) {
   const [slowest, largest] = ['median', 'needed'].map((field) => Math.max(...rows.map((row) => row[field])));
   const aim = [

@@ -1,4 +1,5 @@
-// A server below a path: every link, form, script, redirect, event stream, log-in and log-out stays below it.
+// A server below a path: every link, form, script, redirect, event stream, log-in and log-out stays
+// below it.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { each, faultless } from './lib/checks.mjs';

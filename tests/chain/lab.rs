@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use crate::sources::oci::{IMAGE, layer, push};
 
 pub(crate) const SERIAL: &str = "CHAIN-1";
-/// Timeout for machines without KVM, while other tests run. On a busy host a machine has needed more
-/// than four minutes.
+/// Timeout for machines without KVM, while other tests run. On a busy host a machine has needed
+/// more than four minutes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Settings of a server that fetches images through its embedded cache host.
@@ -132,7 +132,8 @@ impl Lab {
     /// Like [`bind`](Self::bind), with parameters of the plan.
     pub(crate) fn bind_with(&self, plan: &str, serial: &str, parameters: &Value) {
         let binding = json!({
-            "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial, "params": parameters,
+            "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": serial,
+            "params": parameters,
         });
         self.rack
             .ns

@@ -42,11 +42,13 @@ pub(crate) fn one_file(arch: &str) -> Lab {
     let efi = files.iter().find(|file| file.extension().is_some_and(|end| end == "efi")).unwrap();
     let name = efi.file_name().unwrap().to_str().unwrap();
     let program = if arch == "arm64" { "ipxe-arm64.efi" } else { "snponly.efi" };
-    Lab::with_lines(|told| section(told, "HTTP Boot").replace(program, name), arch, &[efi])
+    Lab::with_lines(|config| section(config, "HTTP Boot").replace(program, name), arch, &[efi])
 }
 
-fn section(told: &str, what: &str) -> String {
-    told.split("\n\n")
+/// The section of the DHCP configuration whose first line contains `what`.
+fn section(config: &str, what: &str) -> String {
+    config
+        .split("\n\n")
         .find(|section| section.lines().next().unwrap().contains(what))
         .unwrap()
         .to_owned()

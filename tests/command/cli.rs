@@ -246,7 +246,7 @@ fn shape(value: &Value) -> Value {
     }
 }
 
-/// Merges two structures.
+/// Merges two JSON values: fields that differ become alternatives.
 fn either(a: &Value, b: &Value) -> Value {
     match (a, b) {
         _ if a == b => a.clone(),

@@ -23,8 +23,8 @@ struct NamedTest {
     name: String,
 }
 
-/// Returns the tests that `line` names: ``` `web::access::name` ```, and plain names after a module,
-/// as in ``` `services::auth`: `name`, `other_name` ```.
+/// Returns the tests that `line` names: ``` `web::access::name` ```, and plain names after a
+/// module, as in ``` `services::auth`: `name`, `other_name` ```.
 fn named_tests(line: &str) -> Vec<NamedTest> {
     let (mut tests, mut module) = (Vec::new(), None);
     let mut parts = line.split('`').skip(1);

@@ -12,8 +12,8 @@ use bty_tests::loops::LoopDisk;
 
 const MIB: usize = 1 << 20;
 
-/// The program of an example. `tests/examples.sh` sets the variable to where it has built those that
-/// are crates of their own, the way a stranger builds them.
+/// The program of an example. `tests/examples.sh` sets the variable to where it has built those
+/// that are crates of their own, the way a stranger builds them.
 fn program(name: &str) -> PathBuf {
     let strangers = std::env::var_os("BTY_TEST_EXAMPLES").map(PathBuf::from);
     let stranger = strangers.map(|dir| dir.join(name.replace('_', "-")));

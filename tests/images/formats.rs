@@ -287,8 +287,7 @@ fn qcow2_compressed() {
 }
 
 #[test]
-fn an_image_one_sector_larger_than_the_disk_never_boots_and_is_refused_early_where_the_size_is_known()
- {
+fn an_image_one_sector_too_large_never_boots_and_is_refused_early_where_its_size_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let disk_bytes = disk_image(3 * MIB + 1);
     let raw = write(dir.path(), "a.img", &disk_bytes);

@@ -95,8 +95,10 @@ impl Host {
         let script = r#"set -e
             mkdir -p /run/systemd /etc/containers
             mount -t tmpfs tmpfs /run/systemd && mkdir /run/systemd/system
-            mount -t tmpfs tmpfs /usr/lib/systemd/system-generators && touch /usr/lib/systemd/system-generators/podman-system-generator
-            mount -t tmpfs tmpfs /etc/containers && mkdir /etc/containers/systemd && mount --bind "$FAKE/units" /etc/containers/systemd
+            generators=/usr/lib/systemd/system-generators
+            mount -t tmpfs tmpfs $generators && touch $generators/podman-system-generator
+            mount -t tmpfs tmpfs /etc/containers && mkdir /etc/containers/systemd
+            mount --bind "$FAKE/units" /etc/containers/systemd
             exec "$0" "$@""#;
         let program = lab_path();
         let words =

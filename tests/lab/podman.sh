@@ -1,6 +1,6 @@
 #!/bin/sh
-# A fake podman that records its calls. Files in $FAKE control it. Its containers are the real programs,
-# started as processes.
+# A fake podman that records its calls. Files in $FAKE control it. Its containers are the real
+# programs, started as processes.
 #   images/NAME       exists for each image, and contains its architecture
 #   containers/NAME   site|state|image
 #   fails             lines of a verb that fails, and its message

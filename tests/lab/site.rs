@@ -154,15 +154,14 @@ fn flash(host: &Host) {
             false => Reply::file(request, &compressed, "\"1\""),
         })
     });
-    let entry = format!(
-        r#"{{"name":"debian","image_url":"http://{0}/debian.img.zst","sha_url":"http://{0}/debian.img.zst.sha256"}}"#,
-        origin.host()
-    );
+    let url = format!("http://{}/debian.img.zst", origin.host());
+    let entry = format!(r#"{{"name":"debian","image_url":"{url}","sha_url":"{url}.sha256"}}"#);
     let entry: Value =
         serde_json::from_str(&host.send("POST", "/catalog/entries", &entry)).unwrap();
     let image_ref = entry["bty_image_ref"].as_str().unwrap_or_else(|| panic!("{entry}"));
     let binding = format!(
-        r#"{{"boot_mode":"bty-flash-once","bty_image_ref":"{image_ref}","target_disk_serial":"{SERIAL}"}}"#
+        r#"{{"boot_mode":"bty-flash-once","bty_image_ref":"{image_ref}",
+            "target_disk_serial":"{SERIAL}"}}"#
     );
     let _ = host.send("PUT", &format!("/machines/{MAC}"), &binding);
     let script = host.curl(&[&format!("{BASE}/pxe/52-54-00-12-34-56?boot=b1")]);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Creates a disk image with an installed Debian: kernel, initramfs, systemd, ext4 and an ESP. It prints
-TEXT on its console, and powers the machine off.
+"""Creates a disk image with an installed Debian: kernel, initramfs, systemd, ext4 and an ESP. It
+prints TEXT on its console, and powers the machine off.
 
 usage: debian.py IMAGE TEXT"""
 

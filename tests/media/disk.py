@@ -21,8 +21,8 @@ CORE = 34
 
 
 def build(image: Path, early: str, files: dict[str, bytes], esp_bytes: int, root: Path | None = None):
-    """`early` is the start script of GRUB, `files` are those of the ESP, and `root` is the content of the
-    root partition.
+    """`early` is the start script of GRUB, `files` are those of the ESP, and `root` is the content
+    of the root partition.
     """
     files = {**files, "EFI/BOOT/BOOTX64.EFI": grub.image("x86_64-efi", early, [*grub.MODULES, "ext2"])}
     root_start = ESP_START + esp_bytes

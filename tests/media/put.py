@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a file to the exFAT file system in partition 3 of the image of a stick, without mounting it.
+"""Writes a file to the exFAT file system in partition 3 of a stick's image, without a mount.
 
 usage: put.py IMAGE FILE NAME"""
 
@@ -38,8 +38,8 @@ def main():
         def at(number: int) -> int:
             return start + heap * SECTOR + (number - 2) * cluster
 
-        # bitmap, upcase table and root directory occupy the first three clusters; the file follows them,
-        # contiguously
+        # bitmap, upcase table and root directory occupy the first three clusters; the file follows
+        # them, contiguously
         first, clusters = root + 1, max(1, -(-len(content) // cluster))
         while True:
             disk.seek(at(2) + (first - 2) // 8)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes remains of an earlier system to a disk: a member of a RAID 1, and a volume group with a volume.
-Both are complete and could be assembled.
+"""Writes remains of an earlier system to a disk: a member of a RAID 1, and a volume group with a
+volume. Both are complete and could be assembled.
 
 usage: volumes.py DISK"""
 
@@ -63,7 +63,8 @@ creation_time = 1
 
 
 def raid() -> bytes:
-    """Returns the superblock of the only member, version 1.2 (`linux/raid/md_p.h`), at an offset of 4 KiB."""
+    """Returns the superblock of the only member, version 1.2 (`linux/raid/md_p.h`), at an offset of
+    4 KiB."""
     head = struct.pack("<4I16s32sQIIQIIQ", 0xA92B4EFC, 1, 0, 0, b"R" * 16, b"old:0", 1, 1, 0, PART_SECTORS - DATA_SECTORS, 0, 1, 0)
     head = head.ljust(128, b"\0") + struct.pack("<4QII16sQQQQII", DATA_SECTORS, PART_SECTORS - DATA_SECTORS, 8, 0, 0, 0, b"D" * 16, 0, 1, 1, 2**64 - 1, 0, 1)
     block = bytearray(head.ljust(256, b"\0") + struct.pack("<H", 0))

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs tests of the reference packages against the Python module of this tree, for the modules that both have. Most
-# tests that cannot pass mock a program that bty does not start; docs/reference/python.md has the numbers. Tests
-# that flash need root and losetup.
+# Runs tests of the reference packages against the Python module of this tree, for the modules that
+# both have. Most tests that cannot pass mock a program that bty does not start;
+# docs/reference/python.md has the numbers. Tests that flash need root and losetup.
 #
 # usage: python.sh PYTHON DIR    PYTHON has the module and pytest; the tests are kept in DIR
 set -eu

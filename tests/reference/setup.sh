@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the reference system into a virtual environment, unless it is installed already. Tests and
-# benchmarks use its server and wizard.
+# Installs the reference system into a virtual environment, unless it is installed already. Tests
+# and benchmarks use its server and wizard.
 #
 # usage: setup.sh DIR
 set -eu

@@ -189,7 +189,12 @@ fn the_examples_pass_their_tests() {
 fn a_failed_test_shows_what_differs_and_where() {
     let desk = Desk::new();
     desk.file("good.rhai", "print(1 + 1);");
-    desk.file("a_test.rhai", "fn test_sum() {\n    let run = test::run(\"good.rhai\", #{});\n    assert_eq(run.printed, [\"3\"]);\n}\nfn test_fine() { print(`disk ${()}`); print([1]); }\nfn helper(x) {}\n");
+    desk.file(
+        "a_test.rhai",
+        "fn test_sum() {\n    let run = test::run(\"good.rhai\", #{});\n    \
+         assert_eq(run.printed, [\"3\"]);\n}\n\
+         fn test_fine() { print(`disk ${()}`); print([1]); }\nfn helper(x) {}\n",
+    );
     desk.file("b_test.rhai", "fn nothing_here() {}\n");
     desk.file("c_test.rhai", "fn test_x( {\n");
     let run = bty(&["test", desk.0.path().to_str().unwrap()]).expect(7);
@@ -473,7 +478,8 @@ fn a_script_talks_to_the_server_that_it_names_and_to_no_other() {
          print(http::post_json(`${base}/empty`, 1) == ());\n\
          print(http::get(`${base}/moved`).status);\n\
          for path in [\"moved\", \"text\", \"gone\"] \
-         {\n    try { http::get_json(`${base}/${path}`) } catch (e) { print(`${e.kind} ${e.message.contains(path)}`); }\n}\n",
+         {\n    try { http::get_json(`${base}/${path}`) } catch (e) { \
+         print(`${e.kind} ${e.message.contains(path)}`); }\n}\n",
     );
     let run = bty(&["run", &script, server.url("").trim_end_matches('/')]).expect(0);
     assert_eq!(run.stdout, "1\n[1, \"x\"]\ntrue\n302\nsource true\nsource true\nsource true\n");

@@ -70,7 +70,10 @@ fn a_flash_that_fails_is_an_event_of_the_server() {
         "/catalog/entries",
         &json!({ "image_url": "http://127.0.0.1:9/a.img" }),
     );
-    let fields = json!({ "boot_mode": "bty-flash-always", "bty_image_ref": entry["bty_image_ref"], "target_disk_serial": "NO-SUCH-DISK" });
+    let fields = json!({
+        "boot_mode": "bty-flash-always", "bty_image_ref": entry["bty_image_ref"],
+        "target_disk_serial": "NO-SUCH-DISK",
+    });
     bind(&server, &fields);
     let mut child = bty_command(&["--server", &server.host(), "--mac", MAC, "--no-reboot"])
         .spawn()

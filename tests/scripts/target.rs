@@ -43,7 +43,9 @@ fn image() -> (Vec<u8>, Vec<u8>) {
 fn flashing(disk: &str) -> impl Fn(&str) -> Plan + Send + Sync + 'static {
     let disk = disk.to_owned();
     move |base: &str| {
-        let value = json!({ "image": { "src": format!("{base}/images/a.img.zst") }, "disk": { "path": disk } });
+        let value = json!({
+            "image": { "src": format!("{base}/images/a.img.zst") }, "disk": { "path": disk },
+        });
         Plan::Script(script(
             &value,
             "fn run(p) {\n    flash(p.image, disks::probe(p.disk.path));\n    reboot();\n}\n",
@@ -245,9 +247,9 @@ fn an_older_server_gets_what_it_understands() {
     }
     let plan = |base: &str| {
         let image = format!("{base}/images/a.img.zst");
-        Plan::Json(
-            json!({ "mode": "flash", "image": image, "target_disk_serial": "NO-SUCH-DISK", "name": "a" }),
-        )
+        Plan::Json(json!({
+            "mode": "flash", "image": image, "target_disk_serial": "NO-SUCH-DISK", "name": "a",
+        }))
     };
     // end the wait for the disk, which could still appear
     let server = PlanServer::start(plan, Vec::new());

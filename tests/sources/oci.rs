@@ -128,12 +128,16 @@ fn an_index_is_listed_and_its_digests_work() {
         let digest = push(&registry, &format!("team/images:{arch}"), &[layer(IMAGE, "", data)]);
         let platform = serde_json::json!({"architecture": arch, "os": "linux"});
         let entry = serde_json::json!({
-            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1, "platform": platform,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1,
+            "platform": platform,
         });
         entries.push(serde_json::from_value::<ImageIndexEntry>(entry).unwrap());
     }
     let listed = format!("linux/amd64 {}, linux/arm64 {}", entries[0].digest, entries[1].digest);
-    let index = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries});
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": entries,
+    });
     with_pusher(async |client| {
         let reference = format!("{}/team/images:all", registry.host()).parse().unwrap();
         let index: OciImageIndex = serde_json::from_value(index).unwrap();
@@ -384,8 +388,13 @@ fn guarded(
 fn manifest_of(disk: &[u8]) -> Vec<u8> {
     serde_json::json!({
         "schemaVersion": 2,
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": "sha256:x", "size": 2},
-        "layers": [{"mediaType": IMAGE, "digest": format!("sha256:{}", Digest::of(disk)), "size": disk.len()}],
+        "config": {
+            "mediaType": "application/vnd.oci.empty.v1+json", "digest": "sha256:x", "size": 2,
+        },
+        "layers": [{
+            "mediaType": IMAGE, "digest": format!("sha256:{}", Digest::of(disk)),
+            "size": disk.len(),
+        }],
     })
     .to_string()
     .into_bytes()

@@ -53,13 +53,13 @@ impl LoopDisk {
         Self { path: tool(&command).trim().into(), backing: backing.to_owned(), _dir: None }
     }
 
-    /// `/dev/loop0`.
+    /// Path of the device, such as `/dev/loop0`.
     #[must_use]
     pub fn path(&self) -> &str {
         self.path.to_str().unwrap()
     }
 
-    /// The backing file.
+    /// Path of the file that holds the bytes of the device.
     #[must_use]
     pub fn backing(&self) -> &str {
         self.backing.to_str().unwrap()
@@ -110,7 +110,7 @@ impl Mount {
         Self(dir)
     }
 
-    /// The mount point.
+    /// Directory at which it is mounted.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()

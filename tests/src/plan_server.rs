@@ -13,7 +13,7 @@ pub enum Fault {
     Status(u16),
     /// Accepts the connection, and does not answer in time.
     Hang,
-    /// Resets the connection.
+    /// Resets the connection without a response.
     Reset,
     /// Closes the connection in the middle of the response.
     Cut,
@@ -121,7 +121,7 @@ impl PlanServer {
         self
     }
 
-    /// `127.0.0.1:port`.
+    /// Address for URLs: `127.0.0.1:port`.
     #[must_use]
     pub fn host(&self) -> String {
         self.server.host()

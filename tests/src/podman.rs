@@ -97,7 +97,7 @@ impl Podman {
         command
     }
 
-    /// Runs podman.
+    /// Runs podman on this storage.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         self.command("podman", arguments)
@@ -112,7 +112,7 @@ impl Podman {
         self.lab_of(&lab_path(), arguments)
     }
 
-    /// Runs another `bty-lab`.
+    /// Runs `program` in the place of the `bty-lab` of this build.
     #[must_use]
     pub fn lab_of(&self, program: &Path, arguments: &[&str]) -> Outcome {
         let mut command = self.command(program.to_str().unwrap(), arguments);

@@ -22,7 +22,7 @@ pub enum Firmware {
     UefiHttp,
     /// OVMF with Secure Boot and Microsoft's keys, which machines are sold with.
     UefiSecure,
-    /// UEFI on arm64.
+    /// UEFI on arm64, which boots by PXE.
     Arm,
     /// UEFI on arm64 without PXE: HTTP Boot only.
     ArmHttp,
@@ -41,22 +41,24 @@ impl Firmware {
 /// How a disk is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
-    /// NVMe.
+    /// An NVMe disk.
     Nvme,
-    /// SATA.
+    /// A SATA disk on an AHCI controller.
     Ahci,
-    /// VirtIO.
+    /// A VirtIO block device.
     Virtio,
-    /// A USB stick.
+    /// A USB stick, marked as removable.
     Usb,
-    /// A CD.
+    /// A CD in a drive.
     Cd,
 }
 
 /// Configuration of a machine. It boots from cards and disks in the order in which they were added.
 pub struct Hardware {
     firmware: Firmware,
+    /// Arguments of QEMU.
     arguments: Vec<String>,
+    /// Number of the next card or disk, which is also its place in the boot order.
     next: u32,
     has_usb: bool,
     /// Devices to plug in later, as arguments of the monitor command `device_add`.
@@ -67,8 +69,10 @@ pub struct Hardware {
 /// A running machine. Switched off when dropped.
 pub struct Machine {
     child: Child,
+    /// Starts the machine again.
     command: Command,
     line: SerialLine,
+    /// As in [`Hardware`].
     late: Vec<String>,
     dir: TempDir,
 }
@@ -234,10 +238,9 @@ impl Hardware {
     /// Adds a disk on which writes to `sector` (of 512 bytes) fail.
     #[must_use]
     pub fn failing_disk(self, bus: Bus, path: &Path, serial: &str, sector: u64) -> Self {
-        let file = format!(
-            r#"{{"driver":"blkdebug","image":{},"inject-error":[{{"event":"write_aio","errno":5,"sector":{sector}}}]}}"#,
-            file(path)
-        );
+        let error = format!(r#"{{"event":"write_aio","errno":5,"sector":{sector}}}"#);
+        let image = file(path);
+        let file = format!(r#"{{"driver":"blkdebug","image":{image},"inject-error":[{error}]}}"#);
         self.disk_of(bus, &file, serial)
     }
 
@@ -371,10 +374,11 @@ impl Machine {
         self.line.socket.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Plugs in a device while the machine runs.
+    /// Plugs in the devices of [`Hardware::late_card`] and [`Hardware::late_disk`] while the machine
+    /// runs.
     ///
     /// # Panics
-    /// If QEMU refuses it.
+    /// If QEMU refuses one.
     pub fn plug_in(&self) {
         let mut monitor =
             BufReader::new(UnixStream::connect(self.dir.path().join("monitor")).unwrap());
@@ -387,7 +391,8 @@ impl Machine {
         assert!(answers.inspect(|line| println!("{line}")).all(|line| !line.contains("Error")));
     }
 
-    /// Waits until `is` returns true for the output of the machine. Returns how long that took.
+    /// Waits until `is` returns true for the output of the machine, and returns how long that took.
+    /// `what` says in the panic's message what was waited for.
     ///
     /// # Panics
     /// If the machine exits or cannot boot, and after `limit`.

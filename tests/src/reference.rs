@@ -42,13 +42,13 @@ impl Reference {
         Some(reference)
     }
 
-    /// `127.0.0.1:port`.
+    /// Address for URLs: `127.0.0.1:port`.
     #[must_use]
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Its database.
+    /// Path of its SQLite database.
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.state.path().join("state.db")

@@ -52,13 +52,13 @@ impl Registry {
         Self { daemon: Some(daemon), directory, port }
     }
 
-    /// `127.0.0.1:port`.
+    /// Address for URLs and references: `127.0.0.1:port`.
     #[must_use]
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Stops the registry.
+    /// Stops the registry, so that connections to it are refused.
     pub fn end(&mut self) {
         self.daemon = None;
     }

@@ -16,11 +16,11 @@ use crate::LIMIT;
 pub struct Request {
     /// Sequence number, 0 for the first request to this server.
     pub number: usize,
-    /// `GET`.
+    /// Method in upper case, such as `GET`.
     pub method: String,
     /// The path, or the whole URL if the server is used as a proxy.
     pub target: String,
-    /// The body.
+    /// The body, as it arrived.
     pub body: Vec<u8>,
     headers: Vec<(String, String)>,
 }
@@ -150,7 +150,7 @@ impl Reply {
         Self { head: bytes.to_vec(), length: None, ..Self::status(0) }
     }
 
-    /// Adds a header.
+    /// Adds a header to the response.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -292,7 +292,7 @@ impl Server {
         server
     }
 
-    /// `127.0.0.1:port`.
+    /// Address for URLs: `127.0.0.1:port`.
     #[must_use]
     pub fn host(&self) -> String {
         self.address.to_string()

@@ -22,14 +22,14 @@ pub struct Web {
     pub headers: Vec<(String, String)>,
 }
 
-/// A response.
+/// The response of a server.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Status code.
+    /// HTTP status code.
     pub status: u16,
     /// Headers, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// The body, decoded from chunks.
     pub body: Vec<u8>,
 }
 
@@ -245,13 +245,13 @@ impl Web {
         std::fs::read_to_string(self.state.path().join("log")).unwrap_or_default()
     }
 
-    /// Its state directory.
+    /// Path of the server's state directory.
     #[must_use]
     pub fn state(&self) -> &Path {
         self.state.path()
     }
 
-    /// `http://127.0.0.1:port`.
+    /// URL without a path: `http://127.0.0.1:port`.
     #[must_use]
     pub fn base(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
@@ -349,7 +349,7 @@ impl Web {
         parse(&self.raw(&bytes))
     }
 
-    /// Gets `path`.
+    /// Sends a GET request for `path`.
     #[must_use]
     pub fn get(&self, path: &str) -> Answer {
         self.request("GET", path, &[], b"")

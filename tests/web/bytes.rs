@@ -54,7 +54,9 @@ impl Site {
         let mac = format!("52:54:00:00:00:{number:02x}");
         write(self.dir.path(), &format!("disk{number}.img"), &vec![0xA5; 16 * MIB]);
         let image = self.web.get("/images").json()[0]["ref"].clone();
-        let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1" });
+        let binding = json!({
+            "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1",
+        });
         self.web.send("PUT", &format!("/machines/{mac}"), &binding).expect(200);
         let script =
             self.web.get(&format!("/pxe/{}?boot=b", mac.replace(':', "-"))).expect(200).text();

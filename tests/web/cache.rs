@@ -66,8 +66,8 @@ impl Open {
     /// Reads the rest. Returns it, and true unless the connection was reset.
     fn rest(mut self) -> (Vec<u8>, bool) {
         let mut bytes = Vec::new();
-        let is_well = self.0.read_to_end(&mut bytes).is_ok();
-        (bytes, is_well)
+        let is_complete = self.0.read_to_end(&mut bytes).is_ok();
+        (bytes, is_complete)
     }
 }
 

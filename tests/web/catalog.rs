@@ -23,7 +23,10 @@ fn images_are_added_with_the_size_and_digest_of_their_origin() {
         _ => Reply::status(404),
     });
     let base = format!("http://{}", origin.host());
-    let image = json!({ "image_url": format!("{base}/debian.img.zst"), "sha_url": format!("{base}/SHA256SUMS"), "description": "server \"x\"\n" });
+    let image = json!({
+        "image_url": format!("{base}/debian.img.zst"), "sha_url": format!("{base}/SHA256SUMS"),
+        "description": "server \"x\"\n",
+    });
     let added = web.send("POST", "/catalog/entries", &image).expect(201).json();
     assert_eq!(
         (&added["name"], &added["format"], &added["size_bytes"]),
@@ -38,7 +41,10 @@ fn images_are_added_with_the_size_and_digest_of_their_origin() {
         (json!({ "image_url": format!("{base}/a.img"), "ref": "0".repeat(64) }), 422),
         (json!({ "image_url": format!("{base}/gone.img") }), 400),
         (
-            json!({ "image_url": format!("{base}/debian.img.zst"), "sha_url": format!("{base}/gone"), "name": "other" }),
+            json!({
+                "image_url": format!("{base}/debian.img.zst"), "sha_url": format!("{base}/gone"),
+                "name": "other",
+            }),
             400,
         ),
         (json!({ "image_url": 7 }), 422),
@@ -207,7 +213,10 @@ fn a_moved_tag_is_noticed_and_the_resolved_image_is_flashed() {
         (&added["disk_image_sha"], &added["is_tag"], &added["size_bytes"]),
         (&json!(first), &json!(true), &json!(5))
     );
-    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": added["bty_image_ref"], "target_disk_serial": "S1" });
+    let binding = json!({
+        "boot_mode": "bty-flash-once", "bty_image_ref": added["bty_image_ref"],
+        "target_disk_serial": "S1",
+    });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     let plan = |n: u32| {
         let script = web.get(&format!("/pxe/{MAC}?boot={n}")).text();

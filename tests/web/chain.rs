@@ -63,7 +63,9 @@ impl Lab {
     }
 
     fn bind(&self, plan: &str) {
-        let binding = json!({ "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": SERIAL });
+        let binding = json!({
+            "boot_mode": plan, "bty_image_ref": self.image_ref, "target_disk_serial": SERIAL,
+        });
         self.web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     }
 
@@ -256,7 +258,10 @@ fn the_wizard_plan_asks_a_person_and_leaves_the_disk_alone() {
 fn the_other_bundled_plans_flash_as_documented() {
     let mut lab = Lab::new();
     let bind = |lab: &Lab, plan: &str, params: serde_json::Value, labels: &[&str]| {
-        let binding = json!({ "boot_mode": plan, "bty_image_ref": lab.image_ref, "target_disk_serial": SERIAL, "params": params, "labels": labels });
+        let binding = json!({
+            "boot_mode": plan, "bty_image_ref": lab.image_ref, "target_disk_serial": SERIAL,
+            "params": params, "labels": labels,
+        });
         lab.web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
         lab.spoil();
     };

@@ -195,7 +195,8 @@ fn behind_caddy_people_have_tls_live_pages_and_large_uploads() {
 
 #[test]
 fn the_kubernetes_manifest_limits_the_server() {
-    let script = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
+    let script = "import json, sys, yaml; \
+                  json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
     let output = Command::new("/usr/bin/python3")
         .args(["-c", script])
         .arg(file("kubernetes/bty.yaml"))

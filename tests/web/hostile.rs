@@ -43,12 +43,17 @@ fn no_body_and_no_path_causes_an_internal_error() {
         b"{".to_vec(),
         b"[]".to_vec(),
         b"\xff\xfe\x00".to_vec(),
-        b"{\"status\":7,\"disks\":\"x\",\"labels\":7,\"source\":7,\"image_url\":[],\"boots\":-1,\"name\":null}"
+        b"{\"status\":7,\"disks\":\"x\",\"labels\":7,\"source\":7,\
+          \"image_url\":[],\"boots\":-1,\"name\":null}"
             .to_vec(),
         b"{\"boots\":1e400}".to_vec(),
         deep.into_bytes(),
         json!({ "labels": labels }).to_string().into_bytes(),
-        json!({ "disks": vec![json!({ "path": "/dev/x" }); 100], "lshw": null }).to_string().into_bytes(),
+        json!({
+            "disks": vec![json!({ "path": "/dev/x" }); 100], "lshw": null,
+        })
+        .to_string()
+        .into_bytes(),
         vec![b'x'; 9 << 20],
     ];
     let parts = [

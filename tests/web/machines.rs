@@ -9,11 +9,15 @@ use super::pxe::{MAC, add_image};
 fn an_invalid_assignment_is_refused_with_all_reasons() {
     let web = Web::start();
     web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);
-    let disks = json!({ "disks": [{ "path": "/dev/sda", "serial": "S1", "size_bytes": 1, "readonly": true }] });
+    let disks = json!({
+        "disks": [{ "path": "/dev/sda", "serial": "S1", "size_bytes": 1, "readonly": true }],
+    });
     web.send("POST", &format!("/pxe/{MAC}/inventory"), &disks).expect(204);
     let wrong = json!({
-        "boot_mode": "bty-window", "bty_image_ref": "0".repeat(64), "target_disk_serial": "S1", "sanboot_drive": "C:",
-        "labels": ["-x", "a\u{1b}b"], "params": { "from_hour": 24, "colour": 1 }, "extra_args": "bty.server=http://evil",
+        "boot_mode": "bty-window", "bty_image_ref": "0".repeat(64), "target_disk_serial": "S1",
+        "sanboot_drive": "C:",
+        "labels": ["-x", "a\u{1b}b"], "params": { "from_hour": 24, "colour": 1 },
+        "extra_args": "bty.server=http://evil",
     });
     let answer = web.send("PUT", &format!("/machines/{MAC}"), &wrong).expect(422).json();
     let problems: Vec<String> = answer["problems"]
@@ -40,7 +44,10 @@ fn put_replaces_everything_and_patch_only_the_given_fields() {
     let web = Web::start();
     let image = add_image(&web);
     let path = format!("/machines/{}", MAC.to_uppercase());
-    let full = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["b", "a", "b"], "sanboot_drive": "0x81" });
+    let full = json!({
+        "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1",
+        "labels": ["b", "a", "b"], "sanboot_drive": "0x81",
+    });
     let machine = web.send("PUT", &path, &full).expect(200).json();
     assert_eq!(machine["mac"], MAC);
     assert_eq!(machine["labels"], json!(["a", "b"]));
@@ -147,7 +154,12 @@ fn lists_are_filtered_and_downloads_are_as_posted() {
 #[test]
 fn a_long_list_is_complete_and_a_disconnected_client_blocks_nothing() {
     let web = Web::start();
-    let machine = |n: u32| json!({ "mac": format!("0200{n:08x}"), "known_disks": [{ "path": "/dev/sda", "model": "x".repeat(100) }] });
+    let machine = |n: u32| {
+        json!({
+            "mac": format!("0200{n:08x}"),
+            "known_disks": [{ "path": "/dev/sda", "model": "x".repeat(100) }],
+        })
+    };
     let bundle =
         json!({ "bty_export_version": 3, "machines": (0..5000).map(machine).collect::<Vec<_>>() });
     web.send("POST", "/import", &bundle).expect(200);

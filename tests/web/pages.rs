@@ -64,7 +64,9 @@ fn stage() -> (Web, String) {
     let web = Web::start();
     let image = add_image(&web);
     let token = token(&web.get(&format!("/pxe/{MAC}?boot=1")).text());
-    let disk = json!({ "path": "/dev/sda", "serial": "S1", "size_bytes": 64_u64 << 30, "model": "Fast Disk" });
+    let disk = json!({
+        "path": "/dev/sda", "serial": "S1", "size_bytes": 64_u64 << 30, "model": "Fast Disk",
+    });
     let posted = json!({ "disks": [disk], "lshw": { "class": "system", "vendor": "ACME" } });
     web.send("POST", &format!("/pxe/{MAC}/inventory?cycle={token}"), &posted).expect(204);
     web.get(&format!("/pxe/{MAC}/plan?cycle={token}")).expect(200);

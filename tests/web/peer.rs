@@ -107,7 +107,9 @@ fn the_reference_client_is_flashed_by_this_server() {
     web.request("POST", &format!("/catalog/import?source={}", catalog.display()), &[], b"")
         .expect(200);
     let image = web.get("/images").json()[0]["ref"].clone();
-    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "FILE-1" });
+    let binding = json!({
+        "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "FILE-1",
+    });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     // the client does not use the token of the boot cycle
     assert!(!token(&web.get(&format!("/pxe/{MAC}?boot=1")).text()).is_empty());
@@ -157,17 +159,26 @@ fn a_reference_server_is_moved_over_in_one_command() {
     };
     bind(
         "52:54:00:00:00:01",
-        json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["rack 1", "lab"] }),
+        json!({
+            "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1",
+            "labels": ["rack 1", "lab"],
+        }),
     );
     bind(
         "52:54:00:00:00:02",
-        json!({ "boot_mode": "bty-flash-always", "bty_image_ref": image, "target_disk_serial": "S2", "sanboot_drive": "0x81" }),
+        json!({
+            "boot_mode": "bty-flash-always", "bty_image_ref": image, "target_disk_serial": "S2",
+            "sanboot_drive": "0x81",
+        }),
     );
     bind("52:54:00:00:00:03", json!({ "boot_mode": "bty-inventory" }));
     // the second machine has flashed and boots from its disk next
     let _ = reference.get("/boot/none?mac=52:54:00:00:00:02");
     let _ = reference.send("POST", "/pxe/52:54:00:00:00:02/status", &json!({ "status": "done" }));
-    let inventory = json!({ "disks": [{ "path": "/dev/sda", "serial": "S3", "size": "20G" }], "lshw": { "product": "Rack 9" } });
+    let inventory = json!({
+        "disks": [{ "path": "/dev/sda", "serial": "S3", "size": "20G" }],
+        "lshw": { "product": "Rack 9" },
+    });
     let _ = reference.send("POST", "/pxe/52:54:00:00:00:03/inventory", &inventory);
     let events = reference.get("/events?limit=500")["events"].as_array().map(Vec::len).unwrap();
     let machines = reference.get("/machines");

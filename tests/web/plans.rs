@@ -96,7 +96,9 @@ fn hostile_values_stay_data_in_every_script() {
                   fn plan(m) { #{ text: m.params.text, labels: m.labels } }\n\
                   fn run(p) { print(p.text); }\n";
     web.send("PUT", "/plans/mine", &json!({ "source": source })).expect(200);
-    let binding = json!({ "boot_mode": "mine", "params": { "text": evil }, "target_disk_serial": "S\"1\\`${x}" });
+    let binding = json!({
+        "boot_mode": "mine", "params": { "text": evil }, "target_disk_serial": "S\"1\\`${x}",
+    });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     let script = web.get(&format!("/pxe/{MAC}?boot=1")).text();
     let token = token(&script);
@@ -129,7 +131,10 @@ fn a_catalog_with_hostile_names_and_addresses_stays_data() {
         .expect(200);
     assert_eq!(imported.json()["imported"], 1, "{}", imported.text());
     let image = web.get("/images").json()[0].clone();
-    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image["ref"], "target_disk_serial": "S1\"}; reboot(); //" });
+    let binding = json!({
+        "boot_mode": "bty-flash-once", "bty_image_ref": image["ref"],
+        "target_disk_serial": "S1\"}; reboot(); //",
+    });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     let token = token(&web.get(&format!("/pxe/{MAC}?boot=1")).text());
     let path = format!("/pxe/{MAC}/plan?cycle={token}");
@@ -158,7 +163,9 @@ fn a_catalog_with_hostile_names_and_addresses_stays_data() {
 fn a_machine_and_the_fleet_are_simulated_and_nothing_changes() {
     let web = Web::start();
     let image = add_image(&web);
-    let binding = json!({ "boot_mode": "bty-flash-always", "bty_image_ref": image, "target_disk_serial": "S1" });
+    let binding = json!({
+        "boot_mode": "bty-flash-always", "bty_image_ref": image, "target_disk_serial": "S1",
+    });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     for n in 0..9 {
         web.send("PUT", &format!("/machines/0200000000{n:02}"), &json!({})).expect(200);
@@ -175,7 +182,9 @@ fn a_machine_and_the_fleet_are_simulated_and_nothing_changes() {
         (&steps[0]["mode"], &steps[0]["image"], &steps[0]["disk"]),
         (&json!("flash"), &json!("debian"), &json!("S1"))
     );
-    let once = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1" });
+    let once = json!({
+        "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1",
+    });
     let steps = web
         .send("POST", "/machines/020000000099/simulate", &json!({ "binding": once }))
         .expect(200)

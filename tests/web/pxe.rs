@@ -58,7 +58,10 @@ fn an_unknown_machine_is_discovered_and_takes_an_inventory() {
         b"",
     )
     .expect(404);
-    let posted = json!({ "disks": [{ "path": "/dev/sda", "size": "20G", "serial": " S1 ", "unknown": 1 }], "lshw": { "class": "system", "vendor": "ACME" } });
+    let posted = json!({
+        "disks": [{ "path": "/dev/sda", "size": "20G", "serial": " S1 ", "unknown": 1 }],
+        "lshw": { "class": "system", "vendor": "ACME" },
+    });
     web.send("POST", &format!("/pxe/{MAC}/inventory?cycle={token}"), &posted).expect(204);
     let plan = web.get(&format!("/pxe/{MAC}/plan?cycle={token}")).expect(200);
     assert_eq!(plan.json(), json!({ "mode": "inventory" }));
@@ -108,7 +111,10 @@ fn a_head_request_for_a_script_is_not_a_contact() {
 fn a_flash_goes_from_the_contact_to_the_proven_disk() {
     let web = Web::start();
     let image = add_image(&web);
-    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["lab"], "extra_args": "pci=realloc" });
+    let binding = json!({
+        "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1",
+        "labels": ["lab"], "extra_args": "pci=realloc",
+    });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     web.send("PUT", "/settings", &json!({ "netboot.extra_args": "mitigations=off" })).expect(200);
     let script = web.get("/pxe/52-54-00-12-34-56?boot=1").expect(200).text();
@@ -126,19 +132,29 @@ fn a_flash_goes_from_the_contact_to_the_proven_disk() {
     assert!(text.starts_with(&head), "{text}");
     let plan = web.get(&format!("/pxe/{MAC}/plan?cycle={token}")).json();
     let wanted = json!({
-        "mode": "flash", "image": "https://images.example/debian.img.zst", "target_disk_serial": "S1", "name": "debian",
+        "mode": "flash", "image": "https://images.example/debian.img.zst",
+        "target_disk_serial": "S1", "name": "debian",
         "disk_image_sha": "ab".repeat(32), "format": "img.zst",
     });
     assert_eq!(plan, wanted);
 
     let status = format!("/pxe/{MAC}/status");
-    let progress = json!({ "status": "progress", "cycle": token, "progress": { "phase": "write", "source_bytes": 1, "source_total": 2, "decoded_bytes": 1, "decoded_total": null, "written_bytes": 1, "verified_bytes": 0 } });
+    let progress = json!({
+        "status": "progress", "cycle": token,
+        "progress": {
+            "phase": "write", "source_bytes": 1, "source_total": 2, "decoded_bytes": 1,
+            "decoded_total": null, "written_bytes": 1, "verified_bytes": 0,
+        },
+    });
     web.send("POST", &status, &progress).expect(204);
     assert_eq!(web.get(&format!("/machines/{MAC}")).json()["cycle"]["progress"]["phase"], "write");
     let mut done = json!({ "status": "done", "cycle": "another" });
     web.send("POST", &status, &done).expect(409);
     done["cycle"] = token.into();
-    done["disks"] = json!([{ "path": "/dev/sda", "serial": "S1", "image": "debian", "sha256": "ab".repeat(32), "disk_bytes": 1, "verified_bytes": 1 }]);
+    done["disks"] = json!([{
+        "path": "/dev/sda", "serial": "S1", "image": "debian", "sha256": "ab".repeat(32),
+        "disk_bytes": 1, "verified_bytes": 1,
+    }]);
     web.send("POST", &status, &done).expect(204);
     web.send("POST", &status, &done).expect(204);
     let machine = web.get(&format!("/machines/{MAC}")).json();

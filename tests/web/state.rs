@@ -93,13 +93,18 @@ fn an_export_restores_everything_on_another_server_and_orders_nothing() {
         &json!({ "display.timezone": "Europe/Berlin", "plans.default": "mine" }),
     )
     .expect(200);
-    let flash = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["lab"] });
+    let flash = json!({
+        "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1",
+        "labels": ["lab"],
+    });
     web.send("PUT", &format!("/machines/{MAC}"), &flash).expect(200);
     web.send("PUT", "/machines/020000000001", &json!({ "boot_mode": "mine" })).expect(200);
     web.send(
         "POST",
         &format!("/pxe/{MAC}/inventory"),
-        &json!({ "disks": [{ "path": "/dev/sda", "serial": "S1" }], "lshw": { "product": "Rack" } }),
+        &json!({
+            "disks": [{ "path": "/dev/sda", "serial": "S1" }], "lshw": { "product": "Rack" },
+        }),
     )
     .expect(204);
     let dir = tempfile::tempdir().unwrap();
@@ -149,7 +154,16 @@ fn an_export_restores_everything_on_another_server_and_orders_nothing() {
     ] {
         other.send("POST", "/import", &bad).expect(422);
     }
-    let third = json!({ "bty_export_version": 3, "machines": [{ "mac": "02-00-00-00-00-07", "known_disks": [{ "path": "/dev/sda" }], "hw_lshw": null }, { "mac": "x" }] });
+    let third = json!({
+        "bty_export_version": 3,
+        "machines": [
+            {
+                "mac": "02-00-00-00-00-07", "known_disks": [{ "path": "/dev/sda" }],
+                "hw_lshw": null,
+            },
+            { "mac": "x" },
+        ],
+    });
     let summary = other.send("POST", "/import", &third).expect(200).json();
     assert_eq!(
         (&summary["machines"], summary["skipped"].as_array().map(Vec::len)),

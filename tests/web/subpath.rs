@@ -43,7 +43,10 @@ fn every_link_of_every_page_leads_below_the_path() {
         ("BTY_CACHE_LISTEN", &format!("127.0.0.1:{}", free_port())),
     ]);
     let image = add_image(&web);
-    let binding = json!({ "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1", "labels": ["lab"] });
+    let binding = json!({
+        "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1",
+        "labels": ["lab"],
+    });
     web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
     web.request("PUT", "/boot/undionly.kpxe", &[], b"x").expect(200);
     web.send("POST", "/workers/backups", &json!({})).expect(202);

@@ -114,7 +114,6 @@ impl Client {
         self.receive()
     }
 
-    /// The next packet.
     fn receive(&mut self) -> Vec<u8> {
         self.receive_within(LIMIT).expect("a packet comes")
     }

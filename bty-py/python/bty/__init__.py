@@ -9,8 +9,8 @@
 (True, 524288)
 
 All sizes and offsets are in bytes, as ``int``. Paths may be ``str`` or path-like objects. Every
-write is a :class:`Plan` that is validated, executed, and proven by reading the disk back. Where a size is
-wanted, text works too: ``"8 GiB"``.
+write is a :class:`Plan` that is validated, executed, and proven by reading the disk back. Where a
+size is wanted, text works too: ``"8 GiB"``.
 
 ===================  =================================================================
 :mod:`bty.disks`     lists and selects disks

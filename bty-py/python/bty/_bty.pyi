@@ -50,7 +50,7 @@ class Partition:
         """Offset of the first byte from the start of the disk."""
     @property
     def size_bytes(self) -> int:
-        """Size in bytes."""
+        """Size of the partition in bytes."""
     @property
     def type_id(self) -> Optional[str]:
         """Type: a GUID (GPT), or two hexadecimal digits (MBR)."""
@@ -129,7 +129,7 @@ class Disk:
         """`disk`, `loop`, `partition`, `file` or `other`."""
     @property
     def size_bytes(self) -> int:
-        """Size in bytes."""
+        """Size of the whole disk in bytes."""
     @property
     def logical_sector_bytes(self) -> int:
         """Logical sector size, in bytes: the unit of partition tables and writes."""
@@ -144,10 +144,10 @@ class Disk:
         """Name of the model."""
     @property
     def serial(self) -> Optional[str]:
-        """Serial number."""
+        """Serial number of the disk, as the kernel reports it."""
     @property
     def wwn(self) -> Optional[str]:
-        """World-wide name (WWN)."""
+        """World-wide name (WWN), which no other disk has."""
     @property
     def transport(self) -> Optional[str]:
         """`nvme`, `sata`, `usb`, `loop`, `file` …"""
@@ -342,7 +342,7 @@ class Refusal:
         """Identifier for programs: `in_use`, `system`, `too_small`, `read_only`, `partition` …"""
     @property
     def message(self) -> str:
-        """Message for display."""
+        """Message for display, without the hint."""
     @property
     def remedy(self) -> Optional[str]:
         """What helps, as a word: often the option, such as `fit` or `overwrite`. Lost by pickling
@@ -394,10 +394,10 @@ class Failure:
         """Kind, as :attr:`bty.Error.kind`: `target`, `integrity`, `cancelled` …"""
     @property
     def message(self) -> str:
-        """Message for display."""
+        """Message for display, without the hint."""
     @property
     def hint(self) -> Optional[str]:
-        """The next step."""
+        """What to do next, if there is something that helps."""
     @property
     def offset(self) -> Optional[int]:
         """The offset concerned, in bytes from the start of the target."""
@@ -416,8 +416,8 @@ class Failure:
 
 @final
 class DeltaReport:
-    """How much of an image a disk already held. All sizes are in bytes; ``kept_bytes``, ``moved_bytes``
-    and ``fetched_bytes`` together are the data of the image.
+    """How much of an image a disk already held. All sizes are in bytes; ``kept_bytes``,
+    ``moved_bytes`` and ``fetched_bytes`` together are the data of the image.
     """
 
     def __new__(cls, **fields: Any) -> DeltaReport: ...
@@ -485,7 +485,7 @@ class TargetReport:
         """What the disk already held; none after a full flash."""
     @property
     def notes(self) -> list[str]:
-        """Remarks for display."""
+        """Remarks for display: what was unusual, though it succeeded."""
     def __bool__(self) -> bool:
         """True if the target was flashed."""
     def to_dict(self) -> dict[str, Any]:
@@ -508,7 +508,7 @@ class PhaseTime:
         """`scan`, `wipe`, `write`, `verify` or `finish`."""
     @property
     def elapsed_ms(self) -> int:
-        """Duration in milliseconds."""
+        """Wall-clock duration of the phase in milliseconds."""
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
@@ -665,7 +665,7 @@ class PackReport:
         """SHA-256 of its index, which proves the content of the whole image."""
     @property
     def elapsed_ms(self) -> int:
-        """Duration in milliseconds."""
+        """Wall-clock duration of packing in milliseconds."""
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
@@ -734,7 +734,7 @@ class CreateReport:
         """SHA-256 of the image file, also written to the ``.sha256`` file beside it."""
     @property
     def elapsed_ms(self) -> int:
-        """Duration in milliseconds."""
+        """Wall-clock duration of the backup in milliseconds."""
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
@@ -752,7 +752,7 @@ class ImageFile:
     def __new__(cls, **fields: Any) -> ImageFile: ...
     @property
     def name(self) -> str:
-        """File name."""
+        """Name of the file, without its directory."""
     @property
     def path(self) -> Path:
         """Path of the file."""
@@ -761,7 +761,7 @@ class ImageFile:
         """Format suggested by the name, such as `img.zst`."""
     @property
     def size_bytes(self) -> int:
-        """Size in bytes."""
+        """Size of the file in bytes."""
     @property
     def sha256(self) -> Optional[str]:
         """Digest from the `.sha256` file beside it, if there is one."""
@@ -847,16 +847,16 @@ class InventoryDisk:
     def __new__(cls, **fields: Any) -> InventoryDisk: ...
     @property
     def path(self) -> str:
-        """Device node."""
+        """Path of the device node."""
     @property
     def size(self) -> str:
         """Size for display: `465.8G`."""
     @property
     def size_bytes(self) -> int:
-        """Size in bytes."""
+        """Size of the whole disk in bytes."""
     @property
     def type(self) -> str:
-        """Always `disk`."""
+        """Always ``disk``, as ``lsblk`` calls whole disks."""
     @property
     def vendor(self) -> Optional[str]:
         """Name of the vendor."""
@@ -865,10 +865,10 @@ class InventoryDisk:
         """Name of the model."""
     @property
     def serial(self) -> Optional[str]:
-        """Serial number."""
+        """Serial number of the disk."""
     @property
     def tran(self) -> Optional[str]:
-        """Transport."""
+        """Transport, as ``lsblk`` calls it: ``nvme``, ``sata``, ``usb`` …"""
     @property
     def removable(self) -> bool:
         """True if the medium is removable."""
@@ -900,7 +900,7 @@ class Dmi:
         """Manufacturer of the machine."""
     @property
     def product(self) -> Optional[str]:
-        """Product name."""
+        """Product name of the machine."""
     @property
     def version(self) -> Optional[str]:
         """Version of the product."""
@@ -912,10 +912,10 @@ class Dmi:
         """UUID of the machine."""
     @property
     def sku(self) -> Optional[str]:
-        """Order number (SKU)."""
+        """Order number of the product (SKU)."""
     @property
     def family(self) -> Optional[str]:
-        """Product family."""
+        """Product family of the machine."""
     @property
     def chassis(self) -> Optional[str]:
         """Type of the chassis: `desktop`, `server` …"""
@@ -972,7 +972,7 @@ class TargetCounts:
         """Bytes flushed to the medium, which survive a power cut."""
     @property
     def zeroed_bytes(self) -> int:
-        """Bytes zeroed."""
+        """Zero ranges of the image, zeroed on the target."""
     @property
     def verified_bytes(self) -> int:
         """Bytes read back and found equal."""
@@ -991,12 +991,12 @@ class TargetCounts:
 
 @final
 class PhaseEvent:
-    """A phase begins."""
+    """A phase of the operation begins."""
 
     def __new__(cls, **fields: Any) -> PhaseEvent: ...
     @property
     def event(self) -> Literal["phase"]:
-        """`phase`."""
+        """Always ``phase``."""
     @property
     def phase(self) -> Literal["read", "scan", "wipe", "write", "verify", "finish"]:
         """`read`, `scan`, `wipe`, `write`, `verify` or `finish`."""
@@ -1017,7 +1017,7 @@ class ProgressEvent:
     def __new__(cls, **fields: Any) -> ProgressEvent: ...
     @property
     def event(self) -> Literal["progress"]:
-        """`progress`."""
+        """Always ``progress``."""
     @property
     def phase(self) -> Literal["read", "scan", "wipe", "write", "verify", "finish"]:
         """`read`, `scan`, `wipe`, `write`, `verify` or `finish`."""
@@ -1056,10 +1056,10 @@ class NoticeEvent:
     def __new__(cls, **fields: Any) -> NoticeEvent: ...
     @property
     def event(self) -> Literal["notice"]:
-        """`notice`."""
+        """Always ``notice``."""
     @property
     def message(self) -> str:
-        """Message for display."""
+        """The warning: one sentence without a full stop."""
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
@@ -1077,7 +1077,7 @@ class TargetFailedEvent:
     def __new__(cls, **fields: Any) -> TargetFailedEvent: ...
     @property
     def event(self) -> Literal["target_failed"]:
-        """`target_failed`."""
+        """Always ``target_failed``."""
     @property
     def target(self) -> str:
         """Path of the target."""
@@ -1086,7 +1086,7 @@ class TargetFailedEvent:
         """Kind of the failure, as :attr:`bty.Error.kind`."""
     @property
     def message(self) -> str:
-        """Message for display."""
+        """Text of the error, with its causes."""
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod
@@ -1099,8 +1099,8 @@ class TargetFailedEvent:
 
 @final
 class MemoryHost:
-    """A machine whose disks are in memory. While it is in use as a context manager, all functions of
-    bty, in all threads, see its disks and no others.
+    """A machine whose disks are in memory. While it is in use as a context manager, all functions
+    of bty, in all threads, see its disks and no others.
 
     Descriptions of disks stay as they were given, whatever is written. The machine has no UEFI.
     """
@@ -1142,7 +1142,7 @@ class CancelToken:
         """Cancels all operations that use this token. They end within a second."""
     @property
     def is_cancelled(self) -> bool:
-        """True after :meth:`cancel`."""
+        """True once :meth:`cancel` has been called."""
     def __enter__(self) -> CancelToken: ...
     def __exit__(self, *failure: object) -> None: ...
 
@@ -1183,7 +1183,7 @@ class Image:
         """What is known about the image."""
     @property
     def closed(self) -> bool:
-        """True after :meth:`close`."""
+        """True once :meth:`close` has been called."""
     def close(self) -> None:
         """Closes its file or connection. Operations that are reading it continue."""
     def read_fully(self, *, progress: Progress = None, cancel: Cancel = None) -> Contents:
@@ -1249,11 +1249,12 @@ class Plan:
     def execute(
         self, *, image: Optional[Image] = None, progress: Progress = None, cancel: Cancel = None, client: Optional[Client] = None
     ) -> FlashReport:
-        """Executes the plan. Raises the same exceptions as :func:`bty.flash`, and
-        :class:`bty.FlashRaceError` if a disk has changed since the plan was created.
+        """Writes the image to the targets and proves it. Raises the same exceptions as
+        :func:`bty.flash`, and :class:`bty.FlashRaceError` if a disk has changed since the plan was
+        created.
         """
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data."""
+        """Returns the plan as plain data, from which :meth:`from_dict` creates it again."""
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Plan:
         """Creates a plan from the result of ``to_dict()``. The image is opened when the plan is

@@ -1,5 +1,5 @@
-"""Type of ``bty.flash``, a function whose attributes are the names of its module. A test compares it
-with the module.
+"""Type of ``bty.flash``, a function whose attributes are the names of its module. A test compares
+it with the module.
 """
 
 from pathlib import Path

@@ -44,7 +44,7 @@ __all__ = [
 
 
 async def _in_thread(work: Callable[..., T], cancel: Cancel) -> T:
-    """Runs ``work(cancel=…)`` in a thread of its own, because the pool of the loop is for short work."""
+    """Runs ``work(cancel=…)`` in its own thread, because the loop's pool is for short work."""
     loop = asyncio.get_running_loop()
     token = CancelToken()
     ended: asyncio.Future[T] = loop.create_future()
@@ -212,8 +212,8 @@ async def load_catalog(reference: Union[str, PathLike[str]], *, client: Optional
 
 
 async def execute(plan: Plan, *, progress: Progress = None, cancel: Cancel = None, client: Optional[Client] = None) -> FlashReport:
-    """The ``async`` version of :meth:`bty.Plan.execute`. ``progress`` is called in the event loop, and
-    may be a coroutine function.
+    """The ``async`` version of :meth:`bty.Plan.execute`. ``progress`` is called in the event loop,
+    and may be a coroutine function.
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
@@ -235,8 +235,8 @@ async def aflash(
     client: Optional[Client] = None,
     **options: Unpack[_FlashOptions],
 ) -> FlashReport:
-    """The ``async`` version of :func:`bty.flash`. ``progress`` is called in the event loop, and may be
-    a coroutine function.
+    """The ``async`` version of :func:`bty.flash`. ``progress`` is called in the event loop, and may
+    be a coroutine function.
 
     >>> import asyncio, bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())

@@ -60,7 +60,7 @@ def load(
     client: Optional[Client] = None,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
 ) -> Catalog:
-    """Loads a catalog from a path, or an ``http://``, ``https://``, ``oras://`` or ``file://`` address.
+    """Loads a catalog from a path, or from an ``http(s)://``, ``oras://`` or ``file://`` address.
 
     Raises :class:`bty.CatalogError` with all problems if it cannot be read or is invalid.
 
@@ -100,8 +100,8 @@ def canonical_src(src: str) -> str:
 
 
 def image_ref(src: str) -> str:
-    """Returns the image reference of a source address: the 64 hexadecimal digits that assignments of
-    machines use.
+    """Returns the image reference of a source address: the 64 hexadecimal digits that assignments
+    of machines use.
 
     Raises :class:`bty.UsageError` (also ``ValueError``) for an invalid address.
 
@@ -178,8 +178,8 @@ def load_source(source: str, *, timeout: float = 30.0) -> Catalog:
 
 
 def default_manifest_path() -> Optional[Path]:
-    """Returns ``BTY_CATALOG_FILE``, else ``catalog.toml`` in ``BTY_STATE_DIR`` (``/var/lib/bty``) if it
-    exists, else ``None``.
+    """Returns ``BTY_CATALOG_FILE``, else ``catalog.toml`` in ``BTY_STATE_DIR`` (``/var/lib/bty``)
+    if it exists, else ``None``.
     """
     import os
 
@@ -191,8 +191,9 @@ def default_manifest_path() -> Optional[Path]:
 
 
 def stream_src(src: str, *, chunk_size: int = 1 << 20, timeout: float = 300.0) -> tuple[Iterator[bytes], Optional[int]]:
-    """Returns an iterator over the bytes at an ``http(s)://`` or ``oras://`` address, and the length in
-    bytes, ``None`` if unknown. If the iterator ends without an exception, all bytes were received.
+    """Returns an iterator over the bytes at an ``http(s)://`` or ``oras://`` address, and the
+    length in bytes, ``None`` if unknown. If the iterator ends without an exception, all bytes were
+    received.
 
     Raises ``ValueError`` for other addresses, and :class:`bty.CatalogError` if it is truncated.
     """

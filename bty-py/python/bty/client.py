@@ -186,8 +186,8 @@ class Server:
         return method in _SAFE and attempt < self._attempts
 
     def request(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """Sends a request of the API, described in ``/openapi.json``, and returns the response as plain
-        data. ``body`` is sent as JSON, ``query`` as query parameters.
+        """Sends a request of the API, described in ``/openapi.json``, and returns the response as
+        plain data. ``body`` is sent as JSON, ``query`` as query parameters.
         """
         with self._open(method, path, body, query) as answer:
             data = answer.read()
@@ -215,12 +215,12 @@ class Server:
         return _build(Machine, self.request("PATCH", f"/machines/{quote(mac)}", changes))
 
     def forget(self, mac: str) -> None:
-        """Deletes a machine."""
+        """Deletes a machine and its assignment. At its next contact it is a new machine."""
         self.request("DELETE", f"/machines/{quote(mac)}")
 
     def simulate(self, mac: str, boots: int = 4, **suppose: Any) -> list[Step]:
-        """Returns what a machine would do at its next network boots; changes nothing. ``suppose`` may
-        contain another ``binding``, another ``source`` for a ``plan``, or another ``catalog``.
+        """Returns what a machine would do at its next network boots; changes nothing. ``suppose``
+        may contain another ``binding``, another ``source`` for a ``plan``, or another ``catalog``.
         """
         steps = self.request("POST", f"/machines/{quote(mac)}/simulate", {"boots": boots, **suppose})
         return [_build(Step, step) for step in steps]
@@ -243,8 +243,8 @@ class Server:
         return _build(Plan, self.request("GET", f"/plans/{quote(name)}", revision=revision))
 
     def save_plan(self, name: str, source: str, *, note: str = "", base_revision: Optional[int] = None) -> Plan:
-        """Saves a plan. Raises :class:`bty.ServerError` with status 422 if its script is invalid, and
-        with 409 if there is a newer revision than ``base_revision``.
+        """Saves a plan. Raises :class:`bty.ServerError` with status 422 if its script is invalid,
+        and with 409 if there is a newer revision than ``base_revision``.
         """
         body = {"source": source, "note": note, "base_revision": base_revision}
         return _build(Plan, self.request("PUT", f"/plans/{quote(name)}", body))
@@ -255,7 +255,7 @@ class Server:
         return found
 
     def delete_plan(self, name: str) -> None:
-        """Deletes a plan."""
+        """Deletes a plan that no machine uses."""
         self.request("DELETE", f"/plans/{quote(name)}")
 
     # Catalog
@@ -273,16 +273,16 @@ class Server:
     # Events
 
     def events(self, *, limit: int = 50, **filters: Any) -> list[Event]:
-        """Returns the latest events, newest first. ``filters`` may contain ``kind``, ``subject_kind``,
-        ``subject_id``, ``actor``, ``failed``, ``q``, ``before_id`` …
+        """Returns the latest events, newest first. ``filters`` may contain ``kind``,
+        ``subject_kind``, ``subject_id``, ``actor``, ``failed``, ``q``, ``before_id`` …
         """
         query = {name: str(value).lower() if isinstance(value, bool) else value for name, value in filters.items()}
         listed = self.request("GET", "/events", limit=limit, **query)
         return [_build(Event, data) for data in listed["events"]]
 
     def follow(self, *, after_id: Optional[int] = None) -> Iterator[Event]:
-        """Yields events as they happen, without end: those after ``after_id``, or from now on. Reconnects
-        after a lost connection, without missing events. Raises if reconnecting fails.
+        """Yields events as they happen, without end: those after ``after_id``, or from now on.
+        Reconnects after a lost connection, without missing events. Raises if reconnecting fails.
         """
         last = after_id if after_id is not None else self._last_id()
         while True:

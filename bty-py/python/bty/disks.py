@@ -64,8 +64,8 @@ def select(selector: str) -> Disk:
 def only(filter: Callable[[Disk], bool]) -> Disk:
     """Returns the only disk for which ``filter`` returns true.
 
-    Raises :class:`bty.RefusedError`, with the candidates in ``hint``, unless exactly one disk matches,
-    and if that disk has neither a serial number nor a world-wide name.
+    Raises :class:`bty.RefusedError`, with the candidates in ``hint``, unless exactly one disk
+    matches, and if that disk has neither a serial number nor a world-wide name.
 
     >>> import bty
     >>> try:
@@ -132,8 +132,8 @@ def create_file(path: Union[str, PathLike[str]], size_bytes: Size) -> Disk:
 
 
 def boot_next(disk: DiskLike, *, label: str = "bty flashed", efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars") -> int:
-    """Has UEFI boot ``disk`` once, at the next boot, and returns the number of the boot entry that it
-    creates. Earlier entries named ``label`` are deleted; the boot order is unchanged.
+    """Has UEFI boot ``disk`` once, at the next boot, and returns the number of the boot entry that
+    it creates. Earlier entries named ``label`` are deleted; the boot order is unchanged.
     ``bty.flash(…, uefi_boot=True)`` does the same after a flash.
 
     Raises :class:`bty.HostError` if this machine was not started by UEFI, if the disk has no EFI
@@ -169,8 +169,9 @@ def list_disks() -> builtins.list[dict[str, Any]]:
     """Returns whole disks as plain dictionaries, compatible with the reference package. Starts no
     program.
 
-    Keys: ``path``, ``size`` (text for display), ``type``, ``vendor``, ``model``, ``serial``, ``tran``,
-    ``removable``, ``readonly`` and ``mountpoints`` (of the disk itself, not of its partitions).
+    Keys: ``path``, ``size`` (text for display), ``type``, ``vendor``, ``model``, ``serial``,
+    ``tran``, ``removable``, ``readonly`` and ``mountpoints`` (of the disk itself, not of its
+    partitions).
 
     >>> import bty
     >>> all(disk["type"] == "disk" for disk in bty.disks.list_disks())

@@ -18,8 +18,8 @@
     ├── ScriptError            a script failed. Has ``place`` and ``calls``
     └── ServerError            a server answered with an error. Has ``status``
 
-If the operating system caused the error, the exception is also the ``OSError`` for that cause, such as
-``FileNotFoundError`` or ``PermissionError``, with ``errno`` and ``filename``.
+If the operating system caused the error, the exception is also the ``OSError`` for that cause, such
+as ``FileNotFoundError`` or ``PermissionError``, with ``errno`` and ``filename``.
 
 >>> import bty
 >>> try:
@@ -81,7 +81,7 @@ class Error(Exception):
     offset: Optional[int] = None
     #: What to do next.
     hint: Optional[str] = None
-    #: The hint as a word for programs, often the option that helps: ``sha256``, ``ignore_trailing`` …
+    #: The hint as a word for programs, often the option that helps, such as ``ignore_trailing``.
     remedy: Optional[str] = None
     #: The outcome for each target, if a flash failed after it had begun.
     report: Optional[FlashReport] = None
@@ -147,8 +147,8 @@ class RefusedError(FlashError):
     def refusals(self) -> list[Refusal]:
         """All reasons for the refusal, at least one.
 
-        The reason ``no_target`` also stands for a disk that does not exist, or is not the one that was
-        chosen.
+        The reason ``no_target`` also stands for a disk that does not exist, or is not the one that
+        was chosen.
         """
         if self._refusals:
             return [*self._refusals]

@@ -1,7 +1,7 @@
 """Events of long operations.
 
-:data:`Event` is a union. ``isinstance``, ``match`` and a comparison of ``event.event`` narrow it, so that a
-type checker knows which fields there are:
+:data:`Event` is a union. ``isinstance``, ``match`` and a comparison of ``event.event`` narrow it,
+so that a type checker knows which fields there are:
 
 >>> import bty
 >>> def show(event: bty.Event) -> str:
@@ -30,7 +30,7 @@ Event = Union[PhaseEvent, ProgressEvent, NoticeEvent, TargetFailedEvent]
 
 
 def from_dict(data: dict[str, Any]) -> Event:
-    """Creates an event from the result of its ``to_dict()``, or from a line of the command's ``--json``.
+    """Creates an event from its ``to_dict()``, or from a line of the command's ``--json``.
 
     Raises ``ValueError`` for invalid data.
 

@@ -1,5 +1,5 @@
-"""Plan, write, prove. The name of this module is that of its main function, ``bty.flash(image, disk)``,
-whose attributes are the names of the module: ``bty.flash.make_plan``.
+"""Plan, write, prove. The name of this module is that of its main function,
+``bty.flash(image, disk)``, whose attributes are the names of the module: ``bty.flash.make_plan``.
 
 The functions from ``probe_image`` on are compatible with the reference package. They create a
 :class:`bty.Plan` and execute it.
@@ -88,13 +88,13 @@ def flash(
     cancel. Ctrl-C cancels too. The other options are those of :class:`bty.FlashOptions`.
 
     ``raw`` allows an image without partition table, file system and boot sector. Without it, such
-    an image is refused, because it is nearly always the wrong file. ``overwrite`` allows to write to
-    a regular file that contains an image or an archive.
+    an image is refused, because it is nearly always the wrong file. ``overwrite`` allows to write
+    to a regular file that contains an image or an archive.
 
-    ``delta`` says whether to keep and move what the disk already holds, if the image is packed: ``auto``
-    where that saves time, ``always`` or ``never``. ``stash`` is the memory for old content that is needed
-    after its place was overwritten. ``proven_disk`` says that the disk has passed a full proof before, so
-    that reading back what was written, and a sample of the rest, is enough.
+    ``delta`` says whether to keep and move what the disk already holds, if the image is packed:
+    ``auto`` where that saves time, ``always`` or ``never``. ``stash`` is the memory for old content
+    that is needed after its place was overwritten. ``proven_disk`` says that the disk has passed a
+    full proof before, so that reading back what was written, and a sample of the rest, is enough.
 
     Raises :class:`bty.SourceError` or :class:`bty.FormatError` if the image cannot be opened, and
     :class:`bty.RefusedError` if a safety rule forbids the flash; nothing was written then. Raises
@@ -314,7 +314,8 @@ def validate_plan(plan: FlashPlan) -> list[str]:
 
 
 def execute_plan(plan: FlashPlan, *, progress: Optional[ProgressCallback] = None, cancel: Optional[CancelCheck] = None) -> None:
-    """Writes the image to the target, and proves it by reading it back, as :meth:`bty.Plan.execute`.
+    """Writes the image to the target, and proves it by reading it back, as
+    :meth:`bty.Plan.execute`.
 
     Raises :class:`bty.FlashRaceError` if the target has changed since it was probed, and
     :class:`bty.FlashError` or a subclass if the flash fails.

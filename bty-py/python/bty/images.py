@@ -1,5 +1,5 @@
-"""Images: open them and detect their format, pack them, create them from disks; list directories of image
-files.
+"""Images: open them and detect their format, pack them, create them from disks; list directories of
+image files.
 """
 
 from __future__ import annotations
@@ -83,17 +83,18 @@ def open(
     """Opens an image, and detects its format, size and partitions. ``reference`` is a path, an
     ``http://``, ``https://`` or ``oras://`` address, or an entry of a catalog.
 
-    ``sha256`` and ``sha512`` are the expected digests of the file as published, ``image_sha256`` that
-    of the disk image after decoding. The digest in a ``.sha256`` or ``.sha512`` file beside a local
-    image is expected too, unless ``ignore_sidecar`` is true. Digests are checked when the image is
-    read. ``compute_sha256`` has the digest computed even if none is expected, so that reports have it.
+    ``sha256`` and ``sha512`` are the expected digests of the file as published, ``image_sha256``
+    that of the disk image after decoding. The digest in a ``.sha256`` or ``.sha512`` file beside a
+    local image is expected too, unless ``ignore_sidecar`` is true. Digests are checked when the
+    image is read. ``compute_sha256`` has the digest computed even if none is expected, so that
+    reports have it.
 
-    ``member`` is the name of the image in an archive, if it holds several. ``ignore_trailing`` ignores
-    bytes after the end of compressed data.
+    ``member`` is the name of the image in an archive, if it holds several. ``ignore_trailing``
+    ignores bytes after the end of compressed data.
 
-    Raises :class:`bty.SourceError` (also ``FileNotFoundError``, ``PermissionError``) if it cannot be
-    opened, :class:`bty.FormatError` if it is not a disk image, and :class:`bty.FlashIntegrityError` if
-    two expected digests differ.
+    Raises :class:`bty.SourceError` (also ``FileNotFoundError``, ``PermissionError``) if it cannot
+    be opened, :class:`bty.FormatError` if it is not a disk image, and
+    :class:`bty.FlashIntegrityError` if two expected digests differ.
 
     >>> import bty, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:
@@ -127,14 +128,15 @@ def pack(
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
     client: Optional[Client] = None,
 ) -> PackReport:
-    """Writes an image to ``path`` as a packed image, reads it back, and checks it; also :func:`bty.pack`.
-    A packed image is a zstd file whose parts can be found and read alone. Uses all cores.
+    """Writes an image to ``path`` as a packed image, reads it back, and checks it; also
+    :func:`bty.pack`. A packed image is a zstd file whose parts can be found and read alone. Uses
+    all cores.
 
-    ``level`` is the compression level of zstd, 1 to 19. ``frame_bytes`` is the size of a part, a power of
-    two from 16 KiB to 1 MiB: smaller parts make the file larger, and an update fetch less.
+    ``level`` is the compression level of zstd, 1 to 19. ``frame_bytes`` is the size of a part, a
+    power of two from 16 KiB to 1 MiB: smaller parts make the file larger, and an update fetch less.
 
-    Raises :class:`bty.RefusedError` if the name does not end in ``.zst``, or the file exists already. On
-    failure no file is left.
+    Raises :class:`bty.RefusedError` if the name does not end in ``.zst``, or the file exists
+    already. On failure no file is left.
 
     >>> import bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
@@ -164,8 +166,8 @@ def check_packed(
 ) -> PackCheck:
     """Compares every part of a packed image with its index.
 
-    Raises :class:`bty.FlashIntegrityError` if a part differs, and :class:`bty.FormatError` if the image is
-    not packed, or if its beginning is damaged.
+    Raises :class:`bty.FlashIntegrityError` if a part differs, and :class:`bty.FormatError` if the
+    image is not packed, or if its beginning is damaged.
 
     >>> import bty, pathlib, tempfile
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "system.img"
@@ -187,13 +189,14 @@ def create(
     progress: Optional[Callable[[Event], object]] = None,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
 ) -> CreateReport:
-    """Reads a disk, writes an image of it to ``path``, and compares the two. The name decides the format:
-    ``.img``, ``.img.zst`` or ``.qcow2``. A ``.sha256`` file beside it holds its digest.
+    """Reads a disk, writes an image of it to ``path``, and compares the two. The name decides the
+    format: ``.img``, ``.img.zst`` or ``.qcow2``. A ``.sha256`` file beside it holds its digest.
 
     ``shrink`` ends the image after the last partition.
 
-    Raises :class:`bty.RefusedError` if the disk is in use, the file exists already, or its name has no
-    known ending; :class:`bty.SourceError` if the disk cannot be read. On failure no file is left.
+    Raises :class:`bty.RefusedError` if the disk is in use, the file exists already, or its name has
+    no known ending; :class:`bty.SourceError` if the disk cannot be read. On failure no file is
+    left.
 
     >>> import bty, pathlib, tempfile
     >>> dir = pathlib.Path(tempfile.mkdtemp())
@@ -206,8 +209,8 @@ def create(
 
 
 def list(dir: Union[str, PathLike[str]]) -> builtins.list[ImageFile]:
-    """Returns the image files in a directory, sorted by name; skips links, subdirectories, and files
-    without the name of an image.
+    """Returns the image files in a directory, sorted by name; skips links, subdirectories, and
+    files without the name of an image.
 
     Raises :class:`bty.SourceError` (also ``FileNotFoundError``) if the directory cannot be read.
 
@@ -240,7 +243,8 @@ def read_fully(
 
 
 def sidecar_digest(path: Union[str, PathLike[str]]) -> Optional[str]:
-    """Returns the digest in the ``.sha256`` file beside an image; ``None`` if there is no such file.
+    """Returns the digest in the ``.sha256`` file beside an image; ``None`` if there is no such
+    file.
 
     Raises :class:`bty.FlashIntegrityError` if the file exists but has no digest of the image.
 
@@ -292,7 +296,7 @@ class ImageSource:
     location: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data."""
+        """Returns the source as plain data, for JSON."""
         return asdict(self)
 
 
@@ -387,10 +391,11 @@ def list_images(root: Union[str, PathLike[str]]) -> builtins.list[ImageFile]:
 
 
 def inspect_image(path: Union[str, PathLike[str]]) -> dict[str, Any]:
-    """Returns a dictionary with ``path``, ``format``, ``size_bytes`` and ``detail``, or ``detail_error`` if
-    the image cannot be examined. Starts no program.
+    """Returns a dictionary with ``path``, ``format``, ``size_bytes`` and ``detail``, or
+    ``detail_error`` if the image cannot be examined. Starts no program.
 
-    Raises ``FileNotFoundError`` if there is no such file, and ``IsADirectoryError`` for a directory.
+    Raises ``FileNotFoundError`` if there is no such file, and ``IsADirectoryError`` for a
+    directory.
 
     >>> import bty, tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".img") as file:

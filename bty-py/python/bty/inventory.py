@@ -13,8 +13,8 @@ __all__ = ["Dmi", "InventoryDisk", "collect", "dmi"]
 
 
 def collect() -> dict[str, Any]:
-    """Returns the inventory that a machine posts to its server: ``disks``, a list with the field names of
-    ``lsblk``, and ``lshw``, the hardware as a tree in the format of ``lshw -json``.
+    """Returns the inventory that a machine posts to its server: ``disks``, a list with the field
+    names of ``lsblk``, and ``lshw``, the hardware as a tree in the format of ``lshw -json``.
 
     Raises :class:`bty.HostError` if the system cannot list its disks.
 

@@ -30,8 +30,8 @@ def resolve(
     """Resolves a reference to its current blob: digest, size and title.
 
     Raises :class:`bty.OrasError` if the registry does not answer or does not have the artifact,
-    :class:`bty.FormatError` if the artifact contains no disk image, and :class:`bty.UsageError` for an
-    index of several platforms.
+    :class:`bty.FormatError` if the artifact contains no disk image, and :class:`bty.UsageError` for
+    an index of several platforms.
 
     >>> import bty
     >>> try:
@@ -58,7 +58,7 @@ class OrasRef:
         return self.digest or self.tag or ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data."""
+        """Returns the reference as plain data, for JSON."""
         return asdict(self)
 
 
@@ -100,8 +100,8 @@ def parse_ref(ref: str) -> OrasRef:
 
 
 def resolve_ref(ref: Union[str, OrasRef], *, timeout: float = 30.0) -> ResolvedBlob:
-    """Resolves a reference like :func:`resolve`, compatible with the reference package. ``headers`` is
-    always empty, because tokens are not handed out.
+    """Resolves a reference like :func:`resolve`, compatible with the reference package. ``headers``
+    is always empty, because tokens are not handed out.
 
     Raises :class:`bty.OrasError` if the reference is invalid or cannot be resolved.
 

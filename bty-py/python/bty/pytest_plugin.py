@@ -7,9 +7,9 @@
 ``bty_server``   a running server, :class:`bty.testing.WebServer`
 ===============  ============================================================================
 
-``@pytest.mark.bty_size("64 GiB")`` sets another size of the disk, for ``bty_machine`` and ``bty_disk``.
-While a test uses ``bty_machine``, bty sees no other disks: nothing that the test does can write to a
-real disk.
+``@pytest.mark.bty_size("64 GiB")`` sets another size of the disk, for ``bty_machine`` and
+``bty_disk``. While a test uses ``bty_machine``, bty sees no other disks: nothing that the test does
+can write to a real disk.
 """
 
 from __future__ import annotations

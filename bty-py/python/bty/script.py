@@ -35,8 +35,8 @@ class Outcome:
     by_exit: bool = False
     #: ``reboot``, ``kexec`` or ``power_off`` if the script requested that. It is not carried out.
     power: Optional[str] = None
-    #: Effects of a dry run or on a simulated machine. Each has a key ``effect``: ``flash``, ``create``,
-    #: ``post``, ``sleep``, ``log``.
+    #: Effects of a dry run or on a simulated machine. Each has a key ``effect``: ``flash``,
+    #: ``create``, ``post``, ``sleep``, ``log``.
     effects: list[dict[str, Any]] = field(default_factory=_empty)
     #: What the script printed, piece by piece.
     printed: list[str] = field(default_factory=list[str])
@@ -45,7 +45,8 @@ class Outcome:
 
     @property
     def flashed(self) -> list[dict[str, Any]]:
-        """The flashes among ``effects``, with ``image``, ``sha256``, ``targets`` and ``options``."""
+        """The flashes among ``effects``, with ``image``, ``sha256``, ``targets`` and
+        ``options``."""
         return [effect for effect in self.effects if effect["effect"] == "flash"]
 
 
@@ -116,15 +117,16 @@ def run(
 ) -> Outcome:
     """Runs a script on this machine: the file at ``path``, or ``text``. ``args`` become ``ARGS``.
 
-    The script can call ``functions`` as ``name()`` or ``module::name()``, with plain data; they run in
-    the calling thread. The script can catch their exceptions as errors of kind ``python``; otherwise
-    ``run`` raises them unchanged.
+    The script can call ``functions`` as ``name()`` or ``module::name()``, with plain data; they run
+    in the calling thread. The script can catch their exceptions as errors of kind ``python``;
+    otherwise ``run`` raises them unchanged.
 
-    ``dry_run`` records effects and writes nothing. ``world`` describes a simulated machine, as TOML, JSON
-    or a dictionary, on which the script acts instead. ``call`` names a function to call with ``values``
-    instead of running the script. ``capabilities`` are ``all``, or some of ``read``, ``network``,
-    ``flash``, ``dialogs``, ``power``. ``timeout`` is in seconds. ``print`` is called with each printed
-    text, ``progress`` with each :class:`bty.Event`; ``cancel`` is as of :func:`bty.flash`.
+    ``dry_run`` records effects and writes nothing. ``world`` describes a simulated machine, as
+    TOML, JSON or a dictionary, on which the script acts instead. ``call`` names a function to call
+    with ``values`` instead of running the script. ``capabilities`` are ``all``, or some of
+    ``read``, ``network``, ``flash``, ``dialogs``, ``power``. ``timeout`` is in seconds. ``print``
+    is called with each printed text, ``progress`` with each :class:`bty.Event`; ``cancel`` is as of
+    :func:`bty.flash`.
 
     Raises :class:`bty.ScriptError`, whose text contains the source line.
 
@@ -173,8 +175,8 @@ def simulate(
     timeout: Optional[float] = 60.0,
     cancel: Union[CancelToken, Callable[[], bool], None] = None,
 ) -> Outcome:
-    """Runs a script on a simulated machine, whose description is in ``docs/reference/scripts.md``. The arguments
-    are those of :func:`run`.
+    """Runs a script on a simulated machine, whose description is in ``docs/reference/scripts.md``.
+    The arguments are those of :func:`run`.
 
     >>> import bty
     >>> world = {"disks": [{"path": "/dev/sda", "size": "8G", "serial": "A"}], "images": [{"src": "a.img", "disk_size": "2G"}]}
@@ -221,11 +223,12 @@ def decide(
     text: Optional[str] = None,
     catalog: str = "",
 ) -> Decision:
-    """Calls a function of a plan like a server: ``boot(m)``, ``plan(m)``, ``on(m, event)`` or ``declare()``.
+    """Calls a function of a plan like a server: ``boot(m)``, ``plan(m)``, ``on(m, event)`` or
+    ``declare()``.
 
     ``machine`` has the fields that plans see: ``mac``, ``labels``, ``params``, ``state``,
-    ``target_serial`` … ``args`` are further arguments of the function. Nothing is stored: the new state
-    of the plan is in the result.
+    ``target_serial`` … ``args`` are further arguments of the function. Nothing is stored: the new
+    state of the plan is in the result.
 
     Raises :class:`bty.ScriptError` if the plan does not compile, fails, or takes too long.
 

@@ -12,8 +12,8 @@ __all__ = ["human", "parse"]
 
 
 def parse(text: str) -> int:
-    """Parses a size and returns bytes. ``K M G T`` and ``KiB …`` are powers of 1024, ``KB MB GB TB`` of
-    1000.
+    """Parses a size and returns bytes. ``K M G T`` and ``KiB …`` are powers of 1024,
+    ``KB MB GB TB`` of 1000.
 
     Raises :class:`bty.UsageError` (also ``ValueError``) for an invalid size.
 

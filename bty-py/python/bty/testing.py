@@ -42,8 +42,8 @@ _START_TIMEOUT = 60.0
 
 
 def image_bytes(size: Size) -> bytes:
-    """Returns a disk image of ``size`` bytes, a multiple of 4096: a boot sector, data that differs from block
-    to block, so that data at a wrong place is noticed, and zeros in the second quarter.
+    """Returns a disk image of ``size`` bytes, a multiple of 4096: a boot sector, data that differs
+    from block to block, so that data at a wrong place is noticed, and zeros in the second quarter.
 
     Raises ``ValueError`` for another size.
 
@@ -65,11 +65,11 @@ def image_bytes(size: Size) -> bytes:
 
 
 class WebServer:
-    """A bty-web server with an empty state in ``directory``, on a free port of this machine. As a context
-    manager, it starts the server, and stops it at the end of the block.
+    """A bty-web server with an empty state in ``directory``, on a free port of this machine. As a
+    context manager, it starts the server, and stops it at the end of the block.
 
-    ``program`` is the path of ``bty-web``; without it, the one of this Python environment, else the one in
-    ``PATH``.
+    ``program`` is the path of ``bty-web``; without it, the one of this Python environment, else the
+    one in ``PATH``.
     """
 
     def __init__(self, directory: PathLike, *, program: Optional[PathLike] = None) -> None:
@@ -96,8 +96,8 @@ class WebServer:
         return Server(self.url)
 
     def command(self, *args: str) -> str:
-        """Runs a command of ``bty-web``, such as ``token create``, with the state of this server, and returns
-        its output.
+        """Runs a command of ``bty-web``, such as ``token create``, with the state of this server,
+        and returns its output.
 
         Raises ``subprocess.CalledProcessError`` if it fails.
         """

@@ -116,8 +116,8 @@ class Flashing:
         return self._thread.is_alive()
 
     def result(self, timeout: Optional[float] = None) -> FlashReport:
-        """Waits for the end and returns the report. Raises ``TimeoutError`` after ``timeout`` seconds, and
-        the exceptions of :func:`bty.flash`.
+        """Waits for the end and returns the report. Raises ``TimeoutError`` after ``timeout``
+        seconds, and the exceptions of :func:`bty.flash`.
         """
         self._thread.join(timeout)
         if self._thread.is_alive():

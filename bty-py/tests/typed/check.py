@@ -1,5 +1,5 @@
-"""What type checkers know. mypy and pyright check this file in strict mode; nothing runs it. A comment
-that ignores an error is itself an error where there is none.
+"""What type checkers know. mypy and pyright check this file in strict mode; nothing runs it. A
+comment that ignores an error is itself an error where there is none.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 

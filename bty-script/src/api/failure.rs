@@ -60,7 +60,7 @@ pub(super) mod functions {
         error.has_written
     }
 
-    /// The message.
+    /// The text of the field `message`.
     #[rhai_fn(name = "to_string", name = "to_debug", pure)]
     pub fn to_string(error: &mut HostError) -> String {
         error.message.clone()
@@ -80,37 +80,37 @@ pub(super) mod functions {
         text.clone()
     }
 
-    /// `()`.
+    /// Always `()`: a thrown string names no file.
     #[rhai_fn(get = "path", pure)]
     pub fn path_of_text(_text: &mut ImmutableString) -> MaybeString {
         Dynamic::UNIT
     }
 
-    /// `()`.
+    /// Always `()`: a thrown string has no offset.
     #[rhai_fn(get = "offset", pure)]
     pub fn offset_of_text(_text: &mut ImmutableString) -> MaybeSize {
         Dynamic::UNIT
     }
 
-    /// `()`.
+    /// Always `()`: a thrown string has no hint.
     #[rhai_fn(get = "hint", pure)]
     pub fn hint_of_text(_text: &mut ImmutableString) -> MaybeString {
         Dynamic::UNIT
     }
 
-    /// `()`.
+    /// Always `()`: a thrown string has no remedy.
     #[rhai_fn(get = "remedy", pure)]
     pub fn remedy_of_text(_text: &mut ImmutableString) -> MaybeString {
         Dynamic::UNIT
     }
 
-    /// `()`.
+    /// Always `()`: a thrown string has no report.
     #[rhai_fn(get = "report", pure)]
     pub fn report_of_text(_text: &mut ImmutableString) -> MaybeMap {
         Dynamic::UNIT
     }
 
-    /// False.
+    /// Always false: a thrown string says nothing about disks.
     #[rhai_fn(get = "has_written", pure)]
     pub fn has_text_written(_text: &mut ImmutableString) -> bool {
         false

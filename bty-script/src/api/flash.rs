@@ -330,7 +330,7 @@ pub(super) mod functions {
         plan.image.clone()
     }
 
-    /// The target disks.
+    /// The disks that will be written.
     #[rhai_fn(global, get = "targets", pure)]
     pub fn plan_targets(plan: &mut PlannedFlash) -> Disks {
         plan.plan.targets.iter().cloned().map(Dynamic::from).collect()

@@ -30,11 +30,11 @@ pub(super) mod functions {
         crate::api::disks::functions::list(call)
     }
 
-    /// Writes an image to one or more disks, and verifies it. The image is an
-    /// `Image`, a reference, an `Entry` of a catalog, or a map with `src` and optionally `sha256`,
-    /// `sha512` or `image_sha256`. If an entry or a map has a packed form (`packed` and
-    /// `index_sha256`), that is used. Each disk is a `Disk` or a selector. Fails with all reasons if
-    /// the flash is refused, and if any disk fails.
+    /// Writes an image to one or more disks, and verifies it. The image is an `Image`, a reference,
+    /// an `Entry` of a catalog, or a map with `src` and optionally `sha256`, `sha512` or
+    /// `image_sha256`. If an entry or a map has a packed form (`packed` and `index_sha256`), that
+    /// is used. Each disk is a `Disk` or a selector. Fails with all reasons if the flash is
+    /// refused, and if any disk fails.
     #[rhai_fn(return_raw)]
     pub fn flash(
         call: NativeCallContext,
@@ -118,7 +118,7 @@ pub(super) mod functions {
         end(&call, PowerAction::PowerOff)
     }
 
-    /// Ends the script.
+    /// Ends the script; `bty run` exits with 0.
     #[rhai_fn(volatile, return_raw)]
     pub fn exit() -> CallResult<Never> {
         exit_with(0)

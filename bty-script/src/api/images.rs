@@ -18,7 +18,6 @@ use crate::convert::{Size, from_rust};
 use crate::error::{CallResult, HostError, raise};
 use crate::world::Image;
 
-/// Options of `open`.
 pub(super) const OPEN_OPTIONS: [&str; 8] = [
     "sha256",
     "sha512",
@@ -29,9 +28,7 @@ pub(super) const OPEN_OPTIONS: [&str; 8] = [
     "ignore_trailing",
     "compute_sha256",
 ];
-/// Options of `pack`.
 pub(super) const PACK_OPTIONS: [&str; 2] = ["level", "frame_bytes"];
-/// Options of `create`.
 pub(super) const CREATE_OPTIONS: [&str; 1] = ["shrink"];
 /// Keys of the map of an image, as a plan has it.
 pub(super) const IMAGE_KEYS: [&str; 10] = [
@@ -315,9 +312,9 @@ pub(super) mod functions {
         from_rust(&contents.map_err(raise)?)
     }
 
-    /// Writes an image to `path` as a packed image: a zstd file whose parts can be read alone. Reads
-    /// it back and checks it. The name must end in `.zst`, and no such file may exist. Returns a
-    /// map with `source`, `path`, `disk_bytes`, `data_bytes`, `frames`, `index_bytes`,
+    /// Writes an image to `path` as a packed image: a zstd file whose parts can be read alone.
+    /// Reads it back and checks it. The name must end in `.zst`, and no such file may exist.
+    /// Returns a map with `source`, `path`, `disk_bytes`, `data_bytes`, `frames`, `index_bytes`,
     /// `file_bytes`, `sha256`, `index_sha256`, `elapsed_ms`.
     #[rhai_fn(name = "pack", return_raw)]
     pub fn pack_plainly(
@@ -472,7 +469,7 @@ pub(super) mod functions {
         format!("{} ({})", image.info.name, image.info.summary())
     }
 
-    /// File name.
+    /// Name of the file, without its directory.
     #[rhai_fn(global, get = "name", pure)]
     pub fn file_name(file: &mut ImageFile) -> String {
         file.name.clone()
@@ -508,7 +505,7 @@ pub(super) mod functions {
         file.arch.map_or(Dynamic::UNIT, Dynamic::from)
     }
 
-    /// Path and size.
+    /// Path and size, for display.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn file_to_string(file: &mut ImageFile) -> String {
         format!("{} ({})", file.path.display(), bty::size::human(file.size_bytes))

@@ -186,7 +186,7 @@ pub(super) mod functions {
         machine.with(|data| format!("{}/catalog.toml", data.facts.server))
     }
 
-    /// The server's catalog.
+    /// The catalog of the server that sent the plan.
     #[rhai_fn(get = "catalog", pure)]
     pub fn catalog_of(machine: &mut PlanMachine) -> bty::catalog::Catalog {
         machine.with(|data| (*data.catalog).clone())
@@ -247,7 +247,7 @@ pub(super) mod functions {
         (number % 100) as INT
     }
 
-    /// The MAC address.
+    /// The MAC address of the machine.
     #[rhai_fn(name = "to_string", name = "to_debug", pure)]
     pub fn to_string(machine: &mut PlanMachine) -> String {
         mac(machine)

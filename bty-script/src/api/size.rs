@@ -87,7 +87,7 @@ pub(super) mod functions {
         size.to_string()
     }
 
-    /// Exactly: `size("500107862016")`.
+    /// The exact number of bytes, as an expression: `size("500107862016")`.
     #[rhai_fn(name = "to_debug", pure)]
     pub fn to_debug(size: &mut Size) -> String {
         format!("size(\"{}\")", size.0)

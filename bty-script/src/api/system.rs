@@ -12,7 +12,7 @@ use crate::error::{CallResult, HostError, raise};
 
 #[export_module]
 pub(super) mod functions {
-    /// The host name.
+    /// The host name of this machine.
     #[rhai_fn(return_raw)]
     pub fn hostname(call: NativeCallContext) -> CallResult<String> {
         Ok(ScriptContext::require(&call, Capability::Read)?.world.platform.hostname())

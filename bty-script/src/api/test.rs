@@ -111,8 +111,8 @@ pub(super) mod functions {
         })
     }
 
-    /// What the script did, in order: maps with `effect` (`flash`, `create`, `write`, `post`, `sleep`,
-    /// `log` or `power`) and the details.
+    /// What the script did, in order: maps with `effect` (`flash`, `create`, `write`, `post`,
+    /// `sleep`, `log` or `power`) and the details.
     #[rhai_fn(global, get = "effects", pure, return_raw)]
     pub fn effects(outcome: &mut TestRun) -> CallResult<Maps> {
         from_rust(&outcome.record().effects)

@@ -121,9 +121,10 @@ fn images_and_disks_can_be_passed_in_every_form() {
         {
             let (result, effects) = run(&format!("flash({image}, {disk}).is_success"));
             assert_eq!(result.unwrap_or_else(|e| panic!("{image} {disk}: {e}")), json!(true));
-            assert!(
-                matches!(effects.as_slice(), [Effect::Flash { targets, .. }] if targets[0].serial.as_deref() == Some("S1"))
-            );
+            assert!(matches!(
+                effects.as_slice(),
+                [Effect::Flash { targets, .. }] if targets[0].serial.as_deref() == Some("S1")
+            ));
         }
     }
 }
@@ -159,7 +160,8 @@ fn a_refused_flash_has_a_reason_and_no_effect() {
 #[test]
 fn images_are_packed_checked_and_created_from_disks() {
     let (result, effects) = run("let image = images::open(\"/images/a.img\"); \
-        let packed = images::pack(image, \"/none/a.img.zst\", #{ level: 9, frame_bytes: \"128K\" }); \
+        let options = #{ level: 9, frame_bytes: \"128K\" }; \
+        let packed = images::pack(image, \"/none/a.img.zst\", options); \
         let created = images::create(\"serial:S1\", \"/none/backup.qcow2\"); \
         [packed.source, packed.disk_bytes == size(\"4G\"), packed.frames, \
          images::check_packed(image).disk_bytes, created.format, created.disk.serial]");
@@ -250,9 +252,9 @@ fn http_functions_exchange_json() {
         (error.kind(), error.message.as_str()),
         ("source", "http://h/done answered 409: \"too late\"")
     );
-    assert!(
-        matches!(effects.as_slice(), [Effect::Post { body, .. }] if *body == json!({ "disk": "S1" }))
-    );
+    assert!(matches!(
+        effects.as_slice(), [Effect::Post { body, .. }] if *body == json!({ "disk": "S1" }),
+    ));
     assert_eq!(run("http::post_json(\"http://h/done\", || 1)").0.unwrap_err().kind(), "usage");
 }
 

@@ -7,7 +7,7 @@ const UNIT: &str = "()";
 
 #[export_module]
 pub(super) mod functions {
-    /// `()`.
+    /// The text `()`, where the language alone would print nothing.
     #[rhai_fn(name = "print", name = "to_string")]
     pub fn shown(_unit: ()) -> ImmutableString {
         UNIT.into()

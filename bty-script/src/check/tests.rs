@@ -22,7 +22,9 @@ fn a_good_script_has_no_findings() {
     let text = r#"
         import "confirm" as confirm;
         let usb = disks().filter(|d| d.transport == "usb" && !d.is_used);
-        for disk in usb { print(`${disk.path} ${disk.size_bytes / 2}`); helper(disk); disk.helper2(1); }
+        for disk in usb {
+            print(`${disk.path} ${disk.size_bytes / 2}`); helper(disk); disk.helper2(1);
+        }
         fn helper(d) { d.size_bytes.to_string().to_upper() }
         fn helper2(n) { this.path + n }
         let f = |x| x + 1;

@@ -287,7 +287,7 @@ pub(crate) enum Verb {
     ScriptWorker,
     /// Print shell completions
     Completions {
-        /// The shell
+        /// Shell to print completions for
         shell: clap_complete::Shell,
     },
 }
@@ -324,7 +324,7 @@ pub(crate) enum CatalogAction {
         #[arg(long)]
         json: bool,
     },
-    /// Check a catalog and that its images can be reached
+    /// Check a catalog, and whether its images can be reached
     Check {
         /// Path, http(s):// or oras:// reference of the catalog
         #[arg(value_name = "CATALOG", value_parser = reference())]
@@ -531,7 +531,7 @@ pub(crate) struct Verify {
     /// Disk to compare: path, serial:…, wwn:… or where:…
     #[arg(value_parser = reference(), required_unless_present = "packed")]
     pub(crate) target: Option<String>,
-    /// Compare no disk, but the parts of a packed image with its index
+    /// Compare the parts of a packed image with its index, instead of a disk with an image
     #[arg(
         long,
         conflicts_with_all = [

@@ -127,14 +127,16 @@ impl Output {
     }
 }
 
-/// Prints notices of the network client; with `--json` (the field is true), all events.
-pub(crate) struct NoticePrinter(pub(crate) bool);
+/// Prints notices of the network client; with `--json`, all events.
+pub(crate) struct NoticePrinter {
+    pub(crate) is_json: bool,
+}
 
 impl Observer for NoticePrinter {
     fn event(&self, event: &Event) {
-        let output = Output::new(self.0);
+        let output = Output::new(self.is_json);
         match event {
-            _ if self.0 => output.result(event, String::new),
+            _ if self.is_json => output.result(event, String::new),
             Event::Notice { message } => output.warn(message),
             _ => {}
         }

@@ -23,16 +23,22 @@ pub(crate) struct ProgressDisplay {
 }
 
 struct View {
+    /// The bars below the output; `None` without a terminal.
     bars: Option<MultiProgress>,
+    /// The bars of this phase, by their labels.
     visible: HashMap<String, ProgressBar>,
+    /// The rates of this phase, by the labels of bars.
     rates: HashMap<String, Rate>,
+    /// When the last line was printed, without a terminal.
     last_line: Instant,
     phase: Option<Phase>,
 }
 
 /// Bytes per second, updated once a second.
 struct Rate {
+    /// Start of the second that is being measured.
     since: Instant,
+    /// Bytes done at that time.
     from: u64,
     per_second: u64,
 }
@@ -63,6 +69,7 @@ impl ProgressDisplay {
         }
     }
 
+    /// Prints text above the bars.
     fn say(&self, view: &View, text: &str) {
         match &view.bars {
             Some(bars) => bars.suspend(|| self.output.say(text)),
@@ -111,6 +118,7 @@ impl Observer for ProgressDisplay {
 
 /// One progress bar or one part of a progress line.
 struct Line {
+    /// The label: a verb, and the target if there are several.
     what: String,
     done: u64,
     total: Option<u64>,
@@ -132,6 +140,7 @@ impl Line {
 }
 
 impl View {
+    /// Begins a phase: the bars of the one before disappear.
     fn enter(&mut self, phase: Phase) {
         if self.phase != Some(phase) {
             self.rates.clear();
@@ -142,6 +151,7 @@ impl View {
         self.phase = Some(phase);
     }
 
+    /// What to show of the counts in this phase.
     fn measure(&mut self, phase: Phase, counts: &Counts, targets: &[TargetCounts]) -> Vec<Line> {
         let mut lines = Vec::new();
         match phase {
@@ -171,6 +181,7 @@ impl View {
         lines
     }
 
+    /// A line whose rate is that of the last full second.
     fn line(&mut self, what: &str, done: u64, total: Option<u64>) -> Line {
         let rate = self.rates.entry(what.to_owned()).or_insert(Rate {
             since: Instant::now(),

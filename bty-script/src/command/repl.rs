@@ -197,7 +197,7 @@ impl Repl<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Runs `:time EXPRESSION`.
+    /// Runs `:time EXPRESSION`, and prints the seconds that it took.
     fn timed(&mut self, line: &str) -> Result<ControlFlow<ExitCode>, ScriptError> {
         let begun = Instant::now();
         let next = self.perform(line);

@@ -89,8 +89,10 @@ fn the_assigned_image_comes_from_the_catalog() {
 #[test]
 fn a_plan_sees_sizes_labels_and_a_stable_percentile() {
     let text = r#"fn boot(m) {
-        #{ large: m.disks[0].size_bytes > size("500G"), lab: m.has_label("lab"), not: m.has_label("x"),
-           share: m.percentile("wave"), same: m.percentile("wave") == m.percentile("wave"), other: m.percentile("2") }
+        #{ large: m.disks[0].size_bytes > size("500G"),
+           lab: m.has_label("lab"), not: m.has_label("x"),
+           share: m.percentile("wave"), same: m.percentile("wave") == m.percentile("wave"),
+           other: m.percentile("2") }
     }"#;
     let value = decide(text, "boot", &facts(), "").unwrap().value;
     assert_eq!(

@@ -51,7 +51,7 @@ pub struct Variable {
     pub name: String,
     /// Type of the value, as scripts name it.
     pub kind: String,
-    /// The current value.
+    /// The value that the variable has now.
     pub value: Dynamic,
 }
 

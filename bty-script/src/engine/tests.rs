@@ -231,8 +231,15 @@ fn simulate(text: &str) -> Result<ScriptOutcome, ScriptError> {
 fn a_host_error_is_caught_as_error_and_a_throw_as_the_thrown_value() {
     let text = r#"
         let found = [];
-        try { disks::by_serial("none") } catch (e) { found.push(type_of(e)); found.push(e.kind); found.push(e.hint.contains("HUGE")); }
-        try { flash("/images/a.img", "serial:SMALL") } catch (e) { found.push(e.kind); found.push(e.message.contains("16.0 GiB")); }
+        try { disks::by_serial("none") } catch (e) {
+            found.push(type_of(e));
+            found.push(e.kind);
+            found.push(e.hint.contains("HUGE"));
+        }
+        try { flash("/images/a.img", "serial:SMALL") } catch (e) {
+            found.push(e.kind);
+            found.push(e.message.contains("16.0 GiB"));
+        }
         try { throw "mine" } catch (e) { found.push(type_of(e)); found.push(e); }
         try { throw #{ code: 7 } } catch (e) { found.push(e.code); }
         try { let a = [1]; a[5] } catch (e) { found.push(e.error); }
@@ -323,7 +330,8 @@ fn sizes_keep_all_64_bits() {
 fn the_progress_function_sees_events_and_cancels_by_throwing() {
     let text = r#"
         let phases = [];
-        let report = flash("/images/a.img", "serial:HUGE", #{}, |e| if e.event == "phase" { phases.push(e.phase); });
+        let keep = |e| if e.event == "phase" { phases.push(e.phase); };
+        let report = flash("/images/a.img", "serial:HUGE", #{}, keep);
         [phases, report.is_success]
     "#;
     assert_eq!(
@@ -555,7 +563,9 @@ proptest! {
         let engine = Engine::new(ScriptContext::compute_only(), Limits::operator());
         let text = "fn sum(a, b) { a + b } fn less(a, n) { a < n } fn times(a, n) { a * n }";
         let script = engine.compile("s", text, &ImportRoot::None).unwrap();
-        let call = |name: &str, left: Dynamic, right: Dynamic| engine.call(&script, name, vec![left, right], &CancelToken::new());
+        let call = |name: &str, left: Dynamic, right: Dynamic| {
+            engine.call(&script, name, vec![left, right], &CancelToken::new())
+        };
         let size = |n: u64| Dynamic::from(Size(n));
         let sum = call("sum", size(a), size(b)).ok().map(|e| e.value.cast::<Size>().0);
         prop_assert_eq!(sum, a.checked_add(b));
@@ -566,7 +576,8 @@ proptest! {
             Err(_) => i128::from(e.value.cast::<Size>().0),
         });
         let exact = i128::from(a).checked_mul(i128::from(n));
-        prop_assert_eq!(times, exact.filter(|n| (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(n)));
+        let range = i128::from(i64::MIN)..=i128::from(u64::MAX);
+        prop_assert_eq!(times, exact.filter(|n| range.contains(n)));
     }
 }
 

@@ -27,7 +27,7 @@ pub enum JsonPlan {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         format: Option<String>,
     },
-    /// Start the wizard.
+    /// Start the wizard, in which a person chooses.
     Interactive {
         /// Reference of the catalog to offer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub enum JsonPlan {
     },
     /// Send the inventory, then reboot.
     Inventory,
-    /// Do nothing.
+    /// Do nothing on this machine.
     Exit,
 }
 

@@ -33,7 +33,7 @@ pub struct Progress {
     pub source_bytes: u64,
     /// Total bytes of the source, if known.
     pub source_total: Option<u64>,
-    /// Bytes decoded.
+    /// Bytes decoded so far, zeros included.
     pub decoded_bytes: u64,
     /// Size of the disk image, if known.
     pub decoded_total: Option<u64>,

@@ -104,7 +104,8 @@ fn mac_addresses_have_one_form() {
 
 #[test]
 fn json_plans_have_the_wire_format() {
-    let text = r#"{"mode":"flash","image":"http://h/a.img","target_disk_serial":"S1","name":"a","disk_image_sha":"00","extra":1}"#;
+    let text = r#"{"mode":"flash","image":"http://h/a.img","target_disk_serial":"S1","name":"a",
+        "disk_image_sha":"00","extra":1}"#;
     let plan: JsonPlan = serde_json::from_str(text).unwrap();
     let script = plan.script("52:54:00:12:34:56").unwrap();
     assert_eq!(script.value["disk"]["serial"], "S1");
@@ -127,7 +128,10 @@ fn a_json_plan_flashes_its_disk_and_reboots() {
         let (world, effects, _) = SimulatedWorld::parse(world).unwrap();
         let engine =
             Engine::new(ScriptContext::new(Capabilities::all(), world), Limits::operator());
-        let plan = json!({ "mode": "flash", "image": "http://h/a.img", "target_disk_serial": "S1", "disk_image_sha": sha });
+        let plan = json!({
+            "mode": "flash", "image": "http://h/a.img", "target_disk_serial": "S1",
+            "disk_image_sha": sha,
+        });
         let plan: JsonPlan = serde_json::from_value(plan).unwrap();
         let text = plan.script("52:54:00:12:34:56").unwrap().render().unwrap();
         let outcome = run(&engine, "flash", &text, &CancelToken::new()).unwrap();

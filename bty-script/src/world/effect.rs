@@ -21,12 +21,12 @@ pub enum Effect {
         image: String,
         /// Expected SHA-256, if any.
         sha256: Option<Digest>,
-        /// The target disks.
+        /// The disks that would be written.
         targets: Vec<EffectTarget>,
         /// Options of the flash.
         options: Box<FlashOptions>,
     },
-    /// Create a file.
+    /// Create a file of zeros, as a disk to flash.
     Create {
         /// Path of the file.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum Effect {
     },
     /// Write an image of a disk.
     CreateImage {
-        /// The disk.
+        /// The disk that would be read.
         disk: EffectTarget,
         /// Path of the image.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum Effect {
     Write {
         /// Path below the directory of files.
         path: PathBuf,
-        /// The whole text.
+        /// The whole text of the file.
         text: String,
     },
     /// Send a request with a body.
@@ -61,19 +61,19 @@ pub enum Effect {
         /// Body: JSON, or a string if it is not JSON.
         body: serde_json::Value,
     },
-    /// Sleep.
+    /// Wait without doing anything.
     Sleep {
         /// Duration in milliseconds.
         millis: u64,
     },
     /// Write to the kernel log.
     Log {
-        /// The line.
+        /// The line, without its line break.
         line: String,
     },
     /// Restart the machine or power it off.
     Power {
-        /// Which of them.
+        /// Restart, `kexec` or power off.
         action: PowerAction,
     },
 }
@@ -133,7 +133,7 @@ impl fmt::Display for Effect {
 pub struct EffectLog(Arc<Mutex<Vec<Effect>>>);
 
 impl EffectLog {
-    /// Appends an effect.
+    /// Appends an effect to the log.
     pub fn record(&self, effect: Effect) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(effect);
     }

@@ -17,8 +17,8 @@ impl SingleDiskHost {
     /// Presents the file at `path` as a disk with this serial number.
     ///
     /// # Errors
-    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): `path` does not exist, or cannot be written
-    ///   like a disk
+    /// - [`ErrorKind::Refused`](bty::ErrorKind::Refused): `path` does not exist, or cannot be
+    ///   written like a disk
     /// - [`ErrorKind::Host`](bty::ErrorKind::Host): the machine cannot be examined
     pub fn new(path: &Path, serial: &str) -> Result<Self> {
         let system = SystemHost::new();

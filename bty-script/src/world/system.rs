@@ -21,7 +21,7 @@ use crate::terminal::Terminal;
 /// Interval at which a sleep checks for cancellation.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 
-/// This machine.
+/// The machine on which the program runs.
 pub struct SystemWorld {
     client: Client,
     disks: Arc<dyn DiskHost>,
@@ -98,9 +98,9 @@ impl Images for SystemWorld {
 
     fn resolve_oci(&self, reference: &str, cancel: &CancelToken) -> Result<serde_json::Value> {
         let blob = self.client.resolve_oci(&reference.parse()?, cancel)?;
-        Ok(
-            serde_json::json!({ "digest": blob.digest, "size_bytes": blob.size_bytes, "title": blob.title }),
-        )
+        Ok(serde_json::json!({
+            "digest": blob.digest, "size_bytes": blob.size_bytes, "title": blob.title,
+        }))
     }
 }
 

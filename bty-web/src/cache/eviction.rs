@@ -22,7 +22,7 @@ const SPARE_BYTES: u64 = 64 << 20;
 /// Time after which an object that nobody requested makes room for packed forms.
 const UNUSED_MS: i64 = 7 * 24 * 3600 * 1000;
 
-/// What needs room.
+/// What needs room, and may displace other things.
 #[derive(Clone, Copy)]
 pub(super) enum Claim<'a> {
     /// The fill with this key. It displaces, in this order: interrupted fills, objects that were not
@@ -166,7 +166,7 @@ fn reserve(index: &mut Index, claim: Claim<'_>, bytes: u64) {
     }
 }
 
-/// Something to evict.
+/// Something that eviction can delete.
 #[derive(Clone, Copy)]
 enum Victim {
     Part(Key),

@@ -43,7 +43,6 @@ pub struct Fill {
     pub address: String,
     /// When the fill was requested.
     pub started_at: Time,
-    /// Cancels the transfer.
     pub(super) cancel: CancelToken,
     /// Disk space that counts as used, in bytes: the expected length of the object, or the bytes
     /// received so far.

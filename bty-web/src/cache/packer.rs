@@ -44,7 +44,7 @@ const RETRY_MS: i64 = 600_000;
 /// Step in which room is reserved when a packed form gets larger than expected.
 const RESERVE_STEP_BYTES: u64 = 256 << 20;
 
-/// Packs objects.
+/// Packs objects in the background, one at a time.
 pub(super) struct Packer {
     storage: Arc<Storage>,
     /// How long to wait for clients and fetches.
@@ -64,7 +64,7 @@ enum PackingEnd {
     NoRoom(u64),
     /// The object is not a disk image.
     NoImage(String),
-    /// Packing failed.
+    /// Packing failed for another reason.
     Failed(bty::Error),
 }
 

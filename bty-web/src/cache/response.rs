@@ -24,7 +24,7 @@ pub struct BlobRequest<'a> {
     pub path: &'a str,
     /// Query of the URL, without the `?`.
     pub query: &'a str,
-    /// True for HEAD.
+    /// True for HEAD requests, whose response has no body.
     pub is_head: bool,
     /// Its conditional headers, and `Range`.
     pub conditions: Conditions,
@@ -54,11 +54,11 @@ impl BlobRequest<'_> {
 
 /// A response: its head, and the location of its body.
 pub struct BlobResponse {
-    /// HTTP status.
+    /// HTTP status code.
     pub status: u16,
     /// Headers, except `Connection` and `Transfer-Encoding`, which the HTTP library adds.
     pub headers: Vec<(&'static str, String)>,
-    /// The body.
+    /// Where the body comes from.
     pub payload: Payload,
 }
 

@@ -31,19 +31,19 @@ pub struct CacheStats {
     /// Bytes of complete objects, their packed forms and interrupted fills, and those reserved by
     /// running fills and by packing.
     pub used_bytes: u64,
-    /// See [`CacheCounters::hits`].
+    /// Responses from complete objects.
     pub hits: u64,
-    /// See [`CacheCounters::joined`].
+    /// Requests that joined a running fill.
     pub joined: u64,
-    /// See [`CacheCounters::misses`].
+    /// Requests for objects that were not cached.
     pub misses: u64,
-    /// See [`CacheCounters::stale`].
+    /// Responses from complete objects whose origin did not respond to a check.
     pub stale: u64,
-    /// See [`CacheCounters::evictions`].
+    /// Objects, packed forms and interrupted fills that were evicted.
     pub evictions: u64,
-    /// See [`CacheCounters::sent_bytes`].
+    /// Bytes of objects sent to clients.
     pub sent_bytes: u64,
-    /// See [`CacheCounters::fetched_bytes`].
+    /// Bytes of objects received from origins.
     pub fetched_bytes: u64,
 }
 

@@ -15,7 +15,7 @@ pub const VARIABLE: &str = "BTY_ENV_FILE";
 pub struct EnvFile {
     /// The file that was read; `None` if it does not exist.
     pub path: Option<PathBuf>,
-    /// Variables by name.
+    /// Variables by name; the quotes around values are removed.
     pub values: BTreeMap<String, String>,
     /// Why the file or some of its lines were ignored.
     pub warnings: Vec<String>,

@@ -60,7 +60,7 @@ pub const KEYS: [(&str, &str, &str); 48] = [
 pub enum Origin {
     /// Nowhere: it is the default.
     Default,
-    /// In this file.
+    /// In this configuration file.
     Toml(PathBuf),
     /// In this environment variable.
     Env(&'static str),

@@ -9,7 +9,7 @@ use serde::Serialize;
 /// The result of a run.
 #[derive(Debug, Default, Serialize)]
 pub struct FleetRunReport {
-    /// Number of machines.
+    /// Number of simulated machines.
     pub machines: u32,
     /// Network boots of all machines.
     pub boots: u64,
@@ -38,13 +38,13 @@ pub struct FleetRunReport {
 /// Response times of one kind of request, in milliseconds.
 #[derive(Debug, Default, Serialize)]
 pub struct RequestTimes {
-    /// Number of requests.
+    /// Number of measured requests.
     pub count: usize,
-    /// Median.
+    /// Time that half of the requests stayed below.
     pub p50: f64,
-    /// 99th percentile.
+    /// Time that 99 % of the requests stayed below.
     pub p99: f64,
-    /// Maximum.
+    /// Time of the slowest request.
     pub max: f64,
 }
 

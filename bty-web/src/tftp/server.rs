@@ -38,7 +38,7 @@ pub struct TftpOptions {
 /// Counters since the start of the process.
 #[derive(Debug, Default)]
 pub struct TftpCounters {
-    /// Completed transfers.
+    /// Transfers in which the client acknowledged every byte.
     pub sent: AtomicU64,
     /// Incomplete transfers, including those of clients that request only the size.
     pub broken: AtomicU64,

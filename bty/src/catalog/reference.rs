@@ -285,7 +285,11 @@ mod tests {
 
         #[test]
         fn canonicalization_is_idempotent(
-            src in "(HTTPS?|http|oras|File)://[ -~\u{e9}\u{130}]{0,24}|(http|oras)://[a-zA-Z.]{1,5}(:[0-9]{0,3})?(/[a-zA-Z:@?#%.]{0,6}){0,3}(:[a-zA-Z]{1,3})?"
+            src in concat!(
+                "(HTTPS?|http|oras|File)://[ -~\u{e9}\u{130}]{0,24}",
+                "|(http|oras)://[a-zA-Z.]{1,5}(:[0-9]{0,3})?",
+                "(/[a-zA-Z:@?#%.]{0,6}){0,3}(:[a-zA-Z]{1,3})?"
+            )
         ) {
             if let Ok(once) = canonical_src(&src) {
                 prop_assert_eq!(canonical_src(&once).unwrap(), once);

@@ -401,7 +401,10 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(
         bytes in proptest::collection::vec(any::<u8>(), 0..64),
-        toml in "(version = 1\n)?(\\[\\[images\\]\\]\n|(name|src|sha256|ref|size_bytes|format) = [\"'0-9a-z:/.\\[{=}]{0,12}\n){0,6}"
+        toml in concat!(
+            "(version = 1\n)?(\\[\\[images\\]\\]\n",
+            "|(name|src|sha256|ref|size_bytes|format) = [\"'0-9a-z:/.\\[{=}]{0,12}\n){0,6}"
+        )
     ) {
         let _ = Catalog::parse(&bytes);
         let _ = Catalog::parse(toml.as_bytes());

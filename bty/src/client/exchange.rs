@@ -18,7 +18,7 @@ use crate::{CancelToken, Error, ErrorKind, Result, redact};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Request<'a> {
-    /// `http://` or `https://`.
+    /// An address that begins with `http://` or `https://`.
     pub url: &'a str,
     /// Value of the `Accept` header.
     pub accept: &'a str,

@@ -17,7 +17,7 @@ use crate::{Digest, Error, ErrorKind, Location, Result, Source};
 /// name.
 pub(crate) struct PartFile {
     pub(crate) file: File,
-    /// The temporary path.
+    /// The path until the file is complete.
     pub(crate) part: PathBuf,
     path: PathBuf,
 }

@@ -14,7 +14,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// The whole disk.
+    /// An image of the whole disk, unchanged.
     pub(super) fn whole(bytes: u64) -> Self {
         Self { bytes, patches: Vec::new() }
     }

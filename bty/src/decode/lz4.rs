@@ -48,7 +48,7 @@ struct Lz4 {
     /// True after the first frame was seen.
     has_begun: bool,
     frame: Option<Lz4Frame>,
-    /// A compressed block.
+    /// The compressed block that is being read; kept so that its memory is reused.
     packed: Vec<u8>,
     /// [`HISTORY_BYTES`] of history, right-aligned, then the decoded block.
     decoded: Vec<u8>,

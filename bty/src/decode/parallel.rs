@@ -112,7 +112,7 @@ pub(super) enum Decoded {
 /// When the system refuses the first one, the calling thread decodes.
 pub(super) struct Parallel<J: Job> {
     options: DecodeOptions,
-    /// Bounded by [`Parallel::has_room`].
+    /// The channel is unbounded; callers send only while [`Parallel::has_room`] says so.
     jobs: Sender<Order<J>>,
     /// The receiving end, for threads that are started later.
     inbox: Receiver<Order<J>>,

@@ -655,11 +655,16 @@ fn the_decoded_size_is_found_if_stated() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 200, failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     /// Random bytes after a valid magic: an error or an image, in bounded time.
     #[test]
-    fn never_panics_on_foreign_bytes(kind in 0usize..5, bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn never_panics_on_foreign_bytes(
+        kind in 0usize..5,
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
         let (compression, magic) = [
             (Compression::Gzip, &[0x1f, 0x8b, 8][..]),
             (Compression::Xz, &[0xfd, b'7', b'z', b'X', b'Z', 0, 0, 4, 0xe6, 0xd6, 0xb4, 0x46]),
@@ -675,8 +680,13 @@ proptest! {
     /// Several changed bytes in a valid lz4 frame without checksums: only the block decoder can
     /// detect them.
     #[test]
-    fn never_panics_on_damaged_lz4_blocks(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
-        thread_local!(static PACKED: Vec<u8> = pack("lz4 -q -BD -B4 --no-frame-crc -c", &content(200_000, 23)));
+    fn never_panics_on_damaged_lz4_blocks(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        thread_local!(
+            static PACKED: Vec<u8> =
+                pack("lz4 -q -BD -B4 --no-frame-crc -c", &content(200_000, 23))
+        );
         let mut packed = PACKED.with(Clone::clone);
         let len = packed.len();
         for (at, value) in changes {
@@ -689,7 +699,9 @@ proptest! {
     /// number of threads gives the bytes and the kind of error that one thread gives.
     #[test]
     fn any_number_of_threads_decodes_zstd_alike(
-        parts in prop::collection::vec((0usize..90_000, any::<bool>(), any::<bool>(), 0usize..4), 1..40),
+        parts in prop::collection::vec(
+            (0usize..90_000, any::<bool>(), any::<bool>(), 0usize..4), 1..40
+        ),
         threads in 2usize..5,
         damage in prop::option::of(any::<prop::sample::Index>()),
         cut in prop::option::of(any::<prop::sample::Index>()),
@@ -698,7 +710,8 @@ proptest! {
         let mut file = Vec::new();
         let mut whole = Vec::new();
         for (len, with_size, with_checksum, kind) in parts {
-            let part = if kind == 0 { vec![0; len] } else { CONTENT.with(|content| content[..len].to_vec()) };
+            let data = || CONTENT.with(|content| content[..len].to_vec());
+            let part = if kind == 0 { vec![0; len] } else { data() };
             file.extend(zstd_frame(&part, with_size, with_checksum));
             whole.extend(part);
             if kind == 1 {

@@ -125,7 +125,8 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = is_openwrt(&bytes);
-            let _ = is_openwrt(&[&bytes[..], b"FWx0\0\0\0\0\0\0\0\0", &bytes[..bytes.len().min(4)]].concat());
+            let tail = &bytes[..bytes.len().min(4)];
+            let _ = is_openwrt(&[&bytes[..], b"FWx0\0\0\0\0\0\0\0\0", tail].concat());
         }
     }
 }

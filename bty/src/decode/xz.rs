@@ -52,7 +52,7 @@ pub(super) fn decoder(
 struct Xz {
     wire: CompressedInput,
     memory_bytes: u64,
-    /// `None` between streams.
+    /// The stream that is being read; `None` between two of them.
     stream: Option<OpenStream>,
     is_first: bool,
     streamed: Option<StreamedBlock>,

@@ -140,10 +140,11 @@ impl Zstd {
         let window_max = 1u64 << self.window_log_max;
         if header.window_bytes > window_max {
             let (window, max) = (human(header.window_bytes), human(window_max));
-            return Err(refused(Compression::Zstd, offset, format!("its window is {window}, and {max} are allowed"))
-                .hint(
-                    "recompress it with a window of 128 MiB or less: zstd -dc --long=31 IMAGE | zstd --long=27 -o NEW",
-                ));
+            let reason = format!("its window is {window}, and {max} are allowed");
+            return Err(refused(Compression::Zstd, offset, reason).hint(
+                "recompress it with a window of 128 MiB or less: \
+                 zstd -dc --long=31 IMAGE | zstd --long=27 -o NEW",
+            ));
         }
         Ok(())
     }

@@ -287,7 +287,8 @@ mod tests {
             (format!("\u{feff}{short}  d.img\r\n"), sha256),
             (
                 format!(
-                    "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSHA256 (d.img) = {short}\n-----BEGIN PGP SIGNATURE-----\niQIzBAEBCgAd\n"
+                    "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n\
+                     SHA256 (d.img) = {short}\n-----BEGIN PGP SIGNATURE-----\niQIzBAEBCgAd\n"
                 ),
                 sha256,
             ),
@@ -369,7 +370,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "([0-9a-f]{64}|SHA256|MD5|[ ()=*\\\\./%\n]|é|x){0,16}", path in "[a-z/%]{0,8}") {
+        fn no_text_panics(
+            text in "([0-9a-f]{64}|SHA256|MD5|[ ()=*\\\\./%\n]|é|x){0,16}",
+            path in "[a-z/%]{0,8}",
+        ) {
             let list = ChecksumList::parse(&text);
             let _ = (list.find(&path, ""), list.only());
         }

@@ -22,7 +22,7 @@ pub(super) struct Distribution {
 
 /// How to treat extents beyond the end of a disk.
 pub(super) enum Overflow {
-    /// Fail the target.
+    /// Fail the target, even if they are zero.
     Refuse,
     /// Leave them out if they are zero or lie in the image's own backup GPT, which is rewritten at
     /// the end of the disk. Otherwise fail the target.

@@ -9,7 +9,7 @@ use crate::size::{align_down, align_up};
 /// Threads that read a target back: while some wait for the disk, others compare.
 pub(super) const READERS: usize = 4;
 
-/// The largest sector.
+/// The largest logical sector of disks, in bytes: buffers have room for one at either end.
 const SECTOR_MAX: usize = 4096;
 
 /// Cuts a range into pieces that fit a buffer even when both ends are unaligned. Pieces are whole

@@ -7,7 +7,7 @@ use crate::image::foreign::{FOOTER_BYTES, is_vhd_footer};
 use crate::image::{HEAD_BYTES, ImageInfo};
 use crate::pack::PackIndex;
 
-/// Sizes are bytes.
+/// What one reading of an image learned about it. Sizes are bytes.
 #[derive(Clone, Default)]
 pub(super) struct ReadSummary {
     /// The first MiB, held back from the writers. Empty unless created by `with_head`.

@@ -384,8 +384,8 @@ impl TargetState {
     }
 }
 
-/// Runs of 4096-byte blocks in which `new` and `old` are equal, or differ. All of `new` differs from
-/// what `old` does not have. Zeros count as different: on an empty disk, they do not tell that
+/// Runs of 4096-byte blocks in which `new` and `old` are equal, or differ. All of `new` differs
+/// from what `old` does not have. Zeros count as different: on an empty disk, they do not tell that
 /// anything was written before.
 fn compared_blocks<'a>(
     new: &'a [u8],

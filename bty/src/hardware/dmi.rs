@@ -105,7 +105,7 @@ pub(super) fn field(bytes: &[u8]) -> Option<String> {
     clean(bytes).and_then(meaningful)
 }
 
-/// Drops placeholders.
+/// Drops what firmware says when nobody has set the field.
 fn meaningful(text: String) -> Option<String> {
     let is_placeholder = PLACEHOLDERS.contains(&text.to_ascii_lowercase().as_str());
     // serial numbers and UUIDs that were never written: all zeros, all ones, dots

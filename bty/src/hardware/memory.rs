@@ -170,7 +170,7 @@ fn online_bytes(roots: &HardwareRoots) -> Option<u64> {
     if online > 0 { Some(online) } else { total_bytes(roots) }
 }
 
-/// `MemTotal` of `/proc/meminfo`.
+/// Memory that the kernel manages: `MemTotal` of `/proc/meminfo`.
 fn total_bytes(roots: &HardwareRoots) -> Option<u64> {
     let bytes = read_file(&roots.proc.join("meminfo"), MEMINFO_BYTES_MAX)?;
     let text = String::from_utf8_lossy(&bytes);

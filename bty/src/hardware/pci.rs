@@ -94,7 +94,7 @@ const VENDORS: &[(u16, &str)] = &[
 ];
 
 struct PciDevice {
-    /// `0000:00:1f.6`.
+    /// Domain, bus, device and function: `0000:00:1f.6`.
     address: String,
     dir: PathBuf,
     /// Class and subclass in one number.
@@ -176,7 +176,7 @@ impl Tree {
 }
 
 impl PciDevice {
-    /// `0000:00`.
+    /// Domain and bus, from the address: `0000:00`.
     fn bus(&self) -> &str {
         self.address.rsplit_once(':').map_or("", |(bus, _)| bus)
     }

@@ -58,11 +58,16 @@ fn a_server_reports_its_processors_and_memory() {
     assert_eq!(
         cpus[0],
         &json!({
-            "id": "cpu:0", "class": "processor", "claimed": true, "description": "CPU", "handle": "DMI:0400",
-            "product": "Intel(R) Xeon(R) Gold 5218 CPU @ 2.30GHz", "vendor": "Intel Corp.", "version": "6.85.7",
-            "businfo": "cpu@0", "slot": "CPU1", "units": "Hz", "size": 2_300_000_000u64, "capacity": 3_900_000_000u64,
+            "id": "cpu:0", "class": "processor", "claimed": true, "description": "CPU",
+            "handle": "DMI:0400",
+            "product": "Intel(R) Xeon(R) Gold 5218 CPU @ 2.30GHz", "vendor": "Intel Corp.",
+            "version": "6.85.7",
+            "businfo": "cpu@0", "slot": "CPU1", "units": "Hz", "size": 2_300_000_000u64,
+            "capacity": 3_900_000_000u64,
             "clock": 100_000_000, "width": usize::BITS,
-            "configuration": {"cores": "20", "enabledcores": "18", "threads": "36", "microcode": "1280"},
+            "configuration": {
+                "cores": "20", "enabledcores": "18", "threads": "36", "microcode": "1280",
+            },
             "capabilities": {"fpu": true, "vme": true, "x86-64": "64bits extensions (x86-64)"},
         })
     );
@@ -74,9 +79,12 @@ fn a_server_reports_its_processors_and_memory() {
     assert_eq!(
         banks[1],
         &json!({
-            "id": "bank:1", "class": "memory", "claimed": true, "handle": "DMI:1101", "physid": "1", "slot": "A2",
-            "description": "DIMM DDR4 Synchronous Registered (Buffered) 2933 MHz (0.3 ns)", "product": "M393A8G40AB2-CWE",
-            "vendor": "Samsung", "serial": "11223345", "units": "bytes", "size": 16u64 << 30, "width": 64,
+            "id": "bank:1", "class": "memory", "claimed": true, "handle": "DMI:1101", "physid": "1",
+            "slot": "A2",
+            "description": "DIMM DDR4 Synchronous Registered (Buffered) 2933 MHz (0.3 ns)",
+            "product": "M393A8G40AB2-CWE",
+            "vendor": "Samsung", "serial": "11223345", "units": "bytes", "size": 16u64 << 30,
+            "width": 64,
             "clock": 2_933_000_000u64,
         })
     );
@@ -92,11 +100,14 @@ fn a_server_reports_its_network_interfaces() {
         networks[1],
         &json!({
             "id": "network", "class": "network", "claimed": true, "handle": "PCI:0000:02:00.0",
-            "description": "Ethernet interface", "vendor": "Intel Corporation", "product": "[8086:1563]", "version": "02",
-            "physid": "0", "businfo": "pci@0000:02:00.0", "logicalname": "eno1", "serial": "e4:43:4b:59:a8:b8",
+            "description": "Ethernet interface", "vendor": "Intel Corporation",
+            "product": "[8086:1563]", "version": "02",
+            "physid": "0", "businfo": "pci@0000:02:00.0", "logicalname": "eno1",
+            "serial": "e4:43:4b:59:a8:b8",
             "units": "bit/s", "size": 10_000_000_000u64,
             "configuration": {
-                "driver": "ixgbe", "link": "yes", "speed": "10Gbit/s", "duplex": "full", "broadcast": "yes", "multicast": "yes",
+                "driver": "ixgbe", "link": "yes", "speed": "10Gbit/s", "duplex": "full",
+                "broadcast": "yes", "multicast": "yes",
             },
             "capabilities": {"ethernet": true, "physical": "Physical interface"},
         })
@@ -144,7 +155,11 @@ fn a_server_reports_its_disks_in_both_places() {
 #[test]
 fn a_virtual_machine_without_dmi_reports_what_the_kernel_knows() {
     let machine = Machine::new();
-    machine.put("proc/cpuinfo", "processor\t: 0\nmodel name\t: QEMU CPU\ncore id\t: 0\n\nprocessor\t: 1\nmodel name\t: QEMU CPU\ncore id\t: 1\n");
+    machine.put(
+        "proc/cpuinfo",
+        "processor\t: 0\nmodel name\t: QEMU CPU\ncore id\t: 0\n\n\
+         processor\t: 1\nmodel name\t: QEMU CPU\ncore id\t: 1\n",
+    );
     machine.put("proc/meminfo", "MemTotal:       2014528 kB\nMemFree: 1 kB\n");
     machine.pci("pci0000:00/0000:00:02.0", "0x018000", ("0x1af4", "0x1042"), "virtio-pci");
     machine.disk(
@@ -285,9 +300,11 @@ impl DiskHost for Disks {
 
 fn disk(path: &str) -> Disk {
     let facts = json!({
-        "path": path, "kind": "disk", "size_bytes": 512 << 20, "logical_sector_bytes": 512, "physical_sector_bytes": 4096,
+        "path": path, "kind": "disk", "size_bytes": 512 << 20, "logical_sector_bytes": 512,
+        "physical_sector_bytes": 4096,
         "is_removable": false, "is_read_only": false, "table": "gpt", "uses": [],
-        "partitions": [{"path": format!("{path}1"), "number": 1, "start_bytes": 1 << 20, "size_bytes": 1 << 20,
+        "partitions": [{"path": format!("{path}1"), "number": 1, "start_bytes": 1 << 20,
+                        "size_bytes": 1 << 20,
                         "content": {"kind": "vfat", "label": "EFI"}}],
     });
     serde_json::from_value(facts).unwrap()
@@ -300,10 +317,12 @@ fn an_empty_tree_is_an_empty_machine() {
     let memory =
         json!({"id": "memory", "class": "memory", "claimed": true, "description": "System Memory"});
     let core = json!({
-        "id": "core", "class": "bus", "claimed": true, "description": "Motherboard", "physid": "0", "children": [memory],
+        "id": "core", "class": "bus", "claimed": true, "description": "Motherboard", "physid": "0",
+        "children": [memory],
     });
     let tree = json!({
-        "id": "computer", "class": "system", "claimed": true, "description": "Computer", "width": usize::BITS, "children": [core],
+        "id": "computer", "class": "system", "claimed": true, "description": "Computer",
+        "width": usize::BITS, "children": [core],
     });
     assert_eq!((inventory.lshw, inventory.disks), (tree, Vec::new()));
     assert_eq!(dmi(&machine.roots()), Dmi::default());

@@ -21,7 +21,7 @@ const MAX_SIDECAR_BYTES: u64 = size::MIB;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ImageFile {
-    /// File name.
+    /// Name of the file, without its directory.
     pub name: String,
     /// Path: the listed directory and the file name.
     #[serde(with = "crate::text::path")]

@@ -156,8 +156,8 @@ impl Finding {
 }
 
 /// Refuses `head`, the first bytes of a supposed disk image, if they are those of another kind of
-/// file, read from `location`. With `is_recognized`, the head has a partition table, file system or boot sector; formats
-/// that it may resemble by chance are then not checked.
+/// file, read from `location`. With `is_recognized`, the head has a partition table, file system or
+/// boot sector; formats that it may resemble by chance are then not checked.
 pub(super) fn refuse(
     head: &[u8],
     inside: Option<Compression>,
@@ -244,7 +244,8 @@ fn packed_twice(head: &[u8], inside: Option<Compression>) -> Option<Finding> {
 
 /// compress(1): magic | 5 bits: code length, 9 to 16; 2 bits: 0; 1 bit: block mode
 fn is_compress(head: &[u8]) -> bool {
-    matches!(head, [0x1f, 0x9d, flags, ..] if flags & 0x60 == 0 && (9..=16).contains(&(flags & 0x1f)))
+    let are_valid = |flags: u8| flags & 0x60 == 0 && (9..=16).contains(&(flags & 0x1f));
+    matches!(head, [0x1f, 0x9d, flags, ..] if are_valid(*flags))
 }
 
 /// A pre-POSIX tar header, which has no magic. Its checksum is computed with spaces in place of the

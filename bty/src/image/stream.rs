@@ -30,7 +30,7 @@ pub(crate) struct StreamExtents {
 }
 
 impl StreamExtents {
-    /// Starts decoding `source`.
+    /// Starts reading `source` ahead and decoding it. `trailer` says what may follow the image.
     pub(crate) fn start(
         source: &Source,
         compression: Compression,

@@ -153,7 +153,8 @@ mod tests {
             )
         ) {
             let types = ["application/octet-stream", "application/vnd.in-toto+json", ""];
-            let layers: Vec<_> = raw.iter().map(|(t, title, size)| layer(types[*t], title, *size)).collect();
+            let layers: Vec<_> =
+                raw.iter().map(|(t, title, size)| layer(types[*t], title, *size)).collect();
             let fitting: Vec<_> = layers.iter().filter(|layer| may_be_image(layer)).collect();
             match choose(&layers) {
                 Ok(chosen) => {

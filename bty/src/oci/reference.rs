@@ -156,7 +156,7 @@ fn is_registry(text: &str) -> bool {
         && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
-/// `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`
+/// As the OCI distribution specification has it: `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`.
 fn is_tag(text: &str) -> bool {
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     text.len() <= TAG_LEN_MAX
@@ -168,7 +168,7 @@ fn is_repository(text: &str) -> bool {
     text.len() <= REPOSITORY_LEN_MAX && text.split('/').all(is_component)
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+/// As the OCI distribution specification has it: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_component(text: &str) -> bool {
     let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
@@ -263,7 +263,12 @@ mod tests {
         }
 
         #[test]
-        fn a_displayed_reference_parses_back(text in "oras://[a-z]{1,5}(\\.[a-z]{2})?(:[1-9][0-9]{0,3})?/[a-z0-9]{1,4}/[a-z]([._-][a-z0-9]){0,3}:[a-zA-Z0-9_][a-z.-]{0,5}") {
+        fn a_displayed_reference_parses_back(
+            text in concat!(
+                "oras://[a-z]{1,5}(\\.[a-z]{2})?(:[1-9][0-9]{0,3})?",
+                "/[a-z0-9]{1,4}/[a-z]([._-][a-z0-9]){0,3}:[a-zA-Z0-9_][a-z.-]{0,5}"
+            ),
+        ) {
             let reference: OciReference = text.parse().unwrap();
             prop_assert_eq!(reference.to_string(), text);
         }

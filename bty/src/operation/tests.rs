@@ -47,7 +47,9 @@ fn a_flash_is_awaited_and_its_events_end_with_it() {
         let report = loop {
             tokio::select! {
                 biased;
-                Some(event) = events.next() => if let Event::Phase { phase } = event { phases.push(phase) },
+                Some(event) = events.next() => {
+                    if let Event::Phase { phase } = event { phases.push(phase) }
+                }
                 report = &mut flash => break report.unwrap(),
             }
         };

@@ -1,5 +1,5 @@
-//! Checks a packed image: every frame against the index. The tables were compared when the index was
-//! found.
+//! Checks a packed image: every frame against the index. The tables were compared when the index
+//! was found.
 
 use std::io::Read;
 

@@ -15,7 +15,7 @@ const FRAMES_PER_JOB: usize = 16;
 
 /// A compressed part of the disk, in the order of the disk.
 pub(super) enum Part {
-    /// This many zeros.
+    /// A run of this many zero bytes.
     Zeros(u64),
     Data(DataFrame),
 }

@@ -230,8 +230,8 @@ fn wait(fetched: &Receiver<Result<Fetched>>, cancel: &CancelToken) -> Result<Fet
     }
 }
 
-/// Reads some data frames of a packed image: their numbers, which ascend, and decoded contents. Each
-/// is compared with the index before it is returned.
+/// Reads some data frames of a packed image: their numbers, which ascend, and decoded contents.
+/// Each is compared with the index before it is returned.
 ///
 /// Near frames are read at once, over HTTP by up to four requests at a time. Up to 64 MiB are read
 /// ahead. Dropping the iterator ends the requests. After an error, it must not be used any more.
@@ -240,8 +240,8 @@ fn wait(fetched: &Receiver<Result<Fetched>>, cancel: &CancelToken) -> Result<Fet
 /// - [`ErrorKind::Usage`]: `image` is not packed, or `frames` are not ascending numbers of its data
 ///   frames.
 /// - [`ErrorKind::Host`]: the system refuses a thread.
-/// - Of a frame: [`ErrorKind::Source`] when the source cannot be read, [`ErrorKind::Integrity`] when
-///   the frame differs from the index, [`ErrorKind::Cancelled`].
+/// - Of a frame: [`ErrorKind::Source`] when the source cannot be read, [`ErrorKind::Integrity`]
+///   when the frame differs from the index, [`ErrorKind::Cancelled`].
 pub fn read_frames(
     image: &Image,
     frames: Vec<u32>,

@@ -21,11 +21,11 @@ pub(crate) fn is_frame_size(bytes: u32) -> bool {
 pub struct PackFrame {
     /// Offset on the disk.
     pub disk_offset: u64,
-    /// Decoded length.
+    /// Length of the decoded frame on the disk, in bytes.
     pub disk_bytes: u32,
     /// Offset in the file.
     pub file_offset: u64,
-    /// Encoded length.
+    /// Length of the encoded frame in the file, in bytes.
     pub file_bytes: u32,
     /// BLAKE3 hash of the decoded bytes; `None` for a frame of zeros.
     pub blake3: Option<[u8; 32]>,

@@ -90,7 +90,7 @@ pub struct PackReport {
     pub sha256: Digest,
     /// SHA-256 of its index, which proves the content of the whole image.
     pub index_sha256: Digest,
-    /// Duration in milliseconds.
+    /// Wall-clock time in milliseconds.
     pub elapsed_ms: u64,
 }
 

@@ -81,7 +81,7 @@ pub(crate) struct GptPartition {
     /// Unique GUID of the partition.
     pub(crate) guid: Guid,
     pub(crate) first_lba: u64,
-    /// Last sector, inclusive.
+    /// The last sector that belongs to the partition.
     pub(crate) last_lba: u64,
     pub(crate) name: String,
 }

@@ -31,7 +31,7 @@ pub(crate) struct Mbr {
 pub(crate) struct MbrPartition {
     /// Number, as the kernel assigns it.
     pub(crate) number: u32,
-    /// Partition type.
+    /// Type byte of the entry, such as 0x83 for Linux.
     pub(crate) kind: u8,
     /// First sector, from the start of the disk.
     pub(crate) first_lba: u64,
@@ -203,7 +203,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn survives_any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..4096), signed in any::<bool>()) {
+        fn survives_any_bytes(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..4096),
+            signed in any::<bool>(),
+        ) {
             if signed && bytes.len() >= 512 {
                 bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
                 for entry in 0..4 {

@@ -119,7 +119,11 @@ fn finds_nothing_where_nothing_can_be_read() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn survives_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 512), size in any::<u64>(), exfat in any::<bool>()) {
+    fn survives_any_bytes(
+        bytes in proptest::collection::vec(any::<u8>(), 512),
+        size in any::<u64>(),
+        exfat in any::<bool>(),
+    ) {
         let _ = recognize(
             &mut |offset, buffer: &mut [u8]| {
                 for (slot, at) in buffer.iter_mut().zip(offset..) {

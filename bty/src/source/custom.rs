@@ -17,8 +17,8 @@ const FAILURES_MAX: u32 = 3;
 /// Pause after the first failure. It doubles with each further one.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Maximum length of a range that is read at once, because a source may have a cheaper way to read a
-/// known length.
+/// Maximum length of a range that is read at once, because a source may have a cheaper way to read
+/// a known length.
 const AT_ONCE_BYTES: u64 = 8 << 20;
 
 /// A source of image bytes that a program implements, for storage that bty cannot read itself.

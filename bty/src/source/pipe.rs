@@ -81,7 +81,7 @@ impl PipeSource {
         Self::new(PipeInput::Blocking(file), name)
     }
 
-    /// Reads `reader`.
+    /// A pipe over the program's own `reader`; messages call it `name`.
     pub(super) fn of_reader(reader: impl Read + Send + 'static, name: &str) -> Self {
         Self::new(PipeInput::Reader(Box::new(reader)), name)
     }

@@ -62,7 +62,7 @@ pub enum DiskRequest {
     Write(u64, usize),
     /// Zeros: offset and length in bytes.
     Zero(u64, u64),
-    /// A flush.
+    /// A flush of the write cache.
     Flush,
 }
 
@@ -134,7 +134,7 @@ impl MemoryDisk {
         self
     }
 
-    /// Sets the faults.
+    /// Replaces the faults that the disk has.
     #[must_use]
     pub fn with_faults(mut self, faults: Faults) -> Self {
         self.faults = faults;

@@ -10,7 +10,7 @@ use reqwest::Response;
 /// Why a body was not read.
 #[derive(Debug)]
 pub(crate) enum BodyError {
-    /// The connection broke.
+    /// The connection broke before the end.
     Broken(reqwest::Error),
     /// No bytes arrived for this long.
     Stalled(Duration),

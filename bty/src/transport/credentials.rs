@@ -24,8 +24,11 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// files (used for registries only), and those over netrc files.
 #[derive(Clone, Default)]
 pub struct Credentials {
+    /// By `host` or `host:port`, in lower case.
     given: Vec<(String, Login)>,
+    /// By the name of a registry or a repository, as [`registry_name`] returns it.
     registries: Vec<(String, Login)>,
+    /// By `host`, in lower case.
     netrc: Vec<(String, Login)>,
 }
 
@@ -339,8 +342,10 @@ mod tests {
     fn an_auth_file_is_searched_from_the_longest_name() {
         let encoded = |text: &str| STANDARD.encode(text);
         let text = format!(
-            r#"{{"auths": {{"registry.example:5000": {{"auth": "{}"}}, "registry.example:5000/team/a": {{"auth": "{}"}},
-            "https://index.docker.io/v1/": {{"auth": "{}"}}, "empty.example": {{}}}}, "credsStore": "x"}}"#,
+            r#"{{"auths": {{"registry.example:5000": {{"auth": "{}"}},
+            "registry.example:5000/team/a": {{"auth": "{}"}},
+            "https://index.docker.io/v1/": {{"auth": "{}"}}, "empty.example": {{}}}},
+            "credsStore": "x"}}"#,
             encoded("all:1"),
             encoded("team:2"),
             encoded("hub:3")

@@ -22,7 +22,7 @@ pub const IMAGE_BYTES_MAX: u64 = 64 << 40;
 pub struct ClientOptions {
     /// Proxy for `http://`, as an address: `http://user:password@proxy:3128`.
     pub http_proxy: Option<String>,
-    /// Proxy for `https://`.
+    /// Proxy for `https://`, in the same form.
     pub https_proxy: Option<String>,
     /// Hosts that are reached without a proxy, separated by commas: `*`, domain names (with all
     /// subdomains), IP addresses and networks, each with an optional port.
@@ -53,8 +53,8 @@ pub struct ClientOptions {
     pub spool_dir: PathBuf,
     /// Decides which addresses may be connected to; `None` allows all. For programs that fetch
     /// addresses named by others. It is called for every host, including those of redirects and of
-    /// the token servers of registries, but not for the proxies. Host names that are reached through
-    /// a proxy are resolved, and must be checked, by the proxy.
+    /// the token servers of registries, but not for the proxies. Host names that are reached
+    /// through a proxy are resolved, and must be checked, by the proxy.
     pub may_reach: Option<MayReach>,
     /// Receives a notice about each retry.
     pub observer: Arc<dyn Observer>,

@@ -85,7 +85,7 @@ struct BypassEntry {
 
 #[derive(Debug, PartialEq)]
 enum Pattern {
-    /// `*`
+    /// Every host: `*`.
     All,
     /// A domain and its subdomains.
     Domain(String),

@@ -30,8 +30,10 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Read access to one repository.
 pub(crate) struct RegistryAuth {
     http: HttpClient,
+    /// Host and port of the registry.
     registry: String,
     repository: String,
+    /// The registry is reached over plain HTTP.
     is_plain: bool,
     login: Option<Login>,
     /// The `Authorization` header that worked last. The lock is held while a new one is requested,
@@ -92,6 +94,8 @@ impl RegistryAuth {
         Ok(current.clone())
     }
 
+    /// Asks the token server of the challenge for a token, or uses the login if the registry wants
+    /// that itself.
     async fn request(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, RequestError> {
         let challenges =
             || headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());

@@ -178,7 +178,10 @@ impl ServerCertVerifier for PinningVerifier {
 /// True when a certificate was refused only because it is that of an authority. rustls has no
 /// variant for this case.
 fn is_ca_as_server(error: &rustls::Error) -> bool {
-    matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(other)) if format!("{other:?}").contains("CaUsedAsEndEntity"))
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {
+        return false;
+    };
+    format!("{other:?}").contains("CaUsedAsEndEntity")
 }
 
 /// Turns `error`, about a server that cannot be trusted, into one that says why and what to do.

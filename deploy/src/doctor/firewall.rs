@@ -8,6 +8,8 @@ use crate::site::Site;
 /// A port and its protocol, `tcp` or `udp`.
 struct Port(u16, &'static str);
 
+/// Asks firewalld or ufw, whichever is active. Only without them are the kernel's rules searched,
+/// because those that they write are hard to read.
 pub(super) fn check(site: &Site) -> Vec<Finding> {
     let settings = &site.settings;
     let mut ports = vec![Port(settings.port, "tcp")];
@@ -65,8 +67,8 @@ fn ufw(ports: &[Port]) -> Option<Vec<Finding>> {
     Some(findings("ufw", ports, is_open, |port| format!("ufw allow {}/{}", port.0, port.1)))
 }
 
-/// Rules of nftables can be arbitrarily complex. This finds input chains with the policy `drop`,
-/// and ports that no accepting rule mentions.
+/// Rules of nftables can be arbitrarily complex, so this is a guess: if an input chain has the
+/// policy `drop`, a port is open if any accepting rule mentions it.
 fn nftables(ports: &[Port]) -> Vec<Finding> {
     let Ok(rules) = run("nft", &["list", "ruleset"]) else {
         return vec![Finding::note("firewall", "not checked: that needs root and nft")];

@@ -12,9 +12,34 @@ use std::path::Path;
 const BOOT_SECTORS: usize = 12;
 /// Bytes of the root directory that are searched. The entries of label and bitmap are at its start.
 const ROOT_BYTES_MAX: usize = 4096;
+/// Types of entries in the root directory.
 const BITMAP: u8 = 0x81;
 const LABEL: u8 = 0x83;
 const PERCENT_UNKNOWN: u8 = 0xff;
+
+// offsets of fields in the boot region
+/// 64 bits: size of the file system, in sectors.
+const VOLUME_LENGTH: usize = 72;
+/// 32 bits: size of the allocation table, in sectors.
+const TABLE_LENGTH: usize = 84;
+/// 32 bits: first sector of the clusters.
+const HEAP_OFFSET: usize = 88;
+/// 32 bits: number of clusters.
+const CLUSTER_COUNT: usize = 92;
+/// 32 bits: first cluster of the root directory.
+const ROOT_CLUSTER: usize = 96;
+/// 32 bits.
+const SERIAL_NUMBER: usize = 100;
+/// 16 bits; they change while the volume is mounted.
+const VOLUME_FLAGS: usize = 106;
+/// 8 bits: binary logarithm of the bytes of a sector.
+const SECTOR_SHIFT: usize = 108;
+/// 8 bits: binary logarithm of the sectors of a cluster.
+const CLUSTER_SHIFT: usize = 109;
+/// 8 bits: number of allocation tables.
+const TABLES: usize = 110;
+/// 8 bits: percentage of the clusters in use.
+const PERCENT_IN_USE: usize = 112;
 
 /// An exFAT file system in a file or a disk.
 pub(crate) struct ExFat<'a> {
@@ -35,11 +60,11 @@ impl<'a> ExFat<'a> {
     pub(crate) fn open(file: &'a File, start: u64) -> Result<Self, String> {
         let mut head = vec![0; 512];
         read(file, start, &mut head)?;
-        let shift = u32::from(head[108]);
+        let shift = u32::from(head[SECTOR_SHIFT]);
         if &head[3..11] != b"EXFAT   "
             || !(9..=12).contains(&shift)
-            || u32::from(head[109]) > 25 - shift
-            || head[110] != 1
+            || u32::from(head[CLUSTER_SHIFT]) > 25 - shift
+            || head[TABLES] != 1
         {
             return Err("no exFAT file system found".into());
         }
@@ -50,7 +75,7 @@ impl<'a> ExFat<'a> {
             read(file, at, &mut this.boot)?;
             this.is_copy = is_copy;
             if this.boot[3..11] == head[3..11]
-                && this.boot[108..=110] == head[108..=110]
+                && this.boot[SECTOR_SHIFT..=TABLES] == head[SECTOR_SHIFT..=TABLES]
                 && this.has_valid_checksum()
             {
                 return Ok(this);
@@ -65,6 +90,7 @@ impl<'a> ExFat<'a> {
         self.boot[last..last + 4] == self.checksum().to_le_bytes()
     }
 
+    /// The 32-bit field at an offset of the boot region.
     fn u32(&self, at: usize) -> u64 {
         u64::from(u32::from_le_bytes([
             self.boot[at],
@@ -77,26 +103,28 @@ impl<'a> ExFat<'a> {
     /// Size of the file system, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let mut value = [0; 8];
-        value.copy_from_slice(&self.boot[72..80]);
+        value.copy_from_slice(&self.boot[VOLUME_LENGTH..VOLUME_LENGTH + 8]);
         u64::from_le_bytes(value).saturating_mul(self.sector)
     }
 
     fn clusters(&self) -> u64 {
-        self.u32(92)
+        self.u32(CLUSTER_COUNT)
     }
 
     fn cluster_bytes(&self) -> u64 {
-        self.sector << self.boot[109]
+        self.sector << self.boot[CLUSTER_SHIFT]
     }
 
-    /// Offset of a cluster in the file, in bytes. Clusters are counted from 2.
+    /// Offset of a cluster in the file, in bytes. The first cluster has the number 2.
     fn cluster_at(&self, cluster: u64) -> u64 {
-        self.start + self.u32(88) * self.sector + cluster.saturating_sub(2) * self.cluster_bytes()
+        self.start
+            + self.u32(HEAP_OFFSET) * self.sector
+            + cluster.saturating_sub(2) * self.cluster_bytes()
     }
 
     /// The first entry of a kind in the root directory, with its offset in the file.
     fn entry(&self, kind: u8) -> Result<Option<(u64, [u8; 32])>, String> {
-        let at = self.cluster_at(self.u32(96));
+        let at = self.cluster_at(self.u32(ROOT_CLUSTER));
         let len =
             usize::try_from(self.cluster_bytes()).unwrap_or(ROOT_BYTES_MAX).min(ROOT_BYTES_MAX);
         let mut root = vec![0; len];
@@ -126,9 +154,9 @@ impl<'a> ExFat<'a> {
     pub(crate) fn bytes_max(&self) -> u64 {
         // an entry of the table has 4 bytes, and the first two entries are reserved; the bitmap has
         // one cluster
-        let in_table = (self.u32(84) * self.sector / 4).saturating_sub(2);
+        let in_table = (self.u32(TABLE_LENGTH) * self.sector / 4).saturating_sub(2);
         let clusters = in_table.min(self.cluster_bytes() * 8);
-        self.u32(88) * self.sector + clusters * self.cluster_bytes()
+        self.u32(HEAP_OFFSET) * self.sector + clusters * self.cluster_bytes()
     }
 
     /// Resizes the file system to `bytes`, rounded down to whole clusters and limited to
@@ -142,7 +170,8 @@ impl<'a> ExFat<'a> {
             entry[20], entry[21], entry[22], entry[23],
         ])));
         let bytes = bytes.min(self.bytes_max());
-        let clusters = bytes.saturating_sub(self.u32(88) * self.sector) / self.cluster_bytes();
+        let clusters =
+            bytes.saturating_sub(self.u32(HEAP_OFFSET) * self.sector) / self.cluster_bytes();
         let (old, new) = (self.clusters(), clusters);
         if new == 0 || old > self.cluster_bytes() * 8 {
             return Err("the tables of the file system have no room for this size".into());
@@ -165,10 +194,11 @@ impl<'a> ExFat<'a> {
         write(self.file, bitmap, &bits)?;
         entry[24..32].copy_from_slice(&new.div_ceil(8).to_le_bytes());
         write(self.file, at, &entry)?;
-        self.boot[72..80].copy_from_slice(&(bytes / self.sector).to_le_bytes());
-        self.boot[92..96]
+        self.boot[VOLUME_LENGTH..VOLUME_LENGTH + 8]
+            .copy_from_slice(&(bytes / self.sector).to_le_bytes());
+        self.boot[CLUSTER_COUNT..CLUSTER_COUNT + 4]
             .copy_from_slice(&u32::try_from(new).map_err(|e| e.to_string())?.to_le_bytes());
-        self.boot[112] = PERCENT_UNKNOWN;
+        self.boot[PERCENT_IN_USE] = PERCENT_UNKNOWN;
         let sum: Vec<u8> = self.checksum().to_le_bytes().repeat(self.sector as usize / 4);
         let last = (BOOT_SECTORS - 1) * self.sector as usize;
         self.boot[last..].copy_from_slice(&sum);
@@ -182,8 +212,9 @@ impl<'a> ExFat<'a> {
     /// Checksum of the boot region without its last sector, and without the volume flags and the
     /// percentage in use, which change while the volume is mounted.
     fn checksum(&self) -> u32 {
-        let bytes = self.boot[..11 * self.sector as usize].iter().enumerate();
-        let counted = bytes.filter(|(at, _)| ![106, 107, 112].contains(at));
+        let bytes = self.boot[..(BOOT_SECTORS - 1) * self.sector as usize].iter().enumerate();
+        let counted =
+            bytes.filter(|(at, _)| ![VOLUME_FLAGS, VOLUME_FLAGS + 1, PERCENT_IN_USE].contains(at));
         counted.fold(0, |sum: u32, (_, &byte)| sum.rotate_right(1).wrapping_add(u32::from(byte)))
     }
 }
@@ -198,7 +229,7 @@ pub(crate) fn resize_file(path: &Path, bytes: &str) -> Result<(), String> {
         .open(path)
         .map_err(|e| format!("{}: {e}", path.display()))?;
     let mut system = ExFat::open(&file, 0)?;
-    system.boot[100..104].copy_from_slice(b"BTY1");
+    system.boot[SERIAL_NUMBER..SERIAL_NUMBER + 4].copy_from_slice(b"BTY1");
     system.resize(bytes)?;
     file.set_len(bytes).map_err(|e| e.to_string())
 }
@@ -329,7 +360,8 @@ pub(crate) mod tests {
             file.set_len(4 << 20).unwrap();
             let mut head = head;
             head[3..11].copy_from_slice(b"EXFAT   ");
-            (head[108], head[109], head[110]) = (shift, head[109] % 26, 1);
+            (head[SECTOR_SHIFT], head[TABLES]) = (shift, 1);
+            head[CLUSTER_SHIFT] %= 26;
             write(&file, 0, &head).unwrap();
             // fix the checksum, so that the rest is parsed too
             if let Err(why) = ExFat::open(&file, 0) && why.contains("checksum") {

@@ -21,7 +21,7 @@ use crate::{EXIT_TO_FULL, clock, full, mounts, stick};
 const TICK: Duration = Duration::from_millis(50);
 /// How long to wait for a stick with images. USB devices may take seconds to appear.
 const STICK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Ctrl-\.
+/// Ctrl-\, which opens a shell beside the running `bty`.
 const SHELL_KEY: u8 = 0x1c;
 /// Modules that no device asks for: file systems of sticks, keyboards, and what the full
 /// environment needs.
@@ -42,7 +42,7 @@ enum Step {
     AskingServer(String),
     /// Waiting for drivers, a stick or the network before `bty` starts.
     Waiting(StatusLine),
-    /// `bty` is running.
+    /// `bty` is running on this terminal.
     Running(Terminal),
     /// `bty` has exited, and a person decides what comes next.
     Ended,

@@ -10,14 +10,16 @@ const ARGUMENTS = [
 export const openBrowser = () =>
   chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ARGUMENTS });
 
-// Browsers log every refused request to the console, which is expected for forms that the server must refuse.
+// Browsers log every refused request to the console, which is expected for forms that the server
+// must refuse.
 export const REFUSED = /Failed to load resource: .* status of 4\d\d/;
 export const OFFLINE = /Failed to load resource|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE|htmx:sendError/;
 
 // htmx reports it as an error if a newer request replaces a pending one.
 const REPLACED = /htmx:(sendAbort|afterRequest),/;
 
-// Records the errors of a page: console errors, uncaught exceptions, policy violations, and dialogs.
+// Records the errors of a page: console errors, uncaught exceptions, policy violations, and
+// dialogs.
 export function watch(page, ...allowed) {
   const faults = [];
   const keep = (text) => [REPLACED, ...allowed].some((pattern) => pattern.test(text)) || faults.push(text);

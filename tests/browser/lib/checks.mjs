@@ -104,7 +104,8 @@ export async function valid(html, what) {
 // Maximum height of a screenshot in pixels.
 const HEIGHT_MAX = 4000;
 
-// Takes a screenshot of the whole page, for people to review. Not in CI, where nobody looks at them.
+// Takes a screenshot of the whole page, for people to review. Not in CI, where nobody looks at
+// them.
 export async function picture(page, ...name) {
   if (process.env.CI) return;
   const { width } = page.viewportSize();

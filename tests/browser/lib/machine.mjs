@@ -22,7 +22,8 @@ export const hardware = (mac, serial, texts = {}) => ({
   }],
 });
 
-// Sends a request without the headers of browsers, which `fetch` adds and the server refuses on these routes.
+// Sends a request without the headers of browsers, which `fetch` adds and the server refuses on
+// these routes.
 const ask = (url, { method = 'GET', headers = {}, body } = {}) => new Promise((resolve, reject) => {
   const request = http.request(url, { method, headers }, async (answer) => {
     resolve({ status: answer.statusCode, text: await text(answer) });

@@ -22,8 +22,8 @@ export function freePort() {
 }
 
 export class Server {
-  // With `password: null`, the server needs no password. `path` is where its pages are, such as /bty.
-  // `env` may be a function that returns the variables.
+  // With `password: null`, the server needs no password. `path` is where its pages are, such as
+  // /bty. `env` may be a function that returns the variables.
   static async start(options = {}) {
     for (let tries = 1; ; tries += 1) {
       try {

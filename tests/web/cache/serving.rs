@@ -16,7 +16,11 @@ fn a_miss_streams_while_it_fills_and_later_clients_join() {
     );
     assert!(head.contains("x-cache: filling"), "{head}");
     let mut late = Open::get(&web, &path, "");
-    assert_eq!(late.read(LEN / 2).1, body[..LEN / 2], "what has come");
+    assert_eq!(
+        late.read(LEN / 2).1,
+        body[..LEN / 2],
+        "a client that joins gets at once what has arrived"
+    );
     let part = web.request("GET", &path, &[("Range", "bytes=1000-1999")], b"").expect(206);
     assert_eq!(
         (part.body.as_slice(), part.header("content-range")),
@@ -34,9 +38,9 @@ fn a_miss_streams_while_it_fills_and_later_clients_join() {
     );
     gate.open();
     let rest = |open: Open, mut begun: Vec<u8>| {
-        let (more, is_well) = open.rest();
+        let (more, is_complete) = open.rest();
         begun.extend(more);
-        (begun, is_well)
+        (begun, is_complete)
     };
     assert_eq!(rest(first, begun), (body.clone(), true));
     assert_eq!(rest(late, body[..LEN / 2].to_vec()), (body.clone(), true));
@@ -47,10 +51,14 @@ fn a_miss_streams_while_it_fills_and_later_clients_join() {
         (Some("hit"), Some(Digest::of(&body).to_string().as_str()))
     );
     assert_eq!(hit.body, body);
-    assert_eq!(hit.header("etag"), known.header("etag"), "what was begun can be gone on with");
+    assert_eq!(
+        hit.header("etag"),
+        known.header("etag"),
+        "a download that began during the fill can resume"
+    );
     let asked: usize =
         transfers(&gate.origin).iter().filter(|request| request.range(LEN).is_none()).count();
-    assert_eq!(asked, 1, "one transfer");
+    assert_eq!(asked, 1, "the origin sent the object once");
 }
 
 #[test]
@@ -67,7 +75,7 @@ fn fifty_cold_clients_are_one_transfer() {
     });
     assert_eq!(transfers(&origin).len(), 1);
     let state = wait_idle(&web);
-    assert_eq!(state["missed"], json!([]), "what is here is not missed");
+    assert_eq!(state["missed"], json!([]), "an object that is cached is not listed as missed");
     assert_eq!(
         (&state["fetched_bytes"], &state["objects"][0]["size_bytes"]),
         (&json!(4 * MIB), &json!(4 * MIB))
@@ -91,7 +99,7 @@ fn conditions_and_ranges_are_those_of_the_standard() {
     assert_eq!(
         ask(&[("Range", "bytes=-10"), ("If-Range", "\"other\"")]).expect(200).body,
         body,
-        "never spliced"
+        "bytes of two versions are never joined"
     );
     let beyond = ask(&[("Range", "bytes=300000-")]).expect(416);
     assert_eq!(beyond.header("content-range"), Some("bytes */300000"));

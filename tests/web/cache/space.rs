@@ -43,8 +43,8 @@ fn the_least_recently_used_objects_are_evicted_and_pinned_or_read_ones_stay() {
     let full = web.get(&d).expect(507);
     assert!(full.text().contains("pinned or in use"), "{}", full.text());
     assert_eq!(names(), ["a.img", "c.img"]);
-    let (rest, is_well) = reading.rest();
-    assert!(is_well && begun.len() + rest.len() == 20 * MIB);
+    let (rest, is_complete) = reading.rest();
+    assert!(is_complete && begun.len() + rest.len() == 20 * MIB);
     let _ = web.get(&d).expect(200);
     assert_eq!(names(), ["a.img", "d.img"]);
     let _ = web

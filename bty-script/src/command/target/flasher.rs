@@ -43,7 +43,7 @@ impl ReportingFlasher {
         self.flashed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops sending progress.
+    /// Sends no more progress, so that none arrives after the final report.
     pub(super) fn end(&self) {
         self.reporter.iter().for_each(ProgressReporter::end);
     }

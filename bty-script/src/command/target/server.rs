@@ -25,7 +25,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// The result of requesting the plan.
 pub(super) enum PlanReply {
-    /// A plan script.
+    /// A plan script, to be run on this machine.
     Script(String),
     /// A JSON plan, from a server without plan scripts.
     Json(JsonPlan),
@@ -37,11 +37,14 @@ pub(super) enum PlanReply {
 
 /// The connection of one machine to its server.
 pub(super) struct Server {
+    /// Address of the server, without a slash at the end.
     base: String,
     mac: String,
+    /// Token of the boot cycle with which the machine was started; part of every URL.
     cycle: Option<String>,
-    /// The boot cycle that reports name, from the plan script. Without one, reports have only the
-    /// fields that every server understands.
+    /// The boot cycle that reports name, from the header of the plan script; empty if that names
+    /// none. `None` without a plan script: then reports have only the fields that every server
+    /// understands.
     plan_cycle: Mutex<Option<String>>,
     client: Client,
     cancel: CancelToken,
@@ -156,6 +159,7 @@ impl Server {
         }
     }
 
+    /// The report as JSON, with the boot cycle of the plan.
     fn body(&self, report: &Report) -> serde_json::Value {
         let cycle = self.plan_cycle.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let report = match cycle {
@@ -288,9 +292,11 @@ impl BackgroundReport {
     }
 }
 
+/// Holds only the latest progress, so that a slow server delays nothing and gets nothing old.
 #[derive(Default)]
 struct ProgressMailbox {
     progress: Option<Progress>,
+    /// Tells the thread to end.
     is_over: bool,
 }
 
@@ -308,7 +314,7 @@ impl ProgressReporter {
         }
     }
 
-    /// Stops the thread.
+    /// Stops the thread, and waits until it has ended.
     pub(super) fn end(&self) {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {

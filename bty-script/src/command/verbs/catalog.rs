@@ -16,7 +16,7 @@ use crate::{exit, network, signals};
 
 pub(super) fn run(action: CatalogAction, network: &Network, output: &Output) -> Result<ExitCode> {
     let cancel = signals::cancel_on_signal()?;
-    let client = network::client(network, Arc::new(NoticePrinter(output.is_json())))?;
+    let client = network::client(network, Arc::new(NoticePrinter { is_json: output.is_json() }))?;
     match action {
         CatalogAction::Show { src, .. } => show(&Catalog::load(&client, &src, &cancel)?, output),
         CatalogAction::Check { src, .. } => return check(&client, &src, output, &cancel),

@@ -29,7 +29,7 @@ pub(super) enum Head {
     Short,
     /// An invalid frame header.
     Broken,
-    /// Not a frame.
+    /// Neither a frame nor a skippable frame.
     Foreign,
 }
 

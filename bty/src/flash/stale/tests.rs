@@ -67,7 +67,11 @@ fn merges_and_clips_near_the_end_of_the_disk() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn stale_ranges_are_ascending_sectors_beyond_the_image(image in any::<u64>(), disk in any::<u64>(), large in any::<bool>()) {
+    fn stale_ranges_are_ascending_sectors_beyond_the_image(
+        image in any::<u64>(),
+        disk in any::<u64>(),
+        large in any::<bool>(),
+    ) {
         let sector = if large { 4096 } else { 512 };
         let mut before = image;
         for range in stale_ranges(image, disk, sector, &[]) {

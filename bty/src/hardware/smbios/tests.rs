@@ -168,7 +168,10 @@ proptest! {
     fn survives_any_fields(
         parts in proptest::collection::vec(
             (
-                prop_oneof![Just(FIRMWARE), Just(PROCESSOR), Just(MEMORY_ARRAY), Just(MEMORY_DEVICE), any::<u8>()],
+                prop_oneof![
+                    Just(FIRMWARE), Just(PROCESSOR), Just(MEMORY_ARRAY), Just(MEMORY_DEVICE),
+                    any::<u8>(),
+                ],
                 proptest::collection::vec(any::<u8>(), 0..120),
                 proptest::collection::vec("[^\0]{1,20}", 0..6),
             ),

@@ -239,7 +239,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn damaged_archives_never_panic(which in 0usize..4, flips in prop::collection::vec((0usize..20_000, any::<u8>()), 1..8), cut in 0usize..40_000) {
+    fn damaged_archives_never_panic(
+        which in 0usize..4,
+        flips in prop::collection::vec((0usize..20_000, any::<u8>()), 1..8),
+        cut in 0usize..40_000,
+    ) {
         let disk = disk(3000);
         let files: [(&str, &[u8]); 2] = [("README", b"read me"), ("disk.img", &disk)];
         let mut bytes = match which {

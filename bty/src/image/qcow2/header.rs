@@ -372,7 +372,8 @@ mod tests {
             }
             if let Ok(header) = parse(&bytes, file_bytes) {
                 prop_assert!(header.l1_entries * 8 <= L1_BYTES_MAX);
-                prop_assert!(header.l1_offset + header.l1_entries * 8 <= file_bytes || header.l1_entries == 0);
+                let l1_end = header.l1_offset + header.l1_entries * 8;
+                prop_assert!(l1_end <= file_bytes || header.l1_entries == 0);
                 prop_assert!(header.clusters() <= header.l1_entries * header.entries_per_table());
             }
         }

@@ -32,10 +32,13 @@ use crate::{CancelToken, Error, ErrorKind, Result, threads};
 /// zstd window.
 const WORKER_BYTES: u64 = 16 << 20;
 
-/// One item of the result.
+/// What the producer and the workers send to the reader, each with its number in the order of
+/// delivery.
 enum Step {
+    /// Ranges of zeros: offset on the disk, and length.
     Zeros(Vec<(u64, u64)>),
     Extents(Vec<Extent>),
+    /// All was read. The digests of the file, if they were needed.
     End(Option<Checksums>),
 }
 
@@ -44,6 +47,7 @@ pub(super) struct Reader {
     steps: OrderedResults<Step>,
     zeros: std::vec::IntoIter<(u64, u64)>,
     extents: VecDeque<Extent>,
+    /// Set by [`Step::End`].
     end: Option<Option<Checksums>>,
     counts: Arc<ReadCounts>,
 }
@@ -125,10 +129,14 @@ struct Producer {
     stop: CancelToken,
     steps: Sender<Numbered<Step>>,
     jobs: Sender<UnpackJob>,
+    /// Read in the order of the disk instead of the file's.
     in_disk_order: bool,
+    /// Number of the next step.
     number: u64,
 }
 
+// In results of results, the outer error is that of the image, which the reader gets. The inner one
+// says that the reader was dropped, so that nobody would get anything.
 impl Producer {
     fn run(mut self) {
         let step = match self.produce() {
@@ -206,7 +214,8 @@ impl Producer {
         Ok((Cursor::new(&self.source, &self.stop, None), digest))
     }
 
-    /// Reads a batch. Sends it to the workers if it has compressed clusters, else to the reader.
+    /// Reads a batch into one buffer. Sends it to the workers if it has compressed clusters, else to
+    /// the reader.
     fn read(&mut self, cursor: &mut Cursor, batch: Vec<Run>) -> Result<Result<(), ReaderDropped>> {
         let mut buffer = self.pool.take(&self.stop)?;
         let (places, segments) = lay_out(&batch, self.image.cluster_bytes());
@@ -280,11 +289,14 @@ fn decompress_jobs(
 /// A part of a buffer that is contiguous on the disk.
 #[derive(Debug, PartialEq, Eq)]
 struct Segment {
+    /// Offset on the disk.
     guest: u64,
+    /// Offset in the buffer.
     at: usize,
     len: usize,
 }
 
+/// The extents of a filled buffer; blocks of zeros become extents of zeros.
 fn cut(buffer: Buffer, segments: &[Segment]) -> Vec<Extent> {
     let used = segments.last().map_or(0, |segment| segment.at + segment.len);
     let block = buffer.freeze(used);
@@ -345,6 +357,7 @@ impl<'a> Batches<'a> {
 }
 
 /// Places the runs of a batch in a buffer: adjacent if they are adjacent on the disk, else aligned.
+/// Returns the offset of each run in the buffer, and the segments in the order of the buffer.
 fn lay_out(batch: &[Run], cluster: u64) -> (Vec<usize>, Vec<Segment>) {
     let mut order: Vec<usize> = (0..batch.len()).collect();
     order.sort_unstable_by_key(|&index| batch[index].guest);

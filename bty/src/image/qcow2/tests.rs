@@ -623,10 +623,17 @@ proptest! {
 
     #[test]
     fn changed_bytes_never_hang_or_panic(
-        changes in prop::collection::vec((prop_oneof![0usize..112, 0x1_0000usize..0x1_0008, 0x2_0000usize..0x2_0040], any::<u8>()), 1..5),
+        changes in prop::collection::vec(
+            (
+                prop_oneof![0usize..112, 0x1_0000usize..0x1_0008, 0x2_0000usize..0x2_0040],
+                any::<u8>(),
+            ),
+            1..5,
+        ),
         with_digest: bool,
     ) {
-        let mut file = by_hand(&[3 << 16, 0, (4 << 16) | 1, (1 << 62) | (5 << 16), 4 << 16, 0, 0, 5 << 16], 6);
+        let entries = [3 << 16, 0, (4 << 16) | 1, (1 << 62) | (5 << 16), 4 << 16, 0, 0, 5 << 16];
+        let mut file = by_hand(&entries, 6);
         for (at, byte) in changes {
             file[at] = byte;
         }
@@ -638,7 +645,14 @@ proptest! {
 
     #[test]
     fn random_tables_never_hang_or_panic(
-        entries in prop::collection::vec(prop_oneof![any::<u64>(), (0u64..8).prop_map(|c| c << 16), (0u64..0x8_0000, 0u64..4).prop_map(|(o, s)| 1 << 62 | s << 54 | o)], 1..40),
+        entries in prop::collection::vec(
+            prop_oneof![
+                any::<u64>(),
+                (0u64..8).prop_map(|c| c << 16),
+                (0u64..0x8_0000, 0u64..4).prop_map(|(o, s)| 1 << 62 | s << 54 | o),
+            ],
+            1..40,
+        ),
         cluster_bits in 9u8..=21,
         features in prop_oneof![Just(0u8), Just(0x10)],
         virtual_bytes in prop_oneof![0u64..1 << 24, any::<u64>()],

@@ -214,7 +214,8 @@ proptest! {
     ) {
         thread_local!(static PACKED: Packed = Packed::new(50, &[3, 4, 17, 49]));
         PACKED.with(|packed| {
-            let is_data = |n: &u32| packed.index.frames().get(*n as usize).is_some_and(|f| f.blake3.is_some());
+            let frames = packed.index.frames();
+            let is_data = |n: &u32| frames.get(*n as usize).is_some_and(|f| f.blake3.is_some());
             let frames: Vec<u32> = chosen.into_iter().filter(is_data).collect();
             let bytes: Arc<[u8]> = packed.file.clone().into();
             packed.fetch(&custom::open("memory", bytes).unwrap(), &frames).unwrap();

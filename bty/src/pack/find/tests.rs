@@ -11,12 +11,15 @@ use crate::source::custom;
 const FRAME: (u32, u32) = (100, 16 << 10);
 
 /// A file with the tables of a packed image, and no real frames: what finds the index reads none.
-/// Tests change the parts.
+/// Tests change the parts. The fields of the index are described in [`super::super::format`].
 struct Hostile {
+    /// The bytes of all frames.
     frames: Vec<u8>,
+    /// Content of the skippable frame with the index.
     index: Vec<u8>,
     /// Skippable frames between the last frame and the seek table.
     skippable: Vec<(u32, Vec<u8>)>,
+    /// The seek table: encoded and decoded length of each frame, also of the skippable ones.
     entries: Vec<(u32, u32)>,
 }
 
@@ -58,7 +61,8 @@ impl Hostile {
         file
     }
 
-    /// Adds a skippable frame of `len` bytes at `position` among the others.
+    /// Adds a skippable frame with this content at `position` among the others, and its entry to
+    /// the seek table.
     fn insert(&mut self, position: usize, magic: u32, content: &[u8]) {
         self.skippable.insert(position, (magic, content.to_vec()));
         let at = self.entries.len() + 1 - self.skippable.len() + position;

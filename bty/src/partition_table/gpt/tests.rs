@@ -238,7 +238,11 @@ fn refuses_a_disk_without_room() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn survives_any_header(fields in proptest::collection::vec(any::<u8>(), 84), small in any::<bool>(), disk in any::<u64>()) {
+    fn survives_any_header(
+        fields in proptest::collection::vec(any::<u8>(), 84),
+        small in any::<bool>(),
+        disk in any::<u64>(),
+    ) {
         let mut bytes = vec![0; 40960];
         bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
         bytes[450] = 0xee;
@@ -260,7 +264,10 @@ proptest! {
     }
 
     #[test]
-    fn survives_any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..2048), disk in any::<u64>()) {
+    fn survives_any_bytes(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..2048),
+        disk in any::<u64>(),
+    ) {
         let _ = relocate_backup(&mut bytes, &mut nothing, disk, 512);
         let _ = detect_sector_bytes(&bytes);
         let _ = crate::partition_table::read(&mut over(&bytes), disk, 4096);
