@@ -38,6 +38,7 @@ mod compare;
 mod delta;
 mod device_io;
 mod distribute;
+mod erase;
 mod execute;
 mod finish;
 mod ledger;
@@ -54,7 +55,9 @@ mod writer;
 
 pub use compare::{VerifyOptions, VerifyReport, verify};
 pub use delta::diff;
+pub use erase::{EraseReport, erase, plan_erase};
 pub(crate) use plan::fail_if_refused;
+pub use crate::image::EraseWay;
 pub use plan::{Refusal, RefusalReason};
 
 string_enum! {
@@ -304,6 +307,10 @@ pub enum Found {
     /// Anything else.
     Other,
 }
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests;
 
 impl TargetReport {
     /// Marks the target as failed with `error`, and resets `verified_bytes` to 0.

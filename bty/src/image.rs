@@ -17,7 +17,9 @@ mod archive;
 mod digester;
 mod digests;
 pub mod directory;
+mod erase;
 pub(crate) mod foreign;
+mod generated;
 mod head;
 mod info;
 pub mod name;
@@ -31,6 +33,7 @@ mod stream;
 
 pub(crate) use digests::all_digests;
 pub(crate) use head::HEAD_BYTES;
+pub use erase::EraseWay;
 pub use info::{Format, ImageInfo};
 pub use open::OpenOptions;
 pub use read::Contents;
