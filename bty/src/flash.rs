@@ -53,11 +53,11 @@ mod watch;
 mod write_job;
 mod writer;
 
+pub use crate::image::EraseWay;
 pub use compare::{VerifyOptions, VerifyReport, verify};
 pub use delta::diff;
 pub use erase::{EraseReport, erase, plan_erase};
 pub(crate) use plan::fail_if_refused;
-pub use crate::image::EraseWay;
 pub use plan::{Refusal, RefusalReason};
 
 string_enum! {

@@ -32,8 +32,8 @@ mod read;
 mod stream;
 
 pub(crate) use digests::all_digests;
-pub(crate) use head::HEAD_BYTES;
 pub use erase::EraseWay;
+pub(crate) use head::HEAD_BYTES;
 pub use info::{Format, ImageInfo};
 pub use open::OpenOptions;
 pub use read::Contents;

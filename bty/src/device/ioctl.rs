@@ -104,7 +104,7 @@ const NVME_IOCTL_ADMIN_CMD: u32 = opcode::read_write::<NvmeCommand>(b'N', 0x41);
 pub(super) fn nvme_namespace(device: impl AsFd) -> std::io::Result<u32> {
     use std::os::fd::AsRawFd;
     // SAFETY: NVME_IOCTL_ID takes no argument and touches no memory of this process.
-    let id = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), NVME_IOCTL_ID as _) };
+    let id = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), libc::Ioctl::from(NVME_IOCTL_ID)) };
     u32::try_from(id).map_err(|_| std::io::Error::last_os_error())
 }
 
@@ -116,13 +116,14 @@ pub(super) fn nvme_admin(
     data: &mut [u8],
 ) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
-    command.data = data.as_mut_ptr() as u64;
+    command.data = data.as_mut_ptr().expose_provenance() as u64;
     command.data_len = u32::try_from(data.len()).map_err(std::io::Error::other)?;
     let command: *mut NvmeCommand = &raw mut command;
     // SAFETY: the kernel reads and writes one NvmeCommand through the pointer, and at most
     // `data_len` bytes at `data`; both live until the call returns.
-    let done =
-        unsafe { libc::ioctl(device.as_fd().as_raw_fd(), NVME_IOCTL_ADMIN_CMD as _, command) };
+    let done = unsafe {
+        libc::ioctl(device.as_fd().as_raw_fd(), libc::Ioctl::from(NVME_IOCTL_ADMIN_CMD), command)
+    };
     match done {
         0 => Ok(()),
         status if status > 0 => {

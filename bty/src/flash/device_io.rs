@@ -302,7 +302,7 @@ impl DeviceIo {
     /// Has the device erase all its user data by a command of its own.
     pub(super) fn format(&self) -> Result<()> {
         self.request(|device| device.format()).map_err(|e| {
-            Error::new(ErrorKind::Target, format!("having {} format itself", self.name))
+            Error::new(ErrorKind::Target, format!("formatting {}", self.name))
                 .because(e)
                 .with_path(&self.name)
                 .hint("erase it in another way; it does not boot now")

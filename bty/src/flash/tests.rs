@@ -21,7 +21,7 @@ fn image(bytes: Vec<u8>) -> Image {
 #[test]
 fn a_report_has_every_byte_that_was_written() {
     let image = image(vec![7; 5 * MIB]);
-    let disk = Arc::new(MemoryDisk::new(300 * MIB));
+    let disk = Arc::new(MemoryDisk::new(64 * MIB));
     let host = MemoryHost::with(&disk);
     let plan = FlashPlan::new(image.info(), host.list().unwrap(), FlashOptions::default());
     let report = plan.execute(&image, &host, &(), &CancelToken::new()).unwrap();

@@ -92,17 +92,17 @@ fn a_disk_formats_itself_before_anything_else_is_written_to_it() {
 #[test]
 fn a_disk_that_keeps_its_content_is_not_erased() {
     for way in WAYS {
-        let faults = Faults {
-            lose_from: Some(5 << 20),
-            lose_until: Some(6 << 20),
-            ..Faults::default()
-        };
+        let faults =
+            Faults { lose_from: Some(5 << 20), lose_until: Some(6 << 20), ..Faults::default() };
         let disk = Arc::new(full_disk().with_faults(faults));
         let error = run(&disk, way).unwrap_err();
-        assert_eq!((error.kind(), error.offset()), (ErrorKind::Integrity, Some(5 << 20)), "{way}");
+        assert_eq!(error.kind(), ErrorKind::Integrity, "{way}");
+        // some of the random bytes may be those of before
+        let offset = error.offset().unwrap();
+        assert!((5 << 20..(5 << 20) + 16).contains(&offset), "{way}: {offset}");
         assert_eq!(
             error.to_string(),
-            "/dev/nvme0n1 was not erased: at offset 5242880 it holds something else"
+            format!("/dev/nvme0n1 was not erased: at offset {offset} it holds something else")
         );
         assert!(error.next_step().unwrap().starts_with("erase it in another way"));
     }
