@@ -449,6 +449,12 @@ pub(crate) struct Erase {
     /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Allow a partition as target
+    #[arg(long)]
+    pub(crate) allow_partition: bool,
+    /// Erase a file that holds an image or an archive
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Show the plan and all reasons against it, and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -21,7 +21,9 @@ pub(super) fn run(erase: &Erase, output: &Output) -> Result<ExitCode> {
     let progress = Arc::new(ProgressDisplay::new(output.is_json()));
     let system = SystemHost::new();
     let disk = erase.disk.parse::<Selector>()?.select(&system)?;
-    let (plan, image) = plan_erase(&disk, erase.way)?;
+    let (mut plan, image) = plan_erase(&disk, erase.way)?;
+    plan.options.allow_partition = erase.allow_partition;
+    plan.options.overwrite = erase.overwrite;
     let refusals = plan.validate();
     show(&plan, &refusals, erase, output);
     if !refusals.is_empty() {
