@@ -242,7 +242,7 @@ fn the_example_plans_do_at_the_next_boots_what_they_say() {
         (
             "choose_by_size",
             json!({ "small": "debian", "large": "debian" }),
-            ["live inventory", "live inventory"],
+            ["live inventory", "live interactive"],
         ),
         ("erase_with_proof", json!({}), ["live script", "firmware"]),
         ("memtest_once", json!({ "memtest": "http://192.0.2.1/memtest.ipxe" }), ["chain", "disk"]),
