@@ -85,6 +85,7 @@ mod lab {
 /// `make test-chain` runs them. The other combinations are in `matrix`.
 mod chain {
     mod delta;
+    mod erase;
     pub(crate) mod faults;
     pub(crate) mod lab;
     pub(crate) mod network;

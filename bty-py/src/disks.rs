@@ -5,7 +5,9 @@ use bty::hardware::{HardwareRoots, Inventory};
 use pyo3::prelude::*;
 
 use crate::arguments::Size;
-use crate::values::{Disk, Dmi};
+use crate::cancel::Cancel;
+use crate::run::run;
+use crate::values::{Disk, Dmi, EraseReport};
 use crate::{arguments, errors, hosts, json, targets};
 
 /// All whole disks and attached loop devices, sorted by path.
@@ -38,6 +40,24 @@ fn disks_create_file(py: Python<'_>, path: &Bound<'_, PyAny>, size_bytes: Size) 
         host.probe(&path)
     });
     made.map(Disk).map_err(|error| errors::of(py, &error))
+}
+
+/// Erases a disk, and reads it back.
+#[pyfunction]
+#[pyo3(signature = (disk, way="zeros", *, progress=None, cancel=None))]
+fn disks_erase(
+    disk: &Bound<'_, PyAny>,
+    way: &str,
+    progress: Option<Bound<'_, PyAny>>,
+    cancel: Option<Bound<'_, PyAny>>,
+) -> PyResult<EraseReport> {
+    let py = disk.py();
+    let way = way.parse().map_err(|error| errors::of(py, &error))?;
+    let (cancel, disk) = (Cancel::of(cancel)?, targets::disk(disk)?);
+    let report = run(py, &cancel, progress.as_ref(), |caller, token| {
+        bty::flash::erase(&disk, way, &*hosts::current(), caller, token)
+    })?;
+    report.map(EraseReport).map_err(|error| errors::of(py, &error))
 }
 
 /// Has the firmware boot a disk once, at the next boot. Returns the number of the boot entry, or
@@ -88,6 +108,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(disks_probe, module)?)?;
     module.add_function(wrap_pyfunction!(disks_select, module)?)?;
     module.add_function(wrap_pyfunction!(disks_create_file, module)?)?;
+    module.add_function(wrap_pyfunction!(disks_erase, module)?)?;
     module.add_function(wrap_pyfunction!(disks_boot_next, module)?)?;
     module.add_function(wrap_pyfunction!(inventory, module)?)?;
     module.add_function(wrap_pyfunction!(dmi, module)?)?;

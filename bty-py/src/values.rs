@@ -247,6 +247,9 @@ value! {
         content: Option<Content> = |it| maybe(it.content.as_ref());
         /// True if it contains a partition table, a file system or a boot sector.
         is_recognized: bool = |it| it.is_recognized;
+        /// How it erases a disk: `zeros`, `random`, `discard` or `nvme_format`; none if it is an
+        /// image of a system.
+        erases: Option<String> = |it| it.erases.map(|way| word(&way));
     } {
         /// One line for display: format, sizes, partition table.
         fn summary(&self) -> String {
@@ -480,6 +483,27 @@ value! {
 }
 
 value! {
+    /// The result of erasing a disk. All sizes are in bytes.
+    EraseReport = bty::flash::EraseReport {
+        /// The disk, as probed right before the first write.
+        disk: Disk = |it| it.disk.clone().into();
+        /// How it was erased: `zeros`, `random`, `discard` or `nvme_format`.
+        way: String = |it| word(&it.way);
+        /// Bytes erased: all of the disk.
+        erased_bytes: u64 = |it| it.erased_bytes;
+        /// Bytes read back from the medium and found right.
+        verified_bytes: u64 = |it| it.verified_bytes;
+        /// True if the disk itself has reported that it erased all user data, including what cannot
+        /// be read.
+        is_attested: bool = |it| it.is_attested;
+        /// Duration in milliseconds.
+        elapsed_ms: u64 = |it| it.elapsed_ms;
+        /// Warnings.
+        notes: Vec<String> = |it| it.notes.clone();
+    }
+}
+
+value! {
     /// The result of reading an image completely. All sizes are in bytes.
     Contents = bty::image::Contents {
         /// Bytes read from the source.
@@ -700,6 +724,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PhaseTime>()?;
     module.add_class::<FlashReport>()?;
     module.add_class::<VerifyReport>()?;
+    module.add_class::<EraseReport>()?;
     module.add_class::<Contents>()?;
     module.add_class::<PackReport>()?;
     module.add_class::<PackCheck>()?;

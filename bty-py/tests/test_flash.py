@@ -46,6 +46,29 @@ def test_digest_that_differs_leaves_nothing_bootable(image, disk):
     assert Path(disk.path).read_bytes()[:512] == bytes(512)
 
 
+@pytest.mark.parametrize("way", ["zeros", "random", "discard"])
+def test_an_erased_disk_holds_nothing_of_before(image, disk, way):
+    bty.flash(image, disk)
+    phases = []
+    report = bty.disks.erase(disk, way, progress=lambda event: phases.append(event.phase))
+    assert (report.way, report.is_attested) == (way, False)
+    assert report.erased_bytes == report.verified_bytes == disk.size_bytes
+    assert set(phases) >= {"wipe", "write", "verify"}
+    content = Path(disk.path).read_bytes()
+    assert content[:MIB] == bytes(MIB)
+    assert (content == bytes(len(content))) == (way != "random")
+
+
+def test_a_disk_that_cannot_be_erased_in_a_way_is_left_alone(image, disk):
+    bty.flash(image, disk)
+    before = Path(disk.path).read_bytes()
+    with pytest.raises(bty.RefusedError, match="not an NVMe disk"):
+        bty.disks.erase(disk, "nvme_format")
+    with pytest.raises(bty.UsageError, match="unknown way to erase"):
+        bty.disks.erase(disk, "quickly")
+    assert Path(disk.path).read_bytes() == before
+
+
 def test_all_refusals_at_once(tmp_path, image):
     small = bty.disks.create_file(tmp_path / "small", MIB)
     plan = bty.Plan(image, [small.replace(is_read_only=True)])

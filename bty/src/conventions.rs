@@ -10,12 +10,13 @@ mod public_api;
 const OTHER_PROGRAMS: [&str; 4] = ["blockdev ", "sgdisk ", "xz ", "zstd "];
 
 /// The subcommands of the `bty` command.
-const SUBCOMMANDS: [&str; 14] = [
+const SUBCOMMANDS: [&str; 15] = [
     "catalog",
     "check",
     "disks",
     "docs",
     "eject",
+    "erase",
     "flash",
     "image",
     "images",

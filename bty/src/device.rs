@@ -7,6 +7,7 @@
 use std::io;
 
 pub(crate) mod ioctl;
+mod nvme;
 pub(crate) mod system;
 
 /// An open target. All offsets and lengths are in bytes.
@@ -49,6 +50,17 @@ pub trait Device: Send + Sync {
     /// The error of the operating system. Everything written since the last successful flush may be
     /// lost.
     fn flush(&self) -> io::Result<()>;
+
+    /// Has the device erase all its user data by a command of its own, and returns when that is
+    /// done. What can be read afterwards is undefined.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] when the device has no such command, which is the default, or
+    /// when it would erase more than this target. Otherwise the error of the operating system, or
+    /// of the device.
+    fn format(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Makes the kernel re-read the partition table.
     ///

@@ -38,6 +38,7 @@ mod compare;
 mod delta;
 mod device_io;
 mod distribute;
+mod erase;
 mod execute;
 mod finish;
 mod ledger;
@@ -52,8 +53,10 @@ mod watch;
 mod write_job;
 mod writer;
 
+pub use crate::image::EraseWay;
 pub use compare::{VerifyOptions, VerifyReport, verify};
 pub use delta::diff;
+pub use erase::{EraseReport, erase, plan_erase};
 pub(crate) use plan::fail_if_refused;
 pub use plan::{Refusal, RefusalReason};
 
@@ -304,6 +307,10 @@ pub enum Found {
     /// Data that is none of these.
     Other,
 }
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests;
 
 impl TargetReport {
     /// Marks the target as failed with `error`, and resets `verified_bytes` to 0.

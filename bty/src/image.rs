@@ -29,7 +29,9 @@ mod archive;
 mod digester;
 mod digests;
 pub mod directory;
+mod erase;
 pub(crate) mod foreign;
+mod generated;
 mod head;
 mod info;
 pub mod name;
@@ -42,6 +44,7 @@ mod read;
 mod stream;
 
 pub(crate) use digests::all_digests;
+pub use erase::EraseWay;
 pub(crate) use head::HEAD_BYTES;
 pub use info::{Format, ImageInfo};
 pub use open::OpenOptions;

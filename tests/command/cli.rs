@@ -75,7 +75,8 @@ impl Bench {
 
 #[test]
 fn help() {
-    let verbs = ["", "disks", "image", "images", "catalog", "flash", "verify", "completions"];
+    let verbs =
+        ["", "disks", "image", "images", "catalog", "flash", "verify", "erase", "completions"];
     let of_scripts = ["run", "check", "test", "repl", "eject", "docs", "man"];
     for verb in verbs.into_iter().chain(of_scripts) {
         let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|a| !a.is_empty()).collect();

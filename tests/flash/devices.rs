@@ -415,3 +415,32 @@ fn a_medium_that_cannot_keep_what_it_promised_fails_with_its_own_exit_code() {
     let failed = bty(&["flash", image, disk.path(), "--yes"]).expect(6);
     assert!(failed.stderr.contains(disk.path()), "{}", failed.stderr);
 }
+
+#[test]
+fn a_disk_is_erased_and_read_back() {
+    let Some(disk) = LoopDisk::new(9 << 20, 512) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let image = write(dir.path(), "a.img", &gpt_image(8 * MIB, 512));
+    for way in ["zeros", "random", "discard"] {
+        let _ = bty(&["flash", image.to_str().unwrap(), disk.path(), "--yes"]).expect(0);
+        let dry = bty(&["erase", disk.path(), "--way", way, "--dry-run"]).expect(0);
+        assert!(dry.stderr.contains("ALL DATA ON IT WILL BE LOST"), "{}", dry.stderr);
+        assert_holds(&disk, &fs::read(&image).unwrap());
+        let done = bty(&["erase", disk.path(), "--way", way, "--yes", "--json"]).expect(0);
+        let report = done.last();
+        assert_eq!((&report["way"], &report["is_attested"]), (&way.into(), &false.into()));
+        assert_eq!(
+            (&report["erased_bytes"], &report["verified_bytes"]),
+            (&(9 << 20).into(), &(9 << 20).into())
+        );
+        let content = disk.content();
+        assert!(is_zero(&content[..MIB]) && is_zero(&content[MIB..]) == (way != "random"), "{way}");
+    }
+    let refused = bty(&["erase", disk.path(), "--way", "nvme_format", "--yes"]).expect(3);
+    assert!(refused.stderr.contains("it is not an NVMe disk"), "{}", refused.stderr);
+    let _ = bty(&["erase", disk.path()]).expect(2);
+    tool(&["mkfs.ext4", "-qF", disk.path()]);
+    let _mount = Mount::device(disk.path());
+    let refused = bty(&["erase", disk.path(), "--yes"]).expect(3);
+    assert!(refused.stderr.contains("mounted"), "{}", refused.stderr);
+}

@@ -1,5 +1,8 @@
 //! Plans: saving, comparing, rolling back and simulating them.
 
+use std::fs;
+use std::path::Path;
+
 use bty_tests::web::Web;
 use serde_json::json;
 
@@ -235,4 +238,48 @@ fn a_plan_that_exhausts_memory_or_time_does_not_harm_the_server() {
     assert_eq!(failed["events"].as_array().map(Vec::len), Some(2));
     assert_eq!(failed["unacknowledged_failures"], 2);
     web.get("/healthz").expect(200);
+}
+
+#[test]
+fn the_example_plans_do_at_the_next_boots_what_they_say() {
+    let web = Web::start();
+    let image = add_image(&web);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/plans");
+    let examples = [
+        ("burn_in_then_flash", json!({}), ["live flash", "disk"]),
+        ("canary", json!({ "since": 0 }), ["live flash", "disk"]),
+        (
+            "choose_by_size",
+            json!({ "small": "debian", "large": "debian" }),
+            ["live inventory", "live interactive"],
+        ),
+        ("erase_with_proof", json!({}), ["live script", "firmware"]),
+        ("memtest_once", json!({ "memtest": "http://192.0.2.1/memtest.ipxe" }), ["chain", "disk"]),
+        ("rescue_shell", json!({}), ["live interactive", "disk"]),
+        (
+            "several_disks",
+            json!({ "data_image": "debian", "data_disks": "S2 S3" }),
+            ["live flash", "disk"],
+        ),
+    ];
+    let plans = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let tested = plans.filter(|path| !path.to_str().unwrap().ends_with("_test.rhai"));
+    assert_eq!(tested.count(), examples.len(), "every example is simulated");
+    for (file, params, boots) in examples {
+        let source = fs::read_to_string(folder.join(format!("{file}.rhai"))).unwrap();
+        let name = file.replace('_', "-");
+        web.send("PUT", &format!("/plans/{name}"), &json!({ "source": source })).expect(200);
+        let binding = json!({
+            "boot_mode": name, "bty_image_ref": image, "target_disk_serial": "S1", "params": params,
+        });
+        web.send("PUT", &format!("/machines/{MAC}"), &binding).expect(200);
+        let simulate = format!("/machines/{MAC}/simulate");
+        let steps = web.send("POST", &simulate, &json!({ "boots": 2 })).expect(200).json();
+        let word = |step: &serde_json::Value| {
+            let words = [&step["offer"], &step["mode"]];
+            words.iter().filter_map(|word| word.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        let said: Vec<String> = steps.as_array().unwrap().iter().map(word).collect();
+        assert_eq!(said, boots, "{file}: {steps}");
+    }
 }

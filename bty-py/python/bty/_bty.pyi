@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Literal, Optional, Union, final
 
 from .events import Event
-from .types import Cancel, DeltaMode, DiskLike, Disks, ImageLike, PathLike, Progress, Proof, Size
+from .types import Cancel, DeltaMode, DiskLike, Disks, EraseWay, ImageLike, PathLike, Progress, Proof, Size
 
 __version__: str
 CATALOG_DEFAULT_URL: str
@@ -256,6 +256,11 @@ class ImageInfo:
     @property
     def is_recognized(self) -> bool:
         """True if it contains a partition table, a file system or a boot sector."""
+    @property
+    def erases(self) -> Optional[EraseWay]:
+        """How it erases a disk: `zeros`, `random`, `discard` or `nvme_format`; none if it is an
+        image of a system.
+        """
     def summary(self) -> str:
         """One line for display: format, sizes, partition table."""
     @property
@@ -602,6 +607,44 @@ class VerifyReport:
         data.
         """
     def replace(self, **changes: Any) -> VerifyReport:
+        """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
+
+@final
+class EraseReport:
+    """The result of erasing a disk. All sizes are in bytes."""
+
+    def __new__(cls, **fields: Any) -> EraseReport: ...
+    @property
+    def disk(self) -> Disk:
+        """The disk, as probed right before the first write."""
+    @property
+    def way(self) -> EraseWay:
+        """How it was erased: `zeros`, `random`, `discard` or `nvme_format`."""
+    @property
+    def erased_bytes(self) -> int:
+        """Bytes erased: all of the disk."""
+    @property
+    def verified_bytes(self) -> int:
+        """Bytes read back from the medium and found right."""
+    @property
+    def is_attested(self) -> bool:
+        """True if the disk itself has reported that it erased all user data, including what cannot
+        be read.
+        """
+    @property
+    def elapsed_ms(self) -> int:
+        """Duration in milliseconds."""
+    @property
+    def notes(self) -> list[str]:
+        """Warnings."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data, with the names and units of the command's ``--json``."""
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> EraseReport:
+        """Creates an object from the result of ``to_dict()``. Raises ``ValueError`` for invalid
+        data.
+        """
+    def replace(self, **changes: Any) -> EraseReport:
         """Returns a copy with some fields changed. Raises ``TypeError`` for an unknown field."""
 
 @final
@@ -1368,6 +1411,9 @@ def disks_list() -> list[Disk]: ...
 def disks_probe(path: PathLike) -> Disk: ...
 def disks_select(selector: str) -> Disk: ...
 def disks_create_file(path: PathLike, size_bytes: Size) -> Disk: ...
+def disks_erase(
+    disk: DiskLike, way: EraseWay = "zeros", *, progress: Progress = None, cancel: Cancel = None
+) -> EraseReport: ...
 def disks_boot_next(disk: DiskLike, label: str, efivars: PathLike) -> tuple[Optional[int], str]: ...
 def event_from_dict(data: dict[str, Any]) -> Event: ...
 def inventory() -> dict[str, Any]: ...

@@ -1,20 +1,20 @@
-"""Disks: list, probe and select them. No function here writes to a disk."""
+"""Disks: list, probe and select them. Only :func:`erase` writes to a disk."""
 
 from __future__ import annotations
 
 import builtins
 
 from . import _bty
-from ._bty import Content, Disk, Partition, Use
+from ._bty import Content, Disk, EraseReport, Partition, Use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from os import PathLike
     from typing import Any, Callable, Optional, Union
 
-    from .types import DiskLike, Size
+    from .types import Cancel, DiskLike, EraseWay, Progress, Size
 
-__all__ = ["Content", "Disk", "Partition", "Use", "boot_next", "create_file", "list", "list_disks", "only", "probe", "select", "wait"]
+__all__ = ["Content", "Disk", "EraseReport", "Partition", "Use", "boot_next", "create_file", "erase", "list", "list_disks", "only", "probe", "select", "wait"]
 
 
 def list() -> builtins.list[Disk]:
@@ -129,6 +129,25 @@ def create_file(path: Union[str, PathLike[str]], size_bytes: Size) -> Disk:
     4194304
     """
     return _bty.disks_create_file(path, size_bytes)
+
+
+def erase(disk: DiskLike, way: EraseWay = "zeros", *, progress: Progress = None, cancel: Cancel = None) -> EraseReport:
+    """Erases all of ``disk`` and reads it back. ALL DATA ON IT WILL BE LOST.
+
+    ``way`` is ``"zeros"`` or ``"random"``, which overwrite every sector; ``"discard"``, which has the
+    disk zero every sector and frees flash memory; or ``"nvme_format"``, by which an NVMe disk also
+    erases what cannot be read, and says so in ``is_attested``.
+
+    Raises :class:`bty.RefusedError` if the disk is in use, has changed, or does not know the way;
+    nothing was written then. Raises :class:`bty.IntegrityError` if it still holds something else.
+
+    >>> import bty, os, tempfile
+    >>> disk = bty.disks.create_file(os.path.join(tempfile.mkdtemp(), "disk"), "4 MiB")
+    >>> report = bty.disks.erase(disk, "random")
+    >>> report.verified_bytes, report.is_attested
+    (4194304, False)
+    """
+    return _bty.disks_erase(disk, way, progress=progress, cancel=cancel)
 
 
 def boot_next(disk: DiskLike, *, label: str = "bty flashed", efivars: Union[str, PathLike[str]] = "/sys/firmware/efi/efivars") -> int:

@@ -14,7 +14,7 @@ from typing import Callable, Literal, Optional, Union
 from ._bty import CancelToken, Disk, Entry, Image, ImageFile
 from .events import Event
 
-__all__ = ["Cancel", "DeltaMode", "DiskLike", "Disks", "ImageLike", "PathLike", "Progress", "Proof", "Size"]
+__all__ = ["Cancel", "DeltaMode", "DiskLike", "Disks", "EraseWay", "ImageLike", "PathLike", "Progress", "Proof", "Size"]
 
 #: A path.
 PathLike = Union[str, "os.PathLike[str]"]
@@ -28,6 +28,8 @@ DiskLike = Union[Disk, PathLike]
 Disks = Union[DiskLike, Sequence[DiskLike]]
 #: Whether a flash keeps and moves what a disk already holds.
 DeltaMode = Literal["auto", "always", "never"]
+#: How a disk is erased.
+EraseWay = Literal["zeros", "random", "discard", "nvme_format"]
 #: What proves that a disk holds the image.
 Proof = Literal["full", "sample", "none"]
 #: Called with each event.

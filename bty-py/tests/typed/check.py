@@ -81,6 +81,7 @@ def sizes_and_disks() -> None:
     disk = bty.Disk("/dev/sda", "8 GiB", serial="A")
     assert_type({disk: disk.size_bytes}, dict[bty.Disk, int])
     bty.disks.create_file(Path("disk"), 4096)
+    assert_type(bty.disks.erase(disk, "random"), bty.disks.EraseReport)
     bty.Disk("/dev/sda", 1.5)  # type: ignore[arg-type]
     bty.Disk("/dev/sda", 512, sreial="A")  # type: ignore[call-arg]
     with bty.testing.MemoryHost(disk) as machine:

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use bty::flash::EraseWay;
 use bty::{Disk, Error, ErrorKind, Selector};
 use rhai::plugin::*;
 use rhai::{Dynamic, FnPtr, INT, NativeCallContext};
 
-use crate::api::types::{AnySize, Disks, Maps, MaybeBool, MaybeString, Strings, Text};
+use super::flash;
+use crate::api::types::{
+    AnyDisk, AnySize, Disks, Maps, MaybeBool, MaybeString, Object, Strings, Text,
+};
 use crate::context::{Capability, ScriptContext};
 use crate::convert::{Size, from_rust};
 use crate::error::{CallResult, raise};
@@ -135,6 +139,22 @@ pub(super) mod functions {
             error
         })?;
         context.world.flasher.create(path.as_ref(), size.0).map_err(raise)
+    }
+
+    /// Overwrites all of a disk with zeros, and reads it back. ALL DATA ON IT WILL BE LOST. Returns a
+    /// map with `way`, `erased_bytes`, `verified_bytes` (read back and right), `is_attested` and
+    /// `elapsed_ms`. Fails if the disk is in use, or holds something else afterwards.
+    #[rhai_fn(name = "erase", return_raw)]
+    pub fn erase_plainly(call: NativeCallContext, disk: AnyDisk) -> CallResult<Object> {
+        from_rust(&flash::erase(&call, &disk, EraseWay::Zeros.as_str())?)
+    }
+
+    /// Erases in one of these ways: `zeros`; `random`; `discard`, by the command that also frees
+    /// flash memory; `nvme_format`, by which an NVMe disk also erases what cannot be read, and
+    /// says so (`is_attested`). All of the disk is read back after each of them.
+    #[rhai_fn(name = "erase", return_raw)]
+    pub fn erase_by(call: NativeCallContext, disk: AnyDisk, way: &str) -> CallResult<Object> {
+        from_rust(&flash::erase(&call, &disk, way)?)
     }
 
     /// Path of the device node or file, such as `/dev/nvme0n1`.

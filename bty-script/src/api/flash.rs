@@ -5,7 +5,10 @@ use std::sync::mpsc;
 use std::thread;
 
 use bty::catalog::Entry;
-use bty::flash::{DeltaMode, FlashOptions, FlashPlan, FlashReport, Refusal, VerifyReport};
+use bty::flash::{
+    DeltaMode, EraseReport, EraseWay, FlashOptions, FlashPlan, FlashReport, Refusal, VerifyReport,
+    plan_erase,
+};
 use bty::{CancelToken, Disk, Error, ErrorKind, Event};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
@@ -217,6 +220,20 @@ fn execute_with_progress(
             None => result.map_err(raise),
         }
     })
+}
+
+/// Erases a disk, and reads it back.
+pub(super) fn erase(
+    call: &NativeCallContext<'_>,
+    disk: &Dynamic,
+    way: &str,
+) -> CallResult<EraseReport> {
+    ScriptContext::require(call, Capability::Flash)?;
+    let way = way.parse::<EraseWay>().map_err(raise)?;
+    let disk = one_disk(call, disk)?;
+    let (plan, image) = plan_erase(&disk, way).map_err(raise)?;
+    let report = execute(call, &PlannedFlash { plan, image: image.into() }, None)?;
+    EraseReport::new(&report).map_err(raise)
 }
 
 /// Compares a disk with an image.

@@ -98,7 +98,7 @@ pub(super) mod functions {
     /// Calls one function of the script at `path` with the arguments `values`, for example `run(p)`
     /// of a plan, on a simulated machine.
     #[rhai_fn(return_raw)]
-    pub fn call(
+    pub fn run_function(
         call: NativeCallContext,
         path: &str,
         function: &str,
@@ -111,8 +111,8 @@ pub(super) mod functions {
         })
     }
 
-    /// What the script did, in order: maps with `effect` (`flash`, `create`, `write`, `post`,
-    /// `sleep`, `log` or `power`) and the details.
+    /// What the script did, in order: maps with `effect` (`flash`, `erase`, `create`, `write`,
+    /// `post`, `sleep`, `log` or `power`) and the details.
     #[rhai_fn(global, get = "effects", pure, return_raw)]
     pub fn effects(outcome: &mut TestRun) -> CallResult<Maps> {
         from_rust(&outcome.record().effects)

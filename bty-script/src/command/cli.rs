@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use bty::digest::Sha512;
-use bty::flash::DeltaMode;
+use bty::flash::{DeltaMode, EraseWay};
 use bty::{Digest, size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -212,6 +212,9 @@ pub(crate) enum Verb {
     /// Compare a disk with an image, without writing
     #[command(after_help = EXIT_CODES)]
     Verify(Verify),
+    /// Erase a disk, and read it back
+    #[command(after_help = EXIT_CODES)]
+    Erase(Erase),
     /// Write an image as a packed image: a zstd file with an index of its parts
     ///
     /// Any zstd program can read it. bty flashes it on all cores, and checks each part before it
@@ -450,6 +453,31 @@ pub(crate) struct Flash {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Erase {
+    /// Disk to erase: path, serial:…, wwn:… or where:…
+    #[arg(value_parser = reference())]
+    pub(crate) disk: String,
+    /// zeros, random, discard (the disk zeroes itself) or nvme_format (an NVMe disk erases itself)
+    #[arg(long, value_name = "WAY", default_value = "zeros")]
+    pub(crate) way: EraseWay,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Allow a partition as target
+    #[arg(long)]
+    pub(crate) allow_partition: bool,
+    /// Erase a file that holds an image or an archive
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Show the plan and all reasons against it, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON lines: progress, then the report or the error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Run {
     /// Script to run
     pub(crate) file: PathBuf,
@@ -604,6 +632,7 @@ impl Cli {
                 | CatalogAction::Ref { json, .. } => *json,
             },
             Verb::Flash(flash) => flash.json,
+            Verb::Erase(erase) => erase.json,
             Verb::Pack(pack) => pack.json,
             Verb::Diff(diff) => diff.json,
             Verb::Verify(verify) => verify.json,

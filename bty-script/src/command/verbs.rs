@@ -7,6 +7,7 @@ mod diff;
 mod disks;
 mod docs;
 mod eject;
+mod erase;
 pub(crate) mod flash;
 mod image;
 mod images;
@@ -50,6 +51,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
         Verb::Images { dir, .. } => images::run(&dir, output),
         Verb::Catalog { action } => catalog::run(action, network, output),
         Verb::Flash(flash) => flash::run(&flash, network, output),
+        Verb::Erase(erase) => erase::run(&erase, output),
         Verb::Pack(pack) => pack::run(&pack, network, output),
         Verb::Diff(diff) => diff::run(&diff, network, output),
         Verb::Verify(verify) if verify.packed => pack::check(&verify.src, network, output),

@@ -41,6 +41,9 @@ impl DryRunWorld {
 /// The effect of `plan`. Refuses it for the same reasons as the real executor.
 pub(super) fn flash_effect(plan: &FlashPlan) -> Result<Effect> {
     plan.check()?;
+    if let (Some(way), [disk]) = (plan.image.erases, plan.targets.as_slice()) {
+        return Ok(Effect::Erase { disk: EffectTarget::of(disk), way });
+    }
     Ok(Effect::Flash {
         image: plan.image.source.clone(),
         sha256: plan.image.expected_sha256,

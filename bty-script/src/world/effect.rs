@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bty::Digest;
-use bty::flash::FlashOptions;
+use bty::flash::{EraseWay, FlashOptions};
 use serde::Serialize;
 
 use crate::error::PowerAction;
@@ -25,6 +25,13 @@ pub enum Effect {
         targets: Vec<EffectTarget>,
         /// Options of the flash.
         options: Box<FlashOptions>,
+    },
+    /// Erase a disk.
+    Erase {
+        /// The disk.
+        disk: EffectTarget,
+        /// How it is erased.
+        way: EraseWay,
     },
     /// Create a file of zeros, as a disk to flash.
     Create {
@@ -94,19 +101,24 @@ impl EffectTarget {
     }
 }
 
+impl fmt::Display for EffectTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        match &self.serial {
+            Some(serial) => write!(f, " (serial {serial})"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flash { image, targets, .. } => {
-                write!(f, "flash {image} to ")?;
-                for (i, target) in targets.iter().enumerate() {
-                    write!(f, "{}{}", if i > 0 { ", " } else { "" }, target.path.display())?;
-                    if let Some(serial) = &target.serial {
-                        write!(f, " (serial {serial})")?;
-                    }
-                }
-                Ok(())
+                let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+                write!(f, "flash {image} to {}", targets.join(", "))
             }
+            Self::Erase { disk, way } => write!(f, "erase {disk} ({way})"),
             Self::Create { path, size_bytes } => {
                 write!(f, "create {} with {}", path.display(), bty::size::human(*size_bytes))
             }

@@ -76,3 +76,59 @@ pub(crate) fn kexec_file_load(
             .unwrap_or(rustix::io::Errno::INVAL)),
     }
 }
+
+/// `struct nvme_passthru_cmd` of linux/nvme_ioctl.h.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(super) struct NvmeCommand {
+    pub(super) opcode: u8,
+    pub(super) flags: u8,
+    pub(super) reserved: u16,
+    pub(super) namespace: u32,
+    pub(super) cdw2: u32,
+    pub(super) cdw3: u32,
+    pub(super) metadata: u64,
+    pub(super) data: u64,
+    pub(super) metadata_len: u32,
+    pub(super) data_len: u32,
+    pub(super) cdw10: u32,
+    pub(super) cdw11_to_15: [u32; 5],
+    pub(super) timeout_ms: u32,
+    pub(super) result: u32,
+}
+
+const NVME_IOCTL_ID: u32 = opcode::none(b'N', 0x40);
+const NVME_IOCTL_ADMIN_CMD: u32 = opcode::read_write::<NvmeCommand>(b'N', 0x41);
+
+/// The number of the NVMe namespace that `device` is.
+pub(super) fn nvme_namespace(device: impl AsFd) -> std::io::Result<u32> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: NVME_IOCTL_ID takes no argument and touches no memory of this process.
+    let id = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), libc::Ioctl::from(NVME_IOCTL_ID)) };
+    u32::try_from(id).map_err(|_| std::io::Error::last_os_error())
+}
+
+/// Sends an admin command, and waits until the controller has carried it out. It may write to
+/// `data`.
+pub(super) fn nvme_admin(
+    device: impl AsFd,
+    mut command: NvmeCommand,
+    data: &mut [u8],
+) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    command.data = data.as_mut_ptr().expose_provenance() as u64;
+    command.data_len = u32::try_from(data.len()).map_err(std::io::Error::other)?;
+    let command: *mut NvmeCommand = &raw mut command;
+    // SAFETY: the kernel reads and writes one NvmeCommand through the pointer, and at most
+    // `data_len` bytes at `data`; both live until the call returns.
+    let done = unsafe {
+        libc::ioctl(device.as_fd().as_raw_fd(), libc::Ioctl::from(NVME_IOCTL_ADMIN_CMD), command)
+    };
+    match done {
+        0 => Ok(()),
+        status if status > 0 => {
+            Err(std::io::Error::other(format!("the disk answers with NVMe status {status:#x}")))
+        }
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}

@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::device::{Device, ioctl};
+use crate::device::{Device, ioctl, nvme};
 use crate::size::align_down;
 use crate::{Error, ErrorKind, Remedy, Result};
 
@@ -226,6 +226,13 @@ impl Device for SystemDevice {
             cached.flush()?;
         }
         Ok(fdatasync(&self.file)?)
+    }
+
+    fn format(&self) -> io::Result<()> {
+        match self.cached {
+            None => nvme::format(&self.file),
+            Some(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn reread_table(&self) -> io::Result<()> {

@@ -18,7 +18,7 @@ use crate::flash::watch::{StallTimeout, WAIT_STEP, Watch};
 use crate::flash::{DeltaMode, Difference, FlashOptions, Found};
 use crate::image::{Image, ImageInfo};
 use crate::partition_table::gpt;
-use crate::progress::{Counts, TargetCounts};
+use crate::progress::{Counts, TargetCounts, Ticks};
 use crate::read_context::ReadContext;
 use crate::setters::setters;
 use crate::trace::Span;
@@ -140,7 +140,7 @@ fn compare(
     let reading = ReadContext::new(8, cancel);
     let comparison = Arc::new(Comparison::new(&target, patch));
     let mut summary = ReadSummary::default();
-    let mut digest = None;
+    let (mut digest, mut ticks) = (None, Ticks::default());
     comparison.run(|compare| {
         let mut extents = image.extents(&reading, false)?;
         while let Some(extent) = extents.next()? {
@@ -152,14 +152,18 @@ fn compare(
                 );
             }
             compare(extent)?;
-            let compared_bytes = comparison.compared_bytes.load(Ordering::Relaxed);
-            observer.event(&progress(image.info(), disk, compared_bytes));
+            if ticks.is_due() {
+                let compared_bytes = comparison.compared_bytes.load(Ordering::Relaxed);
+                observer.event(&progress(image.info(), disk, compared_bytes));
+            }
         }
         comparison.patch.behind(summary.disk_bytes).into_iter().try_for_each(compare)?;
         let found = extents.digests();
         digest = found.wire.sha256;
         image.check_digests(&found, cancel)
     })?;
+    let compared_bytes = comparison.compared_bytes.load(Ordering::Relaxed);
+    observer.event(&progress(image.info(), disk, compared_bytes));
     let first_difference = comparison
         .first_different()
         .map(|offset| Difference { offset, found: found_at(&target.io, offset) });
@@ -169,7 +173,7 @@ fn compare(
         is_equal: first_difference.is_none(),
         first_difference,
         different_bytes: comparison.different_bytes.load(Ordering::Relaxed),
-        compared_bytes: comparison.compared_bytes.load(Ordering::Relaxed),
+        compared_bytes,
         source_sha256: digest,
     })
 }

@@ -15,6 +15,7 @@
 //! Nothing on the disk records how far a flash has come. After an interruption, the next scan finds
 //! what is right, whoever wrote it.
 
+mod batch;
 mod estimate;
 mod fetch;
 mod layout;

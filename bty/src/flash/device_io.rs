@@ -299,6 +299,16 @@ impl DeviceIo {
         })
     }
 
+    /// Has the device erase all its user data by a command of its own.
+    pub(super) fn format(&self) -> Result<()> {
+        self.request(|device| device.format()).map_err(|e| {
+            Error::new(ErrorKind::Target, format!("formatting {}", self.name))
+                .because(e)
+                .with_path(&self.name)
+                .hint("erase it in another way; it does not boot now")
+        })
+    }
+
     fn failed(&self, doing: &str, offset: u64, cause: io::Error) -> Error {
         let hint = if cause.kind() == io::ErrorKind::StorageFull {
             "the file system that holds the target is full: make room, then flash again"

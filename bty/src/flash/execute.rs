@@ -21,7 +21,7 @@ use crate::flash::summary::ReadSummary;
 use crate::flash::watch::StallTimeout;
 use crate::flash::writer::TargetWriter;
 use crate::flash::{FlashPlan, FlashReport, TargetReport};
-use crate::image::Image;
+use crate::image::{EraseWay, Image};
 use crate::partition_table::gpt;
 use crate::read_context::ReadContext;
 use crate::trace::Span;
@@ -203,17 +203,22 @@ impl Execution<'_> {
         }
     }
 
-    /// Wipes the old systems of all targets, except the signatures in the range `kept` of each;
+    /// Wipes the old systems of all targets, and has them format themselves if that is how they are
+    /// erased. Wipes all signatures, except the signatures in the range `kept` of each;
     /// without `kept`, all of them.
     pub(super) fn wipe(&self, writers: &mut [TargetWriter], kept: &[Range<u64>]) {
         self.enter(Phase::Wipe);
+        let formats = self.image.info().erases == Some(EraseWay::NvmeFormat);
         let wiping: Vec<_> = writers
             .iter()
             .enumerate()
             .map(|(i, writer)| {
                 let kept = kept.get(i).cloned().unwrap_or(0..0);
                 writer.begin(move |target| {
-                    finish::wipe_before(target, &kept).unwrap_or_else(|error| target.fail(error));
+                    let wiped = finish::wipe_before(target, &kept);
+                    let formatted =
+                        wiped.and_then(|()| if formats { target.io.format() } else { Ok(()) });
+                    formatted.unwrap_or_else(|error| target.fail(error));
                 })
             })
             .collect();

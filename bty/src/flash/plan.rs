@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disks::{Disk, DiskKind, TableKind, Use};
 use crate::flash::{FlashOptions, FlashPlan};
-use crate::image::ImageInfo;
+use crate::image::{EraseWay, ImageInfo};
 use crate::size::{MIB, align_up, human};
 use crate::string_enum::string_enum;
 use crate::{Error, ErrorKind, Remedy, Result};
@@ -140,6 +140,7 @@ impl FlashPlan {
         for (index, disk) in self.targets.iter().enumerate() {
             refusals.extend(disk.refusals(&self.options));
             refusals.extend(self.refusals_of_image_on(disk));
+            refusals.extend(self.image.erases.and_then(|way| refusal_of_way(way, disk)));
             if self.targets[..index].iter().any(|earlier| is_same_medium(earlier, disk)) {
                 let message = "it is named more than once (name every disk once)";
                 refusals.push(Refusal::of(&disk.path, RefusalReason::Twice, message));
@@ -242,6 +243,9 @@ impl FlashPlan {
     #[must_use]
     pub fn remedies(&self) -> Vec<Remedy> {
         let mut remedies = Vec::new();
+        if self.image.erases.is_some() {
+            return remedies;
+        }
         if !self.image.is_content_promised() {
             remedies.push(Remedy::Sha256);
         }
@@ -252,6 +256,9 @@ impl FlashPlan {
     }
 
     fn warnings(&self) -> Vec<String> {
+        if let Some(way) = self.image.erases {
+            return self.targets.iter().filter_map(|disk| warning_of_way(way, disk)).collect();
+        }
         let mut notes = Vec::new();
         match (self.image.disk_bytes, self.image.partitions_end()) {
             (None, None) => {
@@ -321,6 +328,26 @@ impl FlashPlan {
     pub fn check(&self) -> Result<()> {
         fail_if_refused(&self.validate())
     }
+}
+
+/// Refuses a disk that cannot be erased in this way.
+fn refusal_of_way(way: EraseWay, disk: &Disk) -> Option<Refusal> {
+    let is_nvme = disk.kind == DiskKind::Disk && disk.transport.as_deref() == Some("nvme");
+    let message = "it is not an NVMe disk, so it cannot format itself (erase it in another way)";
+    (way == EraseWay::NvmeFormat && !is_nvme)
+        .then(|| Refusal::of(&disk.path, RefusalReason::UnsupportedKind, message))
+}
+
+/// What the way does not reach, for a person to know before it begins.
+fn warning_of_way(way: EraseWay, disk: &Disk) -> Option<String> {
+    let is_overwriting = matches!(way, EraseWay::Zeros | EraseWay::Random);
+    let is_flash = disk.is_rotational == Some(false);
+    (is_overwriting && is_flash).then(|| {
+        format!(
+            "{} may be flash memory, which keeps old copies of sectors where no write reaches them",
+            disk.path.display()
+        )
+    })
 }
 
 impl Disk {

@@ -130,5 +130,6 @@ pub(super) fn describe(
             || partition_table::has_boot_sector(head),
         partitions: table.map(|t| t.partitions).unwrap_or_default(),
         content,
+        erases: None,
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Digest;
 use crate::decode::Compression;
 use crate::digest::Sha512;
+use crate::image::EraseWay;
 use crate::partition_table::{Content, Partition, TableKind, gpt};
 use crate::size::MIB;
 
@@ -124,6 +125,9 @@ pub struct ImageInfo {
     /// [`FlashOptions::raw`](crate::flash::FlashOptions::raw).
     #[serde(default = "is_recognized_default")]
     pub is_recognized: bool,
+    /// How it erases a disk, if it [was made](crate::Image::erasing) for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erases: Option<EraseWay>,
 }
 
 /// Older versions did not have the field, and opened only images that would be recognized.
@@ -156,6 +160,7 @@ impl ImageInfo {
             partitions: Vec::new(),
             content: None,
             is_recognized: true,
+            erases: None,
         }
     }
 

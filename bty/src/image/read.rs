@@ -11,6 +11,7 @@ use crate::extent::{Extent, ExtentReader, ReadDigests, first_data, zeroed};
 use crate::image::Image;
 use crate::image::digester::DigestNeed;
 use crate::image::digests::all_digests;
+use crate::image::generated::EraseExtents;
 use crate::image::head::HEAD_BYTES;
 use crate::image::info::{Format, ImageInfo};
 use crate::image::qcow2::Qcow2;
@@ -124,6 +125,9 @@ impl Image {
         with_digest: bool,
     ) -> Result<Box<dyn ExtentReader>> {
         self.source.bytes.check_unchanged()?;
+        if let Some(way) = self.info.erases {
+            return Ok(Box::new(EraseExtents::start(&self.source, way, context)));
+        }
         let need = if with_digest || self.needs_digest || self.info.has_expected_digest() {
             DigestNeed::Required
         } else {

@@ -64,6 +64,8 @@ pub enum DiskRequest {
     Zero(u64, u64),
     /// A flush of the write cache.
     Flush,
+    /// A command to erase everything.
+    Format,
 }
 
 /// A disk in memory, with [`Faults`] on request.
@@ -391,6 +393,14 @@ impl Device for MemoryDisk {
         self.check(offset, len, 0)?;
         self.request(DiskRequest::Zero(offset, len), |state| {
             self.change(state, offset, len, |sector, _| sector.fill(0));
+            Ok(())
+        })
+    }
+
+    fn format(&self) -> io::Result<()> {
+        self.request(DiskRequest::Format, |state| {
+            let len = state.written.len() as u64;
+            self.change(state, 0, len, |sector, _| sector.fill(0xff));
             Ok(())
         })
     }

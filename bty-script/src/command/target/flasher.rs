@@ -73,7 +73,10 @@ impl Flasher for ReportingFlasher {
         observer: &dyn Observer,
         cancel: &CancelToken,
     ) -> Result<FlashReport> {
-        if !self.has_begun.swap(true, Ordering::SeqCst) {
+        let is_erasing = plan.image.erases.is_some();
+        if is_erasing {
+            self.console_log.announce("erasing starting");
+        } else if !self.has_begun.swap(true, Ordering::SeqCst) {
             self.console_log.announce("auto-flash starting");
         }
         let all = |event: &Event| {
@@ -82,6 +85,10 @@ impl Flasher for ReportingFlasher {
             self.report(event);
         };
         let report = self.inner.execute(plan, image, &all, cancel)?;
+        // to the server, a disk that was erased is not one that was flashed
+        if is_erasing {
+            return Ok(report);
+        }
         self.flashed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

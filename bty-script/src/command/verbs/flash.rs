@@ -70,7 +70,9 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
         return Ok(ExitCode::SUCCESS);
     }
     let word = if asks_for_raw { "raw" } else { "yes" };
-    if !flash.yes && !ask(&plan, word, output, &cancel)? {
+    let names: Vec<String> = plan.targets.iter().map(|d| text::escape_name(&d.path)).collect();
+    let question = format!("write to {}", names.join(", "));
+    if !flash.yes && !ask(&question, word, output, &cancel)? {
         output.say("nothing was written");
         return Ok(ExitCode::from(exit::CANCELLED));
     }
@@ -252,13 +254,13 @@ fn say_contents(disk: &Disk, output: &Output) {
     output.say(&format!("        now: {}", text::escape(&disk.contents())));
 }
 
-fn say_loss(output: &Output) {
+pub(super) fn say_loss(output: &Output) {
     output.say_styled("        ", Style::Bad, "ALL DATA ON IT WILL BE LOST", "");
 }
 
-/// Asks the person to type `word`.
-fn ask(
-    plan: &FlashPlan,
+/// Asks the person to type `word` to do what `question` says: `write to /dev/sda`.
+pub(super) fn ask(
+    question: &str,
     word: &'static str,
     output: &Output,
     cancel: &CancelToken,
@@ -270,8 +272,7 @@ fn ask(
         )
         .hint("use --yes to write without confirmation"));
     }
-    let names: Vec<String> = plan.targets.iter().map(|d| text::escape_name(&d.path)).collect();
-    output.say_styled("Type ", Style::Strong, word, &format!(" to write to {}:", names.join(", ")));
+    output.say_styled("Type ", Style::Strong, word, &format!(" to {question}:"));
     // on a separate thread, so that Ctrl-C can end the wait
     let (sender, receiver) = mpsc::channel();
     let reading = thread::Builder::new().spawn(move || {

@@ -6,6 +6,7 @@ use crossbeam_channel::bounded;
 
 use super::layout::{BLOCK, Layout, ScanPart, pieces};
 use super::matches::{Findings, Match, WantedHashes};
+use super::policy::DiskClass;
 use super::run::{order_moves, possible};
 use super::survey::Survey;
 use crate::disks::DiskHost;
@@ -40,7 +41,7 @@ impl FlashPlan {
         let Some((index, layouts)) = possible(image, &sizes, self.options.delta)? else {
             return Ok(vec![None; sizes.len()]);
         };
-        let survey = Arc::new(Survey::new(image, index, self.options.delta, cancel)?);
+        let survey = Arc::new(Survey::new(image, index, &self.options, cancel)?);
         let reading = FlashOptions::default().verify(false).delta(DeltaMode::Never);
         let mut estimates = Vec::new();
         for (disk, layout) in self.targets.iter().zip(layouts) {
@@ -49,9 +50,9 @@ impl FlashPlan {
             let found: Arc<OnceLock<Result<Option<Match>>>> = Arc::default();
             let (alive, running) = bounded(0);
             let (surveying, result) = (Arc::clone(&survey), Arc::clone(&found));
-            let is_removable = disk.is_removable;
+            let class = DiskClass::of(disk);
             spawn("bty-estimate", &target, &alive, move |target| {
-                let _ = result.set(surveying.of_target(target, layout, is_removable));
+                let _ = result.set(surveying.of_target(target, layout, class));
             })?;
             drop(alive);
             let timeout = StallTimeout::new(self.options.stall_ms);

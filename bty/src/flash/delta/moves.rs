@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use crossbeam_channel::Sender;
 
+use super::batch::{WriteBatch, WriteKind};
 use super::layout::BLOCK;
 use super::matches::{BlockSource, Match, position};
 use super::order::{MoveOrder, MoveStep};
 use crate::Result;
-use crate::extent::{BUFFER_BYTES, Buffer, Extent, Pool};
+use crate::extent::Pool;
 use crate::flash::target::TargetState;
 use crate::flash::write_job::WriteJob;
 use crate::pack::{PackFrame, PackIndex};
@@ -35,7 +36,8 @@ impl Mover<'_> {
         let pool = Pool::new(BUFFERS);
         let mut late = Vec::new();
         let mut stash = Stash::default();
-        let mut batch = WriteBatch::new(pool.take(&self.target.io.cancel)?);
+        let new_batch = || WriteBatch::new(&pool, &self.target.io.cancel, 1);
+        let mut batch = new_batch()?;
         for step in &order.steps {
             self.target.io.cancel.check()?;
             if self.target.has_failed() {
@@ -54,7 +56,8 @@ impl Mover<'_> {
             };
             let frame = &self.index.frames()[number as usize];
             if !batch.has_room(frame.disk_bytes as usize) {
-                batch = batch.send(self.queue, &pool, self.target)?;
+                self.send(batch);
+                batch = new_batch()?;
             }
             let content = batch.room(frame.disk_bytes as usize);
             if self.assemble(frame, &stash, content)? {
@@ -63,9 +66,16 @@ impl Mover<'_> {
                 late.push(number);
             }
         }
-        batch.send(self.queue, &pool, self.target)?;
+        self.send(batch);
         late.sort_unstable();
         Ok(late)
+    }
+
+    fn send(&self, batch: WriteBatch) {
+        for (_, job) in batch.into_jobs() {
+            // fails only when all workers have ended, because the target has failed
+            let _ = self.queue.send(job);
+        }
     }
 
     /// Reads the blocks of `frame` into `content`. False if they are not the frame: the disk
@@ -120,7 +130,7 @@ impl Mover<'_> {
             at = run.end;
             let range = bytes(run);
             if !is_same {
-                batch.add(frame.disk_offset + range.start as u64, range);
+                batch.add(0, frame.disk_offset + range.start as u64, range, WriteKind::Whole);
             }
         }
         batch.keep(frame.disk_bytes as usize);
@@ -160,58 +170,6 @@ impl Stash {
             None => into.fill(0),
         }
         true
-    }
-}
-
-/// Content in one buffer, and where its parts are written.
-pub(super) struct WriteBatch {
-    buffer: Buffer,
-    used: usize,
-    /// Offset on the disk, and range in the buffer.
-    writes: Vec<(u64, Range<usize>)>,
-}
-
-impl WriteBatch {
-    pub(super) fn new(buffer: Buffer) -> Self {
-        Self { buffer, used: 0, writes: Vec::new() }
-    }
-
-    fn has_room(&self, len: usize) -> bool {
-        self.used + len <= BUFFER_BYTES
-    }
-
-    /// Room for `len` bytes, which stay only after [`keep`](Self::keep).
-    fn room(&mut self, len: usize) -> &mut [u8] {
-        &mut self.buffer[self.used..self.used + len]
-    }
-
-    /// Plans to write `range` of the room to `offset`.
-    fn add(&mut self, offset: u64, range: Range<usize>) {
-        let range = self.used + range.start..self.used + range.end;
-        if let Some((last_offset, last)) = self.writes.last_mut()
-            && last.end == range.start
-            && *last_offset + last.len() as u64 == offset
-        {
-            last.end = range.end;
-        } else {
-            self.writes.push((offset, range));
-        }
-    }
-
-    fn keep(&mut self, len: usize) {
-        self.used = (self.used + len).next_multiple_of(BLOCK as usize);
-    }
-
-    /// Sends all writes, and returns an empty batch.
-    fn send(self, queue: &Sender<WriteJob>, pool: &Pool, target: &TargetState) -> Result<Self> {
-        let block = self.buffer.freeze(self.used.min(BUFFER_BYTES));
-        for (offset, range) in self.writes {
-            let extent = Extent::Data { offset, block: block.slice(range) };
-            // fails only when all workers have ended, because the target has failed
-            let _ = queue.send(WriteJob::Extent(extent));
-        }
-        drop(block);
-        pool.take(&target.io.cancel).map(Self::new)
     }
 }
 

@@ -1,5 +1,12 @@
 //! Decides whether a delta flash is faster than a full one. Pure.
 
+use crate::disks::Disk;
+use crate::flash::{FlashOptions, Proof};
+use crate::size::MIB;
+
+/// A proof by sample reads one of so many kept frames.
+pub(super) const SAMPLE_STRIDE: usize = 16;
+
 /// What is known about a flash before it begins. Bytes, and bytes per second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Estimate {
@@ -17,9 +24,48 @@ pub(super) struct Estimate {
     pub(super) source_rate: u64,
     /// Rate at which the disk is read.
     pub(super) disk_rate: u64,
-    /// The disk writes about four times slower than it reads, like most removable ones.
-    pub(super) writes_slowly: bool,
+    pub(super) disk: DiskClass,
+    /// What proves a delta flash. After a full flash, a proof by sample is a full one.
+    pub(super) proof: Proof,
 }
+
+/// What tells how fast a disk writes. Measuring it would mean to write, and the old system must
+/// still boot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DiskClass {
+    is_removable: bool,
+    /// Flash memory, as far as the kernel knows.
+    is_solid_state: bool,
+}
+
+impl DiskClass {
+    pub(super) fn of(disk: &Disk) -> Self {
+        let is_solid_state = disk.is_rotational == Some(false);
+        Self { is_removable: disk.is_removable, is_solid_state }
+    }
+
+    /// How many times longer a write takes than a read of the same size, on a disk that reads
+    /// `disk_rate` bytes per second.
+    ///
+    /// Sticks, memory cards and eMMC write a quarter of what they read. The kernel does not call
+    /// all of them removable, but none of them reads as fast as an SSD.
+    fn write_cost(self, disk_rate: u64) -> f64 {
+        let is_slow_flash = self.is_solid_state && disk_rate < SSD_RATE_MIN;
+        if self.is_removable || is_slow_flash { 4.0 } else { 1.25 }
+    }
+}
+
+/// The proof that `options` ask of a delta flash.
+pub(super) fn proof_of(options: &FlashOptions) -> Proof {
+    match (options.verify, options.proven_disk) {
+        (false, _) => Proof::None,
+        (true, true) => Proof::Sample,
+        (true, false) => Proof::Full,
+    }
+}
+
+/// Every SSD reads more bytes per second than this.
+const SSD_RATE_MIN: u64 = 350 * MIB;
 
 /// A delta flash must save this share of the time of a full one, since rates are guesses.
 const SAVED_SHARE_MIN: f64 = 0.1;
@@ -37,8 +83,22 @@ impl Estimate {
         seconds(region_bytes, self.disk_rate) < seconds(file_bytes, self.source_rate)
     }
 
+    /// Without the read-back that both kinds of flash need: on a fast link, it would outweigh the
+    /// rest.
     fn full_seconds(&self) -> f64 {
-        seconds(self.file_bytes, self.source_rate).max(self.write_seconds(self.data_bytes))
+        let file = seconds(self.file_bytes, self.source_rate);
+        let read_back = seconds(self.unproven_bytes(), self.disk_rate);
+        file.max(self.write_seconds(self.data_bytes)) + read_back
+    }
+
+    /// Bytes that are read back after a full flash, but not after a delta flash.
+    fn unproven_bytes(&self) -> u64 {
+        let changed_bytes = self.moved_bytes.saturating_add(self.fetched_bytes);
+        let kept_bytes = self.data_bytes.saturating_sub(changed_bytes);
+        match self.proof {
+            Proof::Sample => kept_bytes - kept_bytes / SAMPLE_STRIDE as u64,
+            Proof::Full | Proof::None => 0,
+        }
     }
 
     /// Moves read and write the same disk, so their times add up.
@@ -54,7 +114,7 @@ impl Estimate {
     }
 
     fn write_seconds(&self, bytes: u64) -> f64 {
-        seconds(bytes, self.disk_rate) * if self.writes_slowly { 4.0 } else { 1.25 }
+        seconds(bytes, self.disk_rate) * self.disk.write_cost(self.disk_rate)
     }
 }
 
@@ -102,9 +162,9 @@ impl Sample {
 mod tests {
     use super::*;
 
-    const MIB: u64 = 1 << 20;
+    const SSD: DiskClass = DiskClass { is_removable: false, is_solid_state: true };
 
-    /// An image with 455 MiB of data in a file of 180 MiB.
+    /// An image with 455 MiB of data in a file of 180 MiB, for an SSD.
     fn estimate(moved: u64, fetched: u64, source_rate: u64, disk_rate: u64) -> Estimate {
         Estimate {
             scan_bytes: 2048 * MIB,
@@ -114,7 +174,8 @@ mod tests {
             file_bytes: 180 * MIB,
             source_rate: source_rate * MIB,
             disk_rate: disk_rate * MIB,
-            writes_slowly: false,
+            disk: SSD,
+            proof: Proof::None,
         }
     }
 
@@ -143,10 +204,28 @@ mod tests {
 
     #[test]
     fn a_disk_that_writes_slowly_makes_a_delta_flash_pay() {
-        let slow = Estimate { writes_slowly: true, ..estimate(10, 10, 1000, 100) };
+        let stick = DiskClass { is_removable: true, is_solid_state: false };
+        let slow = Estimate { disk: stick, ..estimate(10, 10, 1000, 100) };
         assert!(!slow.pays(), "most of the scan reads zeros");
         let full = Estimate { scan_bytes: 455 * MIB, ..slow };
         assert!(full.pays());
+    }
+
+    #[test]
+    fn flash_memory_that_is_read_slowly_counts_as_writing_slowly() {
+        let emmc = Estimate { scan_bytes: 700 * MIB, ..estimate(10, 10, 1000, 100) };
+        assert!(emmc.pays());
+        assert!(!Estimate { disk_rate: 500 * MIB, ..emmc }.pays(), "an SSD");
+        let spinning = DiskClass { is_removable: false, is_solid_state: false };
+        assert!(!Estimate { disk: spinning, ..emmc }.pays());
+    }
+
+    #[test]
+    fn a_proof_by_sample_makes_a_delta_flash_pay() {
+        let with = |proof| Estimate { proof, scan_bytes: 455 * MIB, ..estimate(0, 100, 600, 500) };
+        assert!(with(Proof::Sample).pays(), "a full flash reads all of it back");
+        assert!(!with(Proof::Full).pays());
+        assert!(!with(Proof::None).pays());
     }
 
     #[test]

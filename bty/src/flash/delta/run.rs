@@ -9,6 +9,7 @@ use super::layout::{HEAD, Layout, is_head};
 use super::matches::{FrameState, Match, position};
 use super::moves::Mover;
 use super::order::{MoveOrder, MovedFrame, order};
+use super::policy::SAMPLE_STRIDE;
 use super::survey::Survey;
 use crate::extent::{Extent, is_zero};
 use crate::flash::device_io::index as in_buffer;
@@ -22,9 +23,6 @@ use crate::flash::{DeltaMode, DeltaReport, FlashReport};
 use crate::image::Image;
 use crate::pack::{BLOCK_BYTES, PackIndex};
 use crate::{Error, ErrorKind, Phase, Result};
-
-/// A proof by sample reads one of so many kept frames.
-const SAMPLE_STRIDE: usize = 16;
 
 /// What a delta flash has done with one target.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +66,7 @@ impl DeltaFlash {
         check_head(execution.image, &index)?;
         execution.enter(Phase::Scan);
         let cancel = &execution.reading.cancel;
-        let survey = Arc::new(Survey::new(execution.image, index, options.delta, cancel)?);
+        let survey = Arc::new(Survey::new(execution.image, index, options, cancel)?);
         let matches = survey.run(writers, &layouts)?;
         if matches.iter().all(Option::is_none) {
             return Ok(None);

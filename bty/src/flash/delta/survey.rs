@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use super::layout::{Layout, ScanPart, pieces, region_bytes};
 use super::matches::{Findings, FrameState, Match, WantedHashes};
-use super::policy::{Estimate, Sample};
+use super::policy::{DiskClass, Estimate, Sample, proof_of};
 use super::scan::scan;
 use crate::extent::{Buffer, Pool, zeroed};
-use crate::flash::DeltaMode;
 use crate::flash::device_io::index as in_buffer;
 use crate::flash::target::TargetState;
 use crate::flash::writer::TargetWriter;
+use crate::flash::{DeltaMode, FlashOptions, Proof};
 use crate::image::Image;
 use crate::pack::{BLOCK_BYTES, PackFrame, PackIndex};
 use crate::size::{MIB, align_up};
@@ -38,21 +38,23 @@ pub(super) struct Survey {
     file_bytes: u64,
     /// A delta flash is demanded, even if it is slower.
     is_demanded: bool,
+    proof: Proof,
 }
 
 impl Survey {
     pub(super) fn new(
         image: &Image,
         index: Arc<PackIndex>,
-        mode: DeltaMode,
+        options: &FlashOptions,
         cancel: &CancelToken,
     ) -> Result<Self> {
-        let is_demanded = mode == DeltaMode::Always;
+        let is_demanded = options.delta == DeltaMode::Always;
         Ok(Self {
             wanted: WantedHashes::new(&index),
             source_rate: if is_demanded { LOCAL_RATE } else { source_rate(image, cancel)? },
             file_bytes: image.info().source_bytes.unwrap_or(index.frames_file_bytes()),
             is_demanded,
+            proof: proof_of(options),
             index,
         })
     }
@@ -71,8 +73,8 @@ impl Survey {
             .enumerate()
             .map(|(i, writer)| {
                 let (survey, slots, layout) = (Arc::clone(self), Arc::clone(&slots), layouts[i]);
-                let is_removable = writer.disk.is_removable;
-                writer.begin(move |target| match survey.of_target(target, layout, is_removable) {
+                let class = DiskClass::of(&writer.disk);
+                writer.begin(move |target| match survey.of_target(target, layout, class) {
                     Ok(found) => *slots[i].lock().expect("nobody panics holding it") = found,
                     Err(error) => target.fail(error),
                 })
@@ -93,10 +95,10 @@ impl Survey {
         &self,
         target: &TargetState,
         layout: Layout,
-        is_removable: bool,
+        class: DiskClass,
     ) -> Result<Option<Match>> {
         let is_sampled = !self.is_demanded && self.index.data_bytes() >= SAMPLED_FROM;
-        let mut estimate = self.estimate(layout, is_removable);
+        let mut estimate = self.estimate(layout, class);
         if is_sampled {
             estimate.disk_rate = self.disk_rate(target, layout)?;
             let sample = self.sample_data(target, layout)?;
@@ -124,7 +126,7 @@ impl Survey {
     }
 
     /// The estimate before anything of the disk is known.
-    fn estimate(&self, layout: Layout, is_removable: bool) -> Estimate {
+    fn estimate(&self, layout: Layout, disk: DiskClass) -> Estimate {
         let data_bytes = self.index.data_bytes();
         Estimate {
             scan_bytes: region_bytes(&self.index, layout, ScanPart::Data),
@@ -134,7 +136,8 @@ impl Survey {
             file_bytes: self.file_bytes,
             source_rate: self.source_rate,
             disk_rate: 0,
-            writes_slowly: is_removable,
+            disk,
+            proof: self.proof,
         }
     }
 
