@@ -42,7 +42,7 @@ mod tree;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Inventory {
-    /// Its disks, at most 64, sorted by path.
+    /// Its disks, at most 256, sorted by path.
     pub disks: Vec<InventoryDisk>,
     /// Its hardware as a tree of objects, as `lshw -json` shows it; at most 1 MiB of JSON.
     pub lshw: serde_json::Value,
@@ -150,8 +150,8 @@ pub fn dmi(roots: &HardwareRoots) -> Dmi {
     dmi::read(roots)
 }
 
-/// A server rejects an inventory with more disks.
-const DISKS_MAX: usize = 64;
+/// A server keeps no more disks.
+const DISKS_MAX: usize = 256;
 
 impl Inventory {
     /// Creates an inventory of these disks without other hardware, for dry runs.

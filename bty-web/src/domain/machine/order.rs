@@ -69,7 +69,9 @@ pub fn decide_order(
             false => empty_order(Mode::Exit, None),
         },
         // repeating an order for an inventory is harmless: the machine reboots
-        CycleMatch::Done if is_inventory(&machine) => empty_order(Mode::Inventory, None),
+        CycleMatch::Done | CycleMatch::Failed if is_inventory(&machine) => {
+            empty_order(Mode::Inventory, None)
+        }
         CycleMatch::Done => {
             empty_order(Mode::Exit, Some("this boot's order has already been carried out".into()))
         }
@@ -82,9 +84,7 @@ pub fn decide_order(
             "this boot is over: the machine has booted again since".into(),
         ),
     };
-    if machine.has_done_inventory() {
-        machine.close_cycle(Stage::Done);
-    }
+    machine.close_after_inventory();
     for event in &events {
         machine.remember_event(client.now, event.kind);
     }
@@ -197,7 +197,7 @@ fn attach_to_cycle(
 ) -> Order {
     let Some(cycle) = machine.cycle.as_mut() else { return order };
     cycle.stage = Stage::Working;
-    cycle.heard_at = client.now;
+    cycle.hear(client.now);
     cycle.order = Some(summarize(&order));
     let is_opener = cycle.opened_by == client.ip;
     // only a client that already has the token or opened the cycle gets it

@@ -36,7 +36,7 @@ pub fn apply_report(
             if let Some(cycle) = after.cycle.as_mut() {
                 cycle.progress =
                     serde_json::to_value(&report.progress).ok().filter(|value| !value.is_null());
-                cycle.heard_at = client.now;
+                cycle.hear(client.now);
             }
             Receipt::Accepted
         }
@@ -316,15 +316,7 @@ pub fn apply_inventory(
     posted: &PostedInventory,
 ) -> Outcome<()> {
     let mut after = machine.clone();
-    let counts = match machine.open_cycle() {
-        None => token.is_none(),
-        Some(cycle) => match token {
-            Some(token) => is_same(token, &cycle.token),
-            // a machine booted from a USB stick posts it before it has the token; its address
-            // identifies it
-            None => cycle.opened_by == client.ip,
-        },
-    };
+    let counts = is_inventory_of_cycle(machine, client, token);
     if counts || machine.open_cycle().is_none() {
         after.mark_seen(client);
         after.disks = Some(posted.disks.clone());
@@ -334,27 +326,38 @@ pub fn apply_inventory(
         }
     }
     let disks = posted.disks.as_array().map_or(0, Vec::len);
-    let details = json!({ "disks": disks, "has_lshw": posted.lshw.is_some(), "counts": counts });
-    let plural = if disks == 1 { "disk" } else { "disks" };
-    let mut events = vec![machine_event(
-        &after,
-        client,
-        "machine.inventory",
-        format!("{}: inventory, {disks} {plural}", after.mac),
-        details.clone(),
-    )];
+    let omitted = Some(&posted.omissions).filter(|omissions| !omissions.is_empty());
+    let details = json!({
+        "disks": disks, "has_lshw": posted.lshw.is_some(), "counts": counts, "omitted": omitted,
+    });
+    let what = bty::text::count(disks, "disk");
+    let what = omitted.map_or_else(|| what.clone(), |o| format!("{what}; {}", o.join("; ")));
+    let summary = format!("{}: inventory, {what}", after.mac);
+    let mut events =
+        vec![machine_event(&after, client, "machine.inventory", summary, details.clone())];
     after.remember_event(client.now, "machine.inventory");
     if counts {
         if let Some(cycle) = after.cycle.as_mut().filter(|cycle| cycle.stage.is_open()) {
             cycle.has_inventory = true;
+            cycle.hear(client.now);
         }
         // the inventory ends the cycle only if the order asks for it
-        if after.has_done_inventory() {
-            after.close_cycle(Stage::Done);
-        }
+        after.close_after_inventory();
         notify_plan(&mut after, context, client, "machine.inventory", &details, &mut events);
     }
     Outcome { machine: after, events, answer: () }
+}
+
+/// True if an inventory with this token belongs to the open cycle; without an open cycle, if it has
+/// no token.
+fn is_inventory_of_cycle(machine: &Machine, client: &ClientContext, token: Option<&str>) -> bool {
+    match (machine.open_cycle(), token) {
+        (None, token) => token.is_none(),
+        (Some(cycle), Some(token)) => is_same(token, &cycle.token),
+        // a machine booted from a USB stick posts it before it has the token; its address
+        // identifies it
+        (Some(cycle), None) => cycle.opened_by == client.ip,
+    }
 }
 
 /// An inventory as posted by a live environment.
@@ -364,6 +367,37 @@ pub struct PostedInventory {
     pub disks: Value,
     /// The output of `lshw -json`; `None` keeps the previous one.
     pub lshw: Option<Value>,
+    /// What the server has left out, one clause each.
+    pub omissions: Vec<String>,
+}
+
+/// Records an inventory that cannot be read, for this reason. It fails the order to take the
+/// inventory. The plan learns of it, so that the machine can go on to its disk.
+#[must_use]
+pub fn reject_inventory(
+    machine: &Machine,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
+    token: Option<&str>,
+    reason: &str,
+) -> Outcome<()> {
+    const KIND: &str = "machine.inventory_failed";
+    let mut after = machine.clone();
+    let counts = is_inventory_of_cycle(machine, client, token);
+    let details = json!({ "reason": reason, "counts": counts });
+    let summary = format!("{}: cannot read its inventory: {reason}", after.mac);
+    let mut events = vec![machine_event(&after, client, KIND, summary, details.clone())];
+    after.remember_event(client.now, KIND);
+    if counts {
+        after.mark_seen(client);
+        if let Some(cycle) = after.open_cycle_mut() {
+            cycle.is_inventory_unreadable = true;
+            cycle.hear(client.now);
+        }
+        after.close_after_inventory();
+        notify_plan(&mut after, context, client, KIND, &details, &mut events);
+    }
+    Outcome { machine: after, events, answer: () }
 }
 
 /// Records that the machine downloads a file of its live environment, which shows that it is
@@ -381,11 +415,13 @@ pub fn record_artifact(
     let is_own = after
         .open_cycle()
         .is_some_and(|cycle| token.is_some_and(|token| is_same(token, &cycle.token)));
+    if let Some(cycle) = after.open_cycle_mut().filter(|_| is_own) {
+        cycle.hear(client.now);
+    }
     if let Some(cycle) =
         after.cycle.as_mut().filter(|cycle| is_own && cycle.stage == Stage::Offered)
     {
         cycle.stage = Stage::Booting;
-        cycle.heard_at = client.now;
         let summary = format!("{}: fetching the live environment", after.mac);
         let details = json!({ "boot_mode": after.plan, "artifact": name });
         events.push(machine_event(&after, client, "netboot.flasher.armed", summary, details));

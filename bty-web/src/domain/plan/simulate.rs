@@ -154,7 +154,7 @@ fn complete_order(
                 context,
                 client,
                 Some(token),
-                &PostedInventory { disks, lshw: None },
+                &PostedInventory { disks, ..PostedInventory::default() },
             );
             (outcome.machine, kinds(&outcome.events))
         }

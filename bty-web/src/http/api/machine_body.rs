@@ -51,6 +51,10 @@ pub(crate) struct MachineBody {
     pub hardware: Value,
     /// Its state in words.
     pub boot_state: String,
+    /// When it was found to be stalled: its live environment is silent, or has not started in
+    /// several boots; null otherwise.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub stalled_at: Option<Time>,
     /// State that its plan keeps between boots: a JSON object.
     #[schema(value_type = Object)]
     pub state: Value,
@@ -107,6 +111,7 @@ impl From<&Machine> for MachineBody {
             known_disks_at: machine.disks_at,
             hardware: machine.hardware.clone(),
             boot_state: machine.boot_state(),
+            stalled_at: machine.stalled_at(),
             state: machine.state.clone(),
             cycle: machine.cycle.as_ref().map(CycleBody::from),
             created_at: machine.created_at,
