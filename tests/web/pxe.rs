@@ -1,7 +1,8 @@
 //! The routes that machines use.
 
 use bty_tests::web::Web;
-use serde_json::json;
+use bty_tests::{LIMIT, eventually};
+use serde_json::{Value, json};
 
 pub(super) const MAC: &str = "52:54:00:12:34:56";
 
