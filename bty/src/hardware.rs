@@ -68,6 +68,12 @@ pub struct InventoryDisk {
     pub model: Option<String>,
     /// Serial number, at most 128 characters, by which a server identifies the disk.
     pub serial: Option<String>,
+    /// World-wide name, at most 255 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
+    /// Where it is attached, at most 255 characters; see [`Disk::by_path`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_path: Option<String>,
     /// Transport: `nvme`, `sata`, `usb` …
     pub tran: Option<String>,
     /// True when the medium is removable.

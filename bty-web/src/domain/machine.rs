@@ -24,6 +24,7 @@ use crate::domain::event::NewEvent;
 use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 
+pub mod architecture;
 pub mod boot;
 pub mod contact;
 pub mod cycle;

@@ -109,6 +109,6 @@ pub struct OrderSummary {
     /// SHA-256 of the index of the packed image, if the machine may write that instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index_sha256: Option<String>,
-    /// Serial number of the disk.
+    /// Serial number of the disk, or the selector by which it is assigned.
     pub serial: Option<String>,
 }

@@ -50,6 +50,12 @@ pub struct InventoryDisk {
     model: Option<String>,
     /// Serial number; one of more than 128 characters is left out.
     serial: Option<String>,
+    /// World-wide name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wwn: Option<String>,
+    /// Where it is attached, as in `/dev/disk/by-path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_path: Option<String>,
     /// Transport, such as `sata` or `nvme`.
     tran: Option<String>,
     removable: Option<bool>,
@@ -106,6 +112,8 @@ impl InventoryDisk {
             serial: serial
                 .filter(|serial| serial.chars().count() <= SERIAL_CHARS_MAX)
                 .map(str::to_owned),
+            wwn: text(&disk["wwn"]),
+            by_path: text(&disk["by_path"]),
             tran: text(&disk["tran"]),
             removable: disk["removable"].as_bool(),
             readonly: disk["readonly"].as_bool(),

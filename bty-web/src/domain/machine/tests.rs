@@ -19,6 +19,7 @@ use crate::domain::plan::{Plan, bundled, examine};
 
 mod cycles;
 mod delta;
+mod disks;
 mod failures;
 mod plans;
 mod saves;

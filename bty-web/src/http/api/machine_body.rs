@@ -61,6 +61,9 @@ pub(crate) struct MachineBody {
     /// The open boot cycle, or the most recent one, without its token.
     #[schema(value_type = Option<Object>)]
     pub cycle: Option<CycleBody>,
+    /// After a change: what is valid, but suspicious, such as an image for another architecture.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Time,
@@ -114,6 +117,7 @@ impl From<&Machine> for MachineBody {
             stalled_at: machine.stalled_at(),
             state: machine.state.clone(),
             cycle: machine.cycle.as_ref().map(CycleBody::from),
+            warnings: Vec::new(),
             created_at: machine.created_at,
             updated_at: machine.updated_at,
         }

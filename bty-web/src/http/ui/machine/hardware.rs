@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bty_script::AssignedDisk;
 use serde_json::Value;
 
 use crate::domain::mac::Mac;
@@ -180,7 +181,7 @@ pub(super) fn disks(
     let posted = machine.disks.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
     let largest =
         posted.iter().filter_map(|disk| disk["size_bytes"].as_u64()).max().unwrap_or_default();
-    let own = machine.target_serial.as_deref().map(str::trim);
+    let own = machine.target_serial.as_deref().and_then(|own| AssignedDisk::parse(own).ok());
     let disk = |disk: &Value| {
         let serial = text(disk, "serial");
         let parts = hardware.volumes.get(&serial).cloned().unwrap_or_default();
@@ -192,7 +193,7 @@ pub(super) fn disks(
             transport: text(disk, "tran"),
             is_readonly: disk["readonly"] == true,
             is_removable: disk["removable"] == true,
-            is_target: !serial.is_empty() && own == Some(serial.as_str()),
+            is_target: own.as_ref().is_some_and(|own| own.matches(disk)),
             holds: holds(machine, &serial, names),
             picture: pictures::disk(disk, largest, &parts),
             serial,
