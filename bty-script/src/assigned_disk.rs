@@ -28,6 +28,24 @@ impl AssignedDisk {
         }
     }
 
+    /// The best name for `disk`, an entry of the inventory `disks`, that no other disk shares: its
+    /// serial number, else world-wide name, place, or model with size.
+    #[must_use]
+    pub fn naming(disk: &Value, disks: &Value) -> Option<Self> {
+        let text = |name: &str| disk[name].as_str().map(str::trim).filter(|text| !text.is_empty());
+        let model_and_size = || {
+            Some(format!("where:model={},size={}", text("model")?, disk["size_bytes"].as_u64()?))
+        };
+        let names = [
+            text("serial").map(str::to_owned),
+            text("wwn").map(|wwn| format!("wwn:{wwn}")),
+            text("by_path").map(|place| format!("by-path:{place}")),
+            model_and_size(),
+        ];
+        let is_unique = |name: &Self| name.matches(disk) && name.count_in(disks) == 1;
+        names.into_iter().flatten().filter_map(|name| Self::parse(&name).ok()).find(is_unique)
+    }
+
     /// True if it names `disk`, an entry of the disks of an inventory as JSON.
     #[must_use]
     pub fn matches(&self, disk: &Value) -> bool {
@@ -102,5 +120,32 @@ mod tests {
             assert_eq!(AssignedDisk::from_plan(&disk.to_plan()).unwrap(), Some(disk), "{text}");
         }
         assert_eq!(AssignedDisk::from_plan(&json!({ "serial": "  " })).unwrap(), None);
+    }
+
+    #[test]
+    fn the_best_name_of_a_disk_is_one_that_no_other_disk_shares() {
+        let disks = json!([
+            { "serial": "S1" },
+            { "serial": "S2", "wwn": "eui.01" },
+            { "serial": "S2", "wwn": "eui.02" },
+            { "by_path": "pci-1" },
+            { "model": "M", "size_bytes": 1_u64 << 30 },
+            { "model": "M, odd", "size_bytes": 1_u64 << 30 },
+            { "model": "Twin", "size_bytes": 7 },
+            { "model": "Twin", "size_bytes": 7 },
+        ]);
+        let name = |disk| AssignedDisk::naming(disk, &disks).map(|name| name.to_string());
+        let names: Vec<_> = disks.as_array().unwrap().iter().map(name).collect();
+        let expected = [
+            Some("S1"),
+            Some("wwn:eui.01"),
+            Some("wwn:eui.02"),
+            Some("by-path:pci-1"),
+            Some("where:model=M,size=1G"),
+            None,
+            None,
+            None,
+        ];
+        assert_eq!(names, expected.map(|name| name.map(str::to_owned)));
     }
 }

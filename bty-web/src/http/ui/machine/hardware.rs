@@ -151,8 +151,11 @@ pub(super) struct Disk {
     pub(super) path: String,
     pub(super) model: String,
     pub(super) size: String,
-    /// Serial number, trimmed; empty for a disk without one, which cannot be assigned.
+    /// Serial number, trimmed; empty for a disk without one.
     pub(super) serial: String,
+    /// By what it is assigned: its serial number, or a selector. Empty if nothing tells it from the
+    /// other disks.
+    pub(super) selector: String,
     pub(super) transport: String,
     pub(super) is_readonly: bool,
     pub(super) is_removable: bool,
@@ -196,6 +199,11 @@ pub(super) fn disks(
             is_target: own.as_ref().is_some_and(|own| own.matches(disk)),
             holds: holds(machine, &serial, names),
             picture: pictures::disk(disk, largest, &parts),
+            selector: machine
+                .disks
+                .as_ref()
+                .and_then(|all| AssignedDisk::naming(disk, all))
+                .map_or_else(String::new, |name| name.to_string()),
             serial,
             parts,
         }
