@@ -82,12 +82,12 @@ mod tests {
     use super::*;
 
     /// A sysfs with one disk: directories from the root to the disk, each with its subsystem.
-    struct Tree {
+    struct SysfsDisk {
         _root: tempfile::TempDir,
         disk: PathBuf,
     }
 
-    fn tree(dirs: &[(&str, &str)], files: &[(&str, &str)]) -> Tree {
+    fn tree(dirs: &[(&str, &str)], files: &[(&str, &str)]) -> SysfsDisk {
         let root = tempfile::tempdir().unwrap();
         let mut dir = root.path().to_owned();
         for (name, subsystem) in dirs {
@@ -102,7 +102,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        Tree { _root: root, disk: dir }
+        SysfsDisk { _root: root, disk: dir }
     }
 
     #[test]
