@@ -296,8 +296,8 @@ fn is_ordered(machine: &Machine, target: &str, disk: &FlashedDisk) -> bool {
         return is_serial(disk, target);
     };
     let has_inventory = machine.cycle.as_ref().is_some_and(|cycle| cycle.has_inventory);
-    let listed = machine.disks.as_ref().and_then(Value::as_array).into_iter().flatten();
-    !has_inventory || listed.clone().any(|of| assigned.matches(of) && of["path"] == *disk.path)
+    let mut listed = machine.disks.as_ref().and_then(Value::as_array).into_iter().flatten();
+    !has_inventory || listed.any(|of| assigned.matches(of) && of["path"] == *disk.path)
 }
 
 fn is_serial(disk: &FlashedDisk, serial: &str) -> bool {
