@@ -185,10 +185,13 @@ impl Machine {
     /// Number of consecutive boots, including the most recent one, in which the live environment
     /// did not start, or posted no inventory although it was to take one.
     fn silent_boots(&self) -> u32 {
-        let is_over = |cycle: &&Cycle| matches!(cycle.stage, Stage::Lost | Stage::Failed);
-        let last = self.cycle.as_ref().filter(|cycle| !cycle.is_past).filter(is_over);
-        last.filter(|cycle| cycle.is_silent())
-            .map_or(0, |cycle| cycle.silent_before.saturating_add(1))
+        let is_silent = |cycle: &&Cycle| match cycle.stage {
+            Stage::Lost => cycle.is_silent(),
+            Stage::Failed => cycle.is_inventory_unreadable,
+            _ => false,
+        };
+        let last = self.cycle.as_ref().filter(|cycle| !cycle.is_past).filter(is_silent);
+        last.map_or(0, |cycle| cycle.silent_before.saturating_add(1))
     }
 
     /// True if the most recent cycle is stalled and no operator has saved the machine since.

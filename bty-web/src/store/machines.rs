@@ -504,7 +504,8 @@ mod tests {
         let limit = SilenceLimit { now: Time(i64::from(u32::MAX)), after_ms: 900_000 };
         let briefs = db.read_blocking(|conn| briefs(conn, &limit)).unwrap();
         let counts = db.read_blocking(|conn| count_by_status(conn, &limit)).unwrap();
-        let marked = machines.iter_mut().filter(|machine| machine.mark_stalled(&limit)).count();
+        let marked: usize =
+            machines.iter_mut().map(|machine| usize::from(machine.mark_stalled(&limit))).sum();
         let newly = db.read_blocking(|conn| newly_stalled(conn, &limit)).unwrap();
         assert_eq!(newly.len(), marked);
         let stalled = machines.iter().filter(|machine| machine.status().is_stalled()).count();
