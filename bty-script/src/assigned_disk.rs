@@ -8,6 +8,7 @@ const PREFIXES: [&str; 3] = ["wwn:", "by-path:", "where:"];
 
 /// The disk that a machine is assigned: a serial number, or a selector for a disk without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AssignedDisk {
     /// Its serial number.
     Serial(String),
