@@ -104,6 +104,8 @@ value! {
         serial: Option<String> = |it| it.serial.clone();
         /// World-wide name (WWN), which no other disk has.
         wwn: Option<String> = |it| it.wwn.clone();
+        /// Where it is attached, as in `/dev/disk/by-path`; none if unknown.
+        by_path: Option<String> = |it| it.by_path.clone();
         /// `nvme`, `sata`, `usb`, `loop`, `file` …
         transport: Option<String> = |it| it.transport.clone();
         /// True if the medium is removable.
@@ -657,6 +659,10 @@ value! {
         model: Option<String> = |it| it.model.clone();
         /// Serial number of the disk.
         serial: Option<String> = |it| it.serial.clone();
+        /// World-wide name (WWN).
+        wwn: Option<String> = |it| it.wwn.clone();
+        /// Where it is attached, as in `/dev/disk/by-path`; none if unknown.
+        by_path: Option<String> = |it| it.by_path.clone();
         /// Transport, as `lsblk` calls it: `nvme`, `sata`, `usb` …
         tran: Option<String> = |it| it.tran.clone();
         /// True if the medium is removable.

@@ -57,6 +57,7 @@ pub mod worker;
 pub mod world;
 
 mod api;
+mod assigned_disk;
 mod convert;
 mod host_function;
 mod library;
@@ -65,6 +66,7 @@ mod machine;
 mod meter;
 mod test_run;
 
+pub use assigned_disk::AssignedDisk;
 pub use bty;
 pub use context::{Capabilities, Capability, ScriptContext};
 pub use convert::Size;

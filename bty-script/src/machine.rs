@@ -23,12 +23,13 @@ pub struct MachineFacts {
     pub state: Value,
     /// Reference of the assigned image.
     pub image_ref: Option<String>,
-    /// Serial number of the assigned target disk, the only one that may be written.
+    /// Serial number of the assigned target disk, or its selector: the only one that may be
+    /// written.
     pub target_serial: Option<String>,
     /// Disks of the last inventory, each with `size_bytes` and `serial`.
     pub disks: Value,
-    /// Hardware of the last inventory: `vendor`, `product`, `version`, `serial`, `cpu`, `cpus`,
-    /// `memory_bytes`; null before the first inventory.
+    /// Hardware of the last inventory: `vendor`, `product`, `version`, `serial`, `arch`, `cpu`,
+    /// `cpus`, `memory_bytes`; null before the first inventory.
     pub hardware: Value,
     /// The last proven flash: `at`, `image`, `sha256`, `serial`; null before the first one.
     pub flashed: Value,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::client::ServerClient;
 use crate::domain::error::{Error, Result};
@@ -66,6 +67,7 @@ pub async fn run(server: &ServerClient, options: &FleetOptions) -> Result<FleetR
                 .ok_or_else(|| Error::invalid("the server's catalog has no image; add one first"))?
         }
     };
+    let waits_for_stall = stalls_quickly(server).await?;
     let tally = Arc::new(Tally::default());
     tally.count(|report| report.machines = options.machines);
     let begun = Instant::now();
@@ -85,6 +87,7 @@ pub async fn run(server: &ServerClient, options: &FleetOptions) -> Result<FleetR
                 random,
                 faults,
             );
+            machine.waits_for_stall = waits_for_stall;
             machine.assign(&server).await?;
             for _ in 0..boots {
                 machine.boot(&server, &tally).await?;
@@ -99,4 +102,16 @@ pub async fn run(server: &ServerClient, options: &FleetOptions) -> Result<FleetR
     let tally =
         Arc::into_inner(tally).ok_or_else(|| Error::internal("a machine is still running"))?;
     Ok(tally.finish(seconds))
+}
+
+/// The longest `machines.stalled_after` in seconds for which a run waits.
+const STALL_SECONDS_MAX: i64 = 5;
+
+/// True if machines that lose power are stalled so soon that the run can wait for it.
+async fn stalls_quickly(server: &ServerClient) -> Result<bool> {
+    let settings = server.get("/settings").await?;
+    let is_key = |setting: &&Value| setting["key"] == "machines.stalled_after";
+    let setting = settings.as_array().into_iter().flatten().find(is_key);
+    let seconds = setting.and_then(|setting| setting["value"].as_str()?.parse::<i64>().ok());
+    Ok(seconds.is_some_and(|seconds| (1..=STALL_SECONDS_MAX).contains(&seconds)))
 }

@@ -29,6 +29,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod simulations;
 pub mod snapshot;
+pub mod stall_watch;
 pub mod state_transfer;
 pub mod transfer;
 pub mod undo;

@@ -14,6 +14,7 @@ use crate::Result;
 use crate::device::Device;
 use crate::device::system::FILE_SECTOR;
 
+mod attachment;
 mod holders;
 mod host;
 mod selector;
@@ -66,6 +67,10 @@ pub struct Disk {
     pub serial: Option<String>,
     /// World-wide name, in lower case (`eui.…`, `naa.…`, `0x…`).
     pub wwn: Option<String>,
+    /// Where it is attached, in the notation of udev's `/dev/disk/by-path`, such as
+    /// `pci-0000:00:1f.2-ata-1`. Another disk in the same place has the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_path: Option<String>,
     /// How it is attached: `nvme`, `sata`, `usb`, `virtio`, `scsi`, `mmc`, `loop`, `file` …
     pub transport: Option<String>,
     /// True when the medium is removable.
@@ -204,6 +209,7 @@ impl Disk {
             model: None,
             serial: None,
             wwn: None,
+            by_path: None,
             transport: None,
             is_removable: false,
             is_read_only: false,

@@ -42,7 +42,7 @@ mod tree;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Inventory {
-    /// Its disks, at most 64, sorted by path.
+    /// Its disks, at most 256, sorted by path.
     pub disks: Vec<InventoryDisk>,
     /// Its hardware as a tree of objects, as `lshw -json` shows it; at most 1 MiB of JSON.
     pub lshw: serde_json::Value,
@@ -68,6 +68,12 @@ pub struct InventoryDisk {
     pub model: Option<String>,
     /// Serial number, at most 128 characters, by which a server identifies the disk.
     pub serial: Option<String>,
+    /// World-wide name, at most 255 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
+    /// Where it is attached, at most 255 characters; see [`Disk::by_path`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_path: Option<String>,
     /// Transport: `nvme`, `sata`, `usb` …
     pub tran: Option<String>,
     /// True when the medium is removable.
@@ -150,8 +156,8 @@ pub fn dmi(roots: &HardwareRoots) -> Dmi {
     dmi::read(roots)
 }
 
-/// A server rejects an inventory with more disks.
-const DISKS_MAX: usize = 64;
+/// A server keeps no more disks.
+const DISKS_MAX: usize = 256;
 
 impl Inventory {
     /// Creates an inventory of these disks without other hardware, for dry runs.

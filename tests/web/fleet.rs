@@ -29,6 +29,17 @@ fn a_fleet_with_faults_gets_no_wrong_decision() {
 }
 
 #[test]
+fn a_fleet_that_loses_power_is_reported_as_stalled() {
+    let web = Web::start();
+    add_image(&web);
+    web.send("PUT", "/settings", &serde_json::json!({ "machines.stalled_after": "1" })).expect(200);
+    let report =
+        fleet(&web, &["--machines", "40", "--boots", "4", "--faults", "20", "--seed", "3"]);
+    assert_eq!(report["violations"], Value::Array(Vec::new()));
+    assert!(report["silent"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
 fn a_wrong_decision_is_noticed() {
     // simulates a defect: a plan that flashes at every boot, with the name of one that does not
     let web = Web::start();

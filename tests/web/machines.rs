@@ -180,3 +180,65 @@ fn a_long_list_is_complete_and_a_disconnected_client_blocks_nothing() {
     let page = web.get("/ui/machines").expect(200).text();
     assert!(page.contains("1 to 50 of 5000"), "{page}");
 }
+
+#[test]
+fn a_disk_that_cannot_be_told_from_another_one_needs_another_selector() {
+    let web = Web::start();
+    let image = add_image(&web);
+    let posted = json!({ "disks": [
+        { "path": "/dev/nvme0n1", "serial": "S64", "wwn": "eui.01", "size_bytes": 1_u64 << 40 },
+        { "path": "/dev/nvme0n2", "serial": "S64", "wwn": "eui.02", "size_bytes": 2_u64 << 40 },
+    ] });
+    web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);
+    web.send("POST", &format!("/pxe/{MAC}/inventory"), &posted).expect(204);
+    let assign = |disk: &str| {
+        let assignment = json!({
+            "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": disk,
+        });
+        web.send("PUT", &format!("/machines/{MAC}"), &assignment)
+    };
+    let refused = assign("S64").expect(422).text();
+    assert!(refused.contains("2 disks of the machine match S64"), "{refused}");
+    assert!(refused.contains("by-path:PLACE"), "{refused}");
+    let wrong = assign("where:colour=red").expect(422).text();
+    assert!(wrong.contains("is not a condition for a disk"), "{wrong}");
+    for disk in ["wwn:eui.02", "where:serial=S64,size=2T"] {
+        assign(disk).expect(200);
+        let steps = web.send("POST", &format!("/machines/{MAC}/simulate"), &json!({})).json();
+        assert_eq!((&steps[0]["mode"], &steps[0]["disk"]), (&json!("flash"), &json!(disk)));
+    }
+}
+
+#[test]
+fn an_image_for_another_architecture_is_warned_of_or_refused() {
+    let web = Web::start();
+    let image = add_image(&web);
+    let path = web.state().join("arm.toml");
+    let text = "version = 1\n[[images]]\nname = \"debian-arm64\"\narch = \"arm64\"\n\
+                src = \"https://images.example/debian-arm64.img.zst\"\n";
+    std::fs::write(&path, text).unwrap();
+    web.request("POST", &format!("/catalog/import?source={}", path.display()), &[], b"")
+        .expect(200);
+    let images = web.get("/images").json();
+    let arm = images.as_array().unwrap().iter().find(|image| image["arch"] == "arm64").unwrap();
+    web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);
+    let cpu = json!({ "class": "processor", "capabilities": { "x86-64": true } });
+    let posted = json!({ "disks": [], "lshw": { "class": "system", "children": [cpu] } });
+    web.send("POST", &format!("/pxe/{MAC}/inventory"), &posted).expect(204);
+    let assign = |image: &Value, plan: &str| {
+        let assignment =
+            json!({ "boot_mode": plan, "bty_image_ref": image, "target_disk_serial": "S1" });
+        web.send("PUT", &format!("/machines/{MAC}"), &assignment)
+    };
+    let why = "the image is for arm64, but the processor of the machine is x86_64";
+    let warned = assign(&arm["ref"], "bty-flash-once").expect(200).json();
+    assert_eq!(warned["warnings"], json!([why]));
+    let fine = assign(&json!(image), "bty-flash-once").expect(200).json();
+    assert_eq!(fine["warnings"], Value::Null);
+    let source = "fn declare() { #{ needs: [\"image\", \"disk\", \"architecture\"] } }\n\
+                  fn boot(m) { boot_disk() }";
+    web.send("PUT", "/plans/strict", &json!({ "source": source })).expect(200);
+    let refused = assign(&arm["ref"], "strict").expect(422).text();
+    assert!(refused.contains(why), "{refused}");
+    assign(&json!(image), "strict").expect(200);
+}

@@ -1,7 +1,8 @@
 //! The routes that machines use.
 
 use bty_tests::web::Web;
-use serde_json::json;
+use bty_tests::{LIMIT, eventually};
+use serde_json::{Value, json};
 
 pub(super) const MAC: &str = "52:54:00:12:34:56";
 
@@ -264,4 +265,80 @@ fn a_machine_whose_live_environment_never_starts_boots_its_disk_and_is_on_the_da
         .expect(200);
     token(&contact(5));
     assert!(contact(6).contains("stalled: "));
+}
+
+#[test]
+fn whatever_a_machine_posts_as_its_inventory_it_reaches_its_disk() {
+    let web = Web::start();
+    let disk = |n: usize| json!({ "path": format!("/dev/sd{n}"), "serial": format!("JB{n:03}"), "size_bytes": 18_u64 << 40 });
+    let many: Vec<Value> = (0..300).map(disk).collect();
+    let bodies = [
+        json!({ "disks": (0..84).map(disk).collect::<Vec<_>>() }).to_string(),
+        json!({ "disks": many }).to_string(),
+        json!({ "disks": [{ "path": "/dev/sda", "serial": "x".repeat(500) }, 7, {}] }).to_string(),
+        json!({ "disks": [], "lshw": [[[]]], "more": 1 }).to_string(),
+        json!({ "disks": "many" }).to_string(),
+        json!({}).to_string(),
+        "no JSON".to_owned(),
+        String::new(),
+        format!("[{}", "[".repeat(1 << 20)),
+        " ".repeat((8 << 20) + 1),
+    ];
+    for (n, body) in bodies.iter().enumerate() {
+        let mac = format!("02:00:00:00:00:{n:02x}");
+        let live = token(&web.get(&format!("/pxe/{mac}?boot=1")).text());
+        let path = format!("/pxe/{mac}/inventory?cycle={live}");
+        let status = web.request("POST", &path, &[], body.as_bytes()).status;
+        assert!(matches!(status, 204 | 400 | 413 | 422), "{n}: {status}");
+        web.get(&format!("/pxe/{mac}/plan?cycle={live}")).expect(200);
+        let script = web.get(&format!("/pxe/{mac}?boot=2")).text();
+        assert!(script.contains("sanboot ") && !script.contains("initrd"), "{n}: {script}");
+        let kinds = web.events(&mac);
+        let is_on_record = |kind: &String| kind.starts_with("machine.inventory");
+        assert!(kinds.iter().any(is_on_record), "{n}: {kinds:?}");
+        assert_eq!(kinds.contains(&"machine.inventory_failed".to_owned()), status != 204, "{n}");
+    }
+    let cut = web.get("/events?kind=machine.inventory&subject_id=02:00:00:00:00:01").json();
+    let summary = cut["events"][0]["summary"].as_str().unwrap().to_owned();
+    assert!(summary.ends_with("256 disks; kept the first 256 of 300 disks"), "{summary}");
+}
+
+#[test]
+fn an_address_that_several_machines_share_names_none() {
+    let web = Web::start();
+    for mac in ["00:00:00:00:00:00", "ff-ff-ff-ff-ff-ff", "01005e000001"] {
+        let script = web.get(&format!("/pxe/{mac}?boot=1")).expect(200).text();
+        assert!(script.contains("names no machine") && script.contains("sanboot "), "{script}");
+        let binding = json!({ "boot_mode": "ipxe-exit" });
+        let answer = web.send("PUT", &format!("/machines/{mac}"), &binding).expect(400).text();
+        assert!(answer.contains("names no machine"), "{answer}");
+        web.send("POST", &format!("/pxe/{mac}/inventory"), &json!({ "disks": [] })).expect(400);
+        web.get(&format!("/pxe/{mac}/plan")).expect(400);
+    }
+    assert_eq!(web.get("/machines").json(), json!([]));
+}
+
+#[test]
+fn a_machine_that_falls_silent_is_stalled_everywhere() {
+    let web = Web::start();
+    web.send("PUT", "/settings", &json!({ "machines.stalled_after": "1" })).expect(200);
+    token(&web.get(&format!("/pxe/{MAC}?boot=1")).text());
+    let kinds = eventually(LIMIT, "the server records the stalled machine", || {
+        Some(web.events(MAC)).filter(|kinds| kinds.contains(&"machine.stalled".to_owned()))
+    });
+    assert_eq!(kinds.iter().filter(|kind| *kind == "machine.stalled").count(), 1, "{kinds:?}");
+    let machine = web.get(&format!("/machines/{MAC}")).json();
+    assert_eq!(machine["boot_state"], "stalled: the live env is silent; awaiting inventory");
+    assert!(machine["stalled_at"].is_string(), "{machine}");
+    assert_eq!(web.get("/machines").json()[0]["boot_state"], machine["boot_state"]);
+    let metrics = web.get("/metrics").text();
+    assert!(metrics.contains("bty_machines{phase=\"trouble\"} 1"), "{metrics}");
+    assert!(metrics.contains("bty_stalled_machines 1"), "{metrics}");
+    let dashboard = web.get("/ui/dashboard").text();
+    assert!(dashboard.contains("1 troubled machine (1 stalled)"), "{dashboard}");
+    web.send("PUT", "/settings", &json!({ "machines.stalled_after": "900" })).expect(200);
+    let live = token(&web.get(&format!("/pxe/{MAC}?boot=2")).text());
+    let posted = json!({ "disks": [] });
+    web.send("POST", &format!("/pxe/{MAC}/inventory?cycle={live}"), &posted).expect(204);
+    assert_eq!(web.get(&format!("/machines/{MAC}")).json()["stalled_at"], Value::Null);
 }

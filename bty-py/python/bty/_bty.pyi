@@ -149,6 +149,9 @@ class Disk:
     def wwn(self) -> Optional[str]:
         """World-wide name (WWN), which no other disk has."""
     @property
+    def by_path(self) -> Optional[str]:
+        """Where it is attached, as in `/dev/disk/by-path`; none if unknown."""
+    @property
     def transport(self) -> Optional[str]:
         """`nvme`, `sata`, `usb`, `loop`, `file` …"""
     @property
@@ -909,6 +912,12 @@ class InventoryDisk:
     @property
     def serial(self) -> Optional[str]:
         """Serial number of the disk."""
+    @property
+    def wwn(self) -> Optional[str]:
+        """World-wide name (WWN)."""
+    @property
+    def by_path(self) -> Optional[str]:
+        """Where it is attached, as in `/dev/disk/by-path`; none if unknown."""
     @property
     def tran(self) -> Optional[str]:
         """Transport, as ``lsblk`` calls it: ``nvme``, ``sata``, ``usb`` …"""

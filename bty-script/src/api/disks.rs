@@ -43,8 +43,8 @@ pub(super) mod functions {
     }
 
     /// The disk that matches `selector`, in the form that `bty flash` takes: a path, `serial:…`,
-    /// `wwn:…` or `where:transport=usb,size<64G`. Fails and lists the candidates unless exactly one
-    /// disk matches.
+    /// `wwn:…`, `by-path:…` or `where:transport=usb,size<64G`. Fails and lists the candidates unless
+    /// exactly one disk matches.
     #[rhai_fn(return_raw)]
     pub fn select(call: NativeCallContext, selector: &str) -> CallResult<Disk> {
         let context = ScriptContext::require(&call, Capability::Read)?;
@@ -203,6 +203,12 @@ pub(super) mod functions {
     #[rhai_fn(global, get = "wwn", pure)]
     pub fn wwn(disk: &mut Disk) -> MaybeString {
         text(disk.wwn.as_ref())
+    }
+
+    /// Where the disk is attached, in the notation of `/dev/disk/by-path`; `()` if unknown.
+    #[rhai_fn(global, get = "by_path", pure)]
+    pub fn by_path(disk: &mut Disk) -> MaybeString {
+        text(disk.by_path.as_ref())
     }
 
     /// How the disk is attached: `nvme`, `sata`, `usb`, `virtio`, `loop`, `file` and others; `()`

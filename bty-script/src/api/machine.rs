@@ -8,7 +8,8 @@ use rhai::{Dynamic, INT, Map};
 use serde_json::Value;
 
 use crate::api::types::{Maps, MaybeInt, MaybeMap, MaybeString, Names, Object};
-use crate::convert::{from_json, from_rust};
+use crate::assigned_disk::AssignedDisk;
+use crate::convert::{from_json, from_rust, to_json};
 use crate::error::{CallResult, HostError, raise_unplaced};
 use crate::machine::{MachineData, PlanMachine};
 
@@ -40,8 +41,16 @@ fn problem(data: &MachineData) -> Option<(&'static str, &'static str)> {
         (Some(Some(_)), None) => {
             Some(("no_target_disk", "this machine has no target disk assigned"))
         }
-        (Some(Some(_)), Some(_)) => None,
+        (Some(Some(_)), Some(target)) => AssignedDisk::parse(target)
+            .is_ok_and(|target| target.count_in(&data.facts.disks) > 1)
+            .then_some(("ambiguous_disk", "several disks of this machine match the target disk")),
     }
+}
+
+/// The assigned disk, if there is one.
+fn assigned_disk(data: &MachineData) -> CallResult<Option<AssignedDisk>> {
+    let target = data.facts.target_serial.as_deref().map(AssignedDisk::parse);
+    target.transpose().map_err(raise_unplaced)
 }
 
 fn refuse<T>(why: &str) -> CallResult<T> {
@@ -122,15 +131,15 @@ pub(super) mod functions {
         machine.with(|data| data.state = state.into());
     }
 
-    /// The disks of the last inventory: maps with `path`, `serial`, `size_bytes`, `tran`, `model`
-    /// and more.
+    /// The disks of the last inventory: maps with `path`, `serial`, `wwn`, `by_path`, `size_bytes`,
+    /// `tran`, `model` and more.
     #[rhai_fn(get = "disks", pure)]
     pub fn disks_of(machine: &mut PlanMachine) -> Maps {
         machine.with(|data| from_json(&data.facts.disks, true))
     }
 
     /// The hardware of the last inventory: a map with `vendor`, `product`, `version`, `serial`,
-    /// `cpu`, `cpus`, `memory_bytes`; `()` before the first inventory.
+    /// `arch` (`x86_64`, `arm64`), `cpu`, `cpus`, `memory_bytes`; `()` before the first inventory.
     #[rhai_fn(get = "hardware", pure)]
     pub fn hardware(machine: &mut PlanMachine) -> MaybeMap {
         machine.with(|data| from_json(&data.facts.hardware, true))
@@ -218,18 +227,27 @@ pub(super) mod functions {
         })
     }
 
-    /// The assigned target disk, the only one that may be written: a map with `serial`. Fails if no
-    /// disk is assigned.
+    /// The assigned target disk, the only one that may be written: a map with `serial`, or with
+    /// `selector` if it is assigned by something else. Fails if no disk is assigned.
     #[rhai_fn(pure, return_raw)]
-    pub fn target_disk(machine: &mut PlanMachine) -> CallResult<Map> {
-        match machine.with(|data| data.facts.target_serial.clone()) {
-            Some(serial) => Ok(Map::from([("serial".into(), serial.into())])),
+    pub fn target_disk(machine: &mut PlanMachine) -> CallResult<Object> {
+        match machine.with(|data| assigned_disk(data))? {
+            Some(disk) => Ok(from_json(&disk.to_plan(), false)),
             None => refuse("this machine has no target disk assigned"),
         }
     }
 
+    /// True if `disk`, one of `disks`, is the assigned target disk. False if none is assigned.
+    #[rhai_fn(pure, return_raw)]
+    pub fn is_target(machine: &mut PlanMachine, disk: Map) -> CallResult<bool> {
+        let disk = to_json(&disk.into())?;
+        let assigned = machine.with(|data| assigned_disk(data))?;
+        Ok(assigned.is_some_and(|assigned| assigned.matches(&disk)))
+    }
+
     /// Why the assigned image cannot be flashed: `no_image`, `orphan_ref` (the image is not in the
-    /// catalog) or `no_target_disk`; `()` if it can be flashed.
+    /// catalog), `no_target_disk` or `ambiguous_disk` (several disks of the last inventory match
+    /// the target disk); `()` if it can be flashed.
     #[rhai_fn(get = "problem", pure)]
     pub fn assignment_problem(machine: &mut PlanMachine) -> MaybeString {
         machine.with(|data| problem(data).map_or(Dynamic::UNIT, |(word, _)| word.into()))

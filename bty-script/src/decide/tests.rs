@@ -81,6 +81,19 @@ fn the_assigned_image_comes_from_the_catalog() {
         problem(&MachineFacts { target_serial: None, ..bound.clone() }, CATALOG),
         "no_target_disk"
     );
+    let disks = json!([{ "path": "/dev/sda", "serial": "S1", "model": "M", "size_bytes": 1 << 30 },
+        { "path": "/dev/sdb", "serial": "S1", "wwn": "0x02" }]);
+    let twice = MachineFacts { disks, ..bound.clone() };
+    assert_eq!(problem(&twice, CATALOG), "ambiguous_disk");
+    for (target, is_second) in [("wwn:0x02", true), ("where:model=M,size=1G", false)] {
+        let machine = MachineFacts { target_serial: Some(target.into()), ..twice.clone() };
+        let decision = decide(text, "plan", &machine, CATALOG).unwrap().value;
+        assert_eq!(decision["disk"], json!({ "selector": target }));
+        assert_eq!(decision["problem"], Value::Null);
+        let which = "fn boot(m) { m.disks.map(|d| m.is_target(d)) }";
+        let found = decide(which, "boot", &machine, CATALOG).unwrap().value;
+        assert_eq!(found, json!([!is_second, is_second]), "{target}");
+    }
     let error = decide(text, "plan", &bound, "").unwrap_err();
     assert_eq!(error.message, "the image assigned to this machine is not in the catalog");
     assert!(error.place.is_some(), "{error:?}");

@@ -34,6 +34,7 @@ fn show(report: &FleetRunReport) {
         repeated,
         late,
         stalled,
+        silent,
         seconds,
         ..
     } = report;
@@ -46,7 +47,8 @@ fn show(report: &FleetRunReport) {
     );
     out!(
         "{flashes} flashes started, {completed} completed; {crashes} crashes, {repeated} messages \
-         repeated, {late} late, {stalled} stalled"
+         repeated, {late} late, {} stalled",
+        stalled + silent
     );
     let ms = |ms: f64| format!("{ms:.1}");
     let rows: Vec<Vec<String>> = report

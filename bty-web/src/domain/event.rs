@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::domain::time::Time;
 
 /// All kinds of events. Kinds that end in `failed` are failures.
-pub const KINDS: [&str; 70] = [
+pub const KINDS: [&str; 72] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -17,6 +17,8 @@ pub const KINDS: [&str; 70] = [
     "machine.boot_failed",
     "machine.completed",
     "machine.inventory",
+    "machine.inventory_failed",
+    "machine.stalled",
     "netboot.pxe.offered",
     "netboot.pxe.plan",
     "netboot.flasher.armed",
@@ -82,9 +84,10 @@ pub const KINDS: [&str; 70] = [
 
 /// Kinds that any client on the network can cause without limit. The store merges repetitions about
 /// the same subject into one event with a count.
-pub const REPEATABLE: [&str; 12] = [
+pub const REPEATABLE: [&str; 13] = [
     "machine.discovered",
     "machine.inventory",
+    "machine.inventory_failed",
     "netboot.pxe.offered",
     "netboot.pxe.plan",
     "netboot.flasher.armed",

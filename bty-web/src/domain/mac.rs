@@ -30,18 +30,32 @@ impl fmt::Display for Mac {
     }
 }
 
-/// The error for text that is not a MAC address.
+/// The error for text that is not the address of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotAMac(String);
+pub enum NotAMac {
+    /// It is not a MAC address.
+    Malformed(String),
+    /// It is a MAC address, but no adapter has it as its own: all zeros, broadcast or multicast.
+    Shared(String),
+}
 
 impl fmt::Display for NotAMac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: String = self.0.chars().take(64).flat_map(char::escape_debug).collect();
-        write!(
-            f,
-            "invalid MAC address {shown}: expected twelve hexadecimal digits, such as \
-             52:54:00:12:34:56"
-        )
+        match self {
+            Self::Malformed(text) => {
+                let shown: String = text.chars().take(64).flat_map(char::escape_debug).collect();
+                write!(
+                    f,
+                    "invalid MAC address {shown}: expected twelve hexadecimal digits, such as \
+                     52:54:00:12:34:56"
+                )
+            }
+            Self::Shared(mac) => write!(
+                f,
+                "the MAC address {mac} names no machine: it is all zeros, broadcast or multicast; \
+                 give the adapter an address of its own, for example in the firmware's setup"
+            ),
+        }
     }
 }
 
@@ -51,13 +65,20 @@ impl FromStr for Mac {
     type Err = NotAMac;
 
     fn from_str(text: &str) -> Result<Self, NotAMac> {
-        let error = || NotAMac(text.to_owned());
         // no notation is longer, and the error would keep all of the text
-        if text.len() > 64 {
-            return Err(error());
-        }
-        bty_script::plan::canonical_mac(text).map(Self).ok_or_else(error)
+        let mac = Some(text)
+            .filter(|text| text.len() <= 64)
+            .and_then(bty_script::plan::canonical_mac)
+            .ok_or_else(|| NotAMac::Malformed(text.chars().take(64).collect()))?;
+        if is_shared(&mac) { Err(NotAMac::Shared(mac)) } else { Ok(Self(mac)) }
     }
+}
+
+/// True for an address that no adapter has as its own. The lowest bit of the first byte marks
+/// broadcast and multicast. Boards whose address was never programmed report zeros.
+fn is_shared(mac: &str) -> bool {
+    let first = mac.get(..2).and_then(|byte| u8::from_str_radix(byte, 16).ok());
+    first.is_none_or(|first| first & 1 == 1) || mac == "00:00:00:00:00:00"
 }
 
 impl TryFrom<String> for Mac {
@@ -87,6 +108,19 @@ mod tests {
             ["", "52:54:00:ab:cd", "52:54:00:ab:cd:0g", "../../etc/passwd", "52:54:00:ab:cd:01:02"]
         {
             assert!(text.parse::<Mac>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_several_machines_share_name_no_machine() {
+        for text in ["000000000000", "FF:FF:FF:FF:FF:FF", "01-00-5e-00-00-01", "33:33:00:00:00:01"]
+        {
+            let error = text.parse::<Mac>().unwrap_err();
+            assert!(matches!(error, NotAMac::Shared(_)), "{text}: {error:?}");
+            assert!(error.to_string().contains("names no machine"), "{error}");
+        }
+        for text in ["02:b7:f0:00:00:00", "00:00:00:00:00:01", "fe:ff:ff:ff:ff:ff"] {
+            assert!(text.parse::<Mac>().is_ok(), "{text}");
         }
     }
 

@@ -9,6 +9,8 @@
 //! | [`contact`] | iPXE asks what to boot |
 //! | [`order`] | the live environment asks for its order |
 //! | [`report`] | the live environment reports progress, its result or its inventory |
+//! | [`inventory`] | the hardware in such a report |
+//! | [`silence`] | nothing has come from the live environment for a long time |
 //! | [`save`] | an operator assigns plan, image and disk |
 //!
 //! A *boot cycle* ties reports to the boot that they belong to; see [`cycle`].
@@ -22,18 +24,22 @@ use crate::domain::event::NewEvent;
 use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 
+pub mod architecture;
 pub mod boot;
 pub mod contact;
 pub mod cycle;
 pub mod flashed;
 pub mod hardware;
+pub mod inventory;
 pub mod order;
 pub mod report;
 pub mod save;
+pub mod silence;
 pub mod status;
 
 pub use cycle::{Cycle, OrderSummary, Stage};
 pub use flashed::Flashed;
+pub use silence::SilenceLimit;
 pub use status::{MachineStatus, Phase};
 
 /// A machine as the server knows it. An operator sets the fields from `plan` to `labels`.
@@ -177,11 +183,15 @@ impl Machine {
     }
 
     /// Number of consecutive boots, including the most recent one, in which the live environment
-    /// did not start.
+    /// did not start, or posted no inventory although it was to take one.
     fn silent_boots(&self) -> u32 {
-        let lost = self.cycle.as_ref().filter(|cycle| !cycle.is_past && cycle.stage == Stage::Lost);
-        lost.filter(|cycle| cycle.is_silent())
-            .map_or(0, |cycle| cycle.silent_before.saturating_add(1))
+        let is_silent = |cycle: &&Cycle| match cycle.stage {
+            Stage::Lost => cycle.is_silent(),
+            Stage::Failed => cycle.is_inventory_unreadable,
+            _ => false,
+        };
+        let last = self.cycle.as_ref().filter(|cycle| !cycle.is_past).filter(is_silent);
+        last.map_or(0, |cycle| cycle.silent_before.saturating_add(1))
     }
 
     /// True if the most recent cycle is stalled and no operator has saved the machine since.
@@ -198,6 +208,21 @@ impl Machine {
         self.open_cycle().is_some_and(is_done)
     }
 
+    /// True if the open cycle's order is to take the inventory, and the server could not read it.
+    fn has_failed_inventory(&self) -> bool {
+        let order = self.open_cycle().filter(|cycle| cycle.is_inventory_unreadable);
+        order.and_then(|cycle| cycle.order.as_ref()).is_some_and(|order| order.mode == "inventory")
+    }
+
+    /// Closes the open cycle if its order is to take the inventory, and the machine has posted it.
+    fn close_after_inventory(&mut self) {
+        if self.has_done_inventory() {
+            self.close_cycle(Stage::Done);
+        } else if self.has_failed_inventory() {
+            self.close_cycle(Stage::Failed);
+        }
+    }
+
     fn close_cycle(&mut self, stage: Stage) {
         if let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.stage.is_open()) {
             cycle.stage = stage;
@@ -210,7 +235,15 @@ impl Machine {
         let cycle = self.cycle.as_ref().filter(|cycle| !cycle.is_past);
         let mode = cycle.and_then(|cycle| cycle.order.as_ref()).map(|order| order.mode.as_str());
         let stage = cycle.map(|cycle| cycle.stage);
-        MachineStatus { plan: &self.plan, hold: self.hold.as_deref(), stage, mode }
+        let is_silent = cycle.is_some_and(|cycle| cycle.stalled_at.is_some());
+        MachineStatus { plan: &self.plan, hold: self.hold.as_deref(), stage, mode, is_silent }
+    }
+
+    /// Returns when the machine was found to be stalled; `None` if it is not.
+    #[must_use]
+    pub fn stalled_at(&self) -> Option<Time> {
+        let cycle = self.cycle.as_ref().filter(|_| self.status().is_stalled());
+        cycle.and_then(|cycle| cycle.stalled_at)
     }
 
     /// Returns the status in words; see [`MachineStatus::text`].

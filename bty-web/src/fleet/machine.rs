@@ -1,6 +1,6 @@
 //! One simulated machine.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::Method;
 use bty::client::Request;
@@ -44,6 +44,9 @@ pub(super) struct SimulatedMachine {
     is_flashed: bool,
     /// Number of boots since the live environment last started.
     silent_boots: u32,
+    /// True if some of the machines that lose power stay off until the server reports them as
+    /// stalled.
+    pub(super) waits_for_stall: bool,
     /// A report of an earlier boot that arrives during the next one.
     late: Option<Value>,
 }
@@ -54,6 +57,14 @@ enum StepEnd {
     /// The machine lost power.
     Crash,
 }
+
+/// Percentage of the machines that stay off after a power loss.
+const STAYS_OFF_PERCENT: u32 = 20;
+
+/// Time within which a machine that is off must be reported as stalled.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+const STALL_POLL: Duration = Duration::from_millis(100);
 
 const PROGRESS: [u64; 3] = [10, 50, 90];
 
@@ -78,6 +89,7 @@ impl SimulatedMachine {
             is_due: false,
             is_flashed: false,
             silent_boots: 0,
+            waits_for_stall: false,
             late: None,
         }
     }
@@ -118,6 +130,9 @@ impl SimulatedMachine {
                 self.check_live(tally);
                 if let StepEnd::Crash = self.live(server, tally, &token, &artifacts).await? {
                     tally.count(|report| report.crashes += 1);
+                    if self.waits_for_stall && self.random.happens(STAYS_OFF_PERCENT) {
+                        self.stay_off(server, tally).await?;
+                    }
                 }
             }
         }
@@ -177,6 +192,21 @@ impl SimulatedMachine {
     fn violation(&self, tally: &Tally, what: &str) {
         let text = format!("{} ({}): {what}", self.mac, self.plan);
         tally.count(|report| report.violations.push(text));
+    }
+
+    /// Stays off after a power loss until the server reports the machine as stalled.
+    async fn stay_off(&self, server: &ServerClient, tally: &Tally) -> Result<()> {
+        let begun = Instant::now();
+        let path = format!("/machines/{}", self.mac);
+        while server.get(&path).await?["stalled_at"].is_null() {
+            if begun.elapsed() > STALL_TIMEOUT {
+                self.violation(tally, "it lost power, but is not reported as stalled");
+                return Ok(());
+            }
+            tokio::time::sleep(STALL_POLL).await;
+        }
+        tally.count(|report| report.silent += 1);
+        Ok(())
     }
 
     /// Assigns a stalled machine again, as an operator would, which is a new order.

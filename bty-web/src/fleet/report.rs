@@ -27,6 +27,8 @@ pub struct FleetRunReport {
     pub late: u64,
     /// Number of times that a machine was reported as stalled and assigned again.
     pub stalled: u64,
+    /// Number of times that a machine stayed off after a power loss and was reported as stalled.
+    pub silent: u64,
     /// Wrong decisions of the server, each with the machine and its plan.
     pub violations: Vec<String>,
     /// Duration of the run in seconds.

@@ -32,7 +32,21 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self> {
         let bytes = body(request, &Arc::from_ref(state)).await?;
-        parse(&bytes).map(Self)
+        parse_json(&bytes).map(Self)
+    }
+}
+
+/// A body as it was sent.
+pub struct RawBody(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for RawBody
+where
+    Arc<Config>: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        body(request, &Arc::from_ref(state)).await.map(Self)
     }
 }
 
@@ -47,7 +61,7 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self> {
         let bytes = body(request, &Arc::from_ref(state)).await?;
-        if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(Self) }
+        if bytes.is_empty() { Ok(Self(T::default())) } else { parse_json(&bytes).map(Self) }
     }
 }
 
@@ -85,9 +99,12 @@ pub fn incomplete_body(rate: u64, error: &(dyn std::error::Error + 'static)) -> 
     }
 }
 
+/// Parses the body of a request.
+///
+/// # Errors
 /// - [`ErrorKind::Malformed`] (400) when the body is not JSON.
 /// - [`ErrorKind::Invalid`] (422) when the JSON has a different structure.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| {
         let kind = if e.is_data() { ErrorKind::Invalid } else { ErrorKind::Malformed };
         let text: String = e.to_string().chars().take(500).collect();

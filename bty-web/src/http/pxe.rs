@@ -14,11 +14,12 @@ use serde::Deserialize;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ipxe;
 use crate::domain::machine::ClientContext;
+use crate::domain::machine::inventory::Inventory;
 use crate::domain::plan::render;
 use crate::http::error::ErrorBody;
-use crate::http::extract::{Json, Params, PathText, parse_mac};
+use crate::http::extract::{Json, Params, PathText, RawBody, parse_json, parse_mac};
 use crate::random::random_token;
-use crate::services::boot_cycles::{BootCycles, Inventory, StatusReport};
+use crate::services::boot_cycles::{BootCycles, StatusReport};
 use crate::services::image_route::ImageRouter;
 use crate::services::machines::Machines;
 use crate::services::metrics::Metrics;
@@ -187,6 +188,9 @@ pub(crate) async fn status(
 }
 
 /// Reports the hardware of the machine that the live environment runs on.
+///
+/// The server keeps what fits, and names the rest in an event. An inventory that it cannot read is
+/// an error and a failure in the log, and the machine goes on to its disk.
 #[utoipa::path(
     post, path = "/pxe/{mac}/inventory", tag = "pxe", request_body = Inventory,
     params(
@@ -203,8 +207,18 @@ pub(crate) async fn inventory(
     PathText(path): PathText,
     Params(query): Params<CycleQuery>,
     who: ClientContext,
-    Json(inventory): Json<Inventory>,
+    body: Result<RawBody>,
 ) -> Result<StatusCode> {
-    boot_cycles.keep_inventory(who, &parse_mac(&path)?, query.token(), inventory).await?;
+    let (mac, token) = (parse_mac(&path)?, query.token());
+    let inventory = match body {
+        Ok(RawBody(bytes)) => parse_json::<Inventory>(&bytes),
+        Err(error) if error.kind == ErrorKind::TooLarge => Err(error),
+        // the connection broke or was too slow: the live environment posts it again
+        Err(error) => return Err(error),
+    };
+    match inventory {
+        Ok(inventory) => boot_cycles.keep_inventory(who, &mac, token, inventory).await?,
+        Err(error) => boot_cycles.reject_inventory(who, &mac, token, error).await?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }

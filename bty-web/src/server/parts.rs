@@ -17,6 +17,7 @@ use crate::http::state::RouterState;
 use crate::services::app::App;
 use crate::services::script_workers::ScriptWorkers;
 use crate::services::shutdown::Shutdown;
+use crate::services::stall_watch::StallWatch;
 use crate::state_dir::{self, StateLock, Use};
 use crate::tftp::{self, FirstRequest, TftpServer};
 
@@ -153,6 +154,8 @@ pub(super) fn start_background_work(app: &App) {
     let (catalog, config) = (app.catalog.clone(), Arc::clone(&app.config));
     tokio::spawn(async move { catalog.import_file(&config.catalog_file).await });
     tokio::spawn(app.backups.clone().schedule());
+    let watch = StallWatch::new(app.db.clone(), app.machines.clone(), app.snapshots.clone());
+    tokio::spawn(watch.run(app.shutdown.clone()));
     let limits = app.config.limits.clone();
     tokio::spawn(app.events.clone().prune_hourly(limits, app.shutdown.clone()));
 }

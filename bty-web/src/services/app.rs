@@ -150,13 +150,20 @@ impl Foundation {
         let catalog = CatalogEdits::new(db(), snapshots(), events(), client.clone(), guarded);
         let plans = PlanEdits::new(db(), snapshots(), machines.clone());
         let settings = SettingEdits::new(db(), snapshots(), config(), events());
-        let reads = MachineReads::new(db());
+        let reads = MachineReads::new(db(), snapshots());
         let edits = MachineEdits::new(machines.clone(), db(), metrics.clone(), config());
         let (jobs, backups, job_control) = self.jobs(&log, &shutdown, client.clone(), &router);
         App {
             access: Access::new(db(), self.auth.clone(), events()),
             cache_control: CacheControl::new(cache(), db()),
-            health: ServerHealth::new(db(), config(), cache(), tftp.clone(), metrics.clone()),
+            health: ServerHealth::new(
+                db(),
+                config(),
+                cache(),
+                tftp.clone(),
+                metrics.clone(),
+                snapshots(),
+            ),
             images: ImageCatalog::new(db(), snapshots(), router.clone(), catalog.clone(), client),
             boot_cycles: BootCycles::new(
                 machines.clone(),

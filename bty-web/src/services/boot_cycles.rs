@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bty_script::plan::{FlashedDisk, Progress, Report};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -16,8 +16,9 @@ use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
 use crate::domain::machine::boot::Boot;
 use crate::domain::machine::contact::{Contact, decide_boot};
+use crate::domain::machine::inventory::{DISKS_MAX, Inventory};
 use crate::domain::machine::report::{
-    PostedInventory, Receipt, apply_inventory, apply_report, record_artifact,
+    Receipt, apply_inventory, apply_report, record_artifact, reject_inventory,
 };
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::services::event_log::EventLog;
@@ -162,28 +163,16 @@ impl BootCycles {
     /// Stores the hardware that a live environment posts in the boot cycle `token`.
     ///
     /// # Errors
-    /// - [`ErrorKind::Invalid`] when it has too many disks, or a field is too long.
-    /// - [`ErrorKind::NotFound`] when the machine is unknown.
+    /// [`ErrorKind::NotFound`] when the machine is unknown.
     pub async fn keep_inventory(
         &self,
         who: ClientContext,
         mac: &Mac,
         token: Option<String>,
-        mut inventory: Inventory,
+        inventory: Inventory,
     ) -> Result<()> {
-        if inventory.disks.len() > DISKS_MAX {
-            return Err(Error::invalid(format!(
-                "disks must have at most {DISKS_MAX} entries, not {}",
-                inventory.disks.len()
-            )));
-        }
-        inventory.disks.iter_mut().try_for_each(InventoryDisk::normalize)?;
-        let lshw = inventory.lshw.filter(|lshw| !lshw.is_null());
-        let text = lshw.as_ref().map(Value::to_string).filter(|text| text.len() <= LSHW_BYTES_MAX);
-        let posted = PostedInventory {
-            disks: serde_json::to_value(&inventory.disks)?,
-            lshw: lshw.filter(|_| text.is_some()),
-        };
+        let posted = inventory.keep();
+        let text = posted.lshw.as_ref().map(Value::to_string);
         let (client_mac, client) = (mac.clone(), who.clone());
         let decide = move |view: &MachineView<'_>| {
             let machine = known(view, &client_mac)?;
@@ -202,6 +191,30 @@ impl BootCycles {
         };
         let changed = self.machines.update(mac, decide, keep_lshw).await;
         self.record_orphan(mac, &who, "inventory", changed).await
+    }
+
+    /// Records that a live environment has posted an inventory in the boot cycle `token` that the
+    /// server cannot read, because of `error`. The machine goes on to its disk.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`] when the machine is unknown.
+    /// - `error` otherwise, as the answer to the live environment.
+    pub async fn reject_inventory(
+        &self,
+        who: ClientContext,
+        mac: &Mac,
+        token: Option<String>,
+        error: Error,
+    ) -> Result<()> {
+        let (client_mac, client, why) = (mac.clone(), who.clone(), error.detail.clone());
+        let decide = move |view: &MachineView<'_>| {
+            let machine = known(view, &client_mac)?;
+            let context = view.context(&machine.plan);
+            Ok(reject_inventory(machine, &context, &client, token.as_deref(), &why))
+        };
+        let changed = self.machines.update(mac, decide, |_, _| Ok(())).await;
+        self.record_orphan(mac, &who, "inventory", changed).await?;
+        Err(error)
     }
 
     /// Records that a known machine downloads the file `name` of its live environment in the boot
@@ -252,8 +265,6 @@ pub struct StatusReport {
 
 const REASON_CHARS_MAX: usize = 500;
 
-const DISKS_MAX: usize = 64;
-
 impl StatusReport {
     fn check(&self) -> Result<()> {
         if !matches!(self.status.as_str(), "progress" | "done" | "failed") {
@@ -268,104 +279,6 @@ impl StatusReport {
             return Err(Error::invalid(format!("disks must have at most {DISKS_MAX} entries")));
         }
         Ok(())
-    }
-}
-
-/// Maximum size of a hardware description as JSON; larger ones are dropped.
-const LSHW_BYTES_MAX: usize = 4 << 20;
-
-/// The hardware of a machine.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Inventory {
-    /// Its disks, at most 64.
-    pub disks: Vec<InventoryDisk>,
-    /// The output of `lshw -json`.
-    #[serde(default)]
-    #[schema(value_type = Object)]
-    pub lshw: Option<Value>,
-}
-
-/// A disk of a machine. Unknown fields are ignored.
-#[derive(Deserialize, Serialize, utoipa::ToSchema)]
-pub struct InventoryDisk {
-    /// Device node, at most 255 characters.
-    path: String,
-    /// Human-readable size, such as `465.8G`.
-    #[serde(default)]
-    size: Option<Value>,
-    /// Size in bytes.
-    #[serde(default)]
-    size_bytes: Option<u64>,
-    #[serde(default)]
-    vendor: Option<String>,
-    #[serde(default)]
-    model: Option<String>,
-    /// Serial number, at most 128 characters.
-    #[serde(default)]
-    serial: Option<String>,
-    /// Transport, such as `sata` or `nvme`.
-    #[serde(default)]
-    tran: Option<String>,
-    #[serde(default)]
-    removable: Option<bool>,
-    #[serde(default)]
-    readonly: Option<bool>,
-}
-
-const TEXT_CHARS_MAX: usize = 255;
-
-const SERIAL_CHARS_MAX: usize = 128;
-
-const SIZE_BYTES_MAX: usize = 64;
-
-impl InventoryDisk {
-    /// Refuses values that are too long, trims the serial number, and computes a missing size in
-    /// bytes from the human-readable size.
-    fn normalize(&mut self) -> Result<()> {
-        self.check()?;
-        let serial = self.serial.as_deref().map(str::trim).filter(|serial| !serial.is_empty());
-        self.serial = serial.map(str::to_owned);
-        // a script's integers end at 2^63 - 1; no disk is that large
-        self.size_bytes = self.size_bytes.filter(|&n| i64::try_from(n).is_ok());
-        if self.size_bytes.is_none() {
-            self.size_bytes = match &self.size {
-                Some(Value::String(text)) => bty::size::parse(text).ok(),
-                Some(Value::Number(number)) => number.as_u64(),
-                _ => None,
-            };
-        }
-        Ok(())
-    }
-
-    fn check(&self) -> Result<()> {
-        let is_long = |text: &Option<String>, max| {
-            text.as_ref().is_some_and(|text| text.chars().count() > max)
-        };
-        let path = &self.path;
-        if path.is_empty() || path.chars().count() > TEXT_CHARS_MAX {
-            return Err(Error::invalid(format!(
-                "the path of a disk must have 1 to {TEXT_CHARS_MAX} characters"
-            )));
-        }
-        if is_long(&self.serial, SERIAL_CHARS_MAX) {
-            return Err(Error::invalid(format!(
-                "the serial number of {path} must be at most {SERIAL_CHARS_MAX} characters"
-            )));
-        }
-        if [&self.vendor, &self.model, &self.tran].iter().any(|text| is_long(text, TEXT_CHARS_MAX))
-        {
-            return Err(Error::invalid(format!(
-                "vendor, model and tran of {path} must be at most {TEXT_CHARS_MAX} characters"
-            )));
-        }
-        match &self.size {
-            None | Some(Value::Null | Value::Number(_)) => Ok(()),
-            Some(Value::String(text)) if text.len() <= SIZE_BYTES_MAX => Ok(()),
-            Some(_) => {
-                Err(Error::invalid(format!("the size of {path} must be text such as 465.8G")))
-            }
-        }
     }
 }
 

@@ -24,6 +24,17 @@ pub struct FleetOverview {
     pub has_flash: bool,
 }
 
+impl FleetOverview {
+    /// Returns the number of machines in trouble, and how many of them are stalled.
+    #[must_use]
+    pub fn troubled(&self) -> (usize, usize) {
+        let is_troubled = |machine: &&Brief| machine.status().phase() == Phase::Trouble;
+        let troubled: Vec<&Brief> = self.machines.iter().filter(is_troubled).collect();
+        let stalled = troubled.iter().filter(|machine| machine.status().is_stalled()).count();
+        (troubled.len(), stalled)
+    }
+}
+
 const EVENTS_SHOWN: u32 = 10;
 
 impl MachineReads {
@@ -32,8 +43,9 @@ impl MachineReads {
     /// # Errors
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
     pub async fn overview(&self, working_max: usize) -> Result<FleetOverview> {
+        let limit = self.silence_limit();
         let read = move |conn: &_| {
-            let briefs = machines::briefs(conn)?;
+            let briefs = machines::briefs(conn, &limit)?;
             let working = briefs
                 .iter()
                 .filter(|machine| machine.status().phase() == Phase::Working)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bty_script::AssignedDisk;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -9,6 +10,7 @@ use crate::config::Config;
 use crate::domain::error::{Error, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::mac::Mac;
+use crate::domain::machine::architecture::mismatch;
 use crate::domain::machine::save::{Assignment, apply_assignment};
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::params::Need;
@@ -121,6 +123,17 @@ impl MachineEdits {
         Ok(())
     }
 
+    /// Returns what an operator should know about the assignment of `machine`, although it can
+    /// work: an image for another architecture.
+    #[must_use]
+    pub fn warnings(&self, machine: &Machine) -> Vec<String> {
+        let snapshot = self.machines.snapshot();
+        let catalog = bty::catalog::Catalog::parse(snapshot.catalog.as_bytes()).unwrap_or_default();
+        let image = machine.image_ref.as_ref().and_then(|image| image.parse().ok());
+        let image = image.and_then(|image| catalog.by_ref(&image));
+        architecture_mismatch(machine, image).into_iter().collect()
+    }
+
     /// Checks an assignment for a machine without saving it.
     ///
     /// # Errors
@@ -219,8 +232,15 @@ fn check_view(view: &MachineView<'_>, assignment: &Assignment) -> Result<()> {
             "choose an image in the catalog, or add it",
         ));
     }
+    let image = image.flatten();
     problems.extend(missing_needs(view, assignment));
-    problems.extend(disk_problems(view, assignment, image.flatten().as_ref()));
+    problems.extend(disk_problems(view, assignment, image.as_ref()));
+    if needs(view, assignment).contains(&Need::Architecture)
+        && let Some(machine) = &view.machine
+    {
+        let why = architecture_mismatch(machine, image.as_ref());
+        problems.extend(why.map(|why| with_hint("bty_image_ref", why, "choose another image")));
+    }
     if problems.is_empty() {
         return Ok(());
     }
@@ -247,10 +267,13 @@ fn plan_problems(view: &MachineView<'_>, assignment: &Assignment) -> Vec<Problem
     }
 }
 
+fn needs<'a>(view: &'a MachineView<'_>, assignment: &Assignment) -> &'a [Need] {
+    view.snapshot.plan(&assignment.boot_mode).map_or(&[][..], |plan| &plan.declared.needs)
+}
+
 /// Returns what the plan needs and the assignment lacks: an image, a disk.
 fn missing_needs(view: &MachineView<'_>, assignment: &Assignment) -> Vec<Problem> {
-    let needs =
-        view.snapshot.plan(&assignment.boot_mode).map_or(&[][..], |plan| &plan.declared.needs);
+    let needs = needs(view, assignment);
     let mut problems = Vec::new();
     if needs.contains(&Need::Image) && assignment.bty_image_ref.is_none() {
         problems.push(with_hint(
@@ -277,14 +300,23 @@ fn disk_problems(
 ) -> Vec<Problem> {
     let disks =
         view.machine.as_ref().and_then(|machine| machine.disks.as_ref()).and_then(Value::as_array);
-    let (Some(disks), Some(serial)) = (disks, &assignment.target_disk_serial) else {
+    let (Some(disks), Some(target)) = (disks, &assignment.target_disk_serial) else {
         return Vec::new();
     };
-    let has_serial = |disk: &&Value| disk["serial"].as_str().map(str::trim) == Some(serial.trim());
-    let Some(disk) = disks.iter().find(has_serial) else { return Vec::new() };
+    // an invalid selector is a problem of its own
+    let Ok(assigned) = AssignedDisk::parse(target) else { return Vec::new() };
+    let found: Vec<&Value> = disks.iter().filter(|disk| assigned.matches(disk)).collect();
+    let disk = match found[..] {
+        [] => return Vec::new(),
+        [disk] => disk,
+        _ => {
+            let message = format!("{} disks of the machine match {assigned}", found.len());
+            return vec![with_hint("target_disk_serial", message, OTHER_SELECTORS)];
+        }
+    };
     let mut problems = Vec::new();
     if disk["readonly"] == true {
-        problems.push(Problem::new("target_disk_serial", format!("{serial} is read-only")));
+        problems.push(Problem::new("target_disk_serial", format!("{assigned} is read-only")));
     }
     if let (Some(size), Some(needed)) =
         (disk["size_bytes"].as_u64(), image.and_then(|image| image.size_bytes))
@@ -297,4 +329,12 @@ fn disk_problems(
         ));
     }
     problems
+}
+
+const OTHER_SELECTORS: &str =
+    "name the disk by wwn:NAME, by-path:PLACE or where:model=MODEL,size=SIZE instead";
+
+/// Returns why the image does not start on the machine, according to the last inventory.
+fn architecture_mismatch(machine: &Machine, image: Option<&bty::catalog::Entry>) -> Option<String> {
+    mismatch(image.and_then(|image| image.arch.as_deref()), &machine.hardware)
 }

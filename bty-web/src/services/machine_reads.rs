@@ -1,12 +1,14 @@
 //! Read access to machines for pages and the API.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Event;
 use crate::domain::mac::Mac;
-use crate::domain::machine::Machine;
+use crate::domain::machine::{Machine, SilenceLimit};
 use crate::domain::time::Time;
+use crate::services::snapshot::Snapshots;
 use crate::store::Database;
 use crate::store::catalog::Stored;
 use crate::store::events::Filter;
@@ -18,11 +20,18 @@ pub use crate::store::machines::Brief;
 #[derive(Clone)]
 pub struct MachineReads {
     pub(super) db: Database,
+    snapshots: Arc<Snapshots>,
 }
 
 impl MachineReads {
-    pub(crate) fn new(db: Database) -> Self {
-        Self { db }
+    pub(crate) fn new(db: Database, snapshots: Arc<Snapshots>) -> Self {
+        Self { db, snapshots }
+    }
+
+    /// How long live environments may be silent. Machines that exceed it are returned as stalled,
+    /// before anything has recorded that they are.
+    pub(super) fn silence_limit(&self) -> SilenceLimit {
+        self.snapshots.current().silence_limit(Time::now())
     }
 
     /// Returns the machine with this address; `None` if it is unknown.
@@ -31,7 +40,9 @@ impl MachineReads {
     /// [`ErrorKind::Internal`] when the database fails.
     pub async fn find(&self, mac: &Mac) -> Result<Option<Machine>> {
         let mac = mac.clone();
-        self.db.read(move |conn| machines::get(conn, &mac)).await
+        let mut machine = self.db.read(move |conn| machines::get(conn, &mac)).await?;
+        mark_stalled(machine.as_mut(), &self.silence_limit());
+        Ok(machine)
     }
 
     /// Returns the machine with this address.
@@ -47,7 +58,12 @@ impl MachineReads {
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails; otherwise the error of `visit`.
-    pub fn visit_blocking(&self, visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
+    pub fn visit_blocking(&self, mut visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
+        let limit = self.silence_limit();
+        let visit = |mut machine: Machine| {
+            mark_stalled(Some(&mut machine), &limit);
+            visit(machine)
+        };
         self.db.read_blocking(|conn| machines::each(conn, visit))
     }
 
@@ -56,7 +72,8 @@ impl MachineReads {
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails.
     pub async fn summaries(&self) -> Result<Vec<Brief>> {
-        self.db.read(machines::briefs).await
+        let limit = self.silence_limit();
+        self.db.read(move |conn| machines::briefs(conn, &limit)).await
     }
 
     /// Returns the number of machines assigned to each image, by its reference.
@@ -91,15 +108,17 @@ impl MachineReads {
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails.
     pub async fn details(&self, mac: &Mac) -> Result<MachineDetails> {
-        let mac = mac.clone();
+        let (mac, limit) = (mac.clone(), self.silence_limit());
         let filter = Filter {
             subject_kind: Some("machine".into()),
             subject_id: Some(mac.to_string()),
             ..Filter::default()
         };
         let read = self.db.read(move |conn| {
+            let mut machine = machines::get(conn, &mac)?;
+            mark_stalled(machine.as_mut(), &limit);
             Ok(MachineDetails {
-                machine: machines::get(conn, &mac)?,
+                machine,
                 lshw: machines::lshw(conn, &mac)?,
                 images: catalog::all(conn)?,
                 events: events::list(conn, &filter, EVENTS_SHOWN)?,
@@ -119,6 +138,13 @@ pub struct MachineDetails {
     pub images: Vec<Stored>,
     /// Its most recent events, newest first.
     pub events: Vec<Event>,
+}
+
+/// Marks a machine that is stalled but not yet recorded as such.
+fn mark_stalled(machine: Option<&mut Machine>, limit: &SilenceLimit) {
+    if let Some(machine) = machine {
+        machine.mark_stalled(limit);
+    }
 }
 
 const EVENTS_SHOWN: u32 = 30;

@@ -105,6 +105,11 @@ impl Machines {
         }
     }
 
+    /// Returns the current plans, catalog and settings.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.current()
+    }
+
     /// Returns the evaluator for the plans of contacts.
     #[must_use]
     pub fn evaluator(&self) -> Arc<PlanEvaluator<'static>> {

@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::cache::CacheHost;
 use crate::domain::limit::Limit;
+pub use crate::store::machines::MachineCounts;
 use crate::tftp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,6 +25,11 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
     kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,7 +55,8 @@ pub struct Metrics {
     durations: Histogram,
     events: Family<EventLabels, Counter>,
     refused: Family<LimitLabels, Counter>,
-    machines: Gauge,
+    machines: Family<PhaseLabels, Gauge>,
+    stalled: Gauge,
     failures: Gauge,
     bytes: Counter<u64, AtomicU64>,
     cache: CacheMetrics,
@@ -88,7 +95,8 @@ impl Default for Metrics {
         let durations = Histogram::new((0..15).map(|n| 0.0005 * f64::from(1 << n)));
         let (requests, events, refused) =
             (Family::default(), Family::default(), Family::<LimitLabels, Counter>::default());
-        let (machines, failures) = (Gauge::default(), Gauge::default());
+        let (machines, stalled) = (Family::<PhaseLabels, Gauge>::default(), Gauge::default());
+        let failures = Gauge::default();
         let bytes = Counter::default();
         let mut registry = Registry::with_prefix("bty");
         registry.register("http_requests", "HTTP requests", requests.clone());
@@ -100,7 +108,8 @@ impl Default for Metrics {
         );
         registry.register("events", "Recorded events", events.clone());
         registry.register("refused", "Requests refused because of a limit", refused.clone());
-        registry.register("machines", "Known machines", machines.clone());
+        registry.register("machines", "Known machines by their phase", machines.clone());
+        registry.register("stalled_machines", "Stalled machines", stalled.clone());
         registry.register("unacknowledged_failures", "Unacknowledged failures", failures.clone());
         registry.register_with_unit(
             "boot_sent",
@@ -144,6 +153,7 @@ impl Default for Metrics {
             events,
             refused,
             machines,
+            stalled,
             failures,
             bytes,
             cache,
@@ -214,8 +224,12 @@ impl Metrics {
     /// Renders all metrics as text. The caller reads the numbers of machines and of unacknowledged
     /// failures from the database.
     #[must_use]
-    pub fn render(&self, machines: i64, failures: i64) -> String {
-        self.machines.set(machines);
+    pub fn render(&self, machines: &MachineCounts, failures: i64) -> String {
+        for (phase, count) in &machines.phases {
+            let labels = PhaseLabels { phase: phase.as_str() };
+            self.machines.get_or_create(&labels).set(*count);
+        }
+        self.stalled.set(machines.stalled);
         self.failures.set(failures);
         let mut rendered = String::new();
         // writing into a string does not fail
@@ -227,6 +241,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::machine::Phase;
 
     #[test]
     fn unknown_methods_share_one_label() {
@@ -235,7 +250,9 @@ mod tests {
             metrics.request(method, "/machines", 405, 0.001);
         }
         metrics.event("machine.created");
-        let text = metrics.render(7, 1);
+        let counts =
+            MachineCounts { phases: vec![(Phase::Trouble, 7), (Phase::Idle, 2)], stalled: 3 };
+        let text = metrics.render(&counts, 1);
         assert!(
             text.contains(
                 "bty_http_requests_total{method=\"other\",route=\"/machines\",status=\"405\"} 2"
@@ -243,7 +260,9 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("bty_machines 7") && text.contains("bty_unacknowledged_failures 1"),
+            text.contains("bty_machines{phase=\"trouble\"} 7")
+                && text.contains("bty_stalled_machines 3")
+                && text.contains("bty_unacknowledged_failures 1"),
             "{text}"
         );
         assert!(!text.contains("BREW"), "{text}");

@@ -12,6 +12,8 @@ use crate::domain::ipxe::Environment;
 use crate::tftp;
 
 pub mod dhcp;
+mod dhcp6;
+pub mod dhcp_lines;
 
 /// Suffixes of the file names of a version.
 pub const PARTS: [&str; 3] = ["vmlinuz", "initrd", "squashfs"];

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use crate::cache::CacheHost;
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
+use crate::domain::time::Time;
 use crate::services::metrics::Metrics;
+use crate::services::snapshot::Snapshots;
 use crate::store::Database;
 use crate::store::{events, machines};
 use crate::tftp::TftpServer;
@@ -18,6 +20,7 @@ pub struct ServerHealth {
     cache: Option<Arc<CacheHost>>,
     tftp: Arc<OnceLock<Arc<TftpServer>>>,
     metrics: Arc<Metrics>,
+    snapshots: Arc<Snapshots>,
 }
 
 impl ServerHealth {
@@ -27,8 +30,9 @@ impl ServerHealth {
         cache: Option<Arc<CacheHost>>,
         tftp: Arc<OnceLock<Arc<TftpServer>>>,
         metrics: Arc<Metrics>,
+        snapshots: Arc<Snapshots>,
     ) -> Self {
-        Self { db, config, cache, tftp, metrics }
+        Self { db, config, cache, tftp, metrics, snapshots }
     }
 
     /// Returns why the server cannot change its state, after trying to; `None` if it can.
@@ -65,7 +69,10 @@ impl ServerHealth {
     /// # Errors
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
     pub async fn metrics(&self) -> Result<String> {
-        let read = self.db.read(|conn| Ok((machines::count(conn)?, events::tripwire(conn)?)));
+        let limit = self.snapshots.current().silence_limit(Time::now());
+        let read = self.db.read(move |conn| {
+            Ok((machines::count_by_status(conn, &limit)?, events::tripwire(conn)?))
+        });
         let (machines, failures) = read.await?;
         if let Some(cache) = &self.cache {
             self.metrics.cache(cache);
@@ -73,6 +80,6 @@ impl ServerHealth {
         if let Some(tftp) = self.tftp.get() {
             self.metrics.tftp(&tftp.counters);
         }
-        Ok(self.metrics.render(machines, failures))
+        Ok(self.metrics.render(&machines, failures))
     }
 }

@@ -9,10 +9,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::cache::CacheHost;
 use crate::cache::address::Address;
 use crate::domain::error::Result;
-use crate::domain::machine::Machine;
+use crate::domain::machine::{Machine, SilenceLimit};
 use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
 use crate::domain::plan::{Plan, bundled};
 use crate::domain::settings::Settings;
+use crate::domain::time::Time;
 use crate::random::random_token;
 use crate::store::{self, Connection, Database};
 
@@ -90,6 +91,12 @@ impl Snapshot {
             "" => self.netboot_version(),
             version => version,
         }
+    }
+
+    /// Returns how long live environments may be silent, at this time.
+    #[must_use]
+    pub fn silence_limit(&self, now: Time) -> SilenceLimit {
+        SilenceLimit { now, after_ms: self.settings.number("machines.stalled_after") * 1000 }
     }
 
     /// Returns what the rules need for a machine with the plan `plan`.

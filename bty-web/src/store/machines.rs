@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::connection::Connection;
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
-use crate::domain::machine::{Machine, MachineStatus, Stage};
+use crate::domain::machine::{Machine, MachineStatus, Phase, SilenceLimit, Stage};
 use crate::domain::time::Time;
 
 const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra_args, \
@@ -74,6 +74,8 @@ pub struct Brief {
     pub stage: Option<Stage>,
     /// Mode of the order in that cycle.
     pub mode: Option<String>,
+    /// True if that cycle has been silent for too long.
+    pub is_silent: bool,
     /// When it last sent a request.
     pub seen_at: Option<Time>,
     /// The address of that request.
@@ -91,6 +93,7 @@ impl Brief {
             hold: self.hold.as_deref(),
             stage: self.stage,
             mode: self.mode.as_deref(),
+            is_silent: self.is_silent,
         }
     }
 }
@@ -99,34 +102,103 @@ impl Brief {
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
-pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
+pub fn briefs(conn: &Connection, limit: &SilenceLimit) -> Result<Vec<Brief>> {
+    let mut all = Vec::new();
+    each_brief(conn, limit, |brief| all.push(brief))?;
+    Ok(all)
+}
+
+/// Calls `visit` with the row of each machine, sorted by MAC address.
+fn each_brief(conn: &Connection, limit: &SilenceLimit, mut visit: impl FnMut(Brief)) -> Result<()> {
     let mut select = conn.sql.prepare_cached(
         "SELECT mac, labels_json, plan, image_ref, target_serial, hold, cycle_json ->> '$.stage',
                 cycle_json ->> '$.order.mode', last_seen_at, last_seen_ip, flashed_json ->> '$.at',
-                cycle_json ->> '$.is_past'
+                cycle_json ->> '$.is_past', cycle_json ->> '$.heard_at',
+                cycle_json ->> '$.progress.phase', cycle_json ->> '$.stalled_at' IS NOT NULL
          FROM machines ORDER BY mac",
     )?;
-    let brief = |row: &Row<'_>| {
-        let is_past: Option<bool> = row.get(11)?;
-        let stage: Option<String> = row.get(6)?;
-        let stage = stage.filter(|_| is_past != Some(true));
-        let flashed: Option<String> = row.get(10)?;
-        Ok(Brief {
-            mac: row.get(0)?,
-            labels: parse(row, 1)?,
-            plan: row.get(2)?,
-            image_ref: row.get(3)?,
-            serial: row.get(4)?,
-            hold: row.get(5)?,
-            stage: stage.and_then(|stage| serde_json::from_value(Value::String(stage)).ok()),
-            mode: row.get::<_, Option<String>>(7)?.filter(|_| is_past != Some(true)),
-            seen_at: row.get(8)?,
-            seen_ip: row.get(9)?,
-            flashed_at: flashed.and_then(|at| Time::parse(&at)),
-        })
-    };
-    let rows = select.query_map([], |row| Ok(brief(row)))?;
-    rows.map(|row| row?).collect()
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        visit(brief(row, limit)?);
+    }
+    Ok(())
+}
+
+fn brief(row: &Row<'_>, limit: &SilenceLimit) -> Result<Brief> {
+    let time = |text: Option<String>| text.and_then(|at| Time::parse(&at));
+    let is_current = row.get::<_, Option<bool>>(11)? != Some(true);
+    let stage: Option<String> = row.get(6)?;
+    let mode = row.get::<_, Option<String>>(7)?.filter(|_| is_current);
+    let phase: Option<String> = row.get(13)?;
+    let heard_at = time(row.get(12)?).unwrap_or(limit.now);
+    Ok(Brief {
+        mac: row.get(0)?,
+        labels: parse(row, 1)?,
+        plan: row.get(2)?,
+        image_ref: row.get(3)?,
+        serial: row.get(4)?,
+        hold: row.get(5)?,
+        stage: stage
+            .filter(|_| is_current)
+            .and_then(|stage| serde_json::from_value(Value::String(stage)).ok()),
+        is_silent: row.get(14)? || limit.is_exceeded(heard_at, mode.as_deref(), phase.as_deref()),
+        mode,
+        seen_at: row.get(8)?,
+        seen_ip: row.get(9)?,
+        flashed_at: time(row.get(10)?),
+    })
+}
+
+/// Numbers of machines by their status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MachineCounts {
+    /// Number of machines in each phase.
+    pub phases: Vec<(Phase, i64)>,
+    /// Number of stalled machines, which are also in the phase of trouble.
+    pub stalled: i64,
+}
+
+/// Counts the machines by their status.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn count_by_status(conn: &Connection, limit: &SilenceLimit) -> Result<MachineCounts> {
+    let mut counts =
+        MachineCounts { phases: Phase::ALL.iter().map(|phase| (*phase, 0)).collect(), stalled: 0 };
+    each_brief(conn, limit, |brief| {
+        let status = brief.status();
+        let phase = status.phase();
+        counts.stalled += i64::from(status.is_stalled());
+        counts.phases.iter_mut().filter(|(of, _)| *of == phase).for_each(|(_, count)| *count += 1);
+    })?;
+    Ok(counts)
+}
+
+/// Returns the machines with an open boot cycle that is not recorded as stalled although it exceeds
+/// `limit`.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn newly_stalled(conn: &Connection, limit: &SilenceLimit) -> Result<Vec<Mac>> {
+    // the first condition must match that of the index machines_open literally
+    let mut select = conn.sql.prepare_cached(
+        "SELECT mac, cycle_json ->> '$.heard_at', cycle_json ->> '$.order.mode',
+                cycle_json ->> '$.progress.phase'
+         FROM machines
+         WHERE cycle_json ->> '$.stage' IN ('offered', 'booting', 'working')
+           AND cycle_json ->> '$.stalled_at' IS NULL",
+    )?;
+    let mut rows = select.query([])?;
+    let mut stalled = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (mac, heard_at): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        let (mode, phase): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
+        let heard_at = heard_at.and_then(|at| Time::parse(&at)).unwrap_or(limit.now);
+        if limit.is_exceeded(heard_at, mode.as_deref(), phase.as_deref()) {
+            stalled.extend(mac.parse::<Mac>());
+        }
+    }
+    Ok(stalled)
 }
 
 /// Returns the number of machines.
@@ -415,9 +487,11 @@ mod tests {
                     is_tokenless: false,
                     fallback: None,
                     has_inventory: false,
+                    is_inventory_unreadable: false,
                     order,
                     progress: None,
                     heard_at: Time(1),
+                    stalled_at: None,
                     is_past,
                     silent_before: 0,
                 });
@@ -427,7 +501,16 @@ mod tests {
         machines.push(Machine::new("02:00:00:00:ff:ff".parse().unwrap(), "ipxe-exit", Time(1)));
         let kept = machines.clone();
         db.write_blocking(move |t| kept.iter().try_for_each(|machine| put(t, machine))).unwrap();
-        let briefs = db.read_blocking(briefs).unwrap();
+        let limit = SilenceLimit { now: Time(i64::from(u32::MAX)), after_ms: 900_000 };
+        let briefs = db.read_blocking(|conn| briefs(conn, &limit)).unwrap();
+        let counts = db.read_blocking(|conn| count_by_status(conn, &limit)).unwrap();
+        let marked: usize =
+            machines.iter_mut().map(|machine| usize::from(machine.mark_stalled(&limit))).sum();
+        let newly = db.read_blocking(|conn| newly_stalled(conn, &limit)).unwrap();
+        assert_eq!(newly.len(), marked);
+        let stalled = machines.iter().filter(|machine| machine.status().is_stalled()).count();
+        assert_eq!(counts.stalled, stalled as i64);
+        assert_eq!(counts.phases.iter().map(|(_, n)| n).sum::<i64>(), machines.len() as i64);
         assert_eq!(briefs.len(), machines.len());
         for (brief, machine) in briefs.iter().zip(&machines) {
             assert_eq!(brief.mac, machine.mac.as_str());

@@ -158,7 +158,7 @@ fn find_neighbor(table: &str, ip: IpAddr) -> Option<String> {
         table.lines().skip(1).find(|line| line.split_whitespace().next() == Some(ip.as_str()))?;
     let mac = line.split_whitespace().nth(3)?;
     // the kernel lists an unresolved address as zeros
-    mac.parse::<Mac>().ok().map(|mac| mac.to_string()).filter(|mac| mac != "00:00:00:00:00:00")
+    mac.parse::<Mac>().ok().map(|mac| mac.to_string())
 }
 
 #[cfg(test)]

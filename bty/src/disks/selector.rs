@@ -4,12 +4,16 @@
 //! /dev/sdb, ./vm.img      a path
 //! serial:S4EWNX0R123456   the disk with this serial number, exactly
 //! wwn:0x5002538e40b1c2d3  the disk with this world-wide name
+//! by-path:pci-…-ata-1     the disk attached at this place, named as in /dev/disk/by-path
 //! where:EXPR              the only disk for which all conditions hold: transport=nvme,size>=100G
 //! ```
 
+use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use serde_json::Value;
 
 use crate::disks::{Disk, DiskHost};
 use crate::{Error, ErrorKind, Result};
@@ -32,6 +36,7 @@ enum Rule {
     Path(PathBuf),
     Serial(String),
     Wwn(String),
+    ByPath(String),
     Where(Vec<Condition>),
 }
 
@@ -82,7 +87,8 @@ notation!(
 /// Transports that disks have; see [`Disk::transport`].
 const TRANSPORTS: [&str; 6] = ["nvme", "sata", "scsi", "usb", "virtio", "mmc"];
 
-const FORMS: &str = "write a path (/dev/sdb), serial:NUMBER, wwn:NAME, or where:CONDITIONS";
+const FORMS: &str = "write a path (/dev/sdb), serial:NUMBER, wwn:NAME, by-path:PLACE, or \
+    where:CONDITIONS";
 const CONDITIONS: &str = "write conditions such as transport=nvme, model~samsung, size>=100G, \
     removable=no, separated by commas; the fields are path, vendor, model, serial, wwn, transport \
     (= or ~), size (= < <= > >=), removable, rotational (= yes or no)";
@@ -106,9 +112,10 @@ impl FromStr for Selector {
             };
         };
         match prefix {
-            "serial" | "wwn" if rest.is_empty() => usage("nothing follows the colon"),
+            "serial" | "wwn" | "by-path" if rest.is_empty() => usage("nothing follows the colon"),
             "serial" => Ok(Self(Rule::Serial(rest.to_owned()))),
             "wwn" => Ok(Self(Rule::Wwn(rest.to_lowercase()))),
+            "by-path" => Ok(Self(Rule::ByPath(rest.to_owned()))),
             "where" => rest
                 .split(',')
                 .map(Condition::parse)
@@ -149,6 +156,7 @@ impl fmt::Display for Selector {
             Rule::Path(path) => f.write_str(&text::path_reference(path)),
             Rule::Serial(serial) => write!(f, "serial:{serial}"),
             Rule::Wwn(wwn) => write!(f, "wwn:{wwn}"),
+            Rule::ByPath(place) => write!(f, "by-path:{place}"),
             Rule::Where(conditions) => {
                 f.write_str("where:")?;
                 for (i, condition) in conditions.iter().enumerate() {
@@ -198,7 +206,7 @@ impl Condition {
     }
 
     /// False when the disk does not report the field.
-    fn holds(&self, disk: &Disk) -> bool {
+    fn holds(&self, disk: &Properties<'_>) -> bool {
         match self {
             Self::Text { field, operator, value } => {
                 let Some(text) = field.of(disk) else { return false };
@@ -207,32 +215,79 @@ impl Condition {
                         text.to_lowercase().contains(&value.to_lowercase())
                     }
                     (TextOperator::Is, TextField::Path | TextField::Serial) => text.trim() == value,
-                    (TextOperator::Is, TextField::Wwn) => is_same_wwn(&text, value),
+                    (TextOperator::Is, TextField::Wwn) => is_same_wwn(text, value),
                     (TextOperator::Is, _) => text.to_lowercase() == value.to_lowercase(),
                 }
             }
-            Self::Size { operator, bytes } => match operator {
-                SizeOperator::AtLeast => disk.size_bytes >= *bytes,
-                SizeOperator::AtMost => disk.size_bytes <= *bytes,
-                SizeOperator::Over => disk.size_bytes > *bytes,
-                SizeOperator::Under => disk.size_bytes < *bytes,
-                SizeOperator::Is => disk.size_bytes == *bytes,
-            },
+            Self::Size { operator, bytes } => disk.size_bytes.is_some_and(|size| match operator {
+                SizeOperator::AtLeast => size >= *bytes,
+                SizeOperator::AtMost => size <= *bytes,
+                SizeOperator::Over => size > *bytes,
+                SizeOperator::Under => size < *bytes,
+                SizeOperator::Is => size == *bytes,
+            }),
             Self::Flag { field: FlagField::Removable, is } => disk.is_removable == *is,
             Self::Flag { field: FlagField::Rotational, is } => disk.is_rotational == Some(*is),
         }
     }
 }
 
+/// What a selector compares: the properties of a disk, or of a disk in an inventory.
+struct Properties<'a> {
+    path: Cow<'a, str>,
+    vendor: Option<&'a str>,
+    model: Option<&'a str>,
+    serial: Option<&'a str>,
+    wwn: Option<&'a str>,
+    by_path: Option<&'a str>,
+    transport: Option<&'a str>,
+    size_bytes: Option<u64>,
+    is_removable: bool,
+    is_rotational: Option<bool>,
+}
+
+impl<'a> Properties<'a> {
+    fn of(disk: &'a Disk) -> Self {
+        Self {
+            path: disk.path.to_string_lossy(),
+            vendor: disk.vendor.as_deref(),
+            model: disk.model.as_deref(),
+            serial: disk.serial.as_deref(),
+            wwn: disk.wwn.as_deref(),
+            by_path: disk.by_path.as_deref(),
+            transport: disk.transport.as_deref(),
+            size_bytes: Some(disk.size_bytes),
+            is_removable: disk.is_removable,
+            is_rotational: disk.is_rotational,
+        }
+    }
+
+    fn listed(disk: &'a Value) -> Self {
+        let text = |name: &str| disk[name].as_str();
+        Self {
+            path: text("path").unwrap_or_default().into(),
+            vendor: text("vendor"),
+            model: text("model"),
+            serial: text("serial"),
+            wwn: text("wwn"),
+            by_path: text("by_path"),
+            transport: text("tran"),
+            size_bytes: disk["size_bytes"].as_u64(),
+            is_removable: disk["removable"] == true,
+            is_rotational: None,
+        }
+    }
+}
+
 impl TextField {
-    fn of(self, disk: &Disk) -> Option<String> {
+    fn of<'a>(self, disk: &'a Properties<'_>) -> Option<&'a str> {
         match self {
-            Self::Path => Some(disk.path.display().to_string()),
-            Self::Vendor => disk.vendor.clone(),
-            Self::Model => disk.model.clone(),
-            Self::Serial => disk.serial.clone(),
-            Self::Wwn => disk.wwn.clone(),
-            Self::Transport => disk.transport.clone(),
+            Self::Path => Some(&disk.path),
+            Self::Vendor => disk.vendor,
+            Self::Model => disk.model,
+            Self::Serial => disk.serial,
+            Self::Wwn => disk.wwn,
+            Self::Transport => disk.transport,
         }
     }
 }
@@ -276,7 +331,7 @@ impl Selector {
     /// # Errors
     /// - [`ErrorKind::Refused`]: no disk matches, or more than one; the hint lists the candidates.
     ///   Also if `where:` finds a disk without serial number and world-wide name, since another
-    ///   disk could match next time.
+    ///   disk could match next time; unless it says exactly which model and which size.
     /// - [`ErrorKind::Host`]: the host cannot list its disks.
     pub fn select(&self, host: &dyn DiskHost) -> Result<Disk> {
         if let Rule::Path(path) = &self.0 {
@@ -309,26 +364,57 @@ impl Selector {
                 );
             }
         };
-        let has_identity = disk.serial.is_some() || disk.wwn.is_some();
+        let has_identity =
+            disk.serial.is_some() || disk.wwn.is_some() || self.names_model_and_size();
         if matches!(self.0, Rule::Where(_)) && !has_identity {
             let path = disk.path.display();
             let message =
                 format!("{path} matches {self}, but has neither serial number nor world-wide name");
-            return refuse(message, format!("name it by its path if you mean it: {path}"));
+            return refuse(
+                message,
+                format!(
+                    "name it by its path if you mean it, {path}, or by where:model=…,size=… with \
+                     exactly its model and size"
+                ),
+            );
         }
         Ok(disk.clone())
+    }
+
+    /// True if `where:` has both `model=` and an exact `size=`.
+    fn names_model_and_size(&self) -> bool {
+        let Rule::Where(conditions) = &self.0 else { return false };
+        let has = |is: fn(&Condition) -> bool| conditions.iter().any(is);
+        has(|condition| {
+            matches!(
+                condition,
+                Condition::Text { field: TextField::Model, operator: TextOperator::Is, .. }
+            )
+        }) && has(|condition| {
+            matches!(condition, Condition::Size { operator: SizeOperator::Is, .. })
+        })
     }
 
     /// True if the selector matches `disk`. [`select`](Self::select) requires that it matches no
     /// other disk.
     #[must_use]
     pub fn matches(&self, disk: &Disk) -> bool {
+        self.holds(&Properties::of(disk))
+    }
+
+    /// True if the selector matches `disk`, an entry of the disks of an
+    /// [`Inventory`](crate::hardware::Inventory) as JSON. Missing fields match nothing.
+    #[must_use]
+    pub fn matches_listed(&self, disk: &Value) -> bool {
+        self.holds(&Properties::listed(disk))
+    }
+
+    fn holds(&self, disk: &Properties<'_>) -> bool {
         match &self.0 {
-            Rule::Path(path) => disk.path == *path,
-            Rule::Serial(serial) => {
-                disk.serial.as_deref().is_some_and(|found| found.trim() == serial)
-            }
-            Rule::Wwn(wwn) => disk.wwn.as_deref().is_some_and(|found| is_same_wwn(found, wwn)),
+            Rule::Path(path) => *path == Path::new(&*disk.path),
+            Rule::Serial(serial) => disk.serial.is_some_and(|found| found.trim() == serial),
+            Rule::Wwn(wwn) => disk.wwn.is_some_and(|found| is_same_wwn(found, wwn)),
+            Rule::ByPath(place) => disk.by_path == Some(place),
             Rule::Where(conditions) => conditions.iter().all(|condition| condition.holds(disk)),
         }
     }

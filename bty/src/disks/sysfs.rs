@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::disks::{Disk, DiskKind};
+use crate::disks::{Disk, DiskKind, attachment};
 use crate::setters::setters;
 use crate::{Error, ErrorKind, Result};
 
@@ -241,6 +241,7 @@ impl BlockDevice {
                 .wwn()
                 .or_else(|| udev(&["ID_WWN_WITH_EXTENSION", "ID_WWN"]))
                 .map(|wwn| wwn.to_lowercase()),
+            by_path: attachment::by_path(&disk.dir),
             transport: transport.map(str::to_owned),
             is_removable: disk.flag("removable").unwrap_or(false),
             is_read_only: self.flag("ro").unwrap_or(false),

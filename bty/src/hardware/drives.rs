@@ -23,6 +23,8 @@ impl From<&Disk> for InventoryDisk {
             vendor: short(&disk.vendor, 64),
             model: short(&disk.model, 128),
             serial: short(&disk.serial, 128),
+            wwn: short(&disk.wwn, 255),
+            by_path: short(&disk.by_path, 255),
             tran: short(&disk.transport, 32),
             removable: disk.is_removable,
             readonly: disk.is_read_only,

@@ -351,11 +351,11 @@ fn disks_fit_what_a_server_accepts() {
     assert_eq!((listed.size.as_str(), listed.size_bytes), ("512M", 512 << 20));
     assert_eq!(listed.mountpoints, ["/boot", "[SWAP]"]);
 
-    let mut disks: Vec<Disk> = (0..100).map(|n| disk(&format!("/dev/sd{n}"))).collect();
+    let mut disks: Vec<Disk> = (0..300).map(|n| disk(&format!("/dev/sd{n}"))).collect();
     disks[0].kind = DiskKind::Loop;
     disks[1].uses = vec![mounted("/dev/sd11", "/mnt"), mounted("/dev/sd1", "/whole")];
     let inventory = Inventory::collect(&Disks(disks), &Machine::new().roots()).unwrap();
-    assert_eq!((inventory.disks.len(), inventory.disks[0].path.as_str()), (64, "/dev/sd1"));
+    assert_eq!((inventory.disks.len(), inventory.disks[0].path.as_str()), (256, "/dev/sd1"));
     let volume = of_class(&inventory.lshw, "volume")[0].clone();
     assert_eq!(volume["logicalname"], json!(["/dev/sd11", "/mnt"]));
     assert_eq!(

@@ -105,6 +105,7 @@ fn describe(name: &str, disk: &MemoryDisk) -> Disk {
         model: Some("Memory".into()),
         serial: Some(format!("SN-{name}")),
         wwn: None,
+        by_path: None,
         transport: Some("memory".into()),
         is_removable: false,
         is_read_only: false,

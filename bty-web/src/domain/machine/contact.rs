@@ -76,9 +76,11 @@ pub(super) fn open_cycle(
         is_tokenless: false,
         fallback: fallback.clone(),
         has_inventory: false,
+        is_inventory_unreadable: false,
         order: None,
         progress: None,
         heard_at: client.now,
+        stalled_at: None,
         is_past: false,
         silent_before: 0,
     });
@@ -134,6 +136,7 @@ fn evaluate_or_stall(
     machine.state = before;
     if let Some(cycle) = &mut machine.cycle {
         cycle.stage = Stage::Stalled;
+        cycle.stalled_at = Some(client.now);
     }
     let reason = format!(
         "the live environment did not start in {silent} boots; the machine boots its disk until an \

@@ -28,12 +28,19 @@ pub struct Cycle {
     pub fallback: Option<String>,
     /// True if the machine has posted its inventory in this cycle.
     pub has_inventory: bool,
+    /// True if the machine has posted an inventory that the server could not read.
+    #[serde(default)]
+    pub is_inventory_unreadable: bool,
     /// The order; `None` until the live environment has asked for it.
     pub order: Option<OrderSummary>,
     /// The most recently reported progress.
     pub progress: Option<Value>,
     /// When the live environment last sent a request.
     pub heard_at: Time,
+    /// When the live environment counted as silent for too long, unless it has been heard since; or
+    /// when it had not started in several boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled_at: Option<Time>,
     /// True if an operator has given a new order since the cycle closed. The cycle then no longer
     /// determines the status of the machine.
     #[serde(default)]
@@ -44,6 +51,12 @@ pub struct Cycle {
 }
 
 impl Cycle {
+    /// Records a message of the live environment.
+    pub(super) fn hear(&mut self, now: Time) {
+        self.heard_at = now;
+        self.stalled_at = None;
+    }
+
     /// True if nothing shows that the live environment started: it has posted no inventory and
     /// received no order, except for an order to take the inventory.
     pub(super) fn is_silent(&self) -> bool {
@@ -96,6 +109,6 @@ pub struct OrderSummary {
     /// SHA-256 of the index of the packed image, if the machine may write that instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index_sha256: Option<String>,
-    /// Serial number of the disk.
+    /// Serial number of the disk, or the selector by which it is assigned.
     pub serial: Option<String>,
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// Maximum depth of the tree; deeper nodes are ignored.
 const DEPTH_MAX: usize = 16;
 
-/// Returns an object with `vendor`, `product`, `version`, `serial`, `cpu`, `cpus` and
+/// Returns an object with `vendor`, `product`, `version`, `serial`, `arch`, `cpu`, `cpus` and
 /// `memory_bytes`. Facts missing from the tree are null.
 #[must_use]
 pub fn facts(lshw: &Value) -> Value {
@@ -14,17 +14,31 @@ pub fn facts(lshw: &Value) -> Value {
         node => node,
     };
     let mut cpus = Vec::new();
-    let mut memory = None;
+    let (mut arch, mut memory) = (None, None);
     walk(root, 0, &mut |node| match (node["class"].as_str(), node["id"].as_str()) {
-        (Some("processor"), _) if node["disabled"] != true => cpus.push(node["product"].clone()),
+        (Some("processor"), _) if node["disabled"] != true => {
+            arch = arch.or_else(|| architecture(node));
+            cpus.push(node["product"].clone());
+        }
         (Some("memory"), Some("memory")) => memory = memory.or_else(|| node["size"].as_u64()),
         _ => {}
     });
     json!({
         "vendor": text(&root["vendor"]), "product": text(&root["product"]),
         "version": text(&root["version"]), "serial": text(&root["serial"]),
+        "arch": arch,
         "cpu": cpus.first().map(text), "cpus": cpus.len(), "memory_bytes": memory,
     })
+}
+
+/// The architecture of a processor, which `lshw` shows only by its capabilities.
+fn architecture(processor: &Value) -> Option<&'static str> {
+    let can = |what: &str| processor["capabilities"].get(what).is_some();
+    match (can("x86-64"), can("asimd")) {
+        (true, _) => Some("x86_64"),
+        (false, true) => Some("arm64"),
+        (false, false) => None,
+    }
 }
 
 /// Returns a text, truncated to a length that is useful to a plan.
@@ -53,13 +67,17 @@ mod tests {
             "id": "m", "class": "system", "vendor": "ACME", "product": "Rack 1", "serial": "42",
             "children": [{ "id": "core", "class": "bus", "children": [
                 { "id": "memory", "class": "memory", "size": 17179869184_u64 },
-                { "id": "cpu:0", "class": "processor", "product": "Fast 9" },
+                { "id": "cpu:0", "class": "processor", "product": "Fast 9",
+                  "capabilities": { "fpu": true, "x86-64": "64bits extensions (x86-64)" } },
                 { "id": "cpu:1", "class": "processor", "product": "Fast 9" },
             ]}],
         });
         let found = facts(&Value::Array(vec![tree]));
         assert_eq!(found["product"], "Rack 1");
         assert_eq!((&found["cpus"], &found["cpu"]), (&json!(2), &json!("Fast 9")));
+        assert_eq!(found["arch"], "x86_64");
+        let arm = json!({ "class": "processor", "capabilities": { "fp": true, "asimd": true } });
+        assert_eq!(facts(&arm)["arch"], "arm64");
         assert_eq!(found["memory_bytes"], 17179869184_u64);
         assert_eq!(found["version"], Value::Null);
     }

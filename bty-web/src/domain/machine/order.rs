@@ -1,5 +1,6 @@
 //! The order of a boot cycle: what the live environment has to do.
 
+use bty_script::AssignedDisk;
 use serde_json::{Value, json};
 
 use super::contact::{evaluate_boot, open_cycle};
@@ -19,6 +20,14 @@ pub struct Order {
     pub token: String,
     /// Why the order differs from the plan's value.
     pub reason: Option<String>,
+}
+
+impl Order {
+    /// The disk to write, if the order names one.
+    #[must_use]
+    pub fn disk(&self) -> Option<AssignedDisk> {
+        AssignedDisk::from_plan(&self.value["disk"]).ok().flatten()
+    }
 }
 
 /// The kind of work in a live environment.
@@ -69,7 +78,9 @@ pub fn decide_order(
             false => empty_order(Mode::Exit, None),
         },
         // repeating an order for an inventory is harmless: the machine reboots
-        CycleMatch::Done if is_inventory(&machine) => empty_order(Mode::Inventory, None),
+        CycleMatch::Done | CycleMatch::Failed if is_inventory(&machine) => {
+            empty_order(Mode::Inventory, None)
+        }
         CycleMatch::Done => {
             empty_order(Mode::Exit, Some("this boot's order has already been carried out".into()))
         }
@@ -82,9 +93,7 @@ pub fn decide_order(
             "this boot is over: the machine has booted again since".into(),
         ),
     };
-    if machine.has_done_inventory() {
-        machine.close_cycle(Stage::Done);
-    }
+    machine.close_after_inventory();
     for event in &events {
         machine.remember_event(client.now, event.kind);
     }
@@ -159,17 +168,19 @@ fn evaluate_order(
     }
     let before = machine.state.clone();
     let (order, failure) = match context.evaluate(machine, client, "plan", Vec::new()) {
-        Evaluation::Value(value) => match parse_order(value, context) {
-            Ok(mut order) => {
-                mark_proven_disk(machine, context, &mut order);
-                (order, None)
+        Evaluation::Value(value) => {
+            match parse_order(value, context).and_then(|order| check_disk(machine, order)) {
+                Ok(mut order) => {
+                    mark_proven_disk(machine, context, &mut order);
+                    (order, None)
+                }
+                Err(why) => {
+                    machine.state = before;
+                    let (reason, event) = context.invalid_value(machine, client, "plan", &why);
+                    (interactive_order(client, reason), Some(event))
+                }
             }
-            Err(why) => {
-                machine.state = before;
-                let (reason, event) = context.invalid_value(machine, client, "plan", &why);
-                (interactive_order(client, reason), Some(event))
-            }
-        },
+        }
         Evaluation::Undefined => (empty_order(Mode::Exit, None), None),
         Evaluation::Failed(reason, event) => (interactive_order(client, reason), Some(event)),
     };
@@ -197,7 +208,7 @@ fn attach_to_cycle(
 ) -> Order {
     let Some(cycle) = machine.cycle.as_mut() else { return order };
     cycle.stage = Stage::Working;
-    cycle.heard_at = client.now;
+    cycle.hear(client.now);
     cycle.order = Some(summarize(&order));
     let is_opener = cycle.opened_by == client.ip;
     // only a client that already has the token or opened the cycle gets it
@@ -215,7 +226,19 @@ fn summarize(order: &Order) -> OrderSummary {
         image_name: text(&order.value["image"]["name"]),
         sha256: text(&order.value["image"]["sha256"]),
         index_sha256: text(&order.value["image"]["index_sha256"]),
-        serial: text(&order.value["disk"]["serial"]),
+        serial: order.disk().map(|disk| disk.to_string()),
+    }
+}
+
+/// Refuses an order whose disk cannot be told from another one of the last inventory: the machine
+/// would refuse it.
+fn check_disk(machine: &Machine, order: Order) -> Result<Order, String> {
+    match (order.disk(), &machine.disks) {
+        (Some(disk), Some(disks)) if disk.count_in(disks) > 1 => Err(format!(
+            "{} disks of this machine match {disk}; assign the disk by wwn:, by-path: or where:",
+            disk.count_in(disks)
+        )),
+        _ => Ok(order),
     }
 }
 
@@ -252,8 +275,12 @@ fn parse_order(mut value: Value, context: &DecisionContext<'_>) -> Result<Order,
                         .into(),
                 );
             }
-            if !is_text(&value["disk"]["serial"]) {
-                return Err("plan(m) returned no disk with a serial".into());
+            match AssignedDisk::from_plan(&value["disk"]) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    return Err("plan(m) returned no disk with a serial or a selector".into());
+                }
+                Err(e) => return Err(format!("plan(m) returned an invalid disk: {e}")),
             }
             Mode::Flash
         }
@@ -292,7 +319,8 @@ fn order_event(machine: &Machine, client: &ClientContext, order: &Order) -> NewE
             "boot_mode": machine.plan, "mode": order.mode.as_str(), "plan_kind": kind,
             "reason": order.reason,
             "bty_image_ref": image["ref"], "image_name": image["name"], "image": image["src"],
-            "disk_image_sha": image["sha256"], "target_disk_serial": order.value["disk"]["serial"],
+            "disk_image_sha": image["sha256"],
+            "target_disk_serial": order.disk().map(|disk| disk.to_string()),
         }))
 }
 

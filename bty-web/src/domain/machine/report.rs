@@ -1,5 +1,6 @@
 //! Reports of live environments: progress, results and inventories.
 
+use bty_script::AssignedDisk;
 use bty_script::plan::{FlashedDisk, Report};
 use serde_json::{Value, json};
 
@@ -36,7 +37,7 @@ pub fn apply_report(
             if let Some(cycle) = after.cycle.as_mut() {
                 cycle.progress =
                     serde_json::to_value(&report.progress).ok().filter(|value| !value.is_null());
-                cycle.heard_at = client.now;
+                cycle.hear(client.now);
             }
             Receipt::Accepted
         }
@@ -131,7 +132,7 @@ fn record_overtaken(
         cycle.stage = Stage::Done;
         cycle.order.clone()
     });
-    if let Some(flashed) = flashed_by(client, order.as_ref(), &report.disks, needs_proof) {
+    if let Some(flashed) = flashed_by(machine, client, order.as_ref(), &report.disks, needs_proof) {
         let summary = format!(
             "{}: flashed with the previous assignment; the new one is still pending",
             machine.mac
@@ -169,7 +170,7 @@ fn close_with_report(
     let mac = machine.mac.clone();
     // the reference's live environment does not report which disks it has written
     let needs_proof = machine.cycle.as_ref().is_some_and(|cycle| !cycle.is_tokenless);
-    let wrong = wrong_disk(order.as_ref(), &report.disks, needs_proof);
+    let wrong = wrong_disk(machine, order.as_ref(), &report.disks, needs_proof);
     let (kind, stage, summary, details) = if report.status != "done" || wrong.is_some() {
         let reason =
             wrong.or_else(|| report.reason.clone()).unwrap_or_else(|| "no reason given".into());
@@ -178,7 +179,8 @@ fn close_with_report(
             order.serial.iter().for_each(|serial| flashed.forget_proof(serial));
         }
         ("machine.flash_failed", Stage::Failed, format!("{mac}: failed: {reason}"), details)
-    } else if let Some(mut flashed) = flashed_by(client, order.as_ref(), &report.disks, needs_proof)
+    } else if let Some(mut flashed) =
+        flashed_by(machine, client, order.as_ref(), &report.disks, needs_proof)
     {
         flashed.proven_disks =
             machine.flashed.take().map_or_else(Vec::new, |before| before.proven_disks);
@@ -232,6 +234,7 @@ pub(super) fn notify_plan(
 /// Returns the flash that a report proves; `None` if nothing was flashed. Without `needs_proof`, a
 /// report that names no disks counts as a flash of the order's disk.
 fn flashed_by(
+    machine: &Machine,
     client: &ClientContext,
     order: Option<&OrderSummary>,
     disks: &[FlashedDisk],
@@ -241,7 +244,9 @@ fn flashed_by(
         .is_some_and(|order| matches!(order.mode.as_str(), "flash" | "interactive"))
         && !needs_proof;
     let proof = match order.and_then(|order| order.serial.as_deref()) {
-        Some(serial) => disks.iter().find(|disk| is_serial(disk, serial)).or(disks.first()),
+        Some(target) => {
+            disks.iter().find(|disk| is_ordered(machine, target, disk)).or(disks.first())
+        }
         None => disks.first(),
     };
     match (proof, order) {
@@ -253,7 +258,7 @@ fn flashed_by(
                 Some(order) if is_packed_form(order, disk) => order.sha256.clone(),
                 _ => disk.sha256.map(|digest| digest.to_string()).or_else(|| order?.sha256.clone()),
             },
-            serial: disk.serial.clone(),
+            serial: order.and_then(selector_of).or_else(|| disk.serial.clone()),
             written_bytes: disk.written_bytes,
             proof: disk.proof.as_deref().map(flashed::word),
             delta: disk.delta,
@@ -277,12 +282,31 @@ fn is_packed_form(order: &OrderSummary, disk: &FlashedDisk) -> bool {
     index.is_some() && index == order.index_sha256
 }
 
+/// The selector by which the disk of the order is assigned. It takes the place of the serial number
+/// in the record of the flash, so that a plan can compare both.
+fn selector_of(order: &OrderSummary) -> Option<String> {
+    let target = AssignedDisk::parse(order.serial.as_deref()?).ok()?;
+    matches!(target, AssignedDisk::Selector(_)).then(|| target.to_string())
+}
+
+/// True if the report means the disk of the order. Device names are valid for one boot, so a
+/// selector is looked up in the inventory of the same boot; without one, the machine is believed.
+fn is_ordered(machine: &Machine, target: &str, disk: &FlashedDisk) -> bool {
+    let Ok(assigned @ AssignedDisk::Selector(_)) = AssignedDisk::parse(target) else {
+        return is_serial(disk, target);
+    };
+    let has_inventory = machine.cycle.as_ref().is_some_and(|cycle| cycle.has_inventory);
+    let mut listed = machine.disks.as_ref().and_then(Value::as_array).into_iter().flatten();
+    !has_inventory || listed.any(|of| assigned.matches(of) && of["path"] == *disk.path)
+}
+
 fn is_serial(disk: &FlashedDisk, serial: &str) -> bool {
     disk.serial.as_deref().map(str::trim) == Some(serial.trim())
 }
 
 /// Returns why the reported disks do not match the order; `None` if they do.
 fn wrong_disk(
+    machine: &Machine,
     order: Option<&OrderSummary>,
     disks: &[FlashedDisk],
     needs_proof: bool,
@@ -293,7 +317,7 @@ fn wrong_disk(
         return Some("the report does not name the disk that was written".into());
     }
     let serial = order.serial.as_deref()?;
-    let Some(disk) = disks.iter().find(|disk| is_serial(disk, serial)) else {
+    let Some(disk) = disks.iter().find(|disk| is_ordered(machine, serial, disk)) else {
         return Some(format!("the report does not name the assigned disk {serial}"));
     };
     if is_packed_form(order, disk) {
@@ -316,15 +340,7 @@ pub fn apply_inventory(
     posted: &PostedInventory,
 ) -> Outcome<()> {
     let mut after = machine.clone();
-    let counts = match machine.open_cycle() {
-        None => token.is_none(),
-        Some(cycle) => match token {
-            Some(token) => is_same(token, &cycle.token),
-            // a machine booted from a USB stick posts it before it has the token; its address
-            // identifies it
-            None => cycle.opened_by == client.ip,
-        },
-    };
+    let counts = is_inventory_of_cycle(machine, client, token);
     if counts || machine.open_cycle().is_none() {
         after.mark_seen(client);
         after.disks = Some(posted.disks.clone());
@@ -334,27 +350,38 @@ pub fn apply_inventory(
         }
     }
     let disks = posted.disks.as_array().map_or(0, Vec::len);
-    let details = json!({ "disks": disks, "has_lshw": posted.lshw.is_some(), "counts": counts });
-    let plural = if disks == 1 { "disk" } else { "disks" };
-    let mut events = vec![machine_event(
-        &after,
-        client,
-        "machine.inventory",
-        format!("{}: inventory, {disks} {plural}", after.mac),
-        details.clone(),
-    )];
+    let omitted = Some(&posted.omissions).filter(|omissions| !omissions.is_empty());
+    let details = json!({
+        "disks": disks, "has_lshw": posted.lshw.is_some(), "counts": counts, "omitted": omitted,
+    });
+    let what = bty::text::count(disks, "disk");
+    let what = omitted.map_or_else(|| what.clone(), |o| format!("{what}; {}", o.join("; ")));
+    let summary = format!("{}: inventory, {what}", after.mac);
+    let mut events =
+        vec![machine_event(&after, client, "machine.inventory", summary, details.clone())];
     after.remember_event(client.now, "machine.inventory");
     if counts {
         if let Some(cycle) = after.cycle.as_mut().filter(|cycle| cycle.stage.is_open()) {
             cycle.has_inventory = true;
+            cycle.hear(client.now);
         }
         // the inventory ends the cycle only if the order asks for it
-        if after.has_done_inventory() {
-            after.close_cycle(Stage::Done);
-        }
+        after.close_after_inventory();
         notify_plan(&mut after, context, client, "machine.inventory", &details, &mut events);
     }
     Outcome { machine: after, events, answer: () }
+}
+
+/// True if an inventory with this token belongs to the open cycle; without an open cycle, if it has
+/// no token.
+fn is_inventory_of_cycle(machine: &Machine, client: &ClientContext, token: Option<&str>) -> bool {
+    match (machine.open_cycle(), token) {
+        (None, token) => token.is_none(),
+        (Some(cycle), Some(token)) => is_same(token, &cycle.token),
+        // a machine booted from a USB stick posts it before it has the token; its address
+        // identifies it
+        (Some(cycle), None) => cycle.opened_by == client.ip,
+    }
 }
 
 /// An inventory as posted by a live environment.
@@ -364,6 +391,37 @@ pub struct PostedInventory {
     pub disks: Value,
     /// The output of `lshw -json`; `None` keeps the previous one.
     pub lshw: Option<Value>,
+    /// What the server has left out, one clause each.
+    pub omissions: Vec<String>,
+}
+
+/// Records an inventory that cannot be read, for this reason. It fails the order to take the
+/// inventory. The plan learns of it, so that the machine can go on to its disk.
+#[must_use]
+pub fn reject_inventory(
+    machine: &Machine,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
+    token: Option<&str>,
+    reason: &str,
+) -> Outcome<()> {
+    const KIND: &str = "machine.inventory_failed";
+    let mut after = machine.clone();
+    let counts = is_inventory_of_cycle(machine, client, token);
+    let details = json!({ "reason": reason, "counts": counts });
+    let summary = format!("{}: cannot read its inventory: {reason}", after.mac);
+    let mut events = vec![machine_event(&after, client, KIND, summary, details.clone())];
+    after.remember_event(client.now, KIND);
+    if counts {
+        after.mark_seen(client);
+        if let Some(cycle) = after.open_cycle_mut() {
+            cycle.is_inventory_unreadable = true;
+            cycle.hear(client.now);
+        }
+        after.close_after_inventory();
+        notify_plan(&mut after, context, client, KIND, &details, &mut events);
+    }
+    Outcome { machine: after, events, answer: () }
 }
 
 /// Records that the machine downloads a file of its live environment, which shows that it is
@@ -381,11 +439,13 @@ pub fn record_artifact(
     let is_own = after
         .open_cycle()
         .is_some_and(|cycle| token.is_some_and(|token| is_same(token, &cycle.token)));
+    if let Some(cycle) = after.open_cycle_mut().filter(|_| is_own) {
+        cycle.hear(client.now);
+    }
     if let Some(cycle) =
         after.cycle.as_mut().filter(|cycle| is_own && cycle.stage == Stage::Offered)
     {
         cycle.stage = Stage::Booting;
-        cycle.heard_at = client.now;
         let summary = format!("{}: fetching the live environment", after.mac);
         let details = json!({ "boot_mode": after.plan, "artifact": name });
         events.push(machine_event(&after, client, "netboot.flasher.armed", summary, details));

@@ -1,5 +1,6 @@
 //! Saving a machine: an operator assigns its plan, image, disk and parameters.
 
+use bty_script::AssignedDisk;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -27,7 +28,8 @@ pub struct Assignment {
     /// The drive that BIOS machines boot from, such as `0x80`.
     #[serde(default)]
     pub sanboot_drive: Option<String>,
-    /// Serial number of the disk that the plan may write, at most 128 characters.
+    /// The disk that the plan may write, at most 128 characters: its serial number, or, where it
+    /// has none of its own, a selector `wwn:…`, `by-path:…` or `where:model=…,size=…`.
     #[serde(default)]
     pub target_disk_serial: Option<String>,
     /// Values of the plan's parameters.
@@ -128,6 +130,9 @@ impl Assignment {
                     "must be at most {SERIAL_CHARS_MAX} characters, without control characters"
                 );
                 problems.push(("target_disk_serial", why));
+            } else if let Err(error) = AssignedDisk::parse(serial) {
+                let hint = error.next_step().map_or_else(String::new, |next| format!("; {next}"));
+                problems.push(("target_disk_serial", format!("{error}{hint}")));
             }
         }
         problems.extend(check_arguments(&self.extra_args).err().map(|why| ("extra_args", why)));

@@ -14,6 +14,8 @@ pub struct MachineStatus<'a> {
     pub stage: Option<Stage>,
     /// Mode of the order in that cycle.
     pub mode: Option<&'a str>,
+    /// True if that cycle has been silent for too long, or was before it closed.
+    pub is_silent: bool,
 }
 
 /// The status of a machine in one word, by what it requires of an operator.
@@ -57,6 +59,7 @@ impl MachineStatus<'_> {
             (Some(_), _) | (None, Some(Stage::Failed | Stage::Lost | Stage::Stalled)) => {
                 Phase::Trouble
             }
+            (None, Some(stage)) if stage.is_open() && self.is_silent => Phase::Trouble,
             (None, Some(stage)) if stage.is_open() => Phase::Working,
             (None, Some(Stage::Done)) => Phase::Done,
             _ if matches!(self.plan, "bty-flash-once" | "bty-flash-always" | "bty-inventory") => {
@@ -64,6 +67,14 @@ impl MachineStatus<'_> {
             }
             _ => Phase::Idle,
         }
+    }
+
+    /// True if the machine is stalled: its live environment is silent, or has not started in
+    /// several boots.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        let is_silent = |stage: Stage| stage.is_open() && self.is_silent;
+        self.stage.is_some_and(|stage| stage == Stage::Stalled || is_silent(stage))
     }
 
     /// Returns the status in the words of the reference, such as `pending flash` or
@@ -79,6 +90,9 @@ impl MachineStatus<'_> {
             _ => "completion",
         };
         match self.stage {
+            Some(stage) if stage.is_open() && self.is_silent => {
+                format!("stalled: the live env is silent; awaiting {awaited}")
+            }
             Some(Stage::Offered) => format!("sent to the live env; awaiting {awaited}"),
             Some(Stage::Booting | Stage::Working) => {
                 format!("live env running; awaiting {awaited}")

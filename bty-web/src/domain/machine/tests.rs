@@ -19,10 +19,12 @@ use crate::domain::plan::{Plan, bundled, examine};
 
 mod cycles;
 mod delta;
+mod disks;
 mod failures;
 mod plans;
 mod saves;
 mod sequences;
+mod silence;
 
 const SRC: &str = "https://images.example/debian.img";
 const OTHER: &str = "https://images.example/other.img";
@@ -161,7 +163,7 @@ impl World {
     fn inventory(&mut self, token: Option<&str>) {
         let posted = PostedInventory {
             disks: json!([{ "path": "/dev/sda", "serial": "S1", "size_bytes": 1 << 30 }]),
-            lshw: None,
+            ..PostedInventory::default()
         };
         self.with(|m, context, client| apply_inventory(m, context, client, token, &posted));
     }

@@ -28,7 +28,8 @@ pub struct Declared {
     /// person in the live environment.
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// What an assignment with this plan must name: `image`, `disk`.
+    /// What an assignment with this plan must name: `image`, `disk`; and `architecture` if both
+    /// must fit.
     #[serde(default)]
     pub needs: Vec<Need>,
     /// True if the plan defines `run(p)`.
@@ -42,8 +43,10 @@ pub struct Declared {
 pub enum Need {
     /// An image of the catalog.
     Image,
-    /// The serial number of a disk.
+    /// The serial number of a disk, or another selector.
     Disk,
+    /// An image for the architecture of the machine, where both are known.
+    Architecture,
 }
 
 /// What a machine does if its plan fails at a contact.
@@ -119,7 +122,10 @@ impl Declared {
                 "needs" => match serde_json::from_value(value.clone()) {
                     Ok(needs) => declared.needs = needs,
                     Err(_) => {
-                        problems.push("needs must be an array of \"image\" and \"disk\"".into());
+                        problems.push(
+                            "needs must be an array of \"image\", \"disk\" and \"architecture\""
+                                .into(),
+                        );
                     }
                 },
                 "parameters" => declared.read_parameters(value, &mut problems),

@@ -33,14 +33,15 @@ pub fn script(machine: &Machine, plan: &Plan, order: &Order) -> Result<Option<St
 pub fn json(order: &Order, base: &str) -> JsonPlan {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     match order.mode {
-        Mode::Flash => JsonPlan::Flash {
+        Mode::Flash if order.value["disk"]["serial"].is_string() => JsonPlan::Flash {
             image: text(&order.value["image"]["src"]).unwrap_or_default(),
             target_disk_serial: text(&order.value["disk"]["serial"]).unwrap_or_default(),
             name: text(&order.value["image"]["name"]),
             disk_image_sha: text(&order.value["image"]["sha256"]),
             format: text(&order.value["image"]["format"]),
         },
-        Mode::Interactive | Mode::Script => JsonPlan::Interactive {
+        // a selector too needs a script
+        Mode::Flash | Mode::Interactive | Mode::Script => JsonPlan::Interactive {
             catalog: Some(
                 text(&order.value["catalog"]).unwrap_or_else(|| format!("{base}/catalog.toml")),
             ),

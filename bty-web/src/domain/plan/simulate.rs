@@ -33,7 +33,7 @@ pub struct Step {
     pub image: Option<String>,
     /// SHA-256 of the image.
     pub sha256: Option<String>,
-    /// Serial number of the disk that would be written.
+    /// Serial number of the disk that would be written, or its selector.
     pub disk: Option<String>,
     /// Kinds of the events that the server would record.
     pub events: Vec<String>,
@@ -123,7 +123,7 @@ fn simulate_boot(
         step.mode = Some(ordered.answer.mode.as_str());
         step.image = text(&value["image"]["name"]).or_else(|| text(&value["image"]["src"]));
         step.sha256 = text(&value["image"]["sha256"]);
-        step.disk = text(&value["disk"]["serial"]);
+        step.disk = ordered.answer.disk().map(|disk| disk.to_string());
         step.reason = step.reason.or(ordered.answer.reason.clone());
         let (after, more) =
             complete_order(machine, context, client, &token, ordered.answer.mode, value);
@@ -154,7 +154,7 @@ fn complete_order(
                 context,
                 client,
                 Some(token),
-                &PostedInventory { disks, lshw: None },
+                &PostedInventory { disks, ..PostedInventory::default() },
             );
             (outcome.machine, kinds(&outcome.events))
         }

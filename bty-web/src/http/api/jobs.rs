@@ -11,7 +11,7 @@ use crate::http::error::ErrorBody;
 use crate::http::extract::{OptionalJson, PathText};
 use crate::services::job_control::{Backups, JobControl, NetbootHealth, ReleaseCheck, Releases};
 use crate::services::jobs::{Job, Jobs};
-use crate::services::netboot::dhcp::text as dhcp_text;
+use crate::services::netboot::dhcp_lines::text as dhcp_text;
 
 /// Lists all jobs, newest first.
 #[utoipa::path(

@@ -51,12 +51,19 @@ pub(crate) struct MachineBody {
     pub hardware: Value,
     /// Its state in words.
     pub boot_state: String,
+    /// When it was found to be stalled: its live environment is silent, or has not started in
+    /// several boots; null otherwise.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub stalled_at: Option<Time>,
     /// State that its plan keeps between boots: a JSON object.
     #[schema(value_type = Object)]
     pub state: Value,
     /// The open boot cycle, or the most recent one, without its token.
     #[schema(value_type = Option<Object>)]
     pub cycle: Option<CycleBody>,
+    /// After a change: what is valid, but suspicious, such as an image for another architecture.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Time,
@@ -107,8 +114,10 @@ impl From<&Machine> for MachineBody {
             known_disks_at: machine.disks_at,
             hardware: machine.hardware.clone(),
             boot_state: machine.boot_state(),
+            stalled_at: machine.stalled_at(),
             state: machine.state.clone(),
             cycle: machine.cycle.as_ref().map(CycleBody::from),
+            warnings: Vec::new(),
             created_at: machine.created_at,
             updated_at: machine.updated_at,
         }

@@ -74,7 +74,8 @@ pub(crate) async fn put(
     Json(assignment): Json<Assignment>,
 ) -> Result<axum::Json<MachineBody>> {
     let machine = edits.save(who, &parse_mac(&path)?, assignment).await?;
-    Ok(axum::Json(MachineBody::from(&machine)))
+    let warnings = edits.warnings(&machine);
+    Ok(axum::Json(MachineBody { warnings, ..MachineBody::from(&machine) }))
 }
 
 /// Changes the given fields of a known machine.
@@ -96,7 +97,8 @@ pub(crate) async fn patch(
     Json(changes): Json<MachineChanges>,
 ) -> Result<axum::Json<MachineBody>> {
     let machine = edits.patch(who, &parse_mac(&path)?, changes).await?;
-    Ok(axum::Json(MachineBody::from(&machine)))
+    let warnings = edits.warnings(&machine);
+    Ok(axum::Json(MachineBody { warnings, ..MachineBody::from(&machine) }))
 }
 
 /// Deletes a machine.

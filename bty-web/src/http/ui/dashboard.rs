@@ -125,7 +125,7 @@ pub async fn page(
         } else {
             first_steps(&services, &overview)
         },
-        health: health(&services, &who, &frame, overview.images),
+        health: health(&services, &who, &frame, &overview),
         events: overview.events,
         frame,
     };
@@ -174,7 +174,7 @@ fn health(
     services: &DashboardServices,
     who: &ClientContext,
     frame: &Frame,
-    images: usize,
+    overview: &FleetOverview,
 ) -> Vec<HealthCheck> {
     let snapshot = services.snapshots.current();
     let check = |is_well, what, detail: String, path| HealthCheck { is_well, what, detail, path };
@@ -188,7 +188,18 @@ fn health(
     let is_scheduled = snapshot.settings.get("backup.enabled") == "1"
         && snapshot.settings.get("backup.cadence") != "manual";
     let cache = services.image_router.host(&who.base);
+    let images = overview.images;
+    let (troubled, stalled) = overview.troubled();
     vec![
+        check(
+            Some(troubled == 0),
+            "Machines",
+            match troubled {
+                0 => "none in trouble".into(),
+                n => format!("{} ({stalled} stalled)", bty::text::count(n, "troubled machine")),
+            },
+            "/ui/machines?state=trouble",
+        ),
         check(Some(frame.failures == 0), "Failures", failures, "/ui/events?q=failed+ack:no"),
         check(
             Some(mismatch.is_none()),

@@ -21,6 +21,9 @@ pub(super) fn state_label(status: &MachineStatus<'_>) -> String {
     let is_flash = status.mode == Some("flash");
     let is_inventory = status.mode == Some("inventory");
     let label = match status.stage {
+        Some(stage) if stage.is_open() && status.is_silent => {
+            "Stalled: the live environment is silent"
+        }
         Some(Stage::Offered | Stage::Booting) => "Booting the live environment",
         Some(Stage::Working) if is_flash => "Flashing",
         Some(Stage::Working) if is_inventory => "Taking inventory",
@@ -45,10 +48,14 @@ pub(super) fn state_label(status: &MachineStatus<'_>) -> String {
 mod tests {
     use super::*;
 
+    fn unknown() -> MachineStatus<'static> {
+        MachineStatus { plan: "own", hold: None, stage: None, mode: None, is_silent: false }
+    }
+
     #[test]
     fn states_have_words_that_operators_use() {
         let label =
-            |plan, stage, mode| state_label(&MachineStatus { plan, hold: None, stage, mode });
+            |plan, stage, mode| state_label(&MachineStatus { plan, stage, mode, ..unknown() });
         for (plan, stage, mode, expected) in [
             ("bty-flash-once", None, None, "Waiting for boot: flash"),
             ("bty-flash-once", Some(Stage::Working), Some("flash"), "Flashing"),
@@ -64,7 +71,9 @@ mod tests {
         ] {
             assert_eq!(label(plan, stage, mode), expected, "{plan} {stage:?}");
         }
-        let held = MachineStatus { plan: "own", hold: Some("it failed"), stage: None, mode: None };
+        let held = MachineStatus { hold: Some("it failed"), ..unknown() };
         assert_eq!(state_label(&held), "On hold: it failed");
+        let silent = MachineStatus { stage: Some(Stage::Working), is_silent: true, ..unknown() };
+        assert_eq!(state_label(&silent), "Stalled: the live environment is silent");
     }
 }

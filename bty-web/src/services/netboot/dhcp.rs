@@ -5,18 +5,18 @@
 //! Firmware gets a boot program (options 66 and 67), iPXE the URL of the script to run next.
 
 /// Firmware that gets the same boot program.
-struct FirmwareClass {
+pub(super) struct FirmwareClass {
     /// Name in configurations.
-    name: &'static str,
+    pub(super) name: &'static str,
     /// Values of option 93.
-    architectures: &'static [u16],
+    pub(super) architectures: &'static [u16],
     /// File name of the boot program.
-    program: &'static str,
+    pub(super) program: &'static str,
     /// True for UEFI HTTP Boot: the boot file is a URL, and the vendor class is `HTTPClient`.
-    is_http: bool,
+    pub(super) is_http: bool,
 }
 
-const FIRMWARE: [FirmwareClass; 5] = {
+pub(super) const FIRMWARE: [FirmwareClass; 5] = {
     const fn class(
         name: &'static str,
         architectures: &'static [u16],
@@ -36,7 +36,7 @@ const FIRMWARE: [FirmwareClass; 5] = {
 
 impl FirmwareClass {
     /// Returns the value of option 67.
-    fn boot_file(&self, base: &str) -> String {
+    pub(super) fn boot_file(&self, base: &str) -> String {
         match self.is_http {
             true => format!("{base}/boot/{}", self.program),
             false => self.program.to_owned(),
@@ -76,7 +76,7 @@ fn host(base: &str) -> String {
 
 /// Returns all options.
 #[must_use]
-pub fn values(base: &str) -> Vec<Value> {
+pub(super) fn values(base: &str) -> Vec<Value> {
     let value = |option, whom, value: String| Value { option, whom, value };
     vec![
         value("60 vendor class", "PXE, if required", "PXEClient".into()),
@@ -93,7 +93,7 @@ pub fn values(base: &str) -> Vec<Value> {
 
 /// Returns the configurations of DHCP servers, the most widely used first.
 #[must_use]
-pub fn snippets(base: &str) -> Vec<Snippet> {
+pub(super) fn snippets(base: &str) -> Vec<Snippet> {
     let snippet = |product, place, text| Snippet { product, place, text };
     vec![
         snippet("dnsmasq", "/etc/dnsmasq.d/bty.conf", dnsmasq(base)),
@@ -114,7 +114,7 @@ pub fn snippets(base: &str) -> Vec<Snippet> {
 
 /// Returns the text for the API: the lines for dnsmasq, and the options for other servers.
 #[must_use]
-pub fn text(base: &str) -> String {
+pub(super) fn text(base: &str) -> String {
     let host = host(base);
     format!(
         "{}\n\

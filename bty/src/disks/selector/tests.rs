@@ -45,6 +45,7 @@ fn disk(
         model: Some(model.into()),
         serial: serial.map(str::to_owned),
         wwn: wwn.map(str::to_owned),
+        by_path: None,
         transport: Some(transport.into()),
         is_removable: transport == "usb",
         is_read_only: false,
@@ -137,7 +138,33 @@ fn refuses_no_match_and_many_and_lists_the_candidates() {
 fn refuses_a_disk_without_identity_by_where() {
     let error = select("where:transport=usb").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert!(error.next_step().unwrap().ends_with("/dev/sdb"), "{error:?}");
+    assert!(error.next_step().unwrap().contains("/dev/sdb"), "{error:?}");
+}
+
+#[test]
+fn finds_a_disk_without_identity_by_its_place_or_by_model_and_size() {
+    let mut disks = vec![
+        disk("/dev/sda", 8 << 30, "Bridge", None, None, "usb"),
+        disk("/dev/sdb", 8 << 30, "Bridge", None, None, "usb"),
+        disk("/dev/sdc", 9 << 30, "Bridge", None, None, "usb"),
+    ];
+    disks[1].by_path = Some("pci-0000:00:14.0-usb-0:2:1.0-scsi-0:0:0:0".into());
+    let select = |text: &str| text.parse::<Selector>().unwrap().select(&Machine(disks.clone()));
+    let by_path = "by-path:pci-0000:00:14.0-usb-0:2:1.0-scsi-0:0:0:0";
+    assert_eq!(select(by_path).unwrap().path, Path::new("/dev/sdb"));
+    assert_eq!(by_path.parse::<Selector>().unwrap().to_string(), by_path);
+    let only = "where:model=Bridge,size=9G";
+    assert_eq!(select(only).unwrap().path, Path::new("/dev/sdc"));
+    for text in ["where:model=Bridge,size=8G", "where:model~bridge,size=9G", "where:size=9G"] {
+        assert_eq!(select(text).unwrap_err().kind(), ErrorKind::Refused, "{text}");
+    }
+    let listed = |text: &str, disk: serde_json::Value| {
+        text.parse::<Selector>().unwrap().matches_listed(&disk)
+    };
+    let stored = serde_json::json!({ "path": "/dev/sdb", "size_bytes": 9_u64 << 30,
+        "model": "Bridge", "by_path": &by_path["by-path:".len()..], "serial": null });
+    assert!(listed(by_path, stored.clone()) && listed(only, stored.clone()));
+    assert!(!listed("serial:1", stored) && !listed(only, serde_json::json!({})));
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn an_inventory_of_another_client_changes_nothing_while_a_cycle_is_open() {
     let disks = world.machine.disks.clone();
     let foreign = PostedInventory {
         disks: json!([{ "path": "/dev/sda", "serial": "EVIL", "size_bytes": 1 }]),
-        lshw: None,
+        ..PostedInventory::default()
     };
     for (ip, token) in
         [("10.0.0.66", None), ("10.0.0.66", Some("made up")), ("10.0.0.9", Some("made up"))]

@@ -74,8 +74,8 @@ fn hardware_chooses_the_image_and_the_disk() {
     let post = |world: &mut World, token: &str, bytes: u64| {
         let usb = json!({ "path": "/dev/sdb", "serial": "USB", "size_bytes": 1 << 30, "removable": true });
         let disks = json!([{ "path": "/dev/sda", "serial": "S9", "size_bytes": bytes }, usb]);
-        let posted =
-            PostedInventory { disks, lshw: Some(json!({ "product": "Rack 9", "vendor": "ACME" })) };
+        let lshw = Some(json!({ "product": "Rack 9", "vendor": "ACME" }));
+        let posted = PostedInventory { disks, lshw, ..PostedInventory::default() };
         world.with(|m, context, client| apply_inventory(m, context, client, Some(token), &posted));
     };
     post(&mut world, &token, 50 << 30);

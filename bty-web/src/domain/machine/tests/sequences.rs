@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::report::record_artifact;
+use super::super::report::{record_artifact, reject_inventory};
 use super::*;
 
 /// An event in the life of a machine.
@@ -11,6 +11,7 @@ enum SequenceStep {
     Contact { is_repeated: bool },
     Artifact,
     Inventory { is_own: bool },
+    UnreadableInventory,
     Order { is_own: bool },
     Done { is_own: bool },
     Failed,
@@ -25,6 +26,7 @@ fn step() -> impl Strategy<Value = SequenceStep> {
         6 => any::<bool>().prop_map(|is_repeated| SequenceStep::Contact { is_repeated }),
         1 => Just(SequenceStep::Artifact),
         3 => any::<bool>().prop_map(|is_own| SequenceStep::Inventory { is_own }),
+        1 => Just(SequenceStep::UnreadableInventory),
         5 => any::<bool>().prop_map(|is_own| SequenceStep::Order { is_own }),
         5 => any::<bool>().prop_map(|is_own| SequenceStep::Done { is_own }),
         1 => Just(SequenceStep::Failed),
@@ -104,10 +106,24 @@ fn walk(plan: &str, steps: &[SequenceStep]) {
                     );
                 }
             }
+            SequenceStep::UnreadableInventory => {
+                let Some(token) = is.token.clone() else { continue };
+                let counts = before.open_cycle().is_some_and(|cycle| cycle.token == token);
+                world.with(|m, c, client| reject_inventory(m, c, client, Some(&token), "no JSON"));
+                if plan == "bty-inventory" && counts {
+                    // the machine goes on to its disk all the same
+                    is.is_due = true;
+                    is.is_over |= world.machine.open_cycle().is_none();
+                } else {
+                    assert_eq!(world.machine.state, before.state, "{plan}");
+                }
+            }
             SequenceStep::Order { is_own } => {
                 let token = if *is_own { is.token.clone() } else { Some("foreign".into()) };
                 let Some(token) = token else { continue };
                 let order = world.order(Some(&token));
+                // an unreadable inventory came before
+                is.is_over |= before.open_cycle().is_some() && world.has_failed();
                 if plan == "bty-inventory" {
                     // saved in the meantime: it is in a new cycle
                     is.silent_boots += u32::from(
@@ -202,6 +218,12 @@ fn walk(plan: &str, steps: &[SequenceStep]) {
                 assert_eq!(world.machine.state, before.state, "{plan}: labels order nothing");
             }
         }
+    }
+}
+
+impl World {
+    fn has_failed(&self) -> bool {
+        self.machine.cycle.as_ref().is_some_and(|cycle| cycle.stage == Stage::Failed)
     }
 }
 

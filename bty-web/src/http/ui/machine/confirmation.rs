@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 
+use bty_script::AssignedDisk;
+use serde_json::Value;
+
 use super::hardware::{Hardware, disks};
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
+use crate::domain::machine::architecture::mismatch;
 use crate::domain::machine::save::Assignment;
 use crate::domain::plan::simulate::Step;
 use crate::services::machine_reads::{MachineDetails, MachineReads};
@@ -13,6 +17,8 @@ use crate::services::machine_reads::{MachineDetails, MachineReads};
 pub(super) struct Confirmation {
     pub(super) image: String,
     pub(super) image_size: String,
+    /// Why the image does not start on the machine; empty if it does.
+    pub(super) mismatch: String,
     pub(super) disk: String,
     pub(super) serial: String,
     /// True if the simulation writes at one of the next boots; otherwise a write may come later.
@@ -54,13 +60,21 @@ impl Confirmation {
             .as_ref()
             .map(|machine| disks(machine, &Hardware::default(), &HashMap::new()))
             .unwrap_or_default();
-        let disk = disks.iter().find(|disk| disk.serial == serial.trim());
+        let listed = machine.as_ref().and_then(|machine| machine.disks.as_ref()?.as_array());
+        let assigned = AssignedDisk::parse(&serial).ok();
+        let is_assigned = |disk: &Value| assigned.as_ref().is_some_and(|a| a.matches(disk));
+        let disk = listed
+            .and_then(|listed| listed.iter().position(is_assigned))
+            .and_then(|at| disks.get(at));
+        let hardware = machine.as_ref().map_or(&Value::Null, |machine| &machine.hardware);
+        let arch = image.and_then(|image| image.arch.as_deref());
         let boots: Vec<u32> = writes.iter().map(|step| step.boot).collect();
         Ok(Self {
             image: name.unwrap_or_else(|| "chosen by the plan".into()),
             image_size: image
                 .and_then(|image| image.size_bytes)
                 .map_or_else(String::new, bty::size::human),
+            mismatch: mismatch(arch, hardware).unwrap_or_default(),
             disk: match (disk, serial.is_empty()) {
                 (Some(disk), _) => disk.about(),
                 (None, true) => "chosen by the plan".into(),

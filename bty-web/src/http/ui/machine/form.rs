@@ -94,7 +94,7 @@ pub(super) fn form(
         needs_image: needs.contains(&Need::Image),
         needs_disk: needs.contains(&Need::Disk),
         is_foreign_serial: serial
-            .is_some_and(|serial| !disks.iter().any(|disk| disk.serial == serial)),
+            .is_some_and(|serial| !disks.iter().any(|disk| disk.selector == serial)),
         images,
         assignment,
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bty_script::AssignedDisk;
 use serde_json::Value;
 
 use crate::domain::mac::Mac;
@@ -150,8 +151,11 @@ pub(super) struct Disk {
     pub(super) path: String,
     pub(super) model: String,
     pub(super) size: String,
-    /// Serial number, trimmed; empty for a disk without one, which cannot be assigned.
+    /// Serial number, trimmed; empty for a disk without one.
     pub(super) serial: String,
+    /// By what it is assigned: its serial number, or a selector. Empty if nothing tells it from the
+    /// other disks.
+    pub(super) selector: String,
     pub(super) transport: String,
     pub(super) is_readonly: bool,
     pub(super) is_removable: bool,
@@ -180,7 +184,7 @@ pub(super) fn disks(
     let posted = machine.disks.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
     let largest =
         posted.iter().filter_map(|disk| disk["size_bytes"].as_u64()).max().unwrap_or_default();
-    let own = machine.target_serial.as_deref().map(str::trim);
+    let own = machine.target_serial.as_deref().and_then(|own| AssignedDisk::parse(own).ok());
     let disk = |disk: &Value| {
         let serial = text(disk, "serial");
         let parts = hardware.volumes.get(&serial).cloned().unwrap_or_default();
@@ -192,9 +196,14 @@ pub(super) fn disks(
             transport: text(disk, "tran"),
             is_readonly: disk["readonly"] == true,
             is_removable: disk["removable"] == true,
-            is_target: !serial.is_empty() && own == Some(serial.as_str()),
+            is_target: own.as_ref().is_some_and(|own| own.matches(disk)),
             holds: holds(machine, &serial, names),
             picture: pictures::disk(disk, largest, &parts),
+            selector: machine
+                .disks
+                .as_ref()
+                .and_then(|all| AssignedDisk::naming(disk, all))
+                .map_or_else(String::new, |name| name.to_string()),
             serial,
             parts,
         }
