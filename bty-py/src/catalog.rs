@@ -14,7 +14,7 @@ use crate::values::EntryCheck;
 use crate::{arguments, errors, json, value};
 
 /// The arguments of `Entry`, in their order.
-const ARGUMENTS: [&str; 10] = [
+const ARGUMENTS: [&str; 11] = [
     "name",
     "src",
     "sha256",
@@ -25,6 +25,7 @@ const ARGUMENTS: [&str; 10] = [
     "sha512",
     "raw",
     "index_sha256",
+    "packed",
 ];
 
 /// An image of a catalog.
@@ -35,7 +36,7 @@ pub(crate) struct Entry(pub(crate) catalog::Entry);
 #[pymethods]
 impl Entry {
     #[new]
-    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, sha512=None, raw=false, index_sha256=None))]
+    #[pyo3(signature = (name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None, sha512=None, raw=false, index_sha256=None, packed=None))]
     #[allow(clippy::too_many_arguments)] // keyword arguments in Python
     fn new(
         py: Python<'_>,
@@ -49,6 +50,7 @@ impl Entry {
         sha512: Option<&str>,
         raw: bool,
         index_sha256: Option<&str>,
+        packed: Option<String>,
     ) -> PyResult<Self> {
         let mut entry = catalog::Entry::new(name, src).map_err(|error| errors::of(py, &error))?;
         entry.sha512 = arguments::digest(py, sha512)?;
@@ -59,6 +61,7 @@ impl Entry {
         entry.description = description;
         entry.arch = arch.or(entry.arch);
         entry.raw = raw;
+        entry.packed = packed;
         Ok(Self(entry))
     }
 
@@ -105,6 +108,11 @@ impl Entry {
     #[getter]
     fn index_sha256(&self) -> Option<String> {
         self.0.index_sha256.map(|digest| digest.to_string())
+    }
+
+    #[getter]
+    fn packed(&self) -> Option<&str> {
+        self.0.packed.as_deref()
     }
 
     #[getter]

@@ -28,6 +28,7 @@ pub mod cycle;
 pub mod flashed;
 pub mod hardware;
 pub mod order;
+pub mod pin;
 pub mod report;
 pub mod save;
 pub mod status;
@@ -45,6 +46,9 @@ pub struct Machine {
     pub plan: String,
     /// Reference of its image.
     pub image_ref: Option<String>,
+    /// SHA-256 that the image had when it was assigned, for [`pin`].
+    #[serde(default)]
+    pub image_sha256: Option<String>,
     /// Serial number of the disk that may be written.
     pub target_serial: Option<String>,
     /// The drive that BIOS machines boot from, such as `0x80`.
@@ -128,6 +132,7 @@ impl Machine {
             mac,
             plan: plan.to_owned(),
             image_ref: None,
+            image_sha256: None,
             target_serial: None,
             sanboot_drive: None,
             extra_args: String::new(),
