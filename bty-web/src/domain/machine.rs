@@ -209,6 +209,15 @@ impl Machine {
         }
     }
 
+    /// Puts the machine on hold, unless it already is. A live environment that has not been given
+    /// its order yet gets none, and the machine boots its disk.
+    pub fn put_on_hold(&mut self, reason: &str) {
+        self.hold.get_or_insert_with(|| reason.to_owned());
+        if self.open_cycle().is_some_and(|cycle| cycle.order.is_none()) {
+            self.close_cycle(Stage::Superseded);
+        }
+    }
+
     /// Returns the status of the machine, which follows from its plan and its most recent cycle.
     #[must_use]
     pub fn status(&self) -> MachineStatus<'_> {

@@ -65,9 +65,9 @@ impl CatalogEdits {
     }
 }
 
-/// Puts a machine on hold, unless it is already. Returns the event that records it.
+/// Puts a machine on hold. Returns the event that records it.
 fn hold(conn: &Connection, mut machine: Machine, reason: &str) -> Result<NewEvent> {
-    let reason = machine.hold.get_or_insert_with(|| reason.to_owned()).clone();
+    machine.put_on_hold(reason);
     store::machines::put(conn, &machine)?;
     let summary = format!("{}: on hold: {reason}", machine.mac);
     let event = NewEvent::new("machine.upserted", machine.mac.as_str(), summary);
@@ -97,8 +97,8 @@ impl ImageUsers {
         let count = |n, what: &str| (n > 0).then(|| bty::text::count(n, what));
         let counts = [count(self.machines.len(), "machine"), count(self.plans.len(), "plan")];
         let detail = format!(
-            "{} is used by {}; assign another image first, or delete it with force, which puts the \
-             machines on hold",
+            "{} is used by {}; assign another image first, or delete it by force (force=true, \
+             bty-web image delete --force), which puts the machines on hold",
             entry.name,
             counts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
         );

@@ -78,6 +78,24 @@ fn an_order_for_a_version_that_went_away_after_the_contact_writes_nothing() {
 }
 
 #[test]
+fn a_machine_that_is_put_on_hold_before_its_order_gets_none() {
+    let mut world = World::bound("bty-flash-once");
+    let token = live(&world.boot("1"));
+    world.machine.put_on_hold("its image debian was deleted from the catalog");
+    assert_eq!(world.order(Some(&token)).mode, Mode::Exit);
+    assert!(matches!(world.boot("2"), Boot::Failed { .. }));
+}
+
+#[test]
+fn a_machine_that_is_put_on_hold_while_it_is_flashed_reports_its_result() {
+    let mut world = World::bound("bty-flash-once");
+    let token = live(&world.boot("1"));
+    assert_eq!(world.order(Some(&token)).mode, Mode::Flash);
+    world.machine.put_on_hold("its image debian was deleted from the catalog");
+    assert_eq!(world.report(Some(&token), "done"), Receipt::Accepted);
+}
+
+#[test]
 fn a_registry_still_has_the_pinned_version() {
     let mut world = pinned("bty-flash-once", TAG);
     publish_anew(&mut world, TAG);
