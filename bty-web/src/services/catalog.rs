@@ -1,5 +1,5 @@
-//! Changes to the server's catalog: adding, importing, [refreshing](refresh) and
-//! [deleting](removal) entries.
+//! Changes to the server's catalog: adding, importing and restoring entries. `refresh` reads their
+//! origins again, `removal` deletes them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -80,12 +80,13 @@ fn resolve(client: &Client, src: &str) -> Result<Resolved> {
 ///
 /// # Errors
 /// - [`ErrorKind::Invalid`] when `url` names a file on the server, or the file has no SHA-256.
-/// - Those of [`catalog::fetch_checksum`].
+/// - [`ErrorKind::Malformed`] when the file cannot be read, or does not list the image.
 pub(super) fn listed_digest(client: &Client, url: &str, src: &str) -> Result<Digest> {
     check_foreign("sha_url", url)?;
     let is_oras = src.to_ascii_lowercase().starts_with("oras://");
     let image = file_name(src).filter(|_| is_oras).unwrap_or_else(|| src.to_owned());
-    let found = catalog::fetch_checksum(client, url, &image, &CancelToken::new())?;
+    let found = catalog::fetch_checksum(client, url, &image, &CancelToken::new());
+    let found = found.map_err(|e| Error { kind: ErrorKind::Malformed, ..Error::from(e) })?;
     found.sha256.ok_or_else(|| {
         Error::invalid(
             "sha_url: the file has no SHA-256 digest, only SHA-512; use one with SHA-256",
@@ -192,11 +193,7 @@ impl CatalogEdits {
         let mut entry = Entry::new(name, src).map_err(|e| Error::invalid(format!("{e:#}")))?;
         let mut sha256 = resolved.sha256;
         if let Some(url) = &new.sha_url {
-            sha256 =
-                Some(listed_digest(&self.client, url, src).map_err(|error| match error.kind {
-                    ErrorKind::Invalid => error,
-                    _ => unreachable(error),
-                })?);
+            sha256 = Some(listed_digest(&self.client, url, src)?);
         }
         entry.sha256 = sha256;
         entry.size_bytes = resolved.size_bytes;

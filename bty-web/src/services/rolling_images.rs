@@ -51,17 +51,23 @@ impl RollingImages {
         let last_read = self.last_read(image_ref);
         let mut last_read = last_read.lock().await;
         if last_read.is_none_or(|at| at.elapsed() >= FRESH) {
-            let reading = self.catalog.refresh_before_flash(image_ref);
-            match tokio::time::timeout(WAIT, reading).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, image = image_ref, "cannot read a checksum file again");
-                }
-                Err(_) => tracing::warn!(image = image_ref, "a checksum file takes too long"),
-            }
+            self.read_again(image_ref).await;
             *last_read = Some(Instant::now());
         }
         current().is_none_or(|image| image.sha256 != before.sha256)
+    }
+
+    async fn read_again(&self, image_ref: &str) {
+        let (catalog, image) = (self.catalog.clone(), image_ref.to_owned());
+        // a task of its own, because a result that comes late still belongs into the catalog
+        let reading = tokio::spawn(async move {
+            if let Err(error) = catalog.refresh_before_flash(&image).await {
+                tracing::warn!(%error, image, "cannot read a checksum file again");
+            }
+        });
+        if tokio::time::timeout(WAIT, reading).await.is_err() {
+            tracing::warn!(image = image_ref, "reading a checksum file again takes long");
+        }
     }
 
     fn last_read(&self, image_ref: &str) -> LastRead {

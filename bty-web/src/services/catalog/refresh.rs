@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{CatalogEdits, ImportError, concurrently, listed_digest, resolve};
 use crate::blocking::blocking;
-use crate::domain::error::{Error, Result};
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
@@ -48,8 +48,7 @@ impl CatalogEdits {
     /// image with the URL `src`. Takes the digests that they have now.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when `src` is not in the
-    /// catalog.
+    /// [`ErrorKind::NotFound`] when `src` is not in the catalog.
     pub async fn refresh(
         &self,
         caller: &ClientContext,
@@ -101,15 +100,13 @@ impl CatalogEdits {
     /// image. Returns true if the image has another digest now. Records nothing else.
     ///
     /// # Errors
-    /// [`ErrorKind::Upstream`](crate::domain::error::ErrorKind::Upstream) when the origin cannot be
-    /// read.
+    /// [`ErrorKind::Upstream`] when the origin cannot be read.
     pub async fn refresh_before_flash(&self, image_ref: &str) -> Result<bool> {
         let mut entries = self.db.read(store::catalog::all).await?;
         entries.retain(|entry| entry.bty_image_ref == image_ref && entry.sha_url.is_some());
         let now = Time::now();
         let updates = self.ask_origins(entries, now).await?;
-        let failed =
-            |error: ImportError| Error::new(crate::domain::error::ErrorKind::Upstream, error.error);
+        let failed = |error: ImportError| Error::new(ErrorKind::Upstream, error.error);
         let updates = updates.into_iter().collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let write = move |transaction: &store::Transaction<'_>| {
             let mut has_moved = false;
