@@ -66,8 +66,9 @@ impl ImageForms {
         &self,
         delta: DeltaMode,
         observer: &dyn Observer,
-        mut open: impl FnMut(&str, &OpenOptions) -> Result<T>,
+        open: impl FnMut(&str, &OpenOptions) -> Result<T>,
     ) -> Result<T> {
+        let mut open = open;
         if let Some((packed, index_sha256)) = self.packed.as_ref()
             && delta != DeltaMode::Never
         {

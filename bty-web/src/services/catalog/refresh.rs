@@ -97,11 +97,11 @@ impl CatalogEdits {
     }
 
     /// Reads the checksum file of the image with this reference again, before a machine writes the
-    /// image. Returns true if the image has another digest now. Records nothing else.
+    /// image, and takes the digest that it has now. Records nothing if that is the known one.
     ///
     /// # Errors
     /// [`ErrorKind::Upstream`] when the origin cannot be read.
-    pub async fn refresh_before_flash(&self, image_ref: &str) -> Result<bool> {
+    pub async fn refresh_before_flash(&self, image_ref: &str) -> Result<()> {
         let mut entries = self.db.read(store::catalog::all).await?;
         entries.retain(|entry| entry.bty_image_ref == image_ref && entry.sha_url.is_some());
         let now = Time::now();
@@ -118,11 +118,10 @@ impl CatalogEdits {
             }
             Ok(has_moved)
         };
-        let has_moved = self.db.write(write).await?;
-        if has_moved {
-            self.snapshots.refresh().await?;
+        match self.db.write(write).await? {
+            true => self.snapshots.refresh().await,
+            false => Ok(()),
         }
-        Ok(has_moved)
     }
 
     /// Asks the origins of `entries` for digests and sizes.
