@@ -14,7 +14,7 @@ use crate::values::EntryCheck;
 use crate::{arguments, errors, json, value};
 
 /// The arguments of `Entry`, in their order.
-const ARGUMENTS: [&str; 10] = [
+const ARGUMENTS: [&str; 11] = [
     "name",
     "src",
     "sha256",
@@ -25,6 +25,7 @@ const ARGUMENTS: [&str; 10] = [
     "sha512",
     "raw",
     "index_sha256",
+    "packed",
 ];
 
 /// An image of a catalog.
@@ -37,7 +38,7 @@ impl Entry {
     #[new]
     #[pyo3(signature = (
         name, src, sha256=None, format=None, size_bytes=None, description=None, arch=None,
-        sha512=None, raw=false, index_sha256=None
+        sha512=None, raw=false, index_sha256=None, packed=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments in Python
     fn new(
@@ -52,6 +53,7 @@ impl Entry {
         sha512: Option<&str>,
         raw: bool,
         index_sha256: Option<&str>,
+        packed: Option<String>,
     ) -> PyResult<Self> {
         let mut entry = catalog::Entry::new(name, src).map_err(|error| errors::of(py, &error))?;
         entry.sha512 = arguments::digest(py, sha512)?;
@@ -62,6 +64,7 @@ impl Entry {
         entry.description = description;
         entry.arch = arch.or(entry.arch);
         entry.raw = raw;
+        entry.packed = packed;
         Ok(Self(entry))
     }
 
@@ -108,6 +111,11 @@ impl Entry {
     #[getter]
     fn index_sha256(&self) -> Option<String> {
         self.0.index_sha256.map(|digest| digest.to_string())
+    }
+
+    #[getter]
+    fn packed(&self) -> Option<&str> {
+        self.0.packed.as_deref()
     }
 
     #[getter]

@@ -2,7 +2,7 @@
 //! disk.
 
 use bty::ErrorKind;
-use bty::flash::{FlashOptions, FlashPlan};
+use bty::flash::{DeltaMode, FlashOptions, FlashPlan};
 use bty::image::OpenOptions;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -73,10 +73,13 @@ impl Plan {
             return Ok(Self { plan: FlashPlan::new(&info.get().0, disks, options), image: None });
         }
         let cancel = Cancel::of(cancel)?;
-        let image = open(
-            image,
-            &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel },
-        )?;
+        let opening = Opening {
+            options: with_sha256(image.py(), sha256)?,
+            delta: options.delta,
+            client,
+            cancel: &cancel,
+        };
+        let image = open(image, &opening)?;
         Ok(Self { plan: FlashPlan::new(image.info(), disks, options), image: Some(image) })
     }
 
@@ -203,8 +206,10 @@ impl Plan {
         let options = OpenOptions::default()
             .sha256(info.expected_sha256)
             .sha512(info.expected_sha512)
-            .image_sha256(info.expected_image_sha256);
-        let opening = Opening { options, client, cancel };
+            .image_sha256(info.expected_image_sha256)
+            .pack_index_sha256(info.expected_pack_index_sha256);
+        // the plan already names the form that it was made for
+        let opening = Opening { options, delta: DeltaMode::Never, client, cancel };
         open(pyo3::types::PyString::new(py, &self.plan.image.source).as_any(), &opening)
     }
 }
@@ -256,10 +261,14 @@ fn verify(
 ) -> PyResult<VerifyReport> {
     let cancel = Cancel::of(cancel)?;
     let disk = targets::disk(disk)?;
-    let image = open(
-        image,
-        &Opening { options: with_sha256(image.py(), sha256)?, client, cancel: &cancel },
-    )?;
+    // as published, so that its digest is checked too
+    let opening = Opening {
+        options: with_sha256(image.py(), sha256)?,
+        delta: DeltaMode::Never,
+        client,
+        cancel: &cancel,
+    };
+    let image = open(image, &opening)?;
     let report = run(py, &cancel, progress.as_ref(), |caller, token| {
         let options = bty::flash::VerifyOptions::default().fix_gpt(fix_gpt);
         bty::flash::verify(&image, &disk, &*hosts::current(), &options, caller, token)

@@ -3,7 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use bty::Location;
+use bty::catalog::ImageForms;
 use bty::create::{self, CreateOptions};
+use bty::flash::DeltaMode;
 use bty::image::{OpenOptions, directory, name};
 use bty::pack::{self, PackOptions};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -102,18 +104,18 @@ impl Image {
     }
 }
 
-/// The reference to open for a path, a URL, an image file or a catalog entry, and options with the
-/// digests that an entry declares.
-fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, OpenOptions)> {
+/// The forms to open for a path, a URL, an image file or a catalog entry, with the digests that an
+/// entry declares.
+fn forms(image: &Bound<'_, PyAny>) -> PyResult<ImageForms> {
+    let plain = |reference| Ok(ImageForms::new(reference, OpenOptions::default()));
     if let Ok(entry) = image.cast::<Entry>() {
-        let entry = &entry.get().0;
-        return Ok((entry.src().to_owned(), entry.open_options()));
+        return Ok(entry.get().0.forms());
     }
     if let Ok(file) = image.cast::<ImageFile>() {
-        return Ok((bty::text::path_reference(&file.get().0.path), OpenOptions::default()));
+        return plain(bty::text::path_reference(&file.get().0.path));
     }
     if image.is_instance_of::<PyString>() || image.hasattr("__fspath__")? {
-        return Ok((arguments::text(image)?, OpenOptions::default()));
+        return plain(arguments::text(image)?);
     }
     let name = image.get_type().qualname()?;
     Err(PyTypeError::new_err(format!(
@@ -124,6 +126,8 @@ fn reference(image: &Bound<'_, PyAny>) -> PyResult<(String, OpenOptions)> {
 /// Options for opening an image.
 pub(crate) struct Opening<'a, 'py> {
     pub(crate) options: OpenOptions,
+    /// Which form of a catalog entry to open.
+    pub(crate) delta: DeltaMode,
     pub(crate) client: Option<&'a Bound<'py, Client>>,
     pub(crate) cancel: &'a Cancel<'py>,
 }
@@ -145,14 +149,13 @@ pub(crate) fn open(image: &Bound<'_, PyAny>, opening: &Opening<'_, '_>) -> PyRes
         }
         return Ok(opened);
     }
-    let (reference, promised) = reference(image)?;
-    let mut options = opening.options.clone();
+    let forms = forms(image)?;
+    let (mut options, promised) = (opening.options.clone(), forms.options());
     (options.sha256, options.sha512) = (sha256.or(promised.sha256), sha512.or(promised.sha512));
     options.pack_index_sha256 = promised.pack_index_sha256;
+    let (forms, delta) = (forms.with_options(options), opening.delta);
     let client = client::of(py, opening.client);
-    let opened = run(py, opening.cancel, None, |_, token| {
-        bty::Image::open(&client, &reference, &options, token)
-    })?;
+    let opened = run(py, opening.cancel, None, |_, token| forms.open(&client, delta, token))?;
     opened.map_err(|error| errors::of(py, &error))
 }
 
@@ -185,7 +188,8 @@ fn images_open(
         .member(member)
         .ignore_trailing(ignore_trailing)
         .compute_sha256(compute_sha256);
-    open(reference, &Opening { options, client, cancel: &cancel }).map(Image::from)
+    let opening = Opening { options, delta: DeltaMode::Never, client, cancel: &cancel };
+    open(reference, &opening).map(Image::from)
 }
 
 /// Writes an image as a packed image.
@@ -209,7 +213,8 @@ fn images_pack(
     let frame_bytes = u32::try_from(frame_bytes.0).unwrap_or(u32::MAX);
     let options = PackOptions::default().level(level).frame_bytes(frame_bytes);
     let opening = OpenOptions::default().sha256(arguments::digest(py, sha256)?);
-    let image = open(image, &Opening { options: opening, client, cancel: &cancel })?;
+    let opening = Opening { options: opening, delta: DeltaMode::Auto, client, cancel: &cancel };
+    let image = open(image, &opening)?;
     let report = run(py, &cancel, progress.as_ref(), |caller, token| {
         pack::pack(&image, &path, &options, caller, token)
     })?;
@@ -227,7 +232,8 @@ fn images_check_packed(
 ) -> PyResult<PackCheck> {
     let (py, cancel) = (image.py(), Cancel::of(cancel)?);
     let options = OpenOptions::default().sha256(arguments::digest(py, sha256)?);
-    let image = open(image, &Opening { options, client, cancel: &cancel })?;
+    let opening = Opening { options, delta: DeltaMode::Auto, client, cancel: &cancel };
+    let image = open(image, &opening)?;
     let checked = run(py, &cancel, None, |_, token| pack::check(image.source(), token))?;
     checked.map(PackCheck).map_err(|error| errors::of(py, &error))
 }

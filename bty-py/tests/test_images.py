@@ -1,8 +1,13 @@
 """Images that are packed, checked, and created from disks."""
 
 import asyncio
+import functools
 import hashlib
+import http.server
+import pickle
+import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -114,3 +119,29 @@ def test_a_dry_run_records_packing_and_creating(tmp_path, image, disk):
     outcome = bty.script.run(text=text, dry_run=True)
     assert [effect["effect"] for effect in outcome.effects] == ["pack", "create_image"]
     assert outcome.value == "qcow2" and not list(tmp_path.glob("[ab].*"))
+
+
+def test_a_flash_of_an_entry_reads_its_packed_form(tmp_path, image, disk):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    report = bty.pack(image, tmp_path / "packed.img.zst")
+    shutil.copy(image, tmp_path / "published.img")
+    handler = functools.partial(Quiet, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        entry = bty.Entry(
+            "system",
+            f"{base}/published.img",
+            packed=f"{base}/packed.img.zst",
+            index_sha256=report.index_sha256,
+        )
+        assert pickle.loads(pickle.dumps(entry)) == entry
+        assert bty.flash(entry, disk).image.source == entry.packed
+        assert bty.flash(entry, disk, delta="never").image.source == entry.src
+        assert bty.images.open(entry).info.source == entry.src
+        assert bty.images.check_packed(entry).index_sha256 == report.index_sha256
+        assert bty.verify(image, disk)
+        server.shutdown()

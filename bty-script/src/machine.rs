@@ -23,6 +23,9 @@ pub struct MachineFacts {
     pub state: Value,
     /// Reference of the assigned image.
     pub image_ref: Option<String>,
+    /// SHA-256 of the version of the assigned image that the machine keeps, if that is not the one
+    /// in the catalog.
+    pub image_sha256: Option<String>,
     /// Serial number of the assigned target disk, or its selector: the only one that may be
     /// written.
     pub target_serial: Option<String>,

@@ -19,6 +19,7 @@ mod config;
 mod existing_state;
 mod fleet;
 mod health;
+mod image;
 mod log;
 mod machine;
 mod plan;
@@ -100,6 +101,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plan { remote, verb } => remote.run(async |server| plan::run(server, verb).await),
         Command::Machine { remote, verb } => {
             remote.run(async |server| machine::run(server, verb).await)
+        }
+        Command::Image { remote, verb } => {
+            remote.run(async |server| image::run(server, verb).await)
         }
         Command::Token { verb } => token::run(&load(&named)?, verb),
         Command::HashPassword => token::hash_password(),

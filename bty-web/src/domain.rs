@@ -4,6 +4,7 @@
 //! Functions take the time, random tokens and the plan evaluator as arguments, so a simulation runs
 //! the same code as a real boot.
 
+pub mod catalog_image;
 pub mod error;
 pub mod event;
 pub mod image_route;

@@ -23,6 +23,7 @@ pub mod orders;
 pub mod plan_edits;
 pub mod plan_simulation;
 pub mod rates;
+pub mod rolling_images;
 pub mod script_workers;
 pub mod server_health;
 pub mod settings;

@@ -21,7 +21,8 @@
 //! | `src` | yes | an `http://`, `https://` or `oras://` address, without user and password |
 //! | `sha256` | no | SHA-256 of the file as published, 64 hexadecimal digits |
 //! | `sha512` | no | SHA-512 of the file as published, 128 hexadecimal digits |
-//! | `index_sha256` | no | SHA-256 of the index of the [packed image](crate::pack) |
+//! | `packed` | no | address of the same disk image as a [packed image](crate::pack) |
+//! | `index_sha256` | no | SHA-256 of the index of the packed image |
 //! | `ref` | no | must equal [`image_ref`] of `src`; detects mistakes of catalog generators |
 //! | `format` | no | a hint for display; by default derived from `name`, then from `src` |
 //! | `size_bytes` | no | size of the file as published |
@@ -48,12 +49,14 @@ use crate::image::{OpenOptions, name};
 use crate::{CancelToken, Client, Digest, Error, ErrorKind, Result, redact, text};
 
 mod check;
+mod forms;
 mod reference;
 mod schema;
 mod suggest;
 mod write;
 
 pub use check::{EntryCheck, check, fetch_checksum};
+pub use forms::ImageForms;
 pub use reference::{canonical_src, file_name, image_ref};
 
 /// Address of the public catalog of ready-made images.

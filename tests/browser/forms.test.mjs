@@ -359,8 +359,8 @@ test('images: import and upload', async () => {
   await upload(toml('uploaded'));
   await told(page, '1 imported');
   await page.locator('#list').getByText('uploaded', { exact: true }).waitFor();
-  await press(page.getByRole('main'), 'Refresh tags');
-  await told(page, 'resolved');
+  await press(page.getByRole('main'), 'Refresh digests');
+  await told(page, 'none has another digest');
   await press(page.getByRole('main'), 'Check all');
   await refused(page, 'different from the catalog');
 });

@@ -506,6 +506,42 @@ fn a_catalog_from_the_first_entry_to_the_flashed_disk() {
 }
 
 #[test]
+fn a_flash_of_a_catalog_entry_reads_its_packed_form_unless_it_fails_or_delta_is_never() {
+    let bench = Bench::new();
+    let server = Nginx::start("");
+    let url = server.put("debian-13.img.zst", &fs::read(&bench.image).unwrap());
+    let file = bench.dir.path().join("packed.img.zst");
+    let packed = bty(&["pack", &bench.image, "-o", file.to_str().unwrap(), "--json"]).expect(0);
+    let index = packed.last()["index_sha256"].as_str().unwrap().to_owned();
+    let packed = server.put("packed.img.zst", &fs::read(&file).unwrap());
+    let catalog = |packed: &str| {
+        let path = bench.dir.path().join("catalog.toml");
+        let text = format!(
+            "version = 1\n[[images]]\nname = \"debian\"\nsrc = \"{url}\"\nsha256 = \"{}\"\n\
+             packed = \"{packed}\"\nindex_sha256 = \"{index}\"\n",
+            bench.digest()
+        );
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let gone = packed.replace("packed.img", "gone.img");
+    let (digest, image_digest) = (bench.digest(), Digest::of(&bench.content).to_string());
+    for (address, options, source) in [
+        (&packed, &[][..], &packed),
+        (&packed, &["--delta", "never"][..], &url),
+        (&packed, &["--sha256", &*digest][..], &packed),
+        (&packed, &["--image-sha256", &*image_digest][..], &url),
+        (&gone, &[][..], &url),
+    ] {
+        let catalog = catalog(address);
+        let flash = ["flash", "debian", &bench.target, "--catalog", &catalog, "--yes", "--json"];
+        let report = bty(&[&flash[..], options].concat()).expect(0).last();
+        assert_eq!(report["image"]["source"], *source, "{options:?}");
+        assert!(bench.holds_image());
+    }
+}
+
+#[test]
 fn lists_of_digests_in_every_usual_form_are_understood() {
     let bench = Bench::new();
     let server = Nginx::start("");

@@ -1,10 +1,12 @@
 //! Importing, editing, checking and serving the catalog.
 
+use std::sync::{Arc, Mutex};
+
 use bty_tests::registry::Registry;
 use bty_tests::server::{Reply, Server};
 use bty_tests::web::{Answer, Web};
 use bty_tests::{LIMIT, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::pxe::{MAC, token};
 
@@ -239,4 +241,152 @@ fn a_moved_tag_is_noticed_and_the_resolved_image_is_flashed() {
         (&json!(first), &json!(second))
     );
     assert!(web.get("/catalog.toml").text().contains(&second));
+}
+
+/// An origin with an image and its checksum file, which can be published anew.
+struct Publisher {
+    server: Server,
+    content: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Publisher {
+    fn start(content: &[u8]) -> Self {
+        let content = Arc::new(Mutex::new(content.to_vec()));
+        let published = Arc::clone(&content);
+        let server = Server::start(move |request| {
+            let content = published.lock().unwrap().clone();
+            match request.target.as_str() {
+                "/a.img" => Reply::file(request, &content, "\"1\""),
+                "/SHA256SUMS" => {
+                    Reply::whole(format!("{}  a.img\n", bty::Digest::of(&content)).as_bytes())
+                }
+                _ => Reply::status(404),
+            }
+        });
+        Self { server, content }
+    }
+
+    /// Publishes another image, and returns its digest.
+    fn publish(&self, content: &[u8]) -> String {
+        *self.content.lock().unwrap() = content.to_vec();
+        bty::Digest::of(content).to_string()
+    }
+
+    /// Adds the image to the catalog, and returns the entry.
+    fn add(&self, web: &Web) -> Value {
+        let [image_url, sha_url] = ["/a.img", "/SHA256SUMS"].map(|path| self.server.url(path));
+        let new = json!({ "image_url": image_url, "sha_url": sha_url });
+        web.send("POST", "/catalog/entries", &new).expect(201).json()
+    }
+}
+
+/// Assigns the image of `entry` to the machine, to be flashed once.
+fn assign(web: &Web, entry: &Value) {
+    let assignment = json!({
+        "boot_mode": "bty-flash-once", "bty_image_ref": entry["bty_image_ref"],
+        "target_disk_serial": "S1",
+    });
+    web.send("PUT", &format!("/machines/{MAC}"), &assignment).expect(200);
+}
+
+fn contact(web: &Web, nonce: u32) -> String {
+    web.get(&format!("/pxe/{MAC}?boot={nonce}")).expect(200).text()
+}
+
+/// The order in the boot that begins with this contact.
+fn order(web: &Web, contact: &str) -> Value {
+    web.get(&format!("/pxe/{MAC}/plan?cycle={}", token(contact))).expect(200).json()
+}
+
+fn state(web: &Web) -> String {
+    web.get(&format!("/machines/{MAC}")).json()["boot_state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_image_that_is_published_anew_is_found_by_a_check_and_taken_by_a_refresh() {
+    let web = Web::start();
+    let publisher = Publisher::start(b"first");
+    let entry = publisher.add(&web);
+    assert_eq!(entry["moved_at"], Value::Null);
+    let second = publisher.publish(b"second");
+    let checked = web.get("/catalog/check").expect(200).json();
+    let problems = checked[0]["problems"].to_string();
+    let first = entry["disk_image_sha"].as_str().unwrap();
+    assert!(problems.contains(first) && problems.contains(&second), "{problems}");
+    let refreshed = web.request("POST", "/catalog/refresh", &[], b"").expect(200).json();
+    let moved = &refreshed["moves"][0];
+    assert_eq!((&moved["old"], &moved["new"]), (&json!(first), &json!(second)), "{refreshed}");
+    assert_eq!(refreshed["moved"], json!(["a.img"]));
+    let entry = &web.get("/catalog/entries").json()[0];
+    assert_eq!((&entry["disk_image_sha"], &entry["moved_at"]), (&json!(second), &moved["at"]));
+    assert_eq!(web.get("/catalog/check").json()[0]["problems"], json!([]));
+    let event = &web.get("/events?kind=catalog.entry.moved").json()["events"][0];
+    assert!(event["summary"].as_str().unwrap().contains(&format!("{first} -> {second}")));
+}
+
+#[test]
+fn a_machine_that_follows_is_ordered_the_version_that_is_published_now() {
+    let web = Web::start();
+    let publisher = Publisher::start(b"first");
+    assign(&web, &publisher.add(&web));
+    let script = contact(&web, 1);
+    let second = publisher.publish(b"second");
+    assert_eq!(order(&web, &script)["disk_image_sha"], second);
+    let event = &web.get("/events?kind=catalog.entry.moved").json()["events"][0];
+    assert_eq!((&event["actor"], &event["details"]["new"]), (&json!("system"), &json!(second)));
+}
+
+#[test]
+fn a_pinned_machine_whose_version_is_gone_is_put_on_hold_before_anything_is_written() {
+    let web = Web::start();
+    web.send("PUT", "/settings", &json!({ "machines.rolling_images": "newest" })).expect(422);
+    web.send("PUT", "/settings", &json!({ "machines.rolling_images": "pin" })).expect(200);
+    let publisher = Publisher::start(b"first");
+    let entry = publisher.add(&web);
+    assign(&web, &entry);
+    let machine = web.get(&format!("/machines/{MAC}")).json();
+    assert_eq!(machine["image_sha256"], entry["disk_image_sha"]);
+    let script = contact(&web, 1);
+    let second = publisher.publish(b"second");
+    assert_eq!(order(&web, &script)["mode"], "exit");
+    let state = state(&web);
+    assert!(state.starts_with("on hold: a.img was published anew"), "{state}");
+    assert!(contact(&web, 2).contains("sanboot"), "it boots its disk");
+    assert!(web.events(MAC).contains(&"machine.boot_failed".to_owned()));
+    assign(&web, &entry);
+    assert_eq!(order(&web, &contact(&web, 3))["disk_image_sha"], second, "saved with the newest");
+}
+
+#[test]
+fn an_origin_that_does_not_answer_leaves_the_known_digest() {
+    let web = Web::start();
+    let publisher = Publisher::start(b"first");
+    let entry = publisher.add(&web);
+    assign(&web, &entry);
+    let script = contact(&web, 1);
+    drop(publisher);
+    assert_eq!(order(&web, &script)["disk_image_sha"], entry["disk_image_sha"]);
+}
+
+#[test]
+fn an_image_in_use_is_deleted_only_by_force_and_its_machines_are_put_on_hold() {
+    let web = Web::start();
+    let publisher = Publisher::start(b"first");
+    let entry = publisher.add(&web);
+    assign(&web, &entry);
+    let source = "fn boot(m) { boot_disk() }\n\
+                  fn plan(m) { #{ image: m.image(\"a.img\"), disk: m.target_disk() } }\n";
+    web.send("PUT", "/plans/mine", &json!({ "source": source })).expect(200);
+    let path = format!("/catalog/entries?src={}", encoded(entry["src"].as_str().unwrap()));
+    let refused = web.request("DELETE", &path, &[], b"").expect(409).json();
+    assert!(refused["detail"].as_str().unwrap().contains("1 machine and 1 plan"), "{refused}");
+    let users: Vec<_> =
+        refused["problems"].as_array().unwrap().iter().map(|p| p["at"].clone()).collect();
+    assert_eq!(users, ["plan mine", MAC]);
+    assert_eq!(state(&web), "pending flash");
+    web.request("DELETE", &format!("{path}&force=maybe"), &[], b"").expect(422);
+    web.request("DELETE", &format!("{path}&force=true"), &[], b"").expect(204);
+    assert_eq!(state(&web), "on hold: its image a.img was deleted from the catalog");
+    assert!(contact(&web, 1).contains("sanboot"), "it boots its disk");
+    assert!(web.get(&format!("/events?subject_id={MAC}")).text().contains("was deleted"));
 }

@@ -87,6 +87,31 @@ fn machines_are_assigned_and_simulated_from_a_shell() {
 }
 
 #[test]
+fn images_are_listed_checked_and_deleted_from_a_shell() {
+    let web = Web::start();
+    add_image(&web);
+    run(
+        &web,
+        &["machine", "set", MAC, "--plan", "bty-flash-once", "--image", "debian", "--disk", "S1"],
+        0,
+    );
+    let list = run(&web, &["image", "list"], 0);
+    assert!(
+        list.lines().nth(1).is_some_and(|line| line.starts_with("debian  abababababab  -  ")),
+        "{list}"
+    );
+    assert!(run(&web, &["image", "check", "debian"], 1).contains("failed  debian: "));
+    assert!(
+        run(&web, &["image", "refresh"], 0).contains("0 images checked, 0 with another digest")
+    );
+    assert!(run(&web, &["image", "check", "fedora"], 1).contains("has no image fedora"));
+    let refused = run(&web, &["image", "delete", "debian"], 1);
+    assert!(refused.contains("debian is used by 1 machine") && refused.contains(MAC), "{refused}");
+    assert_eq!(run(&web, &["image", "delete", "debian", "--force"], 0), "deleted debian\n");
+    assert!(run(&web, &["machine", "list"], 0).contains("on hold: its image debian was deleted"));
+}
+
+#[test]
 fn plans_are_edited_and_compared_from_a_shell() {
     let web = Web::start();
     let file = web.state().join("new.rhai");

@@ -55,6 +55,40 @@ fn a_plan_with_errors_is_refused_with_all_of_them() {
 }
 
 #[test]
+fn a_plan_that_no_machine_can_carry_out_is_refused_when_it_is_saved() {
+    let web = Web::start();
+    add_image(&web);
+    let source = "fn boot(m) { boot_live() }\nfn plan(m) { #{ image: m.image(\"debian\") } }\n";
+    let script = json!({ "source": source });
+    let refused = web.send("PUT", "/plans/mine", &script).expect(422).json();
+    let problem = &refused["problems"][0];
+    assert_eq!(problem["message"], "plan(m) returned no disk with a serial", "{refused}");
+    assert!(problem["hint"].as_str().unwrap().contains("m.target_disk()"), "{refused}");
+    let checked = web.send("POST", "/plans/check", &script).expect(200).json();
+    assert_eq!(checked["problems"], refused["problems"]);
+    web.get("/plans/mine").expect(404);
+}
+
+#[test]
+fn a_window_without_days_is_refused_and_one_that_ends_when_it_begins_is_a_day() {
+    let web = Web::start();
+    let image = add_image(&web);
+    let assign = |params: serde_json::Value| {
+        let assignment = json!({
+            "boot_mode": "bty-window", "bty_image_ref": image, "target_disk_serial": "S1",
+            "params": params,
+        });
+        web.send("PUT", &format!("/machines/{MAC}"), &assignment)
+    };
+    for weekdays in ["", "0", "Monday", "8"] {
+        let refused = assign(json!({ "weekdays": weekdays })).expect(422).text();
+        assert!(refused.contains("weekdays must consist of"), "{refused}");
+    }
+    assign(json!({ "from_hour": 0, "to_hour": 0 })).expect(200);
+    assert!(web.get(&format!("/pxe/{MAC}?boot=1")).text().contains("bty.cycle="));
+}
+
+#[test]
 fn revisions_have_author_and_time_and_can_be_restored() {
     let web = Web::start();
     let second = GOOD.replace("boot_disk()", "boot_disk(\"second\")");

@@ -1329,6 +1329,7 @@ class Entry:
         sha512: Optional[str] = None,
         raw: bool = False,
         index_sha256: Optional[str] = None,
+        packed: Optional[str] = None,
     ) -> Entry: ...
     @staticmethod
     def from_dict(raw: dict[str, Any]) -> Entry:
@@ -1345,7 +1346,12 @@ class Entry:
     def sha512(self) -> Optional[str]: ...
     @property
     def index_sha256(self) -> Optional[str]:
-        """SHA-256 of the index of the packed image."""
+        """SHA-256 of the index of the packed image: the one at ``packed``, or the image itself."""
+    @property
+    def packed(self) -> Optional[str]:
+        """Address of the same disk image as a packed image, which :func:`bty.flash` reads unless
+        ``delta`` is ``never``.
+        """
     @property
     def format(self) -> Optional[str]: ...
     @property

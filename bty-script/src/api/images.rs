@@ -1,12 +1,13 @@
 //! The module `images`, and the types `Image` and `ImageFile`.
 
+use bty::catalog::ImageForms;
 use bty::create::CreateOptions;
 use bty::digest::Sha512;
 use bty::flash::DeltaMode;
 use bty::image::OpenOptions;
 use bty::image::directory::ImageFile;
 use bty::pack::PackOptions;
-use bty::{Digest, ErrorKind, Event, Location};
+use bty::{Digest, Location};
 use rhai::plugin::*;
 use rhai::{Dynamic, Map, NativeCallContext};
 
@@ -49,43 +50,37 @@ fn open_checked(
     reference: &str,
     options: &OpenOptions,
 ) -> CallResult<Image> {
-    try_open(call, reference, options)?.map_err(raise)
-}
-
-/// The outer error ends the script; with the inner one, another address may work.
-fn try_open(
-    call: &NativeCallContext<'_>,
-    reference: &str,
-    options: &OpenOptions,
-) -> CallResult<bty::Result<Image>> {
     let location: Location = reference.parse().map_err(raise)?;
     let mut context = ScriptContext::require(call, Capability::Read)?;
     if !matches!(location, Location::File(_) | Location::Stdin) {
         context = ScriptContext::require(call, Capability::Network)?;
     }
     let cancel = context.meter.operation();
-    Ok(context.meter.with_buffers(|| context.world.images.open(reference, options, &cancel)))
+    let open = || context.world.images.open(reference, options, &cancel);
+    context.meter.with_buffers(open).map_err(raise)
 }
 
-/// Opens the packed form of an image, from which less has to be fetched. `None` if that fails: the
-/// cache host that made it may have evicted it, and the image itself is still there.
-fn open_packed(
+/// Opens the packed form of an image for a delta flash, or the image as published.
+fn open_forms(
     call: &NativeCallContext<'_>,
-    packed: Option<&str>,
-    index_sha256: Option<Digest>,
-) -> CallResult<Option<Image>> {
-    let (Some(packed), Some(index_sha256)) = (packed, index_sha256) else { return Ok(None) };
-    let error =
-        match try_open(call, packed, &OpenOptions::default().pack_index_sha256(index_sha256))? {
-            Ok(image) => return Ok(Some(image)),
-            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(raise(error)),
-            Err(error) => error,
-        };
+    forms: &ImageForms,
+    delta: DeltaMode,
+) -> CallResult<Image> {
     let context = ScriptContext::require(call, Capability::Read)?;
-    let message =
-        format!("using the image as published, because its packed form failed: {error:#}");
-    context.world.observer.event(&Event::Notice { message });
-    Ok(None)
+    if forms.addresses().any(is_remote) {
+        ScriptContext::require(call, Capability::Network)?;
+    }
+    let cancel = context.meter.operation();
+    let world = &context.world;
+    let open = |src: &str, options: &OpenOptions| {
+        context.meter.with_buffers(|| world.images.open(src, options, &cancel))
+    };
+    forms.open_with(delta, &*world.observer, open).map_err(raise)
+}
+
+/// True for an address that is read over the network, and for a malformed one.
+fn is_remote(address: &str) -> bool {
+    !matches!(address.parse(), Ok(Location::File(_) | Location::Stdin))
 }
 
 /// Opens the image that a script passed: an `Image`, a reference, an `Entry`, an `ImageFile`, or
@@ -101,14 +96,9 @@ pub(crate) fn from_value(
     if let Some(text) = value.read_lock::<rhai::ImmutableString>() {
         return open_checked(call, &text, &OpenOptions::default());
     }
-    let is_packed_wanted = delta != DeltaMode::Never;
-    let entry = value.read_lock::<bty::catalog::Entry>().map(|entry| entry.clone());
-    if let Some(entry) = entry {
-        let wanted = entry.packed.as_deref().filter(|_| is_packed_wanted);
-        if let Some(image) = open_packed(call, wanted, entry.index_sha256)? {
-            return Ok(image);
-        }
-        return open_checked(call, entry.src(), &entry.open_options());
+    let entry = value.read_lock::<bty::catalog::Entry>().map(|entry| entry.forms());
+    if let Some(forms) = entry {
+        return open_forms(call, &forms, delta);
     }
     let file = value.read_lock::<ImageFile>().map(|file| bty::text::path_reference(&file.path));
     if let Some(path) = file {
@@ -124,14 +114,9 @@ pub(crate) fn from_value(
     let src = text_of(&map, "src").ok_or_else(|| {
         raise(HostError::usage("cannot open the image of the plan: it has no src"))
     })?;
-    let packed = text_of(&map, "packed");
-    let wanted = packed.as_deref().filter(|_| is_packed_wanted);
-    let index_sha256 = digest_of(&map, "index_sha256")?;
-    if let Some(image) = open_packed(call, wanted, index_sha256)? {
-        return Ok(image);
-    }
-    let index_sha256 = index_sha256.filter(|_| packed.is_none());
-    open_checked(call, &src, &promised(&map)?.pack_index_sha256(index_sha256))
+    let forms = ImageForms::new(src, promised(&map)?)
+        .packed(text_of(&map, "packed"), digest_of(&map, "index_sha256")?);
+    open_forms(call, &forms, delta)
 }
 
 fn text_of(map: &rhai::Map, name: &str) -> Option<String> {

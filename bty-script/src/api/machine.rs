@@ -3,6 +3,8 @@
 //! They are registered in every engine, so that a whole plan compiles and can be checked on the
 //! server, on the machine and at a desk.
 
+use bty::Digest;
+use bty::catalog::Entry;
 use rhai::plugin::*;
 use rhai::{Dynamic, INT, Map};
 use serde_json::Value;
@@ -11,7 +13,7 @@ use crate::api::types::{Maps, MaybeInt, MaybeMap, MaybeString, Names, Object};
 use crate::assigned_disk::AssignedDisk;
 use crate::convert::{from_json, from_rust, to_json};
 use crate::error::{CallResult, HostError, raise_unplaced};
-use crate::machine::{MachineData, PlanMachine};
+use crate::machine::{MachineData, MachineFacts, PlanMachine};
 
 /// The return value of a plan's `boot(m)`.
 fn boot(target: &str, fields: &[(&str, Dynamic)]) -> Map {
@@ -57,6 +59,17 @@ fn refuse<T>(why: &str) -> CallResult<T> {
     Err(raise_unplaced(
         HostError::new("binding", why).hint("assign an image and a target disk to the machine"),
     ))
+}
+
+/// Returns the entry of the catalog, or the version of it that the machine keeps.
+fn kept_version(entry: &Entry, facts: &MachineFacts) -> CallResult<Entry> {
+    let Some(sha256) = &facts.image_sha256 else { return Ok(entry.clone()) };
+    let sha256: Digest = sha256.parse().map_err(raise_unplaced)?;
+    let mut kept = entry.clone();
+    // what else the catalog says is about another version
+    (kept.sha256, kept.sha512, kept.size_bytes) = (Some(sha256), None, None);
+    (kept.packed, kept.index_sha256) = (None, None);
+    Ok(kept)
 }
 
 #[export_module]
@@ -202,14 +215,15 @@ pub(super) mod functions {
     }
 
     /// The assigned image: a map with `name`, `src`, `sha256`, `format`, `ref`. A plan may add
-    /// `delta`, an option of `flash`. Fails if no image is assigned, or if the catalog does not
+    /// `delta`, an option of `flash`. For a machine that keeps the version that was assigned to it,
+    /// `sha256` is the digest of that one. Fails if no image is assigned, or if the catalog does not
     /// list it.
     #[rhai_fn(pure, return_raw)]
     pub fn image(machine: &mut PlanMachine) -> CallResult<Object> {
         machine.with(|data| {
             let assigned = data.facts.image_ref.as_deref().and_then(|image| image.parse().ok());
             match assigned.and_then(|image| data.catalog.by_ref(&image)) {
-                Some(entry) => from_rust(entry),
+                Some(entry) => from_rust(&kept_version(entry, &data.facts)?),
                 None => refuse(
                     problem(data).map_or("this machine has no image assigned", |(_, why)| why),
                 ),

@@ -85,6 +85,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         verb: MachineVerb,
     },
+    /// List, check, refresh and delete the images of a server
+    Image {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        verb: ImageVerb,
+    },
     /// Manage tokens for programs, in the state directory on this host
     Token {
         #[command(subcommand)]
@@ -185,6 +192,30 @@ pub(crate) enum MachineVerb {
         /// Order the plan again, even if nothing changes
         #[arg(long)]
         again: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ImageVerb {
+    /// List images
+    List,
+    /// Check whether images exist at their addresses, unchanged; the exit code is 0 if all do
+    Check {
+        /// Name, reference or address of the image [default: all]
+        image: Option<String>,
+    },
+    /// Read tags and checksum files again, and take the digests that they have now
+    Refresh {
+        /// Name, reference or address of the image [default: all]
+        image: Option<String>,
+    },
+    /// Delete an image that no machine and no plan uses
+    Delete {
+        /// Name, reference or address of the image
+        image: String,
+        /// Delete it even if it is used, and put the machines that use it on hold
+        #[arg(long)]
+        force: bool,
     },
 }
 

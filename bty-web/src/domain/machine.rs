@@ -32,6 +32,7 @@ pub mod flashed;
 pub mod hardware;
 pub mod inventory;
 pub mod order;
+pub mod pin;
 pub mod report;
 pub mod save;
 pub mod silence;
@@ -51,6 +52,9 @@ pub struct Machine {
     pub plan: String,
     /// Reference of its image.
     pub image_ref: Option<String>,
+    /// SHA-256 that the image had when it was assigned, for [`pin`].
+    #[serde(default)]
+    pub image_sha256: Option<String>,
     /// Serial number of the disk that may be written.
     pub target_serial: Option<String>,
     /// The drive that BIOS machines boot from, such as `0x80`.
@@ -134,6 +138,7 @@ impl Machine {
             mac,
             plan: plan.to_owned(),
             image_ref: None,
+            image_sha256: None,
             target_serial: None,
             sanboot_drive: None,
             extra_args: String::new(),
@@ -226,6 +231,15 @@ impl Machine {
     fn close_cycle(&mut self, stage: Stage) {
         if let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.stage.is_open()) {
             cycle.stage = stage;
+        }
+    }
+
+    /// Puts the machine on hold, unless it already is. A live environment that has not been given
+    /// its order yet gets none, and the machine boots its disk.
+    pub fn put_on_hold(&mut self, reason: &str) {
+        self.hold.get_or_insert_with(|| reason.to_owned());
+        if self.open_cycle().is_some_and(|cycle| cycle.order.is_none()) {
+            self.close_cycle(Stage::Superseded);
         }
     }
 

@@ -15,6 +15,7 @@ pub mod bundled;
 pub mod diff;
 pub mod evaluate;
 pub mod params;
+pub mod rehearse;
 pub mod render;
 pub mod simulate;
 

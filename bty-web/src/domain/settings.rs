@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::error::{Error, Result};
+use crate::domain::machine::pin::{FOLLOW, PIN};
 
 /// All keys, each with its default and a description.
 pub const KEYS: [(&str, &str, &str); 15] = [
@@ -43,6 +44,12 @@ pub const KEYS: [(&str, &str, &str); 15] = [
         "0",
         "1 to let a delta flash of a disk that has passed a full proof read back only what it has \
          written and a sample of what it has kept",
+    ),
+    (
+        "machines.rolling_images",
+        FOLLOW,
+        "what machines write when their image is published anew at its address: follow for the \
+         newest version, pin for the one that was assigned; plans can decide otherwise",
     ),
     ("display.timezone", "UTC", "time zone of the pages, and of the clock that plans see"),
     ("backup.enabled", "0", "1 to back up on a schedule"),
@@ -115,6 +122,9 @@ pub fn check(key: &str, value: &str) -> Result<()> {
     match key {
         "backup.enabled" | "machines.sample_proof" if !matches!(value, "0" | "1") => {
             wrong("must be 0 or 1")
+        }
+        "machines.rolling_images" if ![FOLLOW, PIN].contains(&value) => {
+            wrong("must be follow or pin")
         }
         "backup.cadence" if !matches!(value, "daily" | "weekly" | "manual") => {
             wrong("must be daily, weekly or manual")

@@ -20,10 +20,9 @@ use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params, PathText, RawBody, parse_json, parse_mac};
 use crate::random::random_token;
 use crate::services::boot_cycles::{BootCycles, StatusReport};
-use crate::services::image_route::ImageRouter;
 use crate::services::machines::Machines;
 use crate::services::metrics::Metrics;
-use crate::services::orders::{self, MachineOrder, OrderRequest};
+use crate::services::orders::{self, ImageOrigins, MachineOrder, OrderRequest};
 
 /// Maximum size of an inventory in bytes.
 pub(crate) const INVENTORY_BYTES_MAX: usize = 8 << 20;
@@ -137,7 +136,7 @@ impl CycleQuery {
     ),
 )]
 pub(crate) async fn plan(
-    State(image_router): State<Arc<ImageRouter>>,
+    State(origins): State<ImageOrigins>,
     State(machines): State<Arc<Machines>>,
     PathText(path): PathText,
     Params(query): Params<CycleQuery>,
@@ -150,8 +149,7 @@ pub(crate) async fn plan(
     }
     let base = who.base.clone();
     let request = OrderRequest { mac: parse_mac(&path)?, client: who, token: query.token() };
-    let MachineOrder { order, plan, machine } =
-        orders::give(&machines, &image_router, request).await?;
+    let MachineOrder { order, plan, machine } = orders::give(&machines, &origins, request).await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let accepts_script = accept.is_some_and(|accept| accept.contains(RHAI));
     if let Some(plan) = plan.filter(|_| accepts_script)

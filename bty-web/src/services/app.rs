@@ -24,9 +24,11 @@ use crate::services::machine_edits::MachineEdits;
 use crate::services::machine_reads::MachineReads;
 use crate::services::machines::Machines;
 use crate::services::metrics::Metrics;
+use crate::services::orders::ImageOrigins;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::plan_simulation::PlanSimulator;
 use crate::services::rates::Rates;
+use crate::services::rolling_images::RollingImages;
 use crate::services::script_workers::ScriptWorkers;
 use crate::services::server_health::ServerHealth;
 use crate::services::settings::SettingEdits;
@@ -88,6 +90,8 @@ pub struct App {
     pub rates: Arc<Rates>,
     /// Operators' changes to plans.
     pub plans: PlanEdits,
+    /// Where the images of orders come from.
+    pub origins: ImageOrigins,
     /// Simulations of plans.
     pub simulator: PlanSimulator,
     /// Operators' changes to settings.
@@ -147,7 +151,14 @@ impl Foundation {
         let router = Arc::new(ImageRouter::new(&self.config, client.clone(), cache()));
         let limit = Arc::new(PerMinute::new(self.config.limits.new_machines_per_minute));
         let machines = self.machines(&metrics, &limit);
-        let catalog = CatalogEdits::new(db(), snapshots(), events(), client.clone(), guarded);
+        let catalog = CatalogEdits::new(
+            db(),
+            snapshots(),
+            machines.clone(),
+            events(),
+            client.clone(),
+            guarded,
+        );
         let plans = PlanEdits::new(db(), snapshots(), machines.clone());
         let settings = SettingEdits::new(db(), snapshots(), config(), events());
         let reads = MachineReads::new(db(), snapshots());
@@ -173,6 +184,10 @@ impl Foundation {
                 limit,
                 metrics.clone(),
                 events(),
+            ),
+            origins: ImageOrigins::new(
+                router.clone(),
+                RollingImages::new(catalog.clone(), snapshots()),
             ),
             simulator: PlanSimulator::new(db(), snapshots(), self.simulations()),
             transfer: StateTransfer::new(db(), machines.clone(), snapshots(), events()),

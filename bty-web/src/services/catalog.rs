@@ -1,4 +1,5 @@
-//! Changes to the server's catalog: adding, importing, refreshing and deleting entries.
+//! Changes to the server's catalog: adding, importing and restoring entries. `refresh` reads their
+//! origins again, `removal` deletes them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,9 +15,13 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
 use crate::services::event_log::EventLog;
+use crate::services::machines::Machines;
 use crate::services::snapshot::Snapshots;
 use crate::store::Database;
 use crate::store::{self, catalog::Stored};
+
+pub mod refresh;
+mod removal;
 
 /// Result of an import.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
@@ -70,6 +75,25 @@ fn resolve(client: &Client, src: &str) -> Result<Resolved> {
     Ok(Resolved { src, sha256, size_bytes: source.len_bytes(), name: source.name().to_owned() })
 }
 
+/// Reads the checksum file at `url`, and returns the SHA-256 that it lists for the image at `src`.
+/// Blocks.
+///
+/// # Errors
+/// - [`ErrorKind::Invalid`] when `url` names a file on the server, or the file has no SHA-256.
+/// - [`ErrorKind::Malformed`] when the file cannot be read, or does not list the image.
+pub(super) fn listed_digest(client: &Client, url: &str, src: &str) -> Result<Digest> {
+    check_foreign("sha_url", url)?;
+    let is_oras = src.to_ascii_lowercase().starts_with("oras://");
+    let image = file_name(src).filter(|_| is_oras).unwrap_or_else(|| src.to_owned());
+    let found = catalog::fetch_checksum(client, url, &image, &CancelToken::new());
+    let found = found.map_err(|e| Error { kind: ErrorKind::Malformed, ..Error::from(e) })?;
+    found.sha256.ok_or_else(|| {
+        Error::invalid(
+            "sha_url: the file has no SHA-256 digest, only SHA-512; use one with SHA-256",
+        )
+    })
+}
+
 /// An image to add by its URL.
 #[derive(Debug, Default)]
 pub struct NewImage {
@@ -90,6 +114,7 @@ pub struct NewImage {
 pub struct CatalogEdits {
     db: Database,
     snapshots: Arc<Snapshots>,
+    machines: Arc<Machines>,
     events: EventLog,
     /// For servers that an operator has configured.
     client: Client,
@@ -101,11 +126,12 @@ impl CatalogEdits {
     pub(crate) fn new(
         db: Database,
         snapshots: Arc<Snapshots>,
+        machines: Arc<Machines>,
         events: EventLog,
         client: Client,
         guarded: Client,
     ) -> Self {
-        Self { db, snapshots, events, client, guarded }
+        Self { db, snapshots, machines, events, client, guarded }
     }
 
     /// Adds an image by its URL. Failures are also recorded as events.
@@ -167,15 +193,7 @@ impl CatalogEdits {
         let mut entry = Entry::new(name, src).map_err(|e| Error::invalid(format!("{e:#}")))?;
         let mut sha256 = resolved.sha256;
         if let Some(url) = &new.sha_url {
-            let image = file_name(src).filter(|_| is_oras).unwrap_or_else(|| src.to_owned());
-            let found = catalog::fetch_checksum(&self.client, url, &image, &CancelToken::new());
-            let found = found.map_err(|e| unreachable(e.into()))?;
-            let lacking = || {
-                Error::invalid(
-                    "sha_url: the file has no SHA-256 digest, only SHA-512; use one with SHA-256",
-                )
-            };
-            sha256 = Some(found.sha256.ok_or_else(lacking)?);
+            sha256 = Some(listed_digest(&self.client, url, src)?);
         }
         entry.sha256 = sha256;
         entry.size_bytes = resolved.size_bytes;
@@ -293,7 +311,7 @@ impl CatalogEdits {
                     outcome
                         .errors
                         .extend(error.map(|error| ImportError { name: entry.name.clone(), error }));
-                    import_one(transaction, entry, &mut outcome)?;
+                    import_one(transaction, entry, now, &mut outcome)?;
                 }
                 let summary = format!(
                     "images from {from}: {} imported, {} updated",
@@ -308,103 +326,6 @@ impl CatalogEdits {
             .await?;
         self.snapshots.refresh().await?;
         Ok(imported)
-    }
-
-    /// Resolves all tags of the catalog again, or only the one with the URL `src`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] when `src` is not in the catalog.
-    pub async fn refresh(
-        &self,
-        caller: &ClientContext,
-        actor: Actor,
-        src: Option<String>,
-    ) -> Result<Refreshed> {
-        let known = self.db.read(store::catalog::all).await?;
-        let entries: Vec<Stored> = match &src {
-            Some(src) => known.into_iter().filter(|entry| entry.src == *src).collect(),
-            None => known.into_iter().filter(|entry| entry.is_tag).collect(),
-        };
-        if let Some(src) = src.filter(|_| entries.is_empty()) {
-            return Err(Error::not_found(format!("the image {src}")));
-        }
-        let (service, now) = (self.clone(), caller.now);
-        let resolved = blocking(move || {
-            let refresh_one = |mut entry: Stored| match resolve(&service.client, &entry.src) {
-                Ok(resolved) => {
-                    let before = entry.disk_image_sha.clone();
-                    entry.resolved_src = Some(resolved.src);
-                    entry.resolved_at = Some(now);
-                    entry.disk_image_sha =
-                        resolved.sha256.map(|digest| digest.to_string()).or(entry.disk_image_sha);
-                    // another file has another index
-                    entry.index_sha256 =
-                        entry.index_sha256.filter(|_| before == entry.disk_image_sha);
-                    entry.size_bytes = resolved.size_bytes.or(entry.size_bytes);
-                    Ok((before, entry))
-                }
-                Err(error) => Err(ImportError { name: entry.name, error: error.detail }),
-            };
-            entries.into_iter().map(refresh_one).collect::<Vec<_>>()
-        });
-        let resolved = resolved.await.map_err(Error::internal)?;
-        let ip = caller.ip.clone();
-        let refreshed = self
-            .db
-            .write(move |transaction| {
-                let mut outcome = Refreshed { checked: resolved.len(), ..Refreshed::default() };
-                for entry in resolved {
-                    match entry {
-                        Err(error) => outcome.errors.push(error),
-                        Ok((before, entry)) => {
-                            // an operator may have deleted it in the meantime
-                            if !matches!(store::catalog::by_src(transaction, &entry.src)?, Some((_, false))) {
-                                continue;
-                            }
-                            store::catalog::put(transaction, &entry)?;
-                            if before != entry.disk_image_sha {
-                                outcome.moved.push(entry.name.clone());
-                                let event = NewEvent::new(
-                                    "catalog.entry.moved",
-                                    entry.src.clone(),
-                                    format!("{} has moved", entry.name),
-                                );
-                                let details = json!({ "old": before, "new": entry.disk_image_sha, "name": entry.name });
-                                transaction.record(&event.by(actor, ip.as_deref()).with(details))?;
-                            }
-                        }
-                    }
-                }
-                let summary = format!("tags checked: {}, moved: {}", outcome.checked, outcome.moved.len());
-                let event = NewEvent::new("catalog.entries.refreshed", "", summary);
-                transaction.record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
-                Ok(outcome)
-            })
-            .await?;
-        self.snapshots.refresh().await?;
-        Ok(refreshed)
-    }
-
-    /// Deletes an entry. Later imports do not restore it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] when it is not in the catalog.
-    pub async fn delete(&self, caller: &ClientContext, src: String) -> Result<()> {
-        let (ip, now) = (caller.ip.clone(), caller.now);
-        self.db
-            .write(move |transaction| {
-                if !store::catalog::delete(transaction, &src, now)? {
-                    return Err(Error::not_found(format!(
-                        "the image {}",
-                        src.chars().take(512).collect::<String>()
-                    )));
-                }
-                let event =
-                    NewEvent::new("catalog.entry.deleted", src.clone(), format!("deleted {src}"));
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
-            })
-            .await?;
-        self.snapshots.refresh().await
     }
 
     /// Restores a deleted entry.
@@ -443,19 +364,8 @@ impl CatalogEdits {
     }
 }
 
-/// Maximum number of tags resolved concurrently.
-const RESOLVED_AT_A_TIME: usize = 8;
-
-/// Result of a refresh.
-#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
-pub struct Refreshed {
-    /// Number of tags that were checked, including those that failed.
-    pub checked: usize,
-    /// Names of images whose tag has moved.
-    pub moved: Vec<String>,
-    /// Images whose tag could not be resolved.
-    pub errors: Vec<ImportError>,
-}
+/// Maximum number of requests to origins at a time.
+const ASKED_AT_A_TIME: usize = 8;
 
 /// Refuses what an API client must not name: files on the server, and URLs with a password, which
 /// other operators would see.
@@ -499,6 +409,7 @@ fn stored(
         description: entry.description.clone(),
         arch: entry.arch.clone(),
         is_tag: is_tag(entry.src()),
+        moved_at: None,
         added_at: now,
     }
 }
@@ -521,12 +432,18 @@ pub fn check_source(source: &str, may_read_files: bool) -> Result<()> {
     }
 }
 
-fn import_one(conn: &store::Connection, mut entry: Stored, outcome: &mut Imported) -> Result<()> {
+fn import_one(
+    conn: &store::Connection,
+    mut entry: Stored,
+    now: Time,
+    outcome: &mut Imported,
+) -> Result<()> {
     let known = store::catalog::by_src(conn, &entry.src)?;
     match known {
         Some((_, true)) => outcome.skipped += 1,
         Some((known, false)) => {
             entry.added_at = known.added_at;
+            entry.moved_at = known.moved_at;
             entry.src.clone_from(&known.src);
             entry.sha_url = entry.sha_url.or(known.sha_url.clone());
             let same = Stored { resolved_at: known.resolved_at, ..entry.clone() } == known;
@@ -538,6 +455,9 @@ fn import_one(conn: &store::Connection, mut entry: Stored, outcome: &mut Importe
                     error: "an entry with this name already exists".into(),
                 });
             } else {
+                if entry.disk_image_sha != known.disk_image_sha {
+                    entry.moved_at = Some(now);
+                }
                 store::catalog::put(conn, &entry)?;
                 outcome.updated += 1;
             }
@@ -574,15 +494,23 @@ fn resolve_all(client: &Client, entries: &[Entry], now: Time) -> Vec<(Stored, Op
             }
         }
     };
-    let mut done = Vec::with_capacity(entries.len());
-    for chunk in entries.chunks(RESOLVED_AT_A_TIME) {
+    let unresolved =
+        |entry: &Entry| (stored(entry, None, None, now), Some("it could not be resolved".into()));
+    let resolved = concurrently(entries, one);
+    resolved.into_iter().zip(entries).map(|(one, e)| one.unwrap_or_else(|| unresolved(e))).collect()
+}
+
+/// Calls `ask`, which waits for a server, for several items at a time. Returns the results in the
+/// order of the items; `None` for one that panicked.
+pub(super) fn concurrently<T: Sync, R: Send>(
+    items: &[T],
+    ask: impl Fn(&T) -> R + Sync,
+) -> Vec<Option<R>> {
+    let mut done = Vec::with_capacity(items.len());
+    for chunk in items.chunks(ASKED_AT_A_TIME) {
         std::thread::scope(|scope| {
-            let threads: Vec<_> = chunk.iter().map(|entry| scope.spawn(|| one(entry))).collect();
-            done.extend(threads.into_iter().zip(chunk).map(|(thread, entry)| {
-                thread.join().unwrap_or_else(|_| {
-                    (stored(entry, None, None, now), Some("it could not be resolved".into()))
-                })
-            }));
+            let threads: Vec<_> = chunk.iter().map(|item| scope.spawn(|| ask(item))).collect();
+            done.extend(threads.into_iter().map(|thread| thread.join().ok()));
         });
     }
     done

@@ -15,7 +15,7 @@ use crate::domain::image_route::{CacheStatus, PackedImage};
 use crate::domain::machine::ClientContext;
 use crate::services::access::Principal;
 use crate::services::auth::Scope;
-use crate::services::catalog::{self, CatalogEdits, Imported};
+use crate::services::catalog::{self, CatalogEdits, Imported, concurrently};
 use crate::services::image_route::{ImageRouter, file_name, source};
 use crate::services::snapshot::Snapshots;
 use crate::store::{self, Database};
@@ -124,7 +124,7 @@ impl ImageCatalog {
     }
 
     /// Checks whether all images, or the one at `src`, exist at their URLs with the size and digest
-    /// in the catalog. Downloads no image.
+    /// in the catalog, and whether their checksum files still list that digest. Downloads no image.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when no entry has the
@@ -137,7 +137,12 @@ impl ImageCatalog {
             for entry in &entries {
                 catalog.add(entry.entry()?)?;
             }
-            Ok::<_, Error>(bty::catalog::check(&client, &catalog, &bty::CancelToken::new())?)
+            let mut checks = bty::catalog::check(&client, &catalog, &bty::CancelToken::new())?;
+            let listed = concurrently(&entries, |entry| list_problem(&client, entry));
+            for (check, problem) in checks.iter_mut().zip(listed) {
+                check.problems.extend(problem.flatten());
+            }
+            Ok::<_, Error>(checks)
         });
         checked.await?
     }
@@ -174,17 +179,41 @@ impl ImageCatalog {
         self.edits.import_upload(who, source, &parsed).await
     }
 
-    /// Deletes the entry at `src` permanently: no import and no restart restores it. Returns the
-    /// entry, so that an undo can restore it.
+    /// Deletes the entry at `src` permanently: no import and no restart restores it. With
+    /// `is_forced`, deletes it even if it is used, and puts the machines that use it on hold.
+    /// Returns the entry, so that an undo can restore it.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no such
-    /// entry.
-    pub async fn delete(&self, who: &ClientContext, src: String) -> Result<Option<Stored>> {
+    /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when there is no such
+    ///   entry.
+    /// - [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) with all users, when
+    ///   machines or plans use it.
+    pub async fn delete(
+        &self,
+        who: &ClientContext,
+        src: String,
+        is_forced: bool,
+    ) -> Result<Option<Stored>> {
         let wanted = src.clone();
         let known = self.db.read(move |conn| store::catalog::by_src(conn, &wanted)).await?;
-        self.edits.delete(who, src).await?;
+        self.edits.delete(who, src, is_forced).await?;
         Ok(known.map(|(entry, _)| entry))
+    }
+}
+
+/// Compares the digest of an image with the one that its checksum file lists now. Blocks.
+fn list_problem(client: &Client, entry: &Stored) -> Option<String> {
+    let (url, known) = (entry.sha_url.as_deref()?, entry.disk_image_sha.as_deref()?);
+    match catalog::listed_digest(client, url, &entry.src) {
+        Ok(digest) if digest.to_string() == known => None,
+        Ok(digest) => {
+            let seen = entry.resolved_at.map(|at| format!(" since {at}")).unwrap_or_default();
+            Some(format!(
+                "sha256 is {known}{seen}, but {url} lists {digest} now: the image was published \
+                 anew; refresh it to take the new digest"
+            ))
+        }
+        Err(error) => Some(error.detail),
     }
 }
 
@@ -245,6 +274,7 @@ mod tests {
             description: None,
             arch: None,
             is_tag: false,
+            moved_at: None,
             added_at: Time::default(),
         }
     }

@@ -1,9 +1,10 @@
 //! Orders for live environments, with images routed through the cache host.
 //!
-//! A plan is evaluated once per order. If a cache host may have the image, the server must ask it,
-//! but must not hold a machine's lock during a network request. So it computes the order without
-//! the lock, and commits it under the lock if the machine and the snapshot have not changed.
-//! Otherwise it starts over.
+//! A plan is evaluated once per order. If a cache host may have the image, the server must ask it;
+//! if the digest of the image is published in a checksum file, the server must read that again. It
+//! must not hold a machine's lock during a network request. So it computes the order without the
+//! lock, and commits it under the lock if the machine and the snapshot have not changed. Otherwise
+//! it starts over.
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::Plan;
 use crate::services::image_route::ImageRouter;
 use crate::services::machines::{MachineView, Machines};
+use crate::services::rolling_images::RollingImages;
 
 /// Number of attempts to compute an order without the lock. If the machine keeps changing, its
 /// order is then computed under the lock, with the route known by then.
@@ -38,12 +40,26 @@ pub struct MachineOrder {
 /// - [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when there is no space on the disk.
 pub async fn give(
     machines: &Arc<Machines>,
-    router: &ImageRouter,
+    origins: &ImageOrigins,
     request: OrderRequest,
 ) -> Result<MachineOrder> {
-    match router.host(&request.client.base) {
-        Some(_) => give_routed(machines, router, request).await,
-        None => give_under_lock(machines, request, None, false).await,
+    let has_cache = origins.router.host(&request.client.base).is_some();
+    match has_cache || origins.rolling.is_any() {
+        true => give_routed(machines, origins, request).await,
+        false => give_under_lock(machines, request, None, false).await,
+    }
+}
+
+/// Where images come from, and in which version.
+#[derive(Clone)]
+pub struct ImageOrigins {
+    router: Arc<ImageRouter>,
+    rolling: RollingImages,
+}
+
+impl ImageOrigins {
+    pub(crate) fn new(router: Arc<ImageRouter>, rolling: RollingImages) -> Self {
+        Self { router, rolling }
     }
 }
 
@@ -58,8 +74,10 @@ pub struct OrderRequest {
     pub token: Option<String>,
 }
 
-/// The image of an order, as far as a cache host needs to know it.
+/// The image of an order, as far as its origin and a cache host need to know it.
 struct ImageToRoute {
+    /// Its reference, if the order names one.
+    image_ref: Option<String>,
     src: String,
     name: String,
     sha256: Option<String>,
@@ -73,23 +91,37 @@ impl ImageToRoute {
         let name = bty::catalog::file_name(&src)
             .or_else(|| image["name"].as_str().map(str::to_owned))
             .unwrap_or_default();
-        Some(Self { src, name, sha256: image["sha256"].as_str().map(str::to_owned) })
+        let text = |name: &str| image[name].as_str().map(str::to_owned);
+        Some(Self { src, name, image_ref: text("ref"), sha256: text("sha256") })
     }
 }
 
 /// Chooses the route of an image. A trait, so that tests need no cache host.
 trait RouteChooser: Sync {
-    /// `base` is the URL at which the machine reached this server.
+    /// `base` is the URL at which the machine reached this server. Returns `None` without a cache
+    /// host.
     fn choose_route(
         &self,
         base: &str,
         image: &ImageToRoute,
-    ) -> impl Future<Output = ImageRoute> + Send;
+    ) -> impl Future<Output = Option<ImageRoute>> + Send;
+
+    /// Looks at the origin of an image again. Returns true if the catalog has another version of it
+    /// now.
+    fn has_moved(&self, image: &ImageToRoute) -> impl Future<Output = bool> + Send;
 }
 
-impl RouteChooser for ImageRouter {
-    async fn choose_route(&self, base: &str, image: &ImageToRoute) -> ImageRoute {
-        self.choose(base, &image.src, &image.name, image.sha256.as_deref()).await
+impl RouteChooser for ImageOrigins {
+    async fn choose_route(&self, base: &str, image: &ImageToRoute) -> Option<ImageRoute> {
+        self.router.host(base)?;
+        Some(self.router.choose(base, &image.src, &image.name, image.sha256.as_deref()).await)
+    }
+
+    async fn has_moved(&self, image: &ImageToRoute) -> bool {
+        match &image.image_ref {
+            Some(image_ref) => self.rolling.has_moved(image_ref).await,
+            None => false,
+        }
     }
 }
 
@@ -107,13 +139,17 @@ async fn give_routed(
         let mut proposal = machines.propose(&request.mac, decide).await?;
         is_counted = true;
         if let Some(image) = ImageToRoute::of(&proposal.outcome.answer.0) {
+            if chooser.has_moved(&image).await {
+                continue;
+            }
             let known = route.take().filter(|route| route.src == image.src);
-            let chosen = match known {
-                Some(route) => route,
+            route = match known {
+                Some(route) => Some(route),
                 None => chooser.choose_route(&request.client.base, &image).await,
             };
-            apply_route(&mut proposal.outcome, &chosen);
-            route = Some(chosen);
+            if let Some(route) = &route {
+                apply_route(&mut proposal.outcome, route);
+            }
         }
         if let Some(((order, plan), machine)) = machines.commit(&request.mac, proposal).await? {
             return Ok(MachineOrder { order, plan, machine });
@@ -267,6 +303,7 @@ mod tests {
         Nothing,
         TheMachineChanges,
         TheSnapshotChanges,
+        TheImageMoves,
     }
 
     impl<'a> Mirror<'a> {
@@ -276,19 +313,27 @@ mod tests {
     }
 
     impl RouteChooser for Mirror<'_> {
-        async fn choose_route(&self, _: &str, image: &ImageToRoute) -> ImageRoute {
+        async fn has_moved(&self, _: &ImageToRoute) -> bool {
+            if self.meanwhile != Meanwhile::TheImageMoves || self.bench.evaluations() > 1 {
+                return false;
+            }
+            self.bench.snapshots.refresh().await.unwrap();
+            true
+        }
+
+        async fn choose_route(&self, _: &str, image: &ImageToRoute) -> Option<ImageRoute> {
             self.requests.fetch_add(1, Ordering::Relaxed);
             match self.meanwhile {
-                Meanwhile::Nothing => {}
+                Meanwhile::Nothing | Meanwhile::TheImageMoves => {}
                 Meanwhile::TheMachineChanges => self.bench.change().await,
                 Meanwhile::TheSnapshotChanges => self.bench.snapshots.refresh().await.unwrap(),
             }
-            ImageRoute {
+            Some(ImageRoute {
                 src: image.src.clone(),
                 url: Some(MIRRORED.into()),
                 packed: Some(PackedImage { url: PACKED.into(), index_sha256: "ab".repeat(32) }),
                 status: CacheStatus::Hit,
-            }
+            })
         }
     }
 
@@ -324,6 +369,16 @@ mod tests {
             let labels = bench.machine().labels.len();
             assert_eq!(labels, 1 + usize::from(meanwhile == Meanwhile::TheMachineChanges));
         }
+    }
+
+    #[tokio::test]
+    async fn an_order_for_an_image_that_has_moved_is_computed_again_before_it_is_routed() {
+        let bench = Bench::new();
+        bench.change().await;
+        let mirror = Mirror::new(&bench, Meanwhile::TheImageMoves);
+        bench.give(&mirror).await;
+        assert_eq!(bench.evaluations(), 2);
+        assert_eq!(mirror.requests.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

@@ -9,10 +9,12 @@ use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::machine::ClientContext;
-use crate::domain::plan::{self, Plan, PlanSummary, bundled, examine};
+use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
+use crate::domain::plan::{self, Examined, Plan, PlanSummary, bundled, examine, rehearse};
+use crate::domain::time::Time;
 use crate::services::access::Principal;
 use crate::services::machines::Machines;
-use crate::services::snapshot::Snapshots;
+use crate::services::snapshot::{Snapshot, Snapshots};
 use crate::store::{self, Database};
 
 pub use crate::store::plans::Revision;
@@ -97,6 +99,39 @@ impl PlanEdits {
         Ok(plan::diff::lines(&before.source, &after.source))
     }
 
+    /// Checks a script without saving it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the check panics.
+    pub async fn check(&self, source: &str) -> Result<PlanCheck> {
+        let (examined, problems) = self.examine("plan", source).await?;
+        Ok(PlanCheck { problems, declared: examined.declared })
+    }
+
+    /// Examines a script, and rehearses it if it has no errors. Returns all problems.
+    async fn examine(&self, name: &str, source: &str) -> Result<(Examined, Vec<Problem>)> {
+        let (name, source) = (name.to_owned(), source.to_owned());
+        let (snapshot, evaluator) = (self.snapshots.current(), self.machines.evaluator());
+        let work = move || {
+            let examined = examine(&name, &source);
+            let mut found = problems(&examined);
+            if found.is_empty() {
+                let plan = Plan {
+                    name,
+                    revision: 0,
+                    source,
+                    declared: examined.declared.clone(),
+                    is_bundled: false,
+                    saved_at: None,
+                    note: String::new(),
+                };
+                found = rehearsal_problems(&plan, &snapshot, &*evaluator);
+            }
+            (examined, found)
+        };
+        blocking(work).await
+    }
+
     /// Saves a script as the newest revision of the plan `name`.
     ///
     /// # Errors
@@ -150,9 +185,7 @@ impl PlanEdits {
                 "note must be one line of at most {NOTE_CHARS_MAX} characters"
             )));
         }
-        let (file, source) = (name.to_owned(), script.source.clone());
-        let examined = blocking(move || examine(&file, &source)).await?;
-        let found = problems(&examined);
+        let (examined, found) = self.examine(name, &script.source).await?;
         if !found.is_empty() {
             return Err(
                 Error::invalid("the plan was not saved: it has errors").with_problems(found)
@@ -273,13 +306,26 @@ fn unknown_plan(name: &str) -> Error {
     Error::not_found(format!("the plan {shown}"))
 }
 
-/// Checks a script without saving it.
-///
-/// # Errors
-/// [`ErrorKind::Internal`] when the check panics.
-pub async fn check(source: String) -> Result<PlanCheck> {
-    let examined = blocking(move || examine("plan", &source)).await?;
-    Ok(PlanCheck { problems: problems(&examined), declared: examined.declared })
+/// Returns what is wrong with the decisions of `plan` about a described machine.
+fn rehearsal_problems(
+    plan: &Plan,
+    snapshot: &Snapshot,
+    evaluator: &PlanEvaluator<'_>,
+) -> Vec<Problem> {
+    // a catalog that cannot be extended is one that another check reports
+    let Ok(catalog) = rehearse::catalog(&snapshot.catalog) else { return Vec::new() };
+    let context = DecisionContext { catalog: &catalog, ..snapshot.context(Some(plan), evaluator) };
+    let client =
+        ClientContext { now: Time::now(), base: "http://server".into(), ..Default::default() };
+    let problem = |message| Problem {
+        hint: Some(
+            "the check evaluates boot(m) and plan(m) for a machine with an image and a disk; a \
+             flash is #{ image: m.image(), disk: m.target_disk() }"
+                .into(),
+        ),
+        ..Problem::new("script", message)
+    };
+    rehearse::rehearse(&context, &client).into_iter().map(problem).collect()
 }
 
 /// Returns the findings of a check, each with its line.

@@ -8,7 +8,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::cache::CacheHost;
 use crate::cache::address::Address;
+use crate::domain::catalog_image::CatalogImage;
 use crate::domain::error::Result;
+use crate::domain::machine::pin::PIN;
 use crate::domain::machine::{Machine, SilenceLimit};
 use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
 use crate::domain::plan::{Plan, bundled};
@@ -28,6 +30,8 @@ pub struct Snapshot {
     pub resolved: Arc<HashMap<String, String>>,
     /// Names of images, by their references.
     pub names: Arc<HashMap<String, String>>,
+    /// Images, by their references.
+    pub images: Arc<HashMap<String, CatalogImage>>,
     /// Origins of the catalog's images: schemes, hosts and ports.
     pub origins: Arc<HashSet<String>>,
     /// Settings.
@@ -49,6 +53,9 @@ impl Snapshot {
             .collect();
         let settings = store::settings::all(conn)?;
         let entries = store::catalog::all(conn)?;
+        let images =
+            entries.iter().map(|entry| (entry.bty_image_ref.clone(), entry.catalog_image()));
+        let images = Arc::new(images.collect());
         let names = entries.iter().map(|e| (e.bty_image_ref.clone(), e.name.clone())).collect();
         let addresses =
             entries.iter().flat_map(|e| [Some(&e.src), e.resolved_src.as_ref()]).flatten();
@@ -63,6 +70,7 @@ impl Snapshot {
             catalog: store::catalog::toml(conn)?.into(),
             resolved: Arc::new(resolved.collect()),
             names: Arc::new(names),
+            images,
             origins: Arc::new(origins),
             zone: settings.zone(),
             settings,
@@ -111,6 +119,8 @@ impl Snapshot {
             catalog: &self.catalog,
             resolved: &self.resolved,
             names: &self.names,
+            images: &self.images,
+            pins_images: self.settings.get("machines.rolling_images") == PIN,
             evaluator,
             window_ms: self.settings.number("plans.contact_window_ms"),
             silent_boots_max: u32::try_from(self.settings.number("machines.silent_boots"))

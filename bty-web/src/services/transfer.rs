@@ -280,6 +280,7 @@ fn import_image(
             index_sha256: text("index_sha256").filter(|sha| sha.parse::<bty::Digest>().is_ok()),
             name,
             sha_url: text("sha_url"),
+            moved_at: text("moved_at").and_then(|at| Time::parse(&at)),
             format: text("format").or(checked.format),
             size_bytes: entry["size_bytes"].as_u64(),
             description: text("description"),

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::connection::Connection;
+use crate::domain::catalog_image::CatalogImage;
 use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
 
@@ -39,13 +40,16 @@ pub struct Stored {
     pub arch: Option<String>,
     /// True if `src` is a registry tag, which can move.
     pub is_tag: bool,
+    /// When its digest last changed; null if it has only had this one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub moved_at: Option<Time>,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]
     pub added_at: Time,
 }
 
 const COLUMNS: &str = "image_ref, src, resolved_src, resolved_at, sha256, name, sha_url, format, \
-                       size_bytes, description, arch, is_tag, added_at, index_sha256";
+                       size_bytes, description, arch, is_tag, added_at, index_sha256, moved_at";
 
 /// Returns all entries that are not deleted, sorted by name.
 ///
@@ -72,7 +76,7 @@ pub fn by_src(conn: &Connection, src: &str) -> Result<Option<(Stored, bool)>> {
     let image_ref = bty::catalog::image_ref(src).map(|r| r.to_string()).unwrap_or_default();
     Ok(conn
         .sql
-        .query_row(&sql, [src, &image_ref], |row| Ok((from_row(row)?, row.get(14)?)))
+        .query_row(&sql, [src, &image_ref], |row| Ok((from_row(row)?, row.get(15)?)))
         .optional()?)
 }
 
@@ -94,11 +98,11 @@ pub fn put(conn: &Connection, entry: &Stored) -> Result<()> {
     conn.sql
         .prepare_cached(&format!(
             "INSERT INTO catalog_entries ({COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
              ON CONFLICT (src) DO UPDATE SET
                  resolved_src = ?3, resolved_at = ?4, sha256 = ?5, name = ?6, sha_url = ?7,
                  format = ?8, size_bytes = ?9, description = ?10, arch = ?11, is_tag = ?12,
-                 added_at = ?13, index_sha256 = ?14, deleted_at = NULL"
+                 added_at = ?13, index_sha256 = ?14, moved_at = ?15, deleted_at = NULL"
         ))?
         .execute(params![
             entry.bty_image_ref,
@@ -115,6 +119,7 @@ pub fn put(conn: &Connection, entry: &Stored) -> Result<()> {
             entry.is_tag,
             entry.added_at,
             entry.index_sha256,
+            entry.moved_at,
         ])?;
     Ok(())
 }
@@ -143,6 +148,34 @@ pub fn delete(conn: &Connection, src: &str, now: Time) -> Result<bool> {
 }
 
 impl Stored {
+    /// True if its digest can change at its address: a tag can move, and a checksum file can list
+    /// another digest.
+    #[must_use]
+    pub fn is_rolling(&self) -> bool {
+        self.is_tag || self.sha_url.is_some()
+    }
+
+    /// Returns what the rules need to know of it.
+    #[must_use]
+    pub fn catalog_image(&self) -> CatalogImage {
+        CatalogImage {
+            name: self.name.clone(),
+            src: self.src.clone(),
+            sha256: self.disk_image_sha.clone(),
+            moved_at: self.moved_at,
+            has_checksum_file: self.sha_url.is_some(),
+        }
+    }
+
+    /// Takes another digest, and notes when. Another file has another index.
+    pub fn set_digest(&mut self, sha256: Option<String>, now: Time) {
+        if self.disk_image_sha != sha256 {
+            self.index_sha256 = None;
+            self.moved_at = Some(now);
+            self.disk_image_sha = sha256;
+        }
+    }
+
     /// Converts the entry to one of a catalog file.
     ///
     /// # Errors
@@ -215,6 +248,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         is_tag: row.get(11)?,
         added_at: row.get(12)?,
         index_sha256: row.get(13)?,
+        moved_at: row.get(14)?,
     })
 }
 
@@ -243,6 +277,7 @@ mod tests {
             description: Some("me@example.org".into()),
             arch: None,
             is_tag: false,
+            moved_at: None,
             added_at: Time::now(),
         };
         db.write_blocking(move |t| put(t, &old)).unwrap();

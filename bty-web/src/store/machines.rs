@@ -15,7 +15,7 @@ const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra
                        params_json, labels_json, state_json, hold, cycle_json, answers_json, \
                        history_json, disks_json, disks_at, hardware_json, flashed_json, \
                        discovered_at, last_seen_at, last_seen_ip, created_at, updated_at, \
-                       netboot_version";
+                       netboot_version, image_sha256";
 
 /// Returns the machine with this MAC address.
 ///
@@ -240,13 +240,14 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
     let mut upsert = conn.sql.prepare_cached(&format!(
         "INSERT INTO machines ({COLUMNS})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-                 ?19, ?20, ?21, ?22, ?23)
+                 ?19, ?20, ?21, ?22, ?23, ?24)
          ON CONFLICT (mac) DO UPDATE SET
              plan = ?2, image_ref = ?3, target_serial = ?4, sanboot_drive = ?5, extra_args = ?6,
              params_json = ?7, labels_json = ?8, state_json = ?9, hold = ?10, cycle_json = ?11,
              answers_json = ?12, history_json = ?13, disks_json = ?14, disks_at = ?15,
              hardware_json = ?16, flashed_json = ?17, discovered_at = ?18, last_seen_at = ?19,
-             last_seen_ip = ?20, created_at = ?21, updated_at = ?22, netboot_version = ?23"
+             last_seen_ip = ?20, created_at = ?21, updated_at = ?22, netboot_version = ?23,
+             image_sha256 = ?24"
     ))?;
     upsert.execute(params![
         machine.mac.as_str(),
@@ -272,6 +273,7 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
         machine.created_at,
         machine.updated_at,
         machine.netboot_version,
+        machine.image_sha256,
     ])?;
     Ok(())
 }
@@ -371,6 +373,7 @@ fn from_row(row: &Row<'_>) -> Result<Machine> {
         created_at: row.get(20)?,
         updated_at: row.get(21)?,
         netboot_version: row.get(22)?,
+        image_sha256: row.get(23)?,
     })
 }
 

@@ -14,7 +14,7 @@ const STEPS: [&str; 5] = [
     include_str!("../../migrations/0002_cache.sql"),
     include_str!("../../migrations/0003_limits.sql"),
     include_str!("../../migrations/0004_packed.sql"),
-    include_str!("../../migrations/0005_stalled.sql"),
+    include_str!("../../migrations/0005_fleet.sql"),
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]

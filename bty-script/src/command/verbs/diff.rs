@@ -21,7 +21,8 @@ pub(super) fn run(arguments: &Diff, network: &Network, output: &Output) -> Resul
     let progress = Arc::new(ProgressDisplay::new(output.is_json()));
     let client = network::client(network, progress.clone())?;
     let catalog = arguments.catalog.as_deref();
-    let (new, _) = open_image(&client, &arguments.new, catalog, OpenOptions::default(), &cancel)?;
+    let (opening, delta) = (OpenOptions::default(), DeltaMode::Always);
+    let (new, _) = open_image(&client, &arguments.new, catalog, opening, delta, &cancel)?;
     let report = if is_disk(&arguments.old) {
         diff_disk(&arguments.old, &new, &cancel)
     } else {

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bty::catalog::Catalog;
 use bty::digest::Checksums;
-use bty::flash::{DeltaReport, FlashOptions, FlashPlan, FlashReport, Proof, Refusal, TargetReport};
+use bty::flash::{
+    DeltaMode, DeltaReport, FlashOptions, FlashPlan, FlashReport, Proof, Refusal, TargetReport,
+};
 use bty::image::OpenOptions;
 use bty::size::human;
 use bty::{
@@ -37,7 +39,7 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
         .pack_index_sha256(flash.index_sha256)
         .ignore_trailing(flash.ignore_trailing);
     let (mut image, is_raw) =
-        open_image(&client, &flash.src, flash.catalog.as_deref(), opening, &cancel)?;
+        open_image(&client, &flash.src, flash.catalog.as_deref(), opening, flash.delta, &cancel)?;
     if flash.create == Some(None)
         && image.info().disk_bytes.is_none()
         && !image.source().is_repeatable()
@@ -91,13 +93,14 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     }
 }
 
-/// Opens the image `src`, or the entry `src` of `catalog`. Also returns whether the catalog allows
-/// an unrecognized image (`raw`).
+/// Opens the image `src`, or the entry `src` of `catalog`, in the form that a flash with `delta`
+/// wants. Also returns whether the catalog allows an unrecognized image (`raw`).
 pub(super) fn open_image(
     client: &Client,
     src: &str,
     catalog: Option<&str>,
     mut options: OpenOptions,
+    delta: DeltaMode,
     cancel: &CancelToken,
 ) -> Result<(Image, bool)> {
     let Some(catalog) = catalog else {
@@ -115,10 +118,10 @@ pub(super) fn open_image(
             .hint("find out which of them is right; nothing was written")
     })?;
     (options.sha256, options.sha512) = (merged.sha256, merged.sha512);
-    // the index of an entry with a packed form is not that of the image at its address
-    let listed_index = entry.open_options().pack_index_sha256;
+    let forms = entry.forms();
+    let listed_index = forms.options().pack_index_sha256;
     options.pack_index_sha256 = listed_index.or(options.pack_index_sha256);
-    Ok((Image::open(client, entry.src(), &options, cancel)?, entry.raw))
+    Ok((forms.with_options(options).open(client, delta, cancel)?, entry.raw))
 }
 
 /// True if the only objection is an unrecognized image, and a person is there to overrule it.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use bty::flash::DeltaMode;
 use bty::image::OpenOptions;
 use bty::pack::{self, PackCheck, PackOptions, PackReport};
 use bty::size::human;
@@ -22,7 +23,8 @@ pub(super) fn run(arguments: &Pack, network: &Network, output: &Output) -> Resul
     let mut opening = OpenOptions::default();
     (opening.sha256, opening.sha512) = (arguments.sha256, arguments.sha512);
     let catalog = arguments.catalog.as_deref();
-    let (image, _) = open_image(&client, &arguments.src, catalog, opening, &cancel)?;
+    let (image, _) =
+        open_image(&client, &arguments.src, catalog, opening, DeltaMode::Auto, &cancel)?;
     let mut options = PackOptions::default().level(arguments.level);
     if let Some(bytes) = arguments.frame {
         options = options.frame_bytes(u32::try_from(bytes).unwrap_or(u32::MAX));

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bty::flash::{self, Found, VerifyOptions};
+use bty::flash::{self, DeltaMode, Found, VerifyOptions};
 use bty::image::OpenOptions;
 use bty::size::human;
 use bty::{ErrorKind, Result, Selector, SystemHost, text};
@@ -23,7 +23,9 @@ pub(super) fn run(verify: &Verify, network: &Network, output: &Output) -> Result
         .sha512(verify.sha512)
         .image_sha256(verify.image_sha256)
         .ignore_trailing(verify.ignore_trailing);
-    let (image, _) = open_image(&client, &verify.src, verify.catalog.as_deref(), opening, &cancel)?;
+    // as published, so that its digest is checked too
+    let (catalog, delta) = (verify.catalog.as_deref(), DeltaMode::Never);
+    let (image, _) = open_image(&client, &verify.src, catalog, opening, delta, &cancel)?;
     let system = SystemHost::new();
     let target = verify.target.as_deref().unwrap_or_default();
     let disk = target.parse::<Selector>()?.select(&system)?;

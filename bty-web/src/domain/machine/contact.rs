@@ -4,10 +4,12 @@ use serde_json::{Value, json};
 
 use super::boot::Boot;
 use super::cycle::{Cycle, Stage};
+use super::pin::Pin;
 use super::{ANSWERS_MAX, CachedAnswer, ClientContext, Machine, Outcome};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::bundled;
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
+use crate::domain::plan::params::Need;
 
 /// A contact as the server received it.
 #[derive(Clone, Debug, Default)]
@@ -164,17 +166,12 @@ pub(super) fn evaluate_boot(
     client: &ClientContext,
 ) -> (Boot, Option<NewEvent>) {
     if let Some(hold) = &machine.hold {
-        return (
-            Boot::Failed {
-                reason: format!("on hold: {hold}; save its assignment on the server to release it"),
-            },
-            None,
-        );
+        return (Boot::Failed { reason: on_hold(hold) }, None);
     }
     let before = machine.state.clone();
     let (reason, event) = match context.evaluate(machine, client, "boot", Vec::new()) {
         Evaluation::Value(value) => match parse_boot(&value, context) {
-            Ok(boot) => return (boot, None),
+            Ok(boot) => return hold_if_pinned(machine, context, client, boot),
             Err(why) => context.invalid_value(machine, client, "boot", &why),
         },
         Evaluation::Undefined => {
@@ -191,7 +188,45 @@ pub(super) fn evaluate_boot(
     (boot, Some(*event))
 }
 
-fn parse_boot(value: &Value, context: &DecisionContext<'_>) -> Result<Boot, String> {
+/// Puts the machine on hold if it would boot to be flashed with a version of its image that is no
+/// longer available.
+fn hold_if_pinned(
+    machine: &mut Machine,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
+    boot: Boot,
+) -> (Boot, Option<NewEvent>) {
+    let needs_image = context.declared().needs.contains(&Need::Image);
+    let gone = context.pin(machine).filter(|pin| pin.src.is_none());
+    match gone.filter(|_| needs_image && matches!(boot, Boot::Live { .. })) {
+        None => (boot, None),
+        Some(Pin { reason, .. }) => {
+            let event = hold(machine, client, reason.clone());
+            (Boot::Failed { reason: on_hold(&reason) }, Some(event))
+        }
+    }
+}
+
+/// Puts the machine on hold, and returns the event that records it.
+pub(super) fn hold(machine: &mut Machine, client: &ClientContext, reason: String) -> NewEvent {
+    let summary = format!("{}: on hold: {reason}", machine.mac);
+    let details = json!({ "reason": reason, "boot_mode": machine.plan });
+    machine.hold = Some(reason);
+    NewEvent::new("machine.boot_failed", machine.mac.as_str(), summary)
+        .by(Actor::PxeClient, client.ip.as_deref())
+        .with(details)
+}
+
+/// Returns the message on the console of a machine on hold.
+fn on_hold(reason: &str) -> String {
+    format!("on hold: {reason}; save its assignment on the server to release it")
+}
+
+/// Reads the value of `boot(m)`.
+///
+/// # Errors
+/// What is wrong with it, as one sentence.
+pub fn parse_boot(value: &Value, context: &DecisionContext<'_>) -> Result<Boot, String> {
     let text = |name: &str| value[name].as_str().map(str::to_owned);
     match value["boot"].as_str() {
         Some("disk") => Ok(Boot::Disk { reason: text("reason") }),

@@ -3,7 +3,8 @@
 use bty_script::AssignedDisk;
 use serde_json::{Value, json};
 
-use super::contact::{evaluate_boot, open_cycle};
+use super::contact::{evaluate_boot, hold, open_cycle};
+use super::pin::Pin;
 use super::{ClientContext, Machine, OrderSummary, Outcome, Stage};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::image_route::ImageRoute;
@@ -172,7 +173,7 @@ fn evaluate_order(
             match parse_order(value, context).and_then(|order| check_disk(machine, order)) {
                 Ok(mut order) => {
                     mark_proven_disk(machine, context, &mut order);
-                    (order, None)
+                    keep_version(machine, context, client, order)
                 }
                 Err(why) => {
                     machine.state = before;
@@ -196,6 +197,30 @@ fn mark_proven_disk(machine: &Machine, context: &DecisionContext<'_>, order: &mu
     let is_proven = order.value["disk"]["serial"].as_str().is_some_and(has_proven);
     if context.allows_sample_proof && is_proven && order.value["image"].is_object() {
         order.value["image"]["proven_disk"] = true.into();
+    }
+}
+
+/// Orders the version of the image that the machine keeps. If that version is no longer available,
+/// puts the machine on hold and orders nothing.
+fn keep_version(
+    machine: &mut Machine,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
+    mut order: Order,
+) -> (Order, Option<Box<NewEvent>>) {
+    let image = &order.value["image"]["ref"];
+    let is_assigned = machine.image_ref.is_some() && machine.image_ref.as_deref() == image.as_str();
+    match context.pin(machine).filter(|_| is_assigned && order.mode == Mode::Flash) {
+        None => (order, None),
+        Some(Pin { src: Some(src), sha256, .. }) => {
+            order.value["image"]["src"] = src.into();
+            order.value["image"]["sha256"] = sha256.into();
+            (order, None)
+        }
+        Some(Pin { reason, .. }) => {
+            let event = hold(machine, client, reason.clone());
+            (empty_order(Mode::Exit, Some(reason)), Some(Box::new(event)))
+        }
     }
 }
 
@@ -252,7 +277,11 @@ fn interactive_order(client: &ClientContext, reason: String) -> Order {
     Order { mode: Mode::Interactive, value, token: String::new(), reason: Some(reason) }
 }
 
-fn parse_order(mut value: Value, context: &DecisionContext<'_>) -> Result<Order, String> {
+/// Reads the value of `plan(m)`.
+///
+/// # Errors
+/// What is wrong with it, as one sentence.
+pub fn parse_order(mut value: Value, context: &DecisionContext<'_>) -> Result<Order, String> {
     let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.trim().is_empty());
     let mode = match value["mode"].as_str() {
         Some("interactive") => Mode::Interactive,

@@ -210,6 +210,8 @@ pub fn apply_assignment(
         NewEvent::new(kind, mac.as_str(), summary).by(Actor::Operator, client.ip.as_deref());
     let mut events = vec![event.with(details.clone())];
     if is_order {
+        let image = after.image_ref.as_ref().and_then(|image| context.images.get(image));
+        after.image_sha256 = image.and_then(|image| image.sha256.clone());
         after.hold = None;
         after.state = json!({});
         after.answers.clear();

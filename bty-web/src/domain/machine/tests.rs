@@ -14,6 +14,7 @@ use super::order::{Mode, Order, decide_order};
 use super::report::{PostedInventory, Receipt, apply_inventory, apply_report};
 use super::save::{Assignment, apply_assignment};
 use super::*;
+use crate::domain::catalog_image::CatalogImage;
 use crate::domain::plan::evaluate::DecisionContext;
 use crate::domain::plan::{Plan, bundled, examine};
 
@@ -21,6 +22,7 @@ mod cycles;
 mod delta;
 mod disks;
 mod failures;
+mod pins;
 mod plans;
 mod saves;
 mod sequences;
@@ -33,12 +35,25 @@ fn image_ref(src: &str) -> String {
     bty::catalog::image_ref(src).unwrap().to_string()
 }
 
+/// The image at `src` with a digest of `digits`.
+fn catalog_image(src: &str, digits: &str) -> CatalogImage {
+    CatalogImage {
+        name: "debian".into(),
+        src: src.into(),
+        sha256: Some(digits.repeat(32)),
+        moved_at: None,
+        has_checksum_file: true,
+    }
+}
+
 /// A machine and its environment.
 struct World {
     decider: Decider,
     catalog: String,
     resolved: HashMap<String, String>,
     names: HashMap<String, String>,
+    images: HashMap<String, CatalogImage>,
+    pins_images: bool,
     plan: Option<Plan>,
     tokens: std::sync::atomic::AtomicU32,
     silent_boots_max: u32,
@@ -66,6 +81,8 @@ impl World {
             catalog: format!("version = 1\n{}{}", entry("debian", SRC), entry("other", OTHER)),
             resolved: HashMap::new(),
             names: HashMap::from([(image_ref(SRC), "debian".into())]),
+            images: HashMap::from([(image_ref(SRC), catalog_image(SRC, "ab"))]),
+            pins_images: false,
             plan: None,
             tokens: 0.into(),
             silent_boots_max: 3,
@@ -113,6 +130,8 @@ impl World {
             catalog: &self.catalog,
             resolved: &self.resolved,
             names: &self.names,
+            images: &self.images,
+            pins_images: self.pins_images,
             evaluator: &decide,
             window_ms: 3000,
             silent_boots_max: self.silent_boots_max,

@@ -7,7 +7,9 @@ use bty_script::{Cause, ScriptError};
 use serde_json::{Value, json};
 
 use super::{Declared, Plan};
+use crate::domain::catalog_image::CatalogImage;
 use crate::domain::event::{Actor, NewEvent};
+use crate::domain::machine::pin::{Pin, pin};
 use crate::domain::machine::{ClientContext, Machine};
 use crate::domain::time::Time;
 
@@ -26,6 +28,11 @@ pub struct DecisionContext<'a> {
     pub resolved: &'a HashMap<String, String>,
     /// Names of images, by their references.
     pub names: &'a HashMap<String, String>,
+    /// Images of the catalog, by their references.
+    pub images: &'a HashMap<String, CatalogImage>,
+    /// True if machines keep the version of their image that was assigned, unless their plan says
+    /// otherwise.
+    pub pins_images: bool,
     /// Evaluates the functions of the plan.
     pub evaluator: &'a PlanEvaluator<'a>,
     /// How long a contact without a nonce counts as a repetition of the previous one, in
@@ -57,6 +64,12 @@ pub enum Evaluation {
 impl DecisionContext<'_> {
     pub(crate) fn declared(&self) -> Declared {
         self.plan.map(|plan| plan.declared.clone()).unwrap_or_default()
+    }
+
+    /// Returns the version of its image that `machine` keeps; `None` if it writes the one in the
+    /// catalog.
+    pub(crate) fn pin(&self, machine: &Machine) -> Option<Pin> {
+        pin(machine, self.images, &self.declared(), self.pins_images)
     }
 
     /// Evaluates `function` of the plan. The plan's state in `machine` changes only if the function
@@ -156,6 +169,7 @@ impl DecisionContext<'_> {
             params: params.into(),
             state: machine.state.clone(),
             image_ref: machine.image_ref.clone(),
+            image_sha256: self.pin(machine).map(|pin| pin.sha256),
             target_serial: machine.target_serial.clone(),
             disks: machine.disks.clone().unwrap_or_else(|| Value::Array(Vec::new())),
             hardware: machine.hardware.clone(),

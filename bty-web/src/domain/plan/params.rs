@@ -80,6 +80,9 @@ pub struct Parameter {
     /// Allowed values of a text.
     #[serde(default)]
     pub choices: Option<Vec<String>>,
+    /// Characters that a text must consist of; it then needs at least one.
+    #[serde(default)]
+    pub characters: Option<String>,
     /// Description for people.
     #[serde(default)]
     pub about: String,
@@ -237,9 +240,14 @@ impl Parameter {
                 if text.chars().count() > TEXT_CHARS_MAX {
                     return Err(format!("must be at most {TEXT_CHARS_MAX} characters"));
                 }
-                match &self.choices {
-                    Some(choices) if !choices.contains(text) => {
+                match (&self.choices, &self.characters) {
+                    (Some(choices), _) if !choices.contains(text) => {
                         Err(format!("must be one of {}", choices.join(", ")))
+                    }
+                    (_, Some(allowed))
+                        if text.is_empty() || text.chars().any(|c| !allowed.contains(c)) =>
+                    {
+                        Err(format!("must consist of one or more of the characters {allowed}"))
                     }
                     _ => Ok(()),
                 }
@@ -268,6 +276,7 @@ mod tests {
                 "percent": { "type": "int", "preset": 10, "min": 0, "max": 100 },
                 "image": { "type": "image", "about": "what to write" },
                 "ring": { "type": "string", "preset": "a", "choices": ["a", "b"] },
+                "days": { "type": "string", "preset": "12", "characters": "1234567" },
                 "disk": { "type": "size", "preset": "1G" },
                 "dry": { "type": "bool", "preset": false },
             },
@@ -282,6 +291,15 @@ mod tests {
         insta::assert_snapshot!(declared().problems(params.as_object().unwrap()).join("\n"));
         let good = json!({ "image": "debian", "percent": 5 });
         assert_eq!(declared().problems(good.as_object().unwrap()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_text_of_given_characters_is_not_empty() {
+        for (days, is_valid) in [("1", true), ("712", true), ("", false), ("18", false)] {
+            let params = json!({ "image": "debian", "days": days });
+            let problems = declared().problems(params.as_object().unwrap());
+            assert_eq!(problems.is_empty(), is_valid, "{days:?}: {problems:?}");
+        }
     }
 
     #[test]

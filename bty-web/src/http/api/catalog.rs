@@ -13,7 +13,8 @@ use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params};
 use crate::services::access::Principal;
-use crate::services::catalog::{CatalogEdits, Imported, NewImage, Refreshed};
+use crate::services::catalog::refresh::Refreshed;
+use crate::services::catalog::{CatalogEdits, Imported, NewImage};
 use crate::services::image_catalog::{CachedImage, ImageCatalog, Stored};
 use crate::services::image_route::ImageRouter;
 
@@ -174,27 +175,34 @@ pub(crate) async fn add(
 }
 
 #[derive(Deserialize)]
-pub(crate) struct EntryAddress {
+pub(crate) struct Deletion {
     src: String,
+    #[serde(default)]
+    force: bool,
 }
 
 /// Deletes an entry permanently.
 ///
-/// No import and no restart restores it; only adding it again does.
+/// No import and no restart restores it; only adding it again does. If machines or plans use the
+/// image, the server refuses and lists them, unless `force` is true. The machines that use it are
+/// then put on hold: they boot their disks until an operator saves them.
 #[utoipa::path(
     delete, path = "/catalog/entries", tag = "catalog",
-    params(("src" = String, Query, description = "URL of the image")),
+    params(
+        ("src" = String, Query, description = "URL of the image"),
+        ("force" = Option<bool>, Query, description = "delete it even if it is used"),
+    ),
     responses(
         (status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 422, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 422, body = ErrorBody),
     ),
 )]
 pub(crate) async fn delete(
     State(images): State<ImageCatalog>,
-    Params(address): Params<EntryAddress>,
+    Params(deletion): Params<Deletion>,
     who: ClientContext,
 ) -> Result<StatusCode> {
-    images.delete(&who, address.src).await?;
+    images.delete(&who, deletion.src, deletion.force).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -225,7 +233,8 @@ pub(crate) async fn import(
     images.import(&who, &principal, catalog.source).await.map(axum::Json)
 }
 
-/// Resolves the tags of all entries, or of one, and updates entries whose tag has moved.
+/// Resolves tags and reads checksum files again, of all images or of one, and takes the digests that
+/// they have now.
 #[utoipa::path(
     post, path = "/catalog/refresh", tag = "catalog",
     params(("src" = Option<String>, Query, description = "URL of one image; by default all")),
@@ -242,7 +251,8 @@ pub(crate) async fn refresh(
     catalog.refresh(&who, Actor::Operator, selection.src).await.map(axum::Json)
 }
 
-/// Checks whether all images, or one, exist at their URLs with the size and digest in the catalog.
+/// Checks whether all images, or one, exist at their URLs with the size and digest in the catalog,
+/// and whether their checksum files still list that digest.
 ///
 /// Downloads no image.
 #[utoipa::path(

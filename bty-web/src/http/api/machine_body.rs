@@ -17,6 +17,8 @@ pub(crate) struct MachineBody {
     /// Its assignment.
     #[serde(flatten)]
     pub assignment: Assignment,
+    /// SHA-256 that its image had when it was assigned; machines that are pinned write only that.
+    pub image_sha256: Option<String>,
     /// When it first contacted the server; null if an operator added it.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub discovered_at: Option<Time>,
@@ -102,6 +104,7 @@ impl From<&Machine> for MachineBody {
         Self {
             mac: machine.mac.clone(),
             assignment: Assignment::of(machine),
+            image_sha256: machine.image_sha256.clone(),
             discovered_at: machine.discovered_at,
             last_seen_at: machine.last_seen_at,
             last_seen_ip: machine.last_seen_ip.clone(),

@@ -11,7 +11,7 @@ use crate::domain::plan::{Plan, PlanSummary};
 use crate::http::error::ErrorBody;
 use crate::http::extract::{ClientGone, Json, Params, PathText, parse_mac};
 use crate::services::access::Principal;
-use crate::services::plan_edits::{self, PlanCheck, PlanEdits, PlanScript, Revision};
+use crate::services::plan_edits::{PlanCheck, PlanEdits, PlanScript, Revision};
 use crate::services::plan_simulation::{FleetReport, PlanSimulator, Scenario, SimulationRequest};
 
 /// Lists all plans, bundled ones first.
@@ -102,8 +102,11 @@ pub(crate) async fn diff(
         (status = 422, body = ErrorBody),
     ),
 )]
-pub(crate) async fn check(Json(script): Json<PlanScript>) -> Result<axum::Json<PlanCheck>> {
-    plan_edits::check(script.source).await.map(axum::Json)
+pub(crate) async fn check(
+    State(plans): State<PlanEdits>,
+    Json(script): Json<PlanScript>,
+) -> Result<axum::Json<PlanCheck>> {
+    plans.check(&script.source).await.map(axum::Json)
 }
 
 /// Saves a script as the newest revision of a plan.

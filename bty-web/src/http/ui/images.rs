@@ -18,7 +18,8 @@ use crate::domain::event::Actor;
 use crate::domain::machine::ClientContext;
 use crate::http::extract::Params;
 use crate::services::access::Principal;
-use crate::services::catalog::{CatalogEdits, Imported, NewImage, Refreshed};
+use crate::services::catalog::refresh::Refreshed;
+use crate::services::catalog::{CatalogEdits, Imported, NewImage};
 use crate::services::image_catalog::{ImageCatalog, Stored};
 use crate::services::image_route::ImageRouter;
 use crate::services::machine_reads::MachineReads;
@@ -190,7 +191,7 @@ async fn handle(
 }
 
 async fn delete(images: &ImageCatalog, who: &ClientContext, src: &str) -> Result<Notice> {
-    let deleted = images.delete(who, src.to_owned()).await?;
+    let deleted = images.delete(who, src.to_owned(), false).await?;
     let notice = Notice::success(format!("{src} is deleted. Imports do not add it again."));
     Ok(match deleted {
         Some(entry) => notice.with_undo(Undo::Image(Box::new(entry))),
@@ -211,10 +212,12 @@ pub(super) fn import_notice(imported: &Imported) -> Notice {
 
 fn refresh_notice(refreshed: Refreshed) -> Notice {
     let text = match refreshed.moved.as_slice() {
-        [] => format!("Tags: {} resolved, none has moved.", refreshed.checked),
-        moved => {
-            format!("Tags: {} resolved; moved: {}.", refreshed.checked, moved.join(", "))
-        }
+        [] => format!("Images: {} checked, none has another digest.", refreshed.checked),
+        moved => format!(
+            "Images: {} checked; with another digest: {}.",
+            refreshed.checked,
+            moved.join(", ")
+        ),
     };
     let problems = refreshed.errors.into_iter().map(|e| Problem::new(e.name, e.error)).collect();
     Notice { problems, ..Notice::success(text) }

@@ -17,7 +17,7 @@ use crate::domain::machine::ClientContext;
 use crate::domain::plan::{Declared, Plan};
 use crate::http::extract::Params;
 use crate::services::access::Principal;
-use crate::services::plan_edits::{self, PlanEdits, PlanScript};
+use crate::services::plan_edits::{PlanEdits, PlanScript};
 use crate::services::plan_simulation::{FleetReport, PlanSimulator, Scenario, SimulationRequest};
 use crate::services::undo::Undo;
 
@@ -36,8 +36,8 @@ struct Editor {
 }
 
 impl Editor {
-    async fn new(frame: Frame, draft: PlanDraft) -> Result<Self> {
-        let checked = Checked::new(&draft.source).await?;
+    async fn new(plans: &PlanEdits, frame: Frame, draft: PlanDraft) -> Result<Self> {
+        let checked = Checked::new(plans, &draft.source).await?;
         Ok(Self { frame, draft, checked, confirmation: None, report: None, error: None })
     }
 }
@@ -87,8 +87,8 @@ struct Checked {
 }
 
 impl Checked {
-    async fn new(source: &str) -> Result<Self> {
-        let check = plan_edits::check(source.to_owned()).await?;
+    async fn new(plans: &PlanEdits, source: &str) -> Result<Self> {
+        let check = plans.check(source).await?;
         let problems = check.problems.into_iter();
         Ok(Self {
             problems: problems.map(|problem| LineProblem::new(problem, source)).collect(),
@@ -141,7 +141,7 @@ pub async fn new(
     let source = plans.get(from, None).await?.source;
     let (name, note) = (String::new(), String::new());
     let draft = PlanDraft { name, is_new: true, source, note, base_revision: 0 };
-    render(&Editor::new(frame, draft).await?)
+    render(&Editor::new(&plans, frame, draft).await?)
 }
 
 /// Shows the editor with a saved plan. A bundled plan is copied into a new one.
@@ -156,12 +156,12 @@ pub async fn edit(
     }
     let (note, base_revision) = (String::new(), plan.revision);
     let draft = PlanDraft { name, is_new: false, source: plan.source, note, base_revision };
-    render(&Editor::new(frame, draft).await?)
+    render(&Editor::new(&plans, frame, draft).await?)
 }
 
 /// Checks a script during editing.
-pub async fn check(fields: Fields) -> Result<Response> {
-    render(&Checked::new(&source(&fields)).await?)
+pub async fn check(State(plans): State<PlanEdits>, fields: Fields) -> Result<Response> {
+    render(&Checked::new(&plans, &source(&fields)).await?)
 }
 
 /// Saves the script, or shows what it would change for the fleet. If machines are assigned to the
@@ -193,7 +193,7 @@ pub async fn save(
         }
     }
     let status = error.as_ref().map_or(StatusCode::OK, |error| error.kind.status());
-    let mut editor = Editor::new(frame, draft).await?;
+    let mut editor = Editor::new(&plans, frame, draft).await?;
     editor.confirmation = (needs_confirmation && error.is_none()).then_some((machines, digest));
     editor.report = report;
     if !editor.checked.problems.is_empty() {

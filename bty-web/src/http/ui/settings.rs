@@ -109,6 +109,7 @@ fn label(key: &str) -> &'static str {
         "plans.default" => "Plan for unknown machines",
         "plans.contact_window_ms" => "Window for repeated contacts, in ms",
         "machines.sample_proof" => "Shorter proof of proven disks",
+        "machines.rolling_images" => "Images that are published anew",
         "machines.silent_boots" => "Failed boots before a machine boots its disk",
         "machines.stalled_after" => "Silence before a machine is stalled, in s",
         "display.timezone" => "Time zone",

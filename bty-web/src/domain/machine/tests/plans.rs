@@ -42,6 +42,90 @@ fn a_window_is_open_over_midnight_and_on_its_days() {
 }
 
 #[test]
+fn a_window_that_ends_at_the_hour_it_begins_lasts_a_day() {
+    let at = |time: &str, params: Value| {
+        let mut world = World::bound("bty-window");
+        world.machine.params = params.as_object().cloned().unwrap_or_default();
+        world.client.now = Time::parse(time).unwrap();
+        !is_disk(&world.boot("1"))
+    };
+    for hour in 0..24 {
+        let time = format!("2026-11-24T{hour:02}:30:00Z");
+        assert!(at(&time, json!({ "from_hour": 0, "to_hour": 0 })), "{time}");
+    }
+    // November 24 is a Tuesday
+    let tuesday = json!({ "from_hour": 9, "to_hour": 9, "weekdays": "2" });
+    assert!(!at("2026-11-24T08:00:00Z", tuesday.clone()), "the window of Monday");
+    assert!(at("2026-11-24T09:00:00Z", tuesday.clone()));
+    assert!(at("2026-11-25T08:00:00Z", tuesday.clone()));
+    assert!(!at("2026-11-25T09:00:00Z", tuesday));
+}
+
+/// Returns what a rehearsal finds in a plan.
+fn rehearsed(source: &str) -> Vec<String> {
+    let mut world = World::scripted(source);
+    world.catalog = crate::domain::plan::rehearse::catalog(&world.catalog).unwrap();
+    let mut found = Vec::new();
+    world.with(|machine, context, client| {
+        found = crate::domain::plan::rehearse::rehearse(context, client);
+        Outcome { machine: machine.clone(), events: Vec::new(), answer: () }
+    });
+    found
+}
+
+#[test]
+fn a_rehearsal_finds_an_image_without_a_disk() {
+    const NO_DISK: &str = "plan(m) returned no disk with a serial";
+    let live = "fn boot(m) { boot_live() }";
+    for (source, found) in [
+        (format!("{live} fn plan(m) {{ #{{ image: m.image() }} }}"), vec![NO_DISK]),
+        (format!("{live} fn plan(m) {{ #{{ image: m.image(\"debian\") }} }}"), vec![NO_DISK]),
+        ("fn boot(m) { boot_disk() } fn plan(m) { #{ image: m.image() } }".into(), vec![NO_DISK]),
+        (
+            format!(
+                "{live} fn plan(m) {{ if m.clock.hour >= 2 && m.clock.hour < 10 {{ \
+                 #{{ image: m.image() }} }} else {{ #{{ mode: \"exit\" }} }} }}"
+            ),
+            vec![NO_DISK],
+        ),
+        (
+            format!("{live} fn plan(m) {{ #{{ disk: m.target_disk() }} }}"),
+            vec!["plan(m) returned no image with a src"],
+        ),
+        (
+            "fn boot(m) { #{ boot: \"now\" } }".into(),
+            vec![
+                "boot(m) must return boot_disk(), boot_live(), boot_firmware(why) or \
+                 boot_chain(address)",
+            ],
+        ),
+    ] {
+        assert_eq!(rehearsed(&source), found, "{source}");
+    }
+}
+
+#[test]
+fn a_rehearsal_judges_no_plan_that_refuses_the_described_machine() {
+    for source in [
+        "fn boot(m) { throw \"only racks\" }",
+        "fn boot(m) { boot_live() } fn plan(m) { #{ image: m.image(\"unknown\") } }",
+        "fn boot(m) { boot_disk() } fn plan(m) { #{} }",
+        "fn boot(m) { boot_live() } fn plan(m) { #{ image: m.image(), disk: m.target_disk() } }",
+        "fn boot(m) { boot_live() } fn plan(m) { #{ text: m.params.text } } fn run(p) { } \
+         fn declare() { #{ parameters: #{ text: #{ type: \"string\" } } } }",
+    ] {
+        assert_eq!(rehearsed(source), [""; 0], "{source}");
+    }
+}
+
+#[test]
+fn a_rehearsal_finds_nothing_in_bundled_plans() {
+    for plan in bundled::all() {
+        assert_eq!(rehearsed(&plan.source), [""; 0], "{}", plan.name);
+    }
+}
+
+#[test]
 fn a_rollout_takes_its_share_and_the_same_machines_each_time() {
     let takes_part = |mac: u32, percent: i64| {
         let mut world = World::bound("bty-rollout");

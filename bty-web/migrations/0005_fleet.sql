@@ -7,3 +7,9 @@ DELETE FROM machine_lshw WHERE mac = '00:00:00:00:00:00'
     OR substr(mac, 2, 1) IN ('1', '3', '5', '7', '9', 'b', 'd', 'f');
 DELETE FROM machines WHERE mac = '00:00:00:00:00:00'
     OR substr(mac, 2, 1) IN ('1', '3', '5', '7', '9', 'b', 'd', 'f');
+
+-- when the digest of an image last changed
+ALTER TABLE catalog_entries ADD COLUMN moved_at INTEGER;
+
+-- digest that the image of a machine had when it was assigned
+ALTER TABLE machines ADD COLUMN image_sha256 TEXT;
