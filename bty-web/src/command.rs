@@ -16,12 +16,14 @@ use crate::domain::error::{ErrorKind, Result};
 
 mod cli;
 mod config;
+mod events;
 mod existing_state;
 mod fleet;
 mod health;
 mod log;
 mod machine;
 mod plan;
+mod power;
 mod print;
 mod remote;
 mod runtime;
@@ -100,6 +102,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plan { remote, verb } => remote.run(async |server| plan::run(server, verb).await),
         Command::Machine { remote, verb } => {
             remote.run(async |server| machine::run(server, verb).await)
+        }
+        Command::Power { remote, args } => {
+            remote.run(async |server| power::run(server, args).await)
+        }
+        Command::Events { remote, verb } => {
+            remote.run(async |server| events::run(server, verb).await)
         }
         Command::Token { verb } => token::run(&load(&named)?, verb),
         Command::HashPassword => token::hash_password(),

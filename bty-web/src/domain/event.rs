@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::domain::time::Time;
 
 /// All kinds of events. Kinds that end in `failed` are failures.
-pub const KINDS: [&str; 70] = [
+pub const KINDS: [&str; 74] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -17,6 +17,8 @@ pub const KINDS: [&str; 70] = [
     "machine.boot_failed",
     "machine.completed",
     "machine.inventory",
+    "machine.power",
+    "machine.power.failed",
     "netboot.pxe.offered",
     "netboot.pxe.plan",
     "netboot.flasher.armed",
@@ -78,6 +80,8 @@ pub const KINDS: [&str; 70] = [
     "auth.sessions.revoked",
     "system.started",
     "system.schema.upgraded",
+    "webhook.failed",
+    "webhook.recovered",
 ];
 
 /// Kinds that any client on the network can cause without limit. The store merges repetitions about

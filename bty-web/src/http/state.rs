@@ -23,6 +23,7 @@ use crate::services::machines::Machines;
 use crate::services::metrics::Metrics;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::plan_simulation::PlanSimulator;
+use crate::services::power::Power;
 use crate::services::rates::Rates;
 use crate::services::server_health::ServerHealth;
 use crate::services::settings::SettingEdits;
@@ -30,6 +31,7 @@ use crate::services::shutdown::Shutdown;
 use crate::services::snapshot::Snapshots;
 use crate::services::state_transfer::StateTransfer;
 use crate::services::undo::UndoService;
+use crate::services::webhooks::Webhooks;
 
 /// The services of a server. Clones share them.
 #[derive(Clone)]
@@ -80,6 +82,7 @@ services! {
     machines: Arc<Machines>,
     metrics: Arc<Metrics>,
     plans: PlanEdits,
+    power: Power,
     rates: Arc<Rates>,
     settings: SettingEdits,
     shutdown: Shutdown,
@@ -87,6 +90,7 @@ services! {
     snapshots: Arc<Snapshots>,
     transfer: StateTransfer,
     undo: UndoService,
+    webhooks: Webhooks,
 }
 
 /// Implements `FromRef` for a group of services that several handlers use.

@@ -153,6 +153,7 @@ pub(super) fn start_background_work(app: &App) {
     let (catalog, config) = (app.catalog.clone(), Arc::clone(&app.config));
     tokio::spawn(async move { catalog.import_file(&config.catalog_file).await });
     tokio::spawn(app.backups.clone().schedule());
+    tokio::spawn(app.webhooks.clone().deliver());
     let limits = app.config.limits.clone();
     tokio::spawn(app.events.clone().prune_hourly(limits, app.shutdown.clone()));
 }

@@ -26,6 +26,7 @@ use crate::services::machines::Machines;
 use crate::services::metrics::Metrics;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::plan_simulation::PlanSimulator;
+use crate::services::power::Power;
 use crate::services::rates::Rates;
 use crate::services::script_workers::ScriptWorkers;
 use crate::services::server_health::ServerHealth;
@@ -35,6 +36,7 @@ use crate::services::simulations::Simulations;
 use crate::services::snapshot::Snapshots;
 use crate::services::state_transfer::StateTransfer;
 use crate::services::undo::UndoService;
+use crate::services::webhooks::Webhooks;
 use crate::store::{self, Database};
 use crate::tftp::TftpServer;
 
@@ -96,6 +98,10 @@ pub struct App {
     pub transfer: StateTransfer,
     /// Undo of changes.
     pub undo: UndoService,
+    /// Power control of machines.
+    pub power: Power,
+    /// Delivery of events to other servers.
+    pub webhooks: Webhooks,
 }
 
 impl App {
@@ -147,16 +153,41 @@ impl Foundation {
         let router = Arc::new(ImageRouter::new(&self.config, client.clone(), cache()));
         let limit = Arc::new(PerMinute::new(self.config.limits.new_machines_per_minute));
         let machines = self.machines(&metrics, &limit);
-        let catalog = CatalogEdits::new(db(), snapshots(), events(), client.clone(), guarded);
+        let webhooks = Webhooks::new(
+            &self.config,
+            db(),
+            self.bus.clone(),
+            guarded.clone(),
+            events(),
+            metrics.clone(),
+            shutdown.clone(),
+        );
+        let catalog =
+            CatalogEdits::new(db(), snapshots(), events(), client.clone(), guarded.clone());
         let plans = PlanEdits::new(db(), snapshots(), machines.clone());
         let settings = SettingEdits::new(db(), snapshots(), config(), events());
         let reads = MachineReads::new(db());
         let edits = MachineEdits::new(machines.clone(), db(), metrics.clone(), config());
+        let power = Power::new(
+            config(),
+            guarded,
+            reads.clone(),
+            edits.clone(),
+            events(),
+            shutdown.clone(),
+        );
         let (jobs, backups, job_control) = self.jobs(&log, &shutdown, client.clone(), &router);
         App {
             access: Access::new(db(), self.auth.clone(), events()),
             cache_control: CacheControl::new(cache(), db()),
-            health: ServerHealth::new(db(), config(), cache(), tftp.clone(), metrics.clone()),
+            health: ServerHealth::new(
+                db(),
+                config(),
+                cache(),
+                tftp.clone(),
+                metrics.clone(),
+                webhooks.clone(),
+            ),
             images: ImageCatalog::new(db(), snapshots(), router.clone(), catalog.clone(), client),
             boot_cycles: BootCycles::new(
                 machines.clone(),
@@ -198,6 +229,8 @@ impl Foundation {
             rates,
             plans,
             settings,
+            power,
+            webhooks,
         }
     }
 

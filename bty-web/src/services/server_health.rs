@@ -6,6 +6,7 @@ use crate::cache::CacheHost;
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
 use crate::services::metrics::Metrics;
+use crate::services::webhooks::Webhooks;
 use crate::store::Database;
 use crate::store::{events, machines};
 use crate::tftp::TftpServer;
@@ -18,6 +19,7 @@ pub struct ServerHealth {
     cache: Option<Arc<CacheHost>>,
     tftp: Arc<OnceLock<Arc<TftpServer>>>,
     metrics: Arc<Metrics>,
+    webhooks: Webhooks,
 }
 
 impl ServerHealth {
@@ -27,8 +29,9 @@ impl ServerHealth {
         cache: Option<Arc<CacheHost>>,
         tftp: Arc<OnceLock<Arc<TftpServer>>>,
         metrics: Arc<Metrics>,
+        webhooks: Webhooks,
     ) -> Self {
-        Self { db, config, cache, tftp, metrics }
+        Self { db, config, cache, tftp, metrics, webhooks }
     }
 
     /// Returns why the server cannot change its state, after trying to; `None` if it can.
@@ -65,8 +68,14 @@ impl ServerHealth {
     /// # Errors
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
     pub async fn metrics(&self) -> Result<String> {
-        let read = self.db.read(|conn| Ok((machines::count(conn)?, events::tripwire(conn)?)));
-        let (machines, failures) = read.await?;
+        let read = self.db.read(|conn| {
+            let states = machines::count_by_state(conn)?;
+            Ok((states, events::tripwire(conn)?, events::newest(conn)?))
+        });
+        let (states, failures, newest) = read.await?;
+        let machines = states.iter().map(|(_, count)| count).sum();
+        self.metrics.states(&states);
+        self.webhooks.measure(newest);
         if let Some(cache) = &self.cache {
             self.metrics.cache(cache);
         }

@@ -129,6 +129,33 @@ pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
     rows.map(|row| row?).collect()
 }
 
+/// Returns the number of machines in each [state](MachineStatus::state). A state may occur several
+/// times. The database groups the machines, so that the result is short even for a large fleet.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn count_by_state(conn: &Connection) -> Result<Vec<(&'static str, i64)>> {
+    let mut select = conn.sql.prepare_cached(
+        "SELECT plan, hold IS NOT NULL AS is_held, cycle_json ->> '$.stage' AS stage,
+                cycle_json ->> '$.order.mode' AS mode,
+                ifnull(cycle_json ->> '$.is_past', 0) AS is_past, count(*)
+         FROM machines GROUP BY plan, is_held, stage, mode, is_past",
+    )?;
+    let group = |row: &Row<'_>| {
+        let (plan, is_held, is_past): (String, bool, bool) = (row.get(0)?, row.get(1)?, row.get(4)?);
+        let stage: Option<String> = row.get::<_, Option<String>>(2)?.filter(|_| !is_past);
+        let mode: Option<String> = row.get::<_, Option<String>>(3)?.filter(|_| !is_past);
+        let status = MachineStatus {
+            plan: &plan,
+            hold: is_held.then_some(""),
+            stage: stage.and_then(|stage| serde_json::from_value(Value::String(stage)).ok()),
+            mode: mode.as_deref(),
+        };
+        Ok((status.state(), row.get(5)?))
+    };
+    Ok(select.query_map([], group)?.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Returns the number of machines.
 ///
 /// # Errors

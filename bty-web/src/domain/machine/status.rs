@@ -66,6 +66,24 @@ impl MachineStatus<'_> {
         }
     }
 
+    /// Returns the state in one word, as metrics count it.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        let is_flash = self.mode == Some("flash");
+        match (self.hold, self.stage) {
+            (Some(_), _) => "on_hold",
+            (None, Some(Stage::Failed | Stage::Lost)) => "failed",
+            (None, Some(Stage::Stalled)) => "stalled",
+            (None, Some(Stage::Offered | Stage::Booting)) => "booting",
+            (None, Some(Stage::Working)) if is_flash => "flashing",
+            (None, Some(Stage::Working)) => "working",
+            (None, Some(Stage::Done)) if is_flash => "flashed",
+            (None, Some(Stage::Done)) => "done",
+            (None, Some(Stage::Superseded) | None) if self.phase() == Phase::Pending => "waiting",
+            (None, Some(Stage::Superseded) | None) => "idle",
+        }
+    }
+
     /// Returns the status in the words of the reference, such as `pending flash` or
     /// `live env running; awaiting flash`. Empty for an idle machine.
     #[must_use]
