@@ -75,7 +75,10 @@ fn a_program_switches_a_machine_and_its_output_is_in_the_event() {
         let event = newest(&web, "machine.power");
         assert_eq!(event["details"]["action"], action);
         assert_eq!(event["details"]["output"], "outlet 3");
-        assert_eq!((&event["actor"], &event["source_ip"]), (&json!("operator"), &json!("127.0.0.1")));
+        assert_eq!(
+            (&event["actor"], &event["source_ip"]),
+            (&json!("operator"), &json!("127.0.0.1"))
+        );
     }
     assert_eq!(hook.actions(), ["on", "off", "cycle", "netboot"]);
     let machine = &hook.calls()[0]["machine"];
@@ -207,7 +210,10 @@ fn without_a_hook_only_wake_on_lan_works() {
     let answer = web.request("POST", path, &kind, form).text();
     let shown = web.command(&["show-config"]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
-    assert!(shown.contains("program = \"\"  # default"), "no page sets a program: {shown}\n{answer}");
+    assert!(
+        shown.contains("program = \"\"  # default"),
+        "no page sets a program: {shown}\n{answer}"
+    );
 }
 
 #[test]
@@ -242,7 +248,9 @@ fn wake_on_lan_reaches_every_network_for_every_machine_of_a_selection() {
             assert_eq!(woken, macs.map(str::to_owned).into());
         }
         for mac in macs {
-            eventually(LIMIT, "an event", || web.events(mac).contains(&"machine.power".into()).then_some(()));
+            eventually(LIMIT, "an event", || {
+                web.events(mac).contains(&"machine.power".into()).then_some(())
+            });
         }
     });
 }
@@ -418,7 +426,11 @@ fn the_example_for_http_switches_a_simulated_plug() {
             "/cm?cmnd=Power" => {}
             _ => return Reply::status(404),
         }
-        Reply::whole(if is_on.load(SeqCst) { b"{\"POWER\":\"ON\"}" } else { b"{\"POWER\":\"OFF\"}" })
+        Reply::whole(if is_on.load(SeqCst) {
+            b"{\"POWER\":\"ON\"}"
+        } else {
+            b"{\"POWER\":\"OFF\"}"
+        })
     });
     let config = json!({ "off_seconds": 0, "machines": { MAC: plug.url("") } });
     let example = Example::new("pdu_http.py", Some(&config), &[]);

@@ -65,7 +65,8 @@ fn wait_for_delivery(web: &Web) {
 
 #[test]
 fn events_arrive_in_order_signed_and_again_after_a_failure() {
-    let failing = Server::start(|request| Reply::status(if request.number < 2 { 503 } else { 200 }));
+    let failing =
+        Server::start(|request| Reply::status(if request.number < 2 { 503 } else { 200 }));
     let web = start(&failing.url("/s3cret-path"), &standard("[\"machine.*\"]"), &[REACH]);
     for number in 0..3 {
         add_machine(&web, number);
@@ -221,7 +222,8 @@ fn events_are_exported_as_json_lines_since_a_number_or_a_time() {
         answer.text().lines().map(parse).collect::<Vec<_>>()
     };
     let created = export("kind=machine.created");
-    let macs: Vec<&str> = created.iter().map(|event| event["subject_id"].as_str().unwrap()).collect();
+    let macs: Vec<&str> =
+        created.iter().map(|event| event["subject_id"].as_str().unwrap()).collect();
     assert_eq!(macs, [0, 1, 2, 3].map(mac), "oldest first");
     let second = created[1]["id"].as_i64().unwrap();
     assert_eq!(export(&format!("since={second}&kind=machine.created")).len(), 2);

@@ -133,7 +133,9 @@ mod tests {
         assert!(options.hook.is_none());
         assert_eq!((options.timeout.as_secs(), options.parallel), (20, 4));
         let program = load(&[("power.program", "/bin/true")]).unwrap().hook;
-        assert!(matches!(program, Some(PowerHook::Program(path)) if path == Path::new("/bin/true")));
+        assert!(
+            matches!(program, Some(PowerHook::Program(path)) if path == Path::new("/bin/true"))
+        );
         let url = load(&[("power.url", "http://pdu.example/bty")]).unwrap().hook;
         assert!(matches!(url, Some(PowerHook::Url { .. })));
         for (values, why) in [

@@ -154,7 +154,8 @@ pub const MAGIC_BYTES: usize = 6 + 16 * 6;
 #[must_use]
 pub fn magic_packet(mac: &Mac) -> [u8; MAGIC_BYTES] {
     let mut packet = [0xff; MAGIC_BYTES];
-    let bytes = mac.as_str().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap_or_default());
+    let bytes =
+        mac.as_str().split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap_or_default());
     let bytes: Vec<u8> = bytes.collect();
     for (place, byte) in packet[6..].iter_mut().zip(bytes.iter().cycle()) {
         *place = *byte;

@@ -380,9 +380,8 @@ mod tests {
 
     #[test]
     fn patterns_select_kinds_by_their_beginning_or_end() {
-        let matches = |pattern: &str, kind: &str| {
-            pattern.parse::<EventPattern>().unwrap().matches(kind)
-        };
+        let matches =
+            |pattern: &str, kind: &str| pattern.parse::<EventPattern>().unwrap().matches(kind);
         assert!(matches("*", "machine.flashed") && matches("machine.*", "machine.flashed"));
         assert!(matches("*failed", "machine.flash_failed"));
         assert!(matches("machine.flashed", "machine.flashed"));

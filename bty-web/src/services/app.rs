@@ -168,14 +168,8 @@ impl Foundation {
         let settings = SettingEdits::new(db(), snapshots(), config(), events());
         let reads = MachineReads::new(db());
         let edits = MachineEdits::new(machines.clone(), db(), metrics.clone(), config());
-        let power = Power::new(
-            config(),
-            guarded,
-            reads.clone(),
-            edits.clone(),
-            events(),
-            shutdown.clone(),
-        );
+        let power =
+            Power::new(config(), guarded, reads.clone(), edits.clone(), events(), shutdown.clone());
         let (jobs, backups, job_control) = self.jobs(&log, &shutdown, client.clone(), &router);
         App {
             access: Access::new(db(), self.auth.clone(), events()),

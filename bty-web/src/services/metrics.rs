@@ -304,8 +304,8 @@ impl Metrics {
     /// Sets the number of machines in each state.
     pub fn states(&self, counts: &[(&'static str, i64)]) {
         self.fleet.states.clear();
-        for (state, count) in counts {
-            self.fleet.states.get_or_create(&StateLabels { state }).inc_by(*count);
+        for &(state, count) in counts {
+            self.fleet.states.get_or_create(&StateLabels { state }).inc_by(count);
         }
     }
 

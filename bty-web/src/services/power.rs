@@ -192,7 +192,8 @@ impl Power {
         let mut known = HashSet::new();
         let macs: Vec<Mac> = macs.into_iter().filter(|mac| known.insert(mac.clone())).collect();
         let read = self.reads.db.read(move |conn| {
-            let found = macs.into_iter().map(|mac| Ok((machines::get(conn, &mac)?, mac)));
+            let found =
+                macs.into_iter().map(|mac| machines::get(conn, &mac).map(|machine| (machine, mac)));
             found.collect::<Result<Vec<_>>>()
         });
         let (mut found, mut problems) = (Vec::new(), Vec::new());
@@ -391,7 +392,9 @@ fn check_selection(action: PowerAction, macs: &[Mac]) -> Result<()> {
     }
     if macs.is_empty() || macs.len() > MACHINES_MAX {
         let found = count(macs.len(), "machine");
-        return Err(Error::invalid(format!("expected 1 to {MACHINES_MAX} machines, found {found}")));
+        return Err(Error::invalid(format!(
+            "expected 1 to {MACHINES_MAX} machines, found {found}"
+        )));
     }
     Ok(())
 }

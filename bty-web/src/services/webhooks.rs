@@ -232,6 +232,8 @@ impl Webhooks {
     async fn wait_for_wanted(&self, hook: &Hook, news: &mut Receiver<Event>) {
         loop {
             match news.recv().await {
+                // read before it was published
+                Ok(event) if event.id <= hook.progress().position.last_id => {}
                 Ok(event) if hook.webhook.wants(&event.kind) => return,
                 Ok(event) => self.skip_to(hook, event.id).await,
                 Err(RecvError::Lagged(_)) => return,
@@ -261,7 +263,8 @@ impl Webhooks {
                     tokio::time::sleep(after).await;
                 }
                 DeliveryStep::Skip => {
-                    let why = format!("gave up event {} after 3 days: {}", event.id, failure(&sent));
+                    let why =
+                        format!("gave up event {} after 3 days: {}", event.id, failure(&sent));
                     self.failed(hook, &why, true).await;
                     self.skip_to(hook, event.id).await;
                     return true;

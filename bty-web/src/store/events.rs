@@ -74,10 +74,10 @@ fn select(conn: &Connection, filter: &Filter, order: &str, limit: u32) -> Result
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn last_before(conn: &Connection, time: Time) -> Result<i64> {
-    let oldest = "SELECT ifnull(min(id), 0) FROM events";
-    let mut before: i64 = conn.sql.query_row(oldest, [], |row| row.get(0))?;
-    before -= 1;
-    let mut after = newest(conn)? + 1;
+    let oldest = "SELECT min(id) FROM events";
+    let oldest: Option<i64> = conn.sql.query_row(oldest, [], |row| row.get(0))?;
+    let Some(oldest) = oldest else { return Ok(0) };
+    let (mut before, mut after) = (oldest - 1, newest(conn)? + 1);
     let mut select =
         conn.sql.prepare_cached("SELECT ts FROM events WHERE id >= ?1 ORDER BY id LIMIT 1")?;
     // the event `before` is earlier than `time`, the event `after` is not
@@ -90,7 +90,7 @@ pub fn last_before(conn: &Connection, time: Time) -> Result<i64> {
             after = middle;
         }
     }
-    Ok(before.max(0))
+    Ok(before)
 }
 
 /// Maximum number of events that [`following`] reads.
@@ -515,12 +515,12 @@ mod tests {
         let (events, read_to) = following(37);
         assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [38, 40]);
         assert_eq!((read_to, following(40)), (40, (Vec::new(), 40)));
-        let last_before =
-            |ms| db.read_blocking(|conn| last_before(conn, Time(ms))).unwrap();
+        let last_before = |ms| db.read_blocking(|conn| last_before(conn, Time(ms))).unwrap();
         // the oldest event has the number 11
         let found = [0, 110, 111, 200, 205, 400, 401].map(last_before);
         assert_eq!(found, [10, 10, 11, 19, 20, 39, 40]);
-        let filter = Filter { after_id: Some(20), kind: Some("plan.saved".into()), ..Filter::default() };
+        let filter =
+            Filter { after_id: Some(20), kind: Some("plan.saved".into()), ..Filter::default() };
         let exported = db.read_blocking(|conn| export(conn, &filter, 2)).unwrap();
         assert_eq!(exported.iter().map(|event| event.id).collect::<Vec<_>>(), [22, 24]);
         db.write_blocking(|t| prune(t, Some(Time(i64::MAX)), None)).unwrap();

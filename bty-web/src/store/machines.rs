@@ -142,7 +142,8 @@ pub fn count_by_state(conn: &Connection) -> Result<Vec<(&'static str, i64)>> {
          FROM machines GROUP BY plan, is_held, stage, mode, is_past",
     )?;
     let group = |row: &Row<'_>| {
-        let (plan, is_held, is_past): (String, bool, bool) = (row.get(0)?, row.get(1)?, row.get(4)?);
+        let (plan, is_held, is_past): (String, bool, bool) =
+            (row.get(0)?, row.get(1)?, row.get(4)?);
         let stage: Option<String> = row.get::<_, Option<String>>(2)?.filter(|_| !is_past);
         let mode: Option<String> = row.get::<_, Option<String>>(3)?.filter(|_| !is_past);
         let status = MachineStatus {

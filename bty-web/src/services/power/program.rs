@@ -33,7 +33,8 @@ pub(super) fn run(
     timeout: Duration,
     is_cancelled: &AtomicBool,
 ) -> Result<Vec<u8>, String> {
-    let mut running = RunningProgram::start(program, input).map_err(|e| format!("cannot run: {e}"))?;
+    let mut running =
+        RunningProgram::start(program, input).map_err(|e| format!("cannot run: {e}"))?;
     match running.wait(Instant::now() + timeout, is_cancelled) {
         Ok(Some(status)) if status.success() => Ok(running.stdout.bytes),
         Ok(Some(status)) => {
@@ -43,7 +44,10 @@ pub(super) fn run(
         }
         Ok(None) => {
             running.kill();
-            Err(format!("did not end within {} s", timeout.as_secs_f32()))
+            Err(match is_cancelled.load(Ordering::Relaxed) {
+                true => "was killed, because nobody waits for it any more".to_owned(),
+                false => format!("did not end within {} s", timeout.as_secs_f32()),
+            })
         }
         Err(e) => {
             running.kill();
@@ -181,28 +185,44 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_does_not_end_is_killed_with_its_children() {
-        let dir = tempfile::tempdir().unwrap();
-        let pid_file = dir.path().join("pid");
-        let script = format!("sleep 1000 & echo $! >{}; wait", pid_file.display());
-        let error = shell(&script, Duration::from_millis(500)).unwrap_err();
-        assert_eq!(error, "did not end within 0.5 s");
-        let pid = std::fs::read_to_string(pid_file).unwrap();
-        let is_alive = || {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-            stat.is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
-        };
+    fn a_program_that_does_not_end_is_killed() {
+        let error = shell("sleep 1000", Duration::from_millis(100)).unwrap_err();
+        assert_eq!(error, "did not end within 0.1 s");
+    }
+
+    /// Waits until `found` finds something.
+    fn eventually<T>(mut found: impl FnMut() -> Option<T>) -> T {
         let begun = Instant::now();
-        while is_alive() {
-            assert!(begun.elapsed() < LONG, "its child still runs");
+        loop {
+            if let Some(found) = found() {
+                return found;
+            }
+            assert!(begun.elapsed() < LONG);
             std::thread::yield_now();
         }
     }
 
     #[test]
-    fn a_program_is_killed_when_nobody_waits_for_it() {
-        let cancelled = AtomicBool::new(true);
-        assert!(run(Path::new("/bin/sh"), b"sleep 1000", LONG, &cancelled).is_err());
+    fn a_program_that_nobody_waits_for_is_killed_with_its_children() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join("pid");
+        let script = format!("sleep 1000 & echo $!. >{}; wait", pid_file.display());
+        let cancelled = AtomicBool::new(false);
+        let (pid, result) = std::thread::scope(|scope| {
+            let running =
+                scope.spawn(|| run(Path::new("/bin/sh"), script.as_bytes(), LONG, &cancelled));
+            let pid = eventually(|| {
+                let text = std::fs::read_to_string(&pid_file).ok()?;
+                text.trim().strip_suffix('.').map(str::to_owned)
+            });
+            cancelled.store(true, Ordering::Relaxed);
+            (pid, running.join().unwrap())
+        });
+        assert!(result.unwrap_err().contains("nobody waits"));
+        eventually(|| match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => (stat.contains(") Z ") || stat.contains(") X ")).then_some(()),
+            Err(_) => Some(()),
+        });
     }
 
     #[test]
