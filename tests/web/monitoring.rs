@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bty_tests::command::tool;
 use bty_tests::web::Web;
+use bty_tests::{LIMIT, eventually};
 use serde_json::{Value, json};
 
 fn deploy(path: &str) -> PathBuf {
@@ -33,38 +34,63 @@ fn rules() -> String {
     std::fs::read_to_string(deploy("prometheus/bty.rules.yml")).unwrap()
 }
 
+/// A server that has counted something in every family of metrics.
+fn busy_server() -> Web {
+    let env = [
+        ("BTY_CACHE_EMBEDDED", "1"),
+        ("BTY_CACHE_LISTEN", "127.0.0.1:0"),
+        ("BTY_TFTP_EMBEDDED", "1"),
+        ("BTY_TFTP_LISTEN", "127.0.0.1:0"),
+        ("BTY_LIMITS_NEW_MACHINES_PER_MINUTE", "1"),
+    ];
+    let mut web = Web::idle(None, &env);
+    let webhook =
+        "[[webhooks]]\nname = \"ops\"\nurl = \"http://127.0.0.1:9/\"\nformat = \"slack\"\n";
+    std::fs::write(web.state().join("bty.toml"), webhook).unwrap();
+    web.start_again();
+    for number in 0..2 {
+        web.get(&format!("/pxe/02000000000{number}?boot=1")).expect(200);
+    }
+    eventually(LIMIT, "a delivery fails", || {
+        let webhooks = web.get("/webhooks").expect(200).json();
+        (webhooks[0]["failures"] != 0).then_some(())
+    });
+    web
+}
+
+/// The names of all samples whose families a text describes.
+fn described(metrics: &str) -> BTreeSet<String> {
+    let families = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let samples = families.flat_map(|line| {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let endings: &[&str] = match kind {
+            "counter" => &["_total"],
+            // the whole is in the documentation, its parts are in expressions
+            "histogram" => &["", "_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
+        endings.iter().map(move |ending| format!("{name}{ending}"))
+    });
+    samples.collect()
+}
+
 #[test]
-fn rules_and_dashboard_use_metrics_that_the_server_has() {
-    let web = Web::with(&[("BTY_CACHE_EMBEDDED", "1"), ("BTY_CACHE_LISTEN", "127.0.0.1:0")]);
-    web.send("PUT", "/machines/020000000001", &json!({})).expect(200);
-    let metrics = web.get("/metrics").expect(200).text();
-    // a family without values yet has only its description
-    let described: BTreeSet<String> = metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE "))
-        .flat_map(|line| {
-            let (name, kind) = line.split_once(' ').unwrap();
-            let endings: &[&str] = match kind {
-                "counter" => &["_total"],
-                "histogram" => &["_bucket", "_sum", "_count"],
-                _ => &[""],
-            };
-            endings.iter().map(move |ending| format!("{name}{ending}")).collect::<Vec<_>>()
-        })
-        .collect();
+fn rules_dashboard_and_documentation_name_the_metrics_that_the_server_has() {
+    let web = busy_server();
+    let described = described(&web.get("/metrics").expect(200).text());
     let text = std::fs::read_to_string(deploy("grafana/bty.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     let rules = rules();
-    let recorded: BTreeSet<String> = rules
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- record: "))
-        .map(str::to_owned)
-        .collect();
+    let recorded = rules.lines().filter_map(|line| line.trim().strip_prefix("- record: "));
+    let recorded: BTreeSet<String> = recorded.map(str::to_owned).collect();
     let used = names(&(expressions(&dashboard).join(" ") + &rules));
-    assert!(used.len() > 10, "{used:?}");
-    for name in used.iter().filter(|name| !name.ends_with(".rules.yml")) {
-        assert!(described.contains(name) || recorded.contains(name), "{name} is not in\n{metrics}");
-    }
+    let unknown: Vec<&String> = used.difference(&(&described | &recorded)).collect();
+    assert!(unknown.is_empty() && used.len() > 10, "{unknown:?} are not in {described:?}");
+    let reference = deploy("../docs/reference/server.md");
+    let documented = names(&std::fs::read_to_string(reference).unwrap());
+    let parts = ["_bucket", "_sum", "_count"];
+    let whole = described.into_iter().filter(|name| !parts.iter().any(|end| name.ends_with(end)));
+    assert_eq!(documented, whole.collect());
 }
 
 #[test]

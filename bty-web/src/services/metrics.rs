@@ -89,13 +89,18 @@ struct FleetMetrics {
 
 impl FleetMetrics {
     fn new(registry: &mut Registry) -> Self {
-        let (states, flashes) = (Family::default(), Family::default());
+        let states = Family::default();
+        let flashes = Family::<ResultLabels, Counter>::default();
+        // without a first value, the first flash would be no increase
+        for result in ["flashed", "failed"] {
+            flashes.get_or_create(&ResultLabels { result });
+        }
         // a quarter of a minute to a bit more than two hours
         let durations = Histogram::new((0..10).map(|n| 15.0 * f64::from(1 << n)));
         // 16 MiB to 4 TiB, in steps of four
         let written = Histogram::new((0..10).map(|n| 16.0 * 1024.0 * 1024.0 * 4_f64.powi(n)));
         registry.register("machine_states", "Machines by state", Family::clone(&states));
-        registry.register("flashes", "Reported flashes", Family::clone(&flashes));
+        registry.register("flashes", "Reported flashes", flashes.clone());
         registry.register_with_unit(
             "flash_duration",
             "Time from the network boot of a machine to the report of its flash",
