@@ -245,7 +245,7 @@ fn wake_on_lan_reaches_every_network_for_every_machine_of_a_selection() {
                 let len = listener.recv(&mut packet).expect("a packet for each machine");
                 woken.insert(target(&packet[..len]));
             }
-            assert_eq!(woken, macs.map(str::to_owned).into());
+            assert_eq!(woken, HashSet::from(macs.map(str::to_owned)));
         }
         for mac in macs {
             eventually(LIMIT, "an event", || {

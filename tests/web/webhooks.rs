@@ -235,8 +235,8 @@ fn events_are_exported_as_json_lines_since_a_number_or_a_time() {
     assert_eq!(listed["events"].as_array().unwrap().len(), 2);
     let error = web.get("/events/export?since=yesterday").expect(422).json();
     assert!(error["detail"].as_str().unwrap().contains("2026-11-24T08:30:00Z"), "{error}");
-    let output = web.command(&["events", "export", "--since", at, "--kind", "machine.created"]);
-    let output = { output }.output().unwrap();
+    let arguments = ["events", "export", "--since", at, "--kind", "machine.created"];
+    let output = web.command(&arguments).output().unwrap();
     let lines = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
     let parsed: Vec<Value> =
