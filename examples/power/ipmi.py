@@ -18,7 +18,10 @@ POWER = {"on": "on", "off": "off", "cycle": "cycle", "status": "status"}
 def ipmitool(config: dict, host: str, *arguments: str) -> str:
     command = ["ipmitool", "-I", "lanplus", "-H", host, "-U", config["user"]]
     command += ["-f", config["password_file"], *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"ipmitool failed ({done.returncode}): {' '.join(arguments)}")
+    return done.stdout.strip()
 
 
 def main() -> None:

@@ -14,7 +14,10 @@ POWER = {"on": "on", "off": "off", "cycle": "cycle", "status": "get"}
 
 def client(place: str, *arguments: str) -> str:
     command = ["labgrid-client", "-p", place, *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"labgrid-client failed ({done.returncode}): {' '.join(arguments)}")
+    return done.stdout.strip()
 
 
 def main() -> None:

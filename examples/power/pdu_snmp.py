@@ -22,9 +22,9 @@ STATES = {"1": "on", "2": "off"}
 def snmp(config: dict, tool: str, *arguments: str) -> str:
     environment = {**os.environ, "SNMPCONFPATH": config["conf_dir"]}
     command = [tool, "-Oqv", *arguments]
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env=environment
-    )
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+    if done.returncode != 0:
+        sys.exit(f"{tool} failed ({done.returncode}): {' '.join(arguments)}")
     return done.stdout.strip()
 
 

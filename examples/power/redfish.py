@@ -18,7 +18,10 @@ RESET = {"on": "On", "off": "ForceOff", "cycle": "ForceRestart"}
 
 def redfishtool(config: dict, host: str, *arguments: str) -> str:
     command = ["redfishtool", "-c", config["credentials"], "-r", host, *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"redfishtool failed ({done.returncode}): {' '.join(arguments)}")
+    return done.stdout.strip()
 
 
 def main() -> None:
