@@ -244,7 +244,7 @@ impl Power {
         machine: &Machine,
         order: PowerOrder,
     ) -> Result<PowerReport> {
-        let _turn = Turn::take(&self.busy, &machine.mac)?;
+        let _turn = MachineTurn::take(&self.busy, &machine.mac)?;
         let begun = Instant::now();
         let result = tokio::select! {
             result = self.act(who, machine, order) => result,
@@ -414,12 +414,12 @@ fn check_interruption(machine: &Machine, order: PowerOrder) -> Result<()> {
 }
 
 /// The right to switch one machine.
-struct Turn {
+struct MachineTurn {
     busy: Arc<Mutex<HashSet<Mac>>>,
     mac: Mac,
 }
 
-impl Turn {
+impl MachineTurn {
     fn take(busy: &Arc<Mutex<HashSet<Mac>>>, mac: &Mac) -> Result<Self> {
         if !busy.lock().unwrap_or_else(PoisonError::into_inner).insert(mac.clone()) {
             let detail = format!("another power action for {mac} is under way; try again later");
@@ -429,7 +429,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for MachineTurn {
     fn drop(&mut self) {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.mac);
     }
@@ -468,10 +468,10 @@ mod tests {
     #[test]
     fn a_machine_has_one_power_action_at_a_time() {
         let (busy, mac) = (Arc::default(), "52:54:00:12:34:56".parse().unwrap());
-        let turn = Turn::take(&busy, &mac).unwrap();
-        assert_eq!(Turn::take(&busy, &mac).err().unwrap().kind, ErrorKind::Conflict);
+        let turn = MachineTurn::take(&busy, &mac).unwrap();
+        assert_eq!(MachineTurn::take(&busy, &mac).err().unwrap().kind, ErrorKind::Conflict);
         drop(turn);
-        assert!(Turn::take(&busy, &mac).is_ok());
+        assert!(MachineTurn::take(&busy, &mac).is_ok());
     }
 
     #[test]
