@@ -57,10 +57,12 @@ mod web {
     mod growing;
     mod hostile;
     mod machines;
+    mod monitoring;
     mod package;
     mod pages;
     mod peer;
     mod plans;
+    mod power;
     mod pxe;
     mod site;
     mod start;
@@ -69,6 +71,7 @@ mod web {
     mod subpath;
     mod tftp;
     mod upgrade;
+    mod webhooks;
 }
 
 /// A site: container images, and how `bty-lab` deploys them with podman.

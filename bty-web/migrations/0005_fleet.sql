@@ -13,3 +13,11 @@ ALTER TABLE catalog_entries ADD COLUMN moved_at INTEGER;
 
 -- digest that the image of a machine had when it was assigned
 ALTER TABLE machines ADD COLUMN image_sha256 TEXT;
+
+
+-- how far each webhook of the configuration has come in the log of events
+CREATE TABLE webhooks (
+    name          TEXT PRIMARY KEY,
+    last_id       INTEGER NOT NULL,
+    delivered_at  INTEGER
+) STRICT, WITHOUT ROWID;

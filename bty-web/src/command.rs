@@ -16,6 +16,7 @@ use crate::domain::error::{ErrorKind, Result};
 
 mod cli;
 mod config;
+mod events;
 mod existing_state;
 mod fleet;
 mod health;
@@ -23,6 +24,7 @@ mod image;
 mod log;
 mod machine;
 mod plan;
+mod power;
 mod print;
 mod remote;
 mod runtime;
@@ -104,6 +106,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Image { remote, verb } => {
             remote.run(async |server| image::run(server, verb).await)
+        }
+        Command::Power { remote, args } => {
+            remote.run(async |server| power::run(server, args).await)
+        }
+        Command::Events { remote, verb } => {
+            remote.run(async |server| events::run(server, verb).await)
         }
         Command::Token { verb } => token::run(&load(&named)?, verb),
         Command::HashPassword => token::hash_password(),

@@ -12,6 +12,7 @@ use bty::Client;
 use crate::cache::CacheOptions;
 use crate::domain::error::{Error, Problem, Result};
 use crate::domain::network::{FormattedIp, Networks, is_routable};
+use crate::domain::webhook::Webhook;
 use crate::tftp::TftpOptions;
 
 mod build;
@@ -21,13 +22,16 @@ mod keys;
 pub mod limits;
 mod loader;
 mod outbound;
+mod power;
 mod sources;
 mod values;
+mod webhooks;
 
 use limits::Limits;
 
 pub use keys::{KEYS, Origin, SECRETS};
 pub use outbound::OutboundNetwork;
+pub use power::{PowerHook, PowerOptions};
 pub use sources::Sources;
 
 pub(crate) use outbound::proxies;
@@ -101,6 +105,10 @@ pub struct Config {
     pub(crate) script_workers: usize,
     /// Limits for clients without a password or token.
     pub(crate) limits: Limits,
+    /// How machines are switched.
+    pub(crate) power: PowerOptions,
+    /// Webhooks, which report events to other servers.
+    pub(crate) webhooks: Vec<Webhook>,
     /// Every value as text, and where it was set.
     pub(crate) values: BTreeMap<&'static str, (String, Origin)>,
     /// Files that were read, in increasing precedence.
@@ -212,6 +220,7 @@ impl Config {
             let shown = if SECRETS.contains(&key) && !value.is_empty() { "(set)" } else { value };
             text += &format!("{name} = {shown:?}  # {origin}\n");
         }
+        text += &webhooks::shown(&self.webhooks);
         text
     }
 

@@ -14,6 +14,8 @@ pub mod mac;
 pub mod machine;
 pub mod network;
 pub mod plan;
+pub mod power;
 pub mod secret;
 pub mod settings;
 pub mod time;
+pub mod webhook;

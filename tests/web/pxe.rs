@@ -332,8 +332,7 @@ fn a_machine_that_falls_silent_is_stalled_everywhere() {
     assert!(machine["stalled_at"].is_string(), "{machine}");
     assert_eq!(web.get("/machines").json()[0]["boot_state"], machine["boot_state"]);
     let metrics = web.get("/metrics").text();
-    assert!(metrics.contains("bty_machines{phase=\"trouble\"} 1"), "{metrics}");
-    assert!(metrics.contains("bty_stalled_machines 1"), "{metrics}");
+    assert!(metrics.contains("bty_machine_states{state=\"stalled\"} 1"), "{metrics}");
     let dashboard = web.get("/ui/dashboard").text();
     assert!(dashboard.contains("1 troubled machine (1 stalled)"), "{dashboard}");
     web.send("PUT", "/settings", &json!({ "machines.stalled_after": "900" })).expect(200);

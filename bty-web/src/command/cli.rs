@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::fleet::FleetOptions;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use super::remote::Remote;
 use super::serve::{CacheArgs, TftpArgs};
@@ -91,6 +91,20 @@ pub(crate) enum Command {
         remote: Remote,
         #[command(subcommand)]
         verb: ImageVerb,
+    },
+    /// Switch machines on and off: by Wake-on-LAN, or by the hook of the server's configuration
+    Power {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(flatten)]
+        args: PowerArgs,
+    },
+    /// Export the events of a server
+    Events {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        verb: EventsVerb,
     },
     /// Manage tokens for programs, in the state directory on this host
     Token {
@@ -192,6 +206,36 @@ pub(crate) enum MachineVerb {
         /// Order the plan again, even if nothing changes
         #[arg(long)]
         again: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct PowerArgs {
+    /// What to do: wake sends Wake-on-LAN packets; flash orders the machine's plan again, lets it
+    /// boot from the network, and power-cycles it
+    #[arg(value_parser = ["on", "off", "cycle", "netboot", "status", "wake", "flash"])]
+    pub(crate) action: String,
+    /// MAC addresses of the machines
+    #[arg(required = true)]
+    pub(crate) mac: Vec<String>,
+    /// Interrupt a machine even while it is being flashed
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum EventsVerb {
+    /// Print events as JSON lines, oldest first
+    Export {
+        /// Only events after this number, or from this time on, such as 2026-11-24T08:30:00Z
+        #[arg(long, value_name = "ID|TIME")]
+        since: Option<String>,
+        /// Only events of this kind, such as machine.flashed
+        #[arg(long)]
+        kind: Option<String>,
+        /// Only failures
+        #[arg(long)]
+        failed: bool,
     },
 }
 

@@ -8,6 +8,7 @@ use super::Config;
 use super::keys::{Origin, STATE_DIR, STATE_FILE};
 use super::limits::Limits;
 use super::outbound::{OutboundNetwork, proxies};
+use super::power::PowerOptions;
 use super::values::Values;
 use crate::cache::CacheOptions;
 use crate::domain::error::Result;
@@ -27,6 +28,7 @@ struct ParsedValues {
     max_upload_bytes: u64,
     script_workers: usize,
     limits: Limits,
+    power: PowerOptions,
 }
 
 /// Builds the configuration from `values`, which were read from `files`. `has_own_file` is false if
@@ -84,6 +86,8 @@ pub(super) fn build(
         max_upload_bytes: parsed.max_upload_bytes,
         script_workers: parsed.script_workers,
         limits: parsed.limits,
+        power: parsed.power,
+        webhooks: values.webhooks,
         files,
         values: values.values,
         warnings: values.warnings,
@@ -108,6 +112,7 @@ fn parse(values: &mut Values) -> Option<ParsedValues> {
     let tftp_listen = values.parse("tftp.listen", "an address and a port such as 0.0.0.0:69");
     let cache_options = cache_options(values);
     let limits = Limits::read(values);
+    let power = PowerOptions::read(values);
     let max_upload_bytes = values.parse_size("tuning.max_upload_bytes", "a size such as 200G");
     Some(ParsedValues {
         listen: SocketAddr::new(host?, port?),
@@ -119,6 +124,7 @@ fn parse(values: &mut Values) -> Option<ParsedValues> {
         max_upload_bytes: max_upload_bytes?,
         script_workers: script_workers?.get(),
         limits: limits?,
+        power: power?,
     })
 }
 

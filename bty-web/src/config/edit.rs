@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use super::keys::{KEYS, Origin, SECRETS, STATE_DIR};
+use super::keys::{KEYS, Origin, PROGRAM, SECRETS, STATE_DIR};
 use super::values::toml_text;
 use super::{Config, Sources};
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
@@ -18,7 +18,7 @@ pub fn obstacle(config: &Config, key: &str) -> Option<String> {
     if !KEYS.iter().any(|(known, ..)| *known == key) {
         return Some("is not a configuration key".into());
     }
-    if SECRETS.contains(&key) || key == STATE_DIR {
+    if SECRETS.contains(&key) || matches!(key, STATE_DIR | PROGRAM) {
         return Some("cannot be changed in the browser".into());
     }
     if let Some((_, Origin::Env(variable))) = config.values.get(key) {

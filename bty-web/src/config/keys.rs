@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// Every key, its default, and its environment variable. An empty variable counts as unset, except
 /// that an empty password is refused.
-pub const KEYS: [(&str, &str, &str); 48] = [
+pub const KEYS: [(&str, &str, &str); 54] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("admin.open", "0", "BTY_ADMIN_OPEN"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
@@ -53,6 +53,12 @@ pub const KEYS: [(&str, &str, &str); 48] = [
     ("limits.unassigned_bytes", "128K", "BTY_LIMITS_UNASSIGNED_BYTES"),
     ("limits.event_days", "0", "BTY_LIMITS_EVENT_DAYS"),
     ("limits.events", "0", "BTY_LIMITS_EVENTS"),
+    ("power.program", "", "BTY_POWER_PROGRAM"),
+    ("power.url", "", "BTY_POWER_URL"),
+    ("power.secret", "", "BTY_POWER_SECRET"),
+    ("power.timeout_s", "20", "BTY_POWER_TIMEOUT_S"),
+    ("power.parallel", "4", "BTY_POWER_PARALLEL"),
+    ("power.stagger_ms", "250", "BTY_POWER_STAGGER_MS"),
 ];
 
 /// Where a value was set.
@@ -80,7 +86,11 @@ impl std::fmt::Display for Origin {
 }
 
 /// Keys whose values are never shown.
-pub const SECRETS: [&str; 2] = ["admin.password", "server.session_secret"];
+pub const SECRETS: [&str; 3] = ["admin.password", "server.session_secret", "power.secret"];
+
+/// The key of a program that the server runs. Whoever can change it can run any program on the
+/// server's host, so only files and the environment set it.
+pub(super) const PROGRAM: &str = "power.program";
 
 /// The key of the directory that contains the configuration file of the state. It cannot be changed
 /// in that file.

@@ -19,6 +19,7 @@ use super::build::build;
 use super::keys::{KEYS, Origin, STATE_DIR, STATE_FILE};
 use super::sources::Sources;
 use super::values::Values;
+use super::webhooks;
 use crate::domain::error::Result;
 
 impl Default for Config {
@@ -141,6 +142,10 @@ impl Loader {
             }
         };
         for (section, value) in &table {
+            if section == webhooks::SECTION {
+                webhooks::read(&mut self.values, path, value);
+                continue;
+            }
             let Some(fields) = value.as_table() else {
                 let warning =
                     format!("{}: key {section} is outside of any section; ignored", path.display());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::keys::{KEYS, Origin, SECRETS};
 use crate::domain::error::{Error, ErrorKind, Problem};
+use crate::domain::webhook::Webhook;
 
 /// The value of each key as text, and where it was set.
 pub(super) type ValueMap = BTreeMap<&'static str, (String, Origin)>;
@@ -13,6 +14,7 @@ pub(super) type ValueMap = BTreeMap<&'static str, (String, Origin)>;
 pub(super) struct Values {
     pub(super) values: ValueMap,
     pub(super) warnings: Vec<String>,
+    pub(super) webhooks: Vec<Webhook>,
     problems: Vec<Problem>,
 }
 
@@ -21,7 +23,12 @@ impl Values {
     pub(super) fn defaults() -> Self {
         let values =
             KEYS.into_iter().map(|(key, default, _)| (key, (default.to_owned(), Origin::Default)));
-        Self { values: values.collect(), warnings: Vec::new(), problems: Vec::new() }
+        Self {
+            values: values.collect(),
+            warnings: Vec::new(),
+            webhooks: Vec::new(),
+            problems: Vec::new(),
+        }
     }
 
     pub(super) fn text(&self, key: &str) -> String {

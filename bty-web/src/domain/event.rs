@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::domain::time::Time;
 
 /// All kinds of events. Kinds that end in `failed` are failures.
-pub const KINDS: [&str; 72] = [
+pub const KINDS: [&str; 76] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -19,6 +19,8 @@ pub const KINDS: [&str; 72] = [
     "machine.inventory",
     "machine.inventory_failed",
     "machine.stalled",
+    "machine.power",
+    "machine.power.failed",
     "netboot.pxe.offered",
     "netboot.pxe.plan",
     "netboot.flasher.armed",
@@ -80,6 +82,8 @@ pub const KINDS: [&str; 72] = [
     "auth.sessions.revoked",
     "system.started",
     "system.schema.upgraded",
+    "webhook.failed",
+    "webhook.recovered",
 ];
 
 /// Kinds that any client on the network can cause without limit. The store merges repetitions about

@@ -10,5 +10,7 @@ mod machine_body;
 pub(crate) mod machine_list;
 pub(crate) mod machines;
 pub(crate) mod plans;
+pub(crate) mod power;
 pub(crate) mod settings;
 pub(crate) mod transfer;
+pub(crate) mod webhooks;

@@ -9,6 +9,8 @@
 //! | `api::catalog` | `/images`, `/catalog…` |
 //! | `api::cache` | `/b/…`, `/blob`, `/packed/…`, `/cache…`: the cache host |
 //! | `api::events` | `/events…`: the audit log, and streams of events |
+//! | `api::power` | `/power`, `/machines/{mac}/power` |
+//! | `api::webhooks` | `/webhooks…` |
 //! | `api::jobs` | `/workers…`, `/boot/releases…` |
 //! | `api::transfer` | `/export`, `/import` |
 //! | `api::settings` | `/settings` |
@@ -34,7 +36,8 @@ use utoipa_axum::routes;
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind};
 use crate::http::api::{
-    access, cache, catalog, events, health, jobs, machines, plans, settings, transfer,
+    access, cache, catalog, events, health, jobs, machines, plans, power, settings, transfer,
+    webhooks,
 };
 use crate::http::bodies::Bodies;
 use crate::http::error::ErrorBody;
@@ -250,6 +253,7 @@ fn read_api() -> Api {
         .routes(routes!(catalog::cached))
         .routes(routes!(cache::state))
         .routes(routes!(events::list))
+        .routes(routes!(events::export))
         .routes(routes!(events::machines))
         .routes(routes!(events::workers))
         .routes(routes!(events::stream))
@@ -260,6 +264,7 @@ fn read_api() -> Api {
         .routes(routes!(jobs::dhcp))
         .routes(routes!(jobs::backups))
         .routes(routes!(settings::get))
+        .routes(routes!(webhooks::list))
         .routes(routes!(health::metrics))
 }
 
@@ -286,6 +291,8 @@ fn machine_changes_api() -> Api {
         .routes(routes!(machines::patch))
         .routes(routes!(machines::delete))
         .routes(routes!(events::acknowledge))
+        .routes(routes!(power::switch))
+        .routes(routes!(power::switch_many))
 }
 
 fn plan_changes_api() -> Api {
@@ -325,6 +332,7 @@ fn admin_api() -> Api {
         .routes(routes!(transfer::export))
         .routes(routes!(transfer::import).layer(DefaultBodyLimit::max(transfer::BUNDLE_BYTES_MAX)))
         .routes(routes!(settings::put))
+        .routes(routes!(webhooks::test))
         .merge(access_api())
 }
 

@@ -24,6 +24,7 @@ use crate::services::metrics::Metrics;
 use crate::services::orders::ImageOrigins;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::plan_simulation::PlanSimulator;
+use crate::services::power::Power;
 use crate::services::rates::Rates;
 use crate::services::server_health::ServerHealth;
 use crate::services::settings::SettingEdits;
@@ -31,6 +32,7 @@ use crate::services::shutdown::Shutdown;
 use crate::services::snapshot::Snapshots;
 use crate::services::state_transfer::StateTransfer;
 use crate::services::undo::UndoService;
+use crate::services::webhooks::Webhooks;
 
 /// The services of a server. Clones share them.
 #[derive(Clone)]
@@ -82,6 +84,7 @@ services! {
     metrics: Arc<Metrics>,
     origins: ImageOrigins,
     plans: PlanEdits,
+    power: Power,
     rates: Arc<Rates>,
     settings: SettingEdits,
     shutdown: Shutdown,
@@ -89,6 +92,7 @@ services! {
     snapshots: Arc<Snapshots>,
     transfer: StateTransfer,
     undo: UndoService,
+    webhooks: Webhooks,
 }
 
 /// Implements `FromRef` for a group of services that several handlers use.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::parts;
 use crate::config::Config;
 use crate::domain::error::Result;
-use crate::services::metrics::MachineCounts;
 use crate::services::script_workers::ScriptWorkers;
 use crate::tftp::{self, FirstRequest, TftpOptions, TftpServer};
 
@@ -59,7 +58,7 @@ pub async fn serve_tftp(
         let render = move || {
             let metrics = crate::services::metrics::Metrics::default();
             metrics.tftp(&counted.counters);
-            async move { metrics.render(&MachineCounts::default(), 0) }
+            async move { metrics.render(0, 0) }
         };
         let router = axum::Router::new().route("/metrics", axum::routing::get(render)).route(
             "/healthz",

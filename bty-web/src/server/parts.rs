@@ -156,6 +156,7 @@ pub(super) fn start_background_work(app: &App) {
     tokio::spawn(app.backups.clone().schedule());
     let watch = StallWatch::new(app.db.clone(), app.machines.clone(), app.snapshots.clone());
     tokio::spawn(watch.run(app.shutdown.clone()));
+    tokio::spawn(app.webhooks.clone().deliver());
     let limits = app.config.limits.clone();
     tokio::spawn(app.events.clone().prune_hourly(limits, app.shutdown.clone()));
 }

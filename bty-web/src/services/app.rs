@@ -27,6 +27,7 @@ use crate::services::metrics::Metrics;
 use crate::services::orders::ImageOrigins;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::plan_simulation::PlanSimulator;
+use crate::services::power::Power;
 use crate::services::rates::Rates;
 use crate::services::rolling_images::RollingImages;
 use crate::services::script_workers::ScriptWorkers;
@@ -37,6 +38,7 @@ use crate::services::simulations::Simulations;
 use crate::services::snapshot::Snapshots;
 use crate::services::state_transfer::StateTransfer;
 use crate::services::undo::UndoService;
+use crate::services::webhooks::Webhooks;
 use crate::store::{self, Database};
 use crate::tftp::TftpServer;
 
@@ -100,6 +102,10 @@ pub struct App {
     pub transfer: StateTransfer,
     /// Undo of changes.
     pub undo: UndoService,
+    /// Power control of machines.
+    pub power: Power,
+    /// Delivery of events to other servers.
+    pub webhooks: Webhooks,
 }
 
 impl App {
@@ -151,18 +157,29 @@ impl Foundation {
         let router = Arc::new(ImageRouter::new(&self.config, client.clone(), cache()));
         let limit = Arc::new(PerMinute::new(self.config.limits.new_machines_per_minute));
         let machines = self.machines(&metrics, &limit);
+        let webhooks = Webhooks::new(
+            &self.config,
+            db(),
+            self.bus.clone(),
+            guarded.clone(),
+            events(),
+            metrics.clone(),
+            shutdown.clone(),
+        );
         let catalog = CatalogEdits::new(
             db(),
             snapshots(),
             machines.clone(),
             events(),
             client.clone(),
-            guarded,
+            guarded.clone(),
         );
         let plans = PlanEdits::new(db(), snapshots(), machines.clone());
         let settings = SettingEdits::new(db(), snapshots(), config(), events());
         let reads = MachineReads::new(db(), snapshots());
         let edits = MachineEdits::new(machines.clone(), db(), metrics.clone(), config());
+        let power =
+            Power::new(config(), guarded, reads.clone(), edits.clone(), events(), shutdown.clone());
         let (jobs, backups, job_control) = self.jobs(&log, &shutdown, client.clone(), &router);
         App {
             access: Access::new(db(), self.auth.clone(), events()),
@@ -174,6 +191,7 @@ impl Foundation {
                 tftp.clone(),
                 metrics.clone(),
                 snapshots(),
+                webhooks.clone(),
             ),
             images: ImageCatalog::new(db(), snapshots(), router.clone(), catalog.clone(), client),
             boot_cycles: BootCycles::new(
@@ -220,6 +238,8 @@ impl Foundation {
             rates,
             plans,
             settings,
+            power,
+            webhooks,
         }
     }
 

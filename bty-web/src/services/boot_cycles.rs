@@ -21,6 +21,7 @@ use crate::domain::machine::report::{
     Receipt, apply_inventory, apply_report, record_artifact, reject_inventory,
 };
 use crate::domain::machine::{ClientContext, Machine, Outcome};
+use crate::domain::time::Time;
 use crate::services::event_log::EventLog;
 use crate::services::machines::{MachineView, Machines};
 use crate::services::metrics::Metrics;
@@ -115,16 +116,18 @@ impl BootCycles {
         let (client_mac, client) = (mac.clone(), who.clone());
         let decide = move |view: &MachineView<'_>| {
             let machine = known(view, &client_mac)?;
-            Ok(apply_report(
-                machine,
-                &view.context(&machine.plan),
-                &client,
-                token.as_deref(),
-                &report,
-            ))
+            let context = view.context(&machine.plan);
+            let outcome = apply_report(machine, &context, &client, token.as_deref(), &report);
+            let Outcome { machine, events, answer } = outcome;
+            let flash = ReportedFlash::of(&machine, &events, &report, client.now);
+            Ok(Outcome { machine, events, answer: (answer, flash) })
         };
         let changed = self.machines.update(mac, decide, |_, _| Ok(())).await;
-        match self.record_orphan(mac, &who, "status", changed).await? {
+        let (receipt, flash) = self.record_orphan(mac, &who, "status", changed).await?;
+        if let Some(ReportedFlash { has_succeeded, seconds, written_bytes }) = flash {
+            self.metrics.flash(has_succeeded, seconds, written_bytes);
+        }
+        match receipt {
             Receipt::Accepted | Receipt::Repeated => {
                 match progress {
                     Some(progress) => self.rates.progress(mac, &progress, who.now),
@@ -284,4 +287,29 @@ impl StatusReport {
 
 fn known<'a>(view: &'a MachineView<'_>, mac: &Mac) -> Result<&'a Machine> {
     view.machine.as_ref().ok_or_else(|| Error::not_found(format!("the machine {mac}")))
+}
+
+/// What the metrics count of a flash.
+struct ReportedFlash {
+    has_succeeded: bool,
+    /// Time since the network boot.
+    seconds: f64,
+    /// Total of all disks, if the report says it.
+    written_bytes: Option<f64>,
+}
+
+impl ReportedFlash {
+    /// Returns the flash that a report has ended; `None` if it has ended none.
+    fn of(machine: &Machine, events: &[NewEvent], report: &Report, now: Time) -> Option<Self> {
+        let has_succeeded = events.iter().find_map(|event| match event.kind {
+            "machine.flashed" => Some(true),
+            "machine.flash_failed" => Some(false),
+            _ => None,
+        })?;
+        let opened_at = machine.cycle.as_ref()?.opened_at;
+        let seconds = now.ms_since(opened_at).max(0) as f64 / 1000.0;
+        let written = report.disks.iter().filter_map(|disk| disk.written_bytes);
+        let written_bytes = written.map(|bytes| bytes as f64).reduce(|all, bytes| all + bytes);
+        Some(Self { has_succeeded, seconds, written_bytes })
+    }
 }

@@ -14,7 +14,7 @@ use crate::services::shutdown::Shutdown;
 use crate::store::Database;
 use crate::store::events::{self, EventRow};
 
-pub use crate::store::events::{Filter, Found, LIMIT_MAX};
+pub use crate::store::events::{EXPORT_MAX, Filter, Found, LIMIT_MAX};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -48,6 +48,32 @@ impl EventLog {
         let read =
             move |conn: &_| Ok((events::list(conn, &filter, limit)?, events::tripwire(conn)?));
         self.db.read(read).await
+    }
+
+    /// Returns the oldest `limit` events that match `filter`, oldest first; at most [`EXPORT_MAX`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn export(&self, filter: Filter, limit: u32) -> Result<Vec<Event>> {
+        self.db.read(move |conn| events::export(conn, &filter, limit)).await
+    }
+
+    /// Returns the number of the last event before `since`, which is the number of an event or a
+    /// time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when `since` is neither.
+    pub async fn position(&self, since: &str) -> Result<i64> {
+        if let Ok(id) = since.parse() {
+            return Ok(id);
+        }
+        let time = Time::parse(since).ok_or_else(|| {
+            Error::invalid(
+                "invalid query: since must be the number of an event, or a time such as \
+                 2026-11-24T08:30:00Z",
+            )
+        })?;
+        self.db.read(move |conn| events::last_before(conn, time)).await
     }
 
     /// Returns the number of unacknowledged failures, and the number of the newest event.

@@ -7,13 +7,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::config::Config;
-use crate::domain::error::{Error, Problem, Result};
+use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::mac::Mac;
 use crate::domain::machine::architecture::mismatch;
 use crate::domain::machine::save::{Assignment, apply_assignment};
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::params::Need;
+use crate::domain::power::is_at_work;
 use crate::services::machines::{MachineView, Machines};
 use crate::services::metrics::Metrics;
 use crate::services::netboot::NetbootVersion;
@@ -94,6 +95,40 @@ impl MachineEdits {
             check_view(view, &assignment)?;
             let context = view.context(&assignment.boot_mode);
             Ok(apply_assignment(Some(&machine), machine.clone(), &context, &who, &assignment))
+        };
+        let ((), machine) = self.machines.update(mac, decide, |_, _| Ok(())).await?;
+        Ok(machine)
+    }
+
+    /// Gives a known machine its order again, as it is assigned. Refuses to do so while the machine
+    /// is carrying out an order, unless `is_forced`.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`](crate::domain::error::ErrorKind::NotFound) when the machine is
+    ///   unknown.
+    /// - [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) when it is carrying out
+    ///   an order.
+    /// - [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when
+    ///   the assignment can no longer work.
+    pub async fn order_again(
+        &self,
+        who: &ClientContext,
+        mac: &Mac,
+        is_forced: bool,
+    ) -> Result<Machine> {
+        let (wanted_mac, who) = (mac.clone(), who.clone());
+        let decide = move |view: &MachineView<'_>| {
+            let known = view.machine.as_ref();
+            let machine =
+                known.ok_or_else(|| Error::not_found(format!("the machine {wanted_mac}")))?;
+            if !is_forced && is_at_work(machine) {
+                let detail = format!("{wanted_mac} is carrying out an order; wait for its report");
+                return Err(Error::new(ErrorKind::Conflict, detail));
+            }
+            let assignment = Assignment::of(machine);
+            check_view(view, &assignment)?;
+            let context = view.context(&assignment.boot_mode);
+            Ok(apply_assignment(Some(machine), machine.clone(), &context, &who, &assignment))
         };
         let ((), machine) = self.machines.update(mac, decide, |_, _| Ok(())).await?;
         Ok(machine)

@@ -12,7 +12,6 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::cache::CacheHost;
 use crate::domain::limit::Limit;
-pub use crate::store::machines::MachineCounts;
 use crate::tftp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -25,11 +24,6 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
     kind: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PhaseLabels {
-    phase: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,6 +42,27 @@ struct LimitLabels {
     reason: Limit,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    webhook: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabels {
+    webhook: String,
+    result: &'static str,
+}
+
 /// All metrics of the server.
 pub struct Metrics {
     registry: Registry,
@@ -55,12 +70,71 @@ pub struct Metrics {
     durations: Histogram,
     events: Family<EventLabels, Counter>,
     refused: Family<LimitLabels, Counter>,
-    machines: Family<PhaseLabels, Gauge>,
-    stalled: Gauge,
+    machines: Gauge,
     failures: Gauge,
     bytes: Counter<u64, AtomicU64>,
     cache: CacheMetrics,
     tftp: TftpMetrics,
+    fleet: FleetMetrics,
+    webhooks: WebhookMetrics,
+}
+
+/// Metrics of machines and their flashes.
+struct FleetMetrics {
+    states: Family<StateLabels, Gauge>,
+    flashes: Family<ResultLabels, Counter>,
+    durations: Histogram,
+    written: Histogram,
+}
+
+impl FleetMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let states = Family::default();
+        let flashes = Family::<ResultLabels, Counter>::default();
+        // without a first value, the first flash would be no increase
+        for result in ["flashed", "failed"] {
+            flashes.get_or_create(&ResultLabels { result });
+        }
+        // a quarter of a minute to a bit more than two hours
+        let durations = Histogram::new((0..10).map(|n| 15.0 * f64::from(1 << n)));
+        // 16 MiB to 4 TiB, in steps of four
+        let written = Histogram::new((0..10).map(|n| 16.0 * 1024.0 * 1024.0 * 4_f64.powi(n)));
+        registry.register("machine_states", "Machines by state", Family::clone(&states));
+        registry.register("flashes", "Reported flashes", flashes.clone());
+        registry.register_with_unit(
+            "flash_duration",
+            "Time from the network boot of a machine to the report of its flash",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        registry.register_with_unit(
+            "flash_written",
+            "Written to the disks of a flash",
+            Unit::Bytes,
+            written.clone(),
+        );
+        Self { states, flashes, durations, written }
+    }
+}
+
+/// Metrics of webhooks.
+#[derive(Default)]
+struct WebhookMetrics {
+    deliveries: Family<DeliveryLabels, Counter>,
+    behind: Family<WebhookLabels, Gauge>,
+}
+
+impl WebhookMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let own = Self::default();
+        registry.register("webhook_deliveries", "Requests to webhooks", own.deliveries.clone());
+        registry.register(
+            "webhook_behind",
+            "Events that a webhook has yet to send or to skip",
+            own.behind.clone(),
+        );
+        own
+    }
 }
 
 /// Metrics of the cache host, copied from its own counters before rendering.
@@ -95,8 +169,7 @@ impl Default for Metrics {
         let durations = Histogram::new((0..15).map(|n| 0.0005 * f64::from(1 << n)));
         let (requests, events, refused) =
             (Family::default(), Family::default(), Family::<LimitLabels, Counter>::default());
-        let (machines, stalled) = (Family::<PhaseLabels, Gauge>::default(), Gauge::default());
-        let failures = Gauge::default();
+        let (machines, failures) = (Gauge::default(), Gauge::default());
         let bytes = Counter::default();
         let mut registry = Registry::with_prefix("bty");
         registry.register("http_requests", "HTTP requests", requests.clone());
@@ -108,8 +181,7 @@ impl Default for Metrics {
         );
         registry.register("events", "Recorded events", events.clone());
         registry.register("refused", "Requests refused because of a limit", refused.clone());
-        registry.register("machines", "Known machines by their phase", machines.clone());
-        registry.register("stalled_machines", "Stalled machines", stalled.clone());
+        registry.register("machines", "Known machines", machines.clone());
         registry.register("unacknowledged_failures", "Unacknowledged failures", failures.clone());
         registry.register_with_unit(
             "boot_sent",
@@ -146,6 +218,8 @@ impl Default for Metrics {
             Unit::Bytes,
             tftp.sent.clone(),
         );
+        let (fleet, webhooks) =
+            (FleetMetrics::new(&mut registry), WebhookMetrics::new(&mut registry));
         Self {
             registry,
             requests,
@@ -153,11 +227,12 @@ impl Default for Metrics {
             events,
             refused,
             machines,
-            stalled,
             failures,
             bytes,
             cache,
             tftp,
+            fleet,
+            webhooks,
         }
     }
 }
@@ -221,15 +296,41 @@ impl Metrics {
         set(&own.sent, &counts.sent_bytes);
     }
 
+    /// Counts a flash that a machine has reported, `seconds` after its network boot.
+    pub fn flash(&self, has_succeeded: bool, seconds: f64, written_bytes: Option<f64>) {
+        let result = if has_succeeded { "flashed" } else { "failed" };
+        self.fleet.flashes.get_or_create(&ResultLabels { result }).inc();
+        if has_succeeded {
+            self.fleet.durations.observe(seconds);
+            written_bytes.into_iter().for_each(|bytes| self.fleet.written.observe(bytes));
+        }
+    }
+
+    /// Sets the number of machines in each state.
+    pub fn states(&self, counts: &[(&'static str, i64)]) {
+        self.fleet.states.clear();
+        for &(state, count) in counts {
+            self.fleet.states.get_or_create(&StateLabels { state }).inc_by(count);
+        }
+    }
+
+    /// Counts a request to a webhook, by its result: `delivered` or `failed`.
+    pub fn webhook_delivery(&self, webhook: &str, result: &'static str) {
+        let labels = DeliveryLabels { webhook: webhook.to_owned(), result };
+        self.webhooks.deliveries.get_or_create(&labels).inc();
+    }
+
+    /// Sets the number of events that a webhook has yet to send or to skip.
+    pub fn webhook_behind(&self, webhook: &str, events: i64) {
+        let labels = WebhookLabels { webhook: webhook.to_owned() };
+        self.webhooks.behind.get_or_create(&labels).set(events);
+    }
+
     /// Renders all metrics as text. The caller reads the numbers of machines and of unacknowledged
     /// failures from the database.
     #[must_use]
-    pub fn render(&self, machines: &MachineCounts, failures: i64) -> String {
-        for (phase, count) in &machines.phases {
-            let labels = PhaseLabels { phase: phase.as_str() };
-            self.machines.get_or_create(&labels).set(*count);
-        }
-        self.stalled.set(machines.stalled);
+    pub fn render(&self, machines: i64, failures: i64) -> String {
+        self.machines.set(machines);
         self.failures.set(failures);
         let mut rendered = String::new();
         // writing into a string does not fail
@@ -241,18 +342,31 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::machine::Phase;
 
     #[test]
-    fn unknown_methods_share_one_label() {
+    fn the_text_has_every_metric_and_unknown_methods_share_one_label() {
         let metrics = Metrics::default();
         for method in ["GET", "BREW", "WHEN"] {
             metrics.request(method, "/machines", 405, 0.001);
         }
         metrics.event("machine.created");
-        let counts =
-            MachineCounts { phases: vec![(Phase::Trouble, 7), (Phase::Idle, 2)], stalled: 3 };
-        let text = metrics.render(&counts, 1);
+        metrics.flash(true, 90.0, Some(5e9));
+        metrics.flash(false, 1.0, None);
+        metrics.states(&[("flashed", 3), ("waiting", 1), ("flashed", 2)]);
+        metrics.webhook_delivery("ops", "failed");
+        metrics.webhook_behind("ops", 4);
+        let text = metrics.render(7, 1);
+        for line in [
+            "bty_flashes_total{result=\"flashed\"} 1",
+            "bty_flash_duration_seconds_bucket{le=\"120.0\"} 1",
+            "bty_flash_duration_seconds_count 1",
+            "bty_flash_written_bytes_sum 5000000000.0",
+            "bty_machine_states{state=\"flashed\"} 5",
+            "bty_webhook_deliveries_total{webhook=\"ops\",result=\"failed\"} 1",
+            "bty_webhook_behind{webhook=\"ops\"} 4",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
         assert!(
             text.contains(
                 "bty_http_requests_total{method=\"other\",route=\"/machines\",status=\"405\"} 2"
@@ -260,9 +374,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("bty_machines{phase=\"trouble\"} 7")
-                && text.contains("bty_stalled_machines 3")
-                && text.contains("bty_unacknowledged_failures 1"),
+            text.contains("bty_machines 7") && text.contains("bty_unacknowledged_failures 1"),
             "{text}"
         );
         assert!(!text.contains("BREW"), "{text}");

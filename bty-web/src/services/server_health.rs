@@ -8,6 +8,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
 use crate::services::metrics::Metrics;
 use crate::services::snapshot::Snapshots;
+use crate::services::webhooks::Webhooks;
 use crate::store::Database;
 use crate::store::{events, machines};
 use crate::tftp::TftpServer;
@@ -21,6 +22,7 @@ pub struct ServerHealth {
     tftp: Arc<OnceLock<Arc<TftpServer>>>,
     metrics: Arc<Metrics>,
     snapshots: Arc<Snapshots>,
+    webhooks: Webhooks,
 }
 
 impl ServerHealth {
@@ -31,8 +33,9 @@ impl ServerHealth {
         tftp: Arc<OnceLock<Arc<TftpServer>>>,
         metrics: Arc<Metrics>,
         snapshots: Arc<Snapshots>,
+        webhooks: Webhooks,
     ) -> Self {
-        Self { db, config, cache, tftp, metrics, snapshots }
+        Self { db, config, cache, tftp, metrics, snapshots, webhooks }
     }
 
     /// Returns why the server cannot change its state, after trying to; `None` if it can.
@@ -71,15 +74,19 @@ impl ServerHealth {
     pub async fn metrics(&self) -> Result<String> {
         let limit = self.snapshots.current().silence_limit(Time::now());
         let read = self.db.read(move |conn| {
-            Ok((machines::count_by_status(conn, &limit)?, events::tripwire(conn)?))
+            let states = machines::count_by_state(conn, &limit)?;
+            Ok((states, events::tripwire(conn)?, events::newest(conn)?))
         });
-        let (machines, failures) = read.await?;
+        let (states, failures, newest) = read.await?;
+        let machines = states.iter().map(|(_, count)| count).sum();
+        self.metrics.states(&states);
+        self.webhooks.measure(newest);
         if let Some(cache) = &self.cache {
             self.metrics.cache(cache);
         }
         if let Some(tftp) = self.tftp.get() {
             self.metrics.tftp(&tftp.counters);
         }
-        Ok(self.metrics.render(&machines, failures))
+        Ok(self.metrics.render(machines, failures))
     }
 }

@@ -28,6 +28,8 @@ pub struct Filter {
     pub acknowledged: Option<bool>,
     /// Only events older than the one with this number.
     pub before_id: Option<i64>,
+    /// Only events newer than the one with this number.
+    pub after_id: Option<i64>,
     /// Text anywhere in kind, subject, actor, address or summary; ignores case.
     pub text: Option<String>,
 }
@@ -43,12 +45,78 @@ const COLUMNS: &str = "id, ts, kind, subject_kind, subject_id, actor, source_ip,
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn list(conn: &Connection, filter: &Filter, limit: u32) -> Result<Vec<Event>> {
+    select(conn, filter, "DESC", limit.clamp(1, LIMIT_MAX))
+}
+
+/// Maximum number of events in a part of an export.
+pub const EXPORT_MAX: u32 = 5_000;
+
+/// Returns the oldest `limit` events that match `filter`, oldest first.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn export(conn: &Connection, filter: &Filter, limit: u32) -> Result<Vec<Event>> {
+    select(conn, filter, "ASC", limit.clamp(1, EXPORT_MAX))
+}
+
+fn select(conn: &Connection, filter: &Filter, order: &str, limit: u32) -> Result<Vec<Event>> {
     let (condition, mut values) = condition(filter);
-    values.push(Sql::Integer(limit.clamp(1, LIMIT_MAX).into()));
-    let sql = format!("SELECT {COLUMNS} FROM events {condition} ORDER BY id DESC LIMIT ?");
+    values.push(Sql::Integer(limit.into()));
+    let sql = format!("SELECT {COLUMNS} FROM events {condition} ORDER BY id {order} LIMIT ?");
     let mut select = conn.sql.prepare_cached(&sql)?;
     let rows = select.query_map(params_from_iter(values), |row| Ok(from_row(row)))?;
     rows.map(|row| row?).collect()
+}
+
+/// Returns the number of the last event before `time`; zero if there is none. It is found by
+/// bisection, because numbers and times grow together, except where the clock was set back.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn last_before(conn: &Connection, time: Time) -> Result<i64> {
+    let oldest = "SELECT min(id) FROM events";
+    let oldest: Option<i64> = conn.sql.query_row(oldest, [], |row| row.get(0))?;
+    let Some(oldest) = oldest else { return Ok(0) };
+    let (mut before, mut after) = (oldest - 1, newest(conn)? + 1);
+    let mut select =
+        conn.sql.prepare_cached("SELECT ts FROM events WHERE id >= ?1 ORDER BY id LIMIT 1")?;
+    // the event `before` is earlier than `time`, the event `after` is not
+    while after - before > 1 {
+        let middle = before + (after - before) / 2;
+        let at: Time = select.query_row([middle], |row| row.get(0))?;
+        if at < time {
+            before = middle;
+        } else {
+            after = middle;
+        }
+    }
+    Ok(before)
+}
+
+/// Maximum number of events that [`following`] reads.
+pub const FOLLOWING_MAX: i64 = 256;
+
+/// Reads up to [`FOLLOWING_MAX`] events after the one with the number `last_id`. Returns those
+/// whose kind `is_wanted`, oldest first, and the number of the last one that it has read.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn following(
+    conn: &Connection,
+    last_id: i64,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<(Vec<Event>, i64)> {
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE id > ?1 ORDER BY id LIMIT ?2");
+    let mut select = conn.sql.prepare_cached(&sql)?;
+    let mut rows = select.query([last_id, FOLLOWING_MAX])?;
+    let (mut events, mut read_to) = (Vec::new(), last_id);
+    while let Some(row) = rows.next()? {
+        read_to = row.get(0)?;
+        if is_wanted(EventRow(row).text(2)) {
+            events.push(from_row(row)?);
+        }
+    }
+    Ok((events, read_to))
 }
 
 /// Maximum number of [repeatable](REPEATABLE) events of one subject within [`REPEATED_WITHIN_MS`];
@@ -144,6 +212,10 @@ fn condition(filter: &Filter) -> (String, Vec<Sql>) {
     if let Some(before) = filter.before_id {
         terms.push("id < ?".into());
         values.push(Sql::Integer(before));
+    }
+    if let Some(after) = filter.after_id {
+        terms.push("id > ?".into());
+        values.push(Sql::Integer(after));
     }
     if let Some(text) = filter.text.as_deref().filter(|text| !text.is_empty()) {
         let columns =
@@ -426,6 +498,33 @@ mod tests {
         db.write_blocking(|conn| acknowledge_failures(conn)).unwrap();
         record(&db, "plan.failed", "once more");
         assert_eq!(db.read_blocking(tripwire).unwrap(), 1);
+    }
+
+    #[test]
+    fn the_events_after_a_number_and_after_a_time_are_found() {
+        let (_dir, db) = open();
+        for n in 0..40 {
+            let kind = if n % 2 == 0 { "machine.flashed" } else { "plan.saved" };
+            record(&db, kind, &format!("no. {n}"));
+        }
+        let set_times = "UPDATE events SET ts = id * 10";
+        db.write_blocking(move |t| Ok(t.sql.execute(set_times, [])?)).unwrap();
+        db.write_blocking(|t| prune(t, None, Some(30))).unwrap();
+        let following =
+            |id| db.read_blocking(|conn| following(conn, id, |k| k == "plan.saved")).unwrap();
+        let (events, read_to) = following(37);
+        assert_eq!(events.iter().map(|event| event.id).collect::<Vec<_>>(), [38, 40]);
+        assert_eq!((read_to, following(40)), (40, (Vec::new(), 40)));
+        let last_before = |ms| db.read_blocking(|conn| last_before(conn, Time(ms))).unwrap();
+        // the oldest event has the number 11
+        let found = [0, 110, 111, 200, 205, 400, 401].map(last_before);
+        assert_eq!(found, [10, 10, 11, 19, 20, 39, 40]);
+        let filter =
+            Filter { after_id: Some(20), kind: Some("plan.saved".into()), ..Filter::default() };
+        let exported = db.read_blocking(|conn| export(conn, &filter, 2)).unwrap();
+        assert_eq!(exported.iter().map(|event| event.id).collect::<Vec<_>>(), [22, 24]);
+        db.write_blocking(|t| prune(t, Some(Time(i64::MAX)), None)).unwrap();
+        assert_eq!(last_before(5), 0, "an empty log");
     }
 
     #[test]

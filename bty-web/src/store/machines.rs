@@ -1,5 +1,7 @@
 //! The tables of machines and of the hardware that they posted.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,7 +10,7 @@ use serde_json::Value;
 use super::connection::Connection;
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
-use crate::domain::machine::{Machine, MachineStatus, Phase, SilenceLimit, Stage};
+use crate::domain::machine::{Machine, MachineStatus, SilenceLimit, Stage};
 use crate::domain::time::Time;
 
 const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra_args, \
@@ -149,31 +151,6 @@ fn brief(row: &Row<'_>, limit: &SilenceLimit) -> Result<Brief> {
     })
 }
 
-/// Numbers of machines by their status.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MachineCounts {
-    /// Number of machines in each phase.
-    pub phases: Vec<(Phase, i64)>,
-    /// Number of stalled machines, which are also in the phase of trouble.
-    pub stalled: i64,
-}
-
-/// Counts the machines by their status.
-///
-/// # Errors
-/// `ErrorKind::Internal` when the database cannot be read.
-pub fn count_by_status(conn: &Connection, limit: &SilenceLimit) -> Result<MachineCounts> {
-    let mut counts =
-        MachineCounts { phases: Phase::ALL.iter().map(|phase| (*phase, 0)).collect(), stalled: 0 };
-    each_brief(conn, limit, |brief| {
-        let status = brief.status();
-        let phase = status.phase();
-        counts.stalled += i64::from(status.is_stalled());
-        counts.phases.iter_mut().filter(|(of, _)| *of == phase).for_each(|(_, count)| *count += 1);
-    })?;
-    Ok(counts)
-}
-
 /// Returns the machines with an open boot cycle that is not recorded as stalled although it exceeds
 /// `limit`.
 ///
@@ -199,6 +176,16 @@ pub fn newly_stalled(conn: &Connection, limit: &SilenceLimit) -> Result<Vec<Mac>
         }
     }
     Ok(stalled)
+}
+
+/// Returns the number of machines in each [state](MachineStatus::state) that occurs.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn count_by_state(conn: &Connection, limit: &SilenceLimit) -> Result<Vec<(&'static str, i64)>> {
+    let mut counts = BTreeMap::<_, i64>::new();
+    each_brief(conn, limit, |brief| *counts.entry(brief.status().state()).or_default() += 1)?;
+    Ok(counts.into_iter().collect())
 }
 
 /// Returns the number of machines.
@@ -506,14 +493,14 @@ mod tests {
         db.write_blocking(move |t| kept.iter().try_for_each(|machine| put(t, machine))).unwrap();
         let limit = SilenceLimit { now: Time(i64::from(u32::MAX)), after_ms: 900_000 };
         let briefs = db.read_blocking(|conn| briefs(conn, &limit)).unwrap();
-        let counts = db.read_blocking(|conn| count_by_status(conn, &limit)).unwrap();
+        let counts = db.read_blocking(|conn| count_by_state(conn, &limit)).unwrap();
         let marked: usize =
             machines.iter_mut().map(|machine| usize::from(machine.mark_stalled(&limit))).sum();
         let newly = db.read_blocking(|conn| newly_stalled(conn, &limit)).unwrap();
         assert_eq!(newly.len(), marked);
-        let stalled = machines.iter().filter(|machine| machine.status().is_stalled()).count();
-        assert_eq!(counts.stalled, stalled as i64);
-        assert_eq!(counts.phases.iter().map(|(_, n)| n).sum::<i64>(), machines.len() as i64);
+        let mut states = BTreeMap::<_, i64>::new();
+        machines.iter().for_each(|it| *states.entry(it.status().state()).or_default() += 1);
+        assert_eq!(counts, Vec::from_iter(states));
         assert_eq!(briefs.len(), machines.len());
         for (brief, machine) in briefs.iter().zip(&machines) {
             assert_eq!(brief.mac, machine.mac.as_str());

@@ -77,6 +77,24 @@ impl MachineStatus<'_> {
         self.stage.is_some_and(|stage| stage == Stage::Stalled || is_silent(stage))
     }
 
+    /// Returns the state in one word, as metrics count it.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        let is_flash = self.mode == Some("flash");
+        match (self.hold, self.stage) {
+            (Some(_), _) => "on_hold",
+            (None, Some(Stage::Failed | Stage::Lost)) => "failed",
+            (None, Some(_)) if self.is_stalled() => "stalled",
+            (None, Some(Stage::Offered | Stage::Booting)) => "booting",
+            (None, Some(Stage::Working)) if is_flash => "flashing",
+            (None, Some(Stage::Working)) => "working",
+            (None, Some(Stage::Done)) if is_flash => "flashed",
+            (None, Some(Stage::Done)) => "done",
+            (None, Some(Stage::Superseded) | None) if self.phase() == Phase::Pending => "waiting",
+            (None, Some(Stage::Superseded | Stage::Stalled) | None) => "idle",
+        }
+    }
+
     /// Returns the status in the words of the reference, such as `pending flash` or
     /// `live env running; awaiting flash`. Empty for an idle machine.
     #[must_use]

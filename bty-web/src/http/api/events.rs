@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::header;
 use axum::response::sse::{Event as Sse, KeepAlive, KeepAliveStream};
+use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -19,7 +21,7 @@ use crate::http::extract::{Params, PathText};
 use crate::http::state::service_group;
 use crate::services::access::{Access, Principal};
 use crate::services::event_bus::EventBus;
-use crate::services::event_log::{EventLog, Filter, LIMIT_MAX};
+use crate::services::event_log::{EXPORT_MAX, EventLog, Filter, LIMIT_MAX};
 use crate::services::jobs::Jobs;
 use crate::services::machine_reads::MachineReads;
 use crate::services::shutdown::Shutdown;
@@ -34,6 +36,7 @@ pub(crate) struct EventQuery {
     failed: Option<String>,
     acknowledged: Option<String>,
     before_id: Option<i64>,
+    since: Option<String>,
     q: Option<String>,
     limit: Option<i64>,
 }
@@ -62,6 +65,10 @@ const LIMIT_DEFAULT: i64 = 50;
         ("failed" = Option<bool>, Query, description = "only failures, or none"),
         ("acknowledged" = Option<bool>, Query, description = "only acknowledged events, or none"),
         ("before_id" = Option<i64>, Query, description = "only events with a smaller id"),
+        (
+            "since" = Option<String>, Query,
+            description = "only events with a larger id, or from this time on",
+        ),
         ("q" = Option<String>, Query, description = "text to find, as on the page of events"),
         (
             "limit" = Option<i64>,
@@ -79,20 +86,76 @@ pub(crate) async fn list(
     Params(query): Params<EventQuery>,
 ) -> Result<axum::Json<EventList>> {
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX.into());
-    let filter = Filter {
-        failed: flag("failed", query.failed.as_deref())?,
-        acknowledged: flag("acknowledged", query.acknowledged.as_deref())?,
-        kind: query.kind,
-        subject_kind: query.subject_kind,
-        subject_id: query.subject_id,
-        actor: query.actor,
-        source_ip: query.source_ip,
-        before_id: query.before_id,
-        text: query.q,
-    };
+    let filter = query.filter(&events).await?;
     let limit = u32::try_from(limit).unwrap_or(1);
     let (events, unacknowledged_failures) = events.list(filter, limit).await?;
     Ok(axum::Json(EventList { events, unacknowledged_failures }))
+}
+
+impl EventQuery {
+    async fn filter(self, events: &EventLog) -> Result<Filter> {
+        let after_id = match self.since.as_deref() {
+            None | Some("") => None,
+            Some(since) => Some(events.position(since).await?),
+        };
+        Ok(Filter {
+            failed: flag("failed", self.failed.as_deref())?,
+            acknowledged: flag("acknowledged", self.acknowledged.as_deref())?,
+            kind: self.kind,
+            subject_kind: self.subject_kind,
+            subject_id: self.subject_id,
+            actor: self.actor,
+            source_ip: self.source_ip,
+            before_id: self.before_id,
+            after_id,
+            text: self.q,
+        })
+    }
+}
+
+/// Exports events as JSON lines, oldest first.
+///
+/// A response has at most 5000 events. Pass the id of the last one as `since` to get the next part;
+/// an empty response is the end.
+#[utoipa::path(
+    get, path = "/events/export", tag = "events",
+    params(
+        ("kind" = Option<String>, Query, description = "kind of the events"),
+        ("subject_kind" = Option<String>, Query, description = "kind of their subject"),
+        ("subject_id" = Option<String>, Query, description = "subject, such as a MAC address"),
+        ("actor" = Option<String>, Query, description = "operator, system or pxe-client"),
+        ("source_ip" = Option<String>, Query, description = "address of the client"),
+        ("failed" = Option<bool>, Query, description = "only failures, or none"),
+        ("acknowledged" = Option<bool>, Query, description = "only acknowledged events, or none"),
+        ("before_id" = Option<i64>, Query, description = "only events with a smaller id"),
+        (
+            "since" = Option<String>, Query,
+            description = "only events with a larger id, or from this time on",
+        ),
+        ("q" = Option<String>, Query, description = "text to find, as on the page of events"),
+        (
+            "limit" = Option<i64>,
+            Query,
+            description = "1 to 5000, by default 5000; other values are clamped",
+        ),
+    ),
+    responses(
+        (status = 200, content_type = "application/jsonl", body = String),
+        (status = 401, body = ErrorBody), (status = 422, body = ErrorBody),
+    ),
+)]
+pub(crate) async fn export(
+    State(events): State<EventLog>,
+    Params(query): Params<EventQuery>,
+) -> Result<Response> {
+    let limit = query.limit.unwrap_or(EXPORT_MAX.into()).clamp(1, EXPORT_MAX.into());
+    let filter = query.filter(&events).await?;
+    let mut lines = String::new();
+    for event in events.export(filter, u32::try_from(limit).unwrap_or(1)).await? {
+        lines += &serde_json::to_string(&event)?;
+        lines.push('\n');
+    }
+    Ok(([(header::CONTENT_TYPE, "application/jsonl")], lines).into_response())
 }
 
 fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>> {
