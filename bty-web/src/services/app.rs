@@ -10,6 +10,8 @@ use crate::domain::error::{Error, Result};
 use crate::services::access::Access;
 use crate::services::auth::Auth;
 use crate::services::boot_cycles::BootCycles;
+use crate::services::boot_slots::BootSlots;
+use crate::services::bulk_edits::BulkEdits;
 use crate::services::cache_control::CacheControl;
 use crate::services::catalog::CatalogEdits;
 use crate::services::event_bus::EventBus;
@@ -82,6 +84,8 @@ pub struct App {
     pub machine_reads: MachineReads,
     /// Operators' changes to machines.
     pub machine_edits: MachineEdits,
+    /// Operators' changes to many machines.
+    pub bulk_edits: BulkEdits,
     /// Contacts and reports of machines.
     pub boot_cycles: BootCycles,
     /// Rates of the flashes in progress.
@@ -150,8 +154,18 @@ impl Foundation {
         let catalog = CatalogEdits::new(db(), snapshots(), events(), client.clone(), guarded);
         let plans = PlanEdits::new(db(), snapshots(), machines.clone());
         let settings = SettingEdits::new(db(), snapshots(), config(), events());
-        let reads = MachineReads::new(db());
+        let reads = MachineReads::new(db(), snapshots());
         let edits = MachineEdits::new(machines.clone(), db(), metrics.clone(), config());
+        let simulations = self.simulations();
+        let bulk_edits = BulkEdits::new(
+            db(),
+            machines.clone(),
+            reads.clone(),
+            edits.clone(),
+            snapshots(),
+            simulations.clone(),
+            metrics.clone(),
+        );
         let (jobs, backups, job_control) = self.jobs(&log, &shutdown, client.clone(), &router);
         App {
             access: Access::new(db(), self.auth.clone(), events()),
@@ -166,8 +180,9 @@ impl Foundation {
                 limit,
                 metrics.clone(),
                 events(),
+                BootSlots::new(db()),
             ),
-            simulator: PlanSimulator::new(db(), snapshots(), self.simulations()),
+            simulator: PlanSimulator::new(db(), snapshots(), simulations),
             transfer: StateTransfer::new(db(), machines.clone(), snapshots(), events()),
             undo: UndoService::new(
                 machines.clone(),
@@ -187,6 +202,7 @@ impl Foundation {
             image_router: router,
             machine_reads: reads,
             machine_edits: edits,
+            bulk_edits,
             metrics,
             shutdown,
             tftp,

@@ -2,6 +2,7 @@
 
 use crate::domain::error::Result;
 use crate::domain::event::Event;
+use crate::domain::machine::search::MachineSearch;
 use crate::domain::machine::{Machine, Phase};
 use crate::services::machine_reads::MachineReads;
 use crate::store::catalog;
@@ -33,7 +34,7 @@ impl MachineReads {
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
     pub async fn overview(&self, working_max: usize) -> Result<FleetOverview> {
         let read = move |conn: &_| {
-            let briefs = machines::briefs(conn)?;
+            let briefs = machines::briefs(conn, &MachineSearch::default())?;
             let working = briefs
                 .iter()
                 .filter(|machine| machine.status().phase() == Phase::Working)

@@ -1,16 +1,19 @@
 //! Read access to machines for pages and the API.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Event;
 use crate::domain::mac::Mac;
 use crate::domain::machine::Machine;
+use crate::domain::machine::search::MachineSearch;
 use crate::domain::time::Time;
+use crate::services::snapshot::Snapshots;
 use crate::store::Database;
 use crate::store::catalog::Stored;
 use crate::store::events::Filter;
-use crate::store::{catalog, events, machines};
+use crate::store::{catalog, events, machines, search};
 
 pub use crate::store::machines::Brief;
 
@@ -18,11 +21,32 @@ pub use crate::store::machines::Brief;
 #[derive(Clone)]
 pub struct MachineReads {
     pub(super) db: Database,
+    snapshots: Arc<Snapshots>,
 }
 
 impl MachineReads {
-    pub(crate) fn new(db: Database) -> Self {
-        Self { db }
+    pub(crate) fn new(db: Database, snapshots: Arc<Snapshots>) -> Self {
+        Self { db, snapshots }
+    }
+
+    /// Parses the text of a search.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when it is too long.
+    pub fn search(&self, text: &str) -> Result<MachineSearch> {
+        MachineSearch::parse(text, &self.snapshots.current().names)
+    }
+
+    /// Returns what is odd about the assignment of a machine, one sentence each.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn warnings(&self, machine: &Machine) -> Result<Vec<String>> {
+        let (name, machine) = (machine.name.clone(), machine.clone());
+        let others =
+            self.db.read(move |conn| search::namesakes(conn, &machine, NAMESAKES_SHOWN)).await?;
+        let warning = format!("other machines have the name {name} too: {}", others.join(", "));
+        Ok(if others.is_empty() { Vec::new() } else { vec![warning] })
     }
 
     /// Returns the machine with this address; `None` if it is unknown.
@@ -42,21 +66,35 @@ impl MachineReads {
         self.find(mac).await?.ok_or_else(|| Error::not_found(format!("the machine {mac}")))
     }
 
-    /// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and
+    /// Calls `visit` with each machine that `search` finds, sorted by address, until it returns
+    /// false. Blocks, and
     /// holds a snapshot of the database from the first call on, so `visit` must not wait for long.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails; otherwise the error of `visit`.
-    pub fn visit_blocking(&self, visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
-        self.db.read_blocking(|conn| machines::each(conn, visit))
+    pub fn visit_blocking(
+        &self,
+        search: &MachineSearch,
+        visit: impl FnMut(Machine) -> Result<bool>,
+    ) -> Result<()> {
+        self.db.read_blocking(|conn| machines::each(conn, search, visit))
     }
 
-    /// Returns the few columns that long lists show, for all machines, sorted by address.
+    /// Returns the few columns that long lists show, for all machines that a search finds, sorted
+    /// by address, with the number of all machines and the plans that they have.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails.
-    pub async fn summaries(&self) -> Result<Vec<Brief>> {
-        self.db.read(machines::briefs).await
+    pub async fn summaries(&self, search: MachineSearch) -> Result<FleetList> {
+        let read = move |conn: &_| {
+            let plans = machines::count_by_plan(conn)?;
+            Ok(FleetList {
+                found: machines::briefs(conn, &search)?,
+                total: plans.iter().map(|(_, count)| usize::try_from(*count).unwrap_or(0)).sum(),
+                plans: plans.into_iter().map(|(plan, _)| plan).collect(),
+            })
+        };
+        self.db.read(read).await
     }
 
     /// Returns the number of machines assigned to each image, by its reference.
@@ -108,6 +146,19 @@ impl MachineReads {
         read.await
     }
 }
+
+/// The machines that a search finds, and what the fleet has besides.
+pub struct FleetList {
+    /// The machines, sorted by address.
+    pub found: Vec<Brief>,
+    /// Number of all machines.
+    pub total: usize,
+    /// Names of the plans that machines have, sorted.
+    pub plans: Vec<String>,
+}
+
+/// Maximum number of machines of the same name in a warning.
+const NAMESAKES_SHOWN: u32 = 5;
 
 /// A machine, and the other data on its page.
 pub struct MachineDetails {

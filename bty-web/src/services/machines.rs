@@ -127,6 +127,11 @@ impl Machines {
         held
     }
 
+    /// Tells subscribers that a machine has changed.
+    pub(super) fn notify(&self, mac: Mac) {
+        self.bus.notify_machine(mac);
+    }
+
     /// Calls `decide` with the machine on a thread that may block, and writes the outcome together
     /// with its events in one transaction, all under the lock of the machine. `also` makes further
     /// changes in that transaction; its argument is true if the machine is new. If the outcome has

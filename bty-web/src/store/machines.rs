@@ -1,13 +1,15 @@
 //! The tables of machines and of the hardware that they posted.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::connection::Connection;
+use super::search;
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
+use crate::domain::machine::search::MachineSearch;
 use crate::domain::machine::{Machine, MachineStatus, Stage};
 use crate::domain::time::Time;
 
@@ -15,7 +17,7 @@ const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra
                        params_json, labels_json, state_json, hold, cycle_json, answers_json, \
                        history_json, disks_json, disks_at, hardware_json, flashed_json, \
                        discovered_at, last_seen_at, last_seen_ip, created_at, updated_at, \
-                       netboot_version";
+                       netboot_version, name";
 
 /// Returns the machine with this MAC address.
 ///
@@ -38,15 +40,20 @@ pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
     rows.map(|row| row?).collect()
 }
 
-/// Calls `visit` with each machine, sorted by MAC address, until it returns false. Keeps only one
-/// machine in memory at a time.
+/// Calls `visit` with each machine that `search` finds, sorted by MAC address, until it returns
+/// false. Keeps only one machine in memory at a time.
 ///
 /// # Errors
 /// The errors of `visit`, and `ErrorKind::Internal` when the database cannot be read.
-pub fn each(conn: &Connection, mut visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
-    let mut select =
-        conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
-    let mut rows = select.query([])?;
+pub fn each(
+    conn: &Connection,
+    search: &MachineSearch,
+    mut visit: impl FnMut(Machine) -> Result<bool>,
+) -> Result<()> {
+    let (found, values) = search::found(search);
+    let sql = format!("SELECT {COLUMNS} FROM machines WHERE {found} ORDER BY mac");
+    let mut select = conn.sql.prepare(&sql)?;
+    let mut rows = select.query(params_from_iter(values))?;
     while let Some(row) = rows.next()? {
         if !visit(from_row(row)?)? {
             break;
@@ -60,6 +67,8 @@ pub fn each(conn: &Connection, mut visit: impl FnMut(Machine) -> Result<bool>) -
 pub struct Brief {
     /// MAC address.
     pub mac: String,
+    /// What people call it; empty for none.
+    pub name: String,
     /// Its labels.
     pub labels: Vec<String>,
     /// Name of its plan.
@@ -95,17 +104,18 @@ impl Brief {
     }
 }
 
-/// Returns the rows of a list of all machines, sorted by MAC address.
+/// Returns the rows of a list of the machines that `search` finds, sorted by MAC address.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
-pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
-    let mut select = conn.sql.prepare_cached(
+pub fn briefs(conn: &Connection, search: &MachineSearch) -> Result<Vec<Brief>> {
+    let (found, values) = search::found(search);
+    let mut select = conn.sql.prepare(&format!(
         "SELECT mac, labels_json, plan, image_ref, target_serial, hold, cycle_json ->> '$.stage',
                 cycle_json ->> '$.order.mode', last_seen_at, last_seen_ip, flashed_json ->> '$.at',
-                cycle_json ->> '$.is_past'
-         FROM machines ORDER BY mac",
-    )?;
+                cycle_json ->> '$.is_past', name
+         FROM machines WHERE {found} ORDER BY mac",
+    ))?;
     let brief = |row: &Row<'_>| {
         let is_past: Option<bool> = row.get(11)?;
         let stage: Option<String> = row.get(6)?;
@@ -113,6 +123,7 @@ pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
         let flashed: Option<String> = row.get(10)?;
         Ok(Brief {
             mac: row.get(0)?,
+            name: row.get(12)?,
             labels: parse(row, 1)?,
             plan: row.get(2)?,
             image_ref: row.get(3)?,
@@ -125,7 +136,7 @@ pub fn briefs(conn: &Connection) -> Result<Vec<Brief>> {
             flashed_at: flashed.and_then(|at| Time::parse(&at)),
         })
     };
-    let rows = select.query_map([], |row| Ok(brief(row)))?;
+    let rows = select.query_map(params_from_iter(values), |row| Ok(brief(row)))?;
     rows.map(|row| row?).collect()
 }
 
@@ -143,7 +154,7 @@ pub fn count(conn: &Connection) -> Result<i64> {
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
     let mut select =
-        conn.sql.prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan")?;
+        conn.sql.prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan ORDER BY plan")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -160,7 +171,7 @@ pub fn count_by_image(conn: &Connection) -> Result<Vec<(String, i64)>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Inserts or replaces a machine.
+/// Inserts or replaces a machine, and its texts for searches.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -168,13 +179,14 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
     let mut upsert = conn.sql.prepare_cached(&format!(
         "INSERT INTO machines ({COLUMNS})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-                 ?19, ?20, ?21, ?22, ?23)
+                 ?19, ?20, ?21, ?22, ?23, ?24)
          ON CONFLICT (mac) DO UPDATE SET
              plan = ?2, image_ref = ?3, target_serial = ?4, sanboot_drive = ?5, extra_args = ?6,
              params_json = ?7, labels_json = ?8, state_json = ?9, hold = ?10, cycle_json = ?11,
              answers_json = ?12, history_json = ?13, disks_json = ?14, disks_at = ?15,
              hardware_json = ?16, flashed_json = ?17, discovered_at = ?18, last_seen_at = ?19,
-             last_seen_ip = ?20, created_at = ?21, updated_at = ?22, netboot_version = ?23"
+             last_seen_ip = ?20, created_at = ?21, updated_at = ?22, netboot_version = ?23,
+             name = ?24"
     ))?;
     upsert.execute(params![
         machine.mac.as_str(),
@@ -200,8 +212,9 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
         machine.created_at,
         machine.updated_at,
         machine.netboot_version,
+        machine.name,
     ])?;
-    Ok(())
+    search::put(conn, machine)
 }
 
 /// Deletes a machine and its hardware. Returns false if it does not exist.
@@ -299,6 +312,7 @@ fn from_row(row: &Row<'_>) -> Result<Machine> {
         created_at: row.get(20)?,
         updated_at: row.get(21)?,
         netboot_version: row.get(22)?,
+        name: row.get(23)?,
     })
 }
 
@@ -427,7 +441,7 @@ mod tests {
         machines.push(Machine::new("02:00:00:00:ff:ff".parse().unwrap(), "ipxe-exit", Time(1)));
         let kept = machines.clone();
         db.write_blocking(move |t| kept.iter().try_for_each(|machine| put(t, machine))).unwrap();
-        let briefs = db.read_blocking(briefs).unwrap();
+        let briefs = db.read_blocking(|conn| briefs(conn, &MachineSearch::default())).unwrap();
         assert_eq!(briefs.len(), machines.len());
         for (brief, machine) in briefs.iter().zip(&machines) {
             assert_eq!(brief.mac, machine.mac.as_str());

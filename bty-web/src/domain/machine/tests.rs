@@ -131,7 +131,7 @@ impl World {
                 m,
                 context,
                 client,
-                &Contact { nonce: Some(nonce.into()), is_tokenless: false },
+                &Contact { nonce: Some(nonce.into()), is_tokenless: false, is_full: false },
             )
         })
     }
@@ -143,7 +143,7 @@ impl World {
                 m,
                 context,
                 client,
-                &Contact { nonce: Some(nonce.into()), is_tokenless: true },
+                &Contact { nonce: Some(nonce.into()), is_tokenless: true, is_full: false },
             )
         })
     }

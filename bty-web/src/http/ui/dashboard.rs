@@ -11,7 +11,7 @@ use super::frame::Frame;
 use super::pictures;
 use super::progress::{Progress, progress};
 use super::render::render;
-use super::state_label::{phase_label, state_label};
+use crate::domain::machine::state_label::{phase_label, state_label};
 use crate::config::Config;
 use crate::domain::error::Result;
 use crate::domain::event::Event;

@@ -14,7 +14,7 @@ use super::frame::Frame;
 use super::notice::{Notice, Notices};
 use super::progress::{Progress, progress};
 use super::render::render;
-use super::state_label::state_label;
+use crate::domain::machine::state_label::state_label;
 use crate::domain::error::{Error, Result};
 use crate::domain::event::Event;
 use crate::domain::mac::Mac;

@@ -109,6 +109,7 @@ fn label(key: &str) -> &'static str {
         "plans.default" => "Plan for unknown machines",
         "plans.contact_window_ms" => "Window for repeated contacts, in ms",
         "machines.sample_proof" => "Shorter proof of proven disks",
+        "machines.parallel" => "Machines at work at once",
         "machines.silent_boots" => "Failed boots before a machine boots its disk",
         "display.timezone" => "Time zone",
         "backup.enabled" => "Scheduled backups",
