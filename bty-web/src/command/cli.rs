@@ -81,7 +81,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         verb: PlanVerb,
     },
-    /// Show and assign the machines of a server
+    /// List, assign and change the machines of a server
     Machine {
         #[command(flatten)]
         remote: Remote,

@@ -249,9 +249,8 @@ impl BulkEdits {
         let mut rows = Vec::new();
         let list = self.reads.summaries(search).await?;
         for brief in list.found {
-            let image = brief.image_ref.map(|image| {
-                snapshot.names.get(&image).cloned().unwrap_or(image)
-            });
+            let image =
+                brief.image_ref.map(|image| snapshot.names.get(&image).cloned().unwrap_or(image));
             rows.push(TableRow {
                 name: Some(brief.name),
                 mac: brief.mac,
@@ -304,8 +303,7 @@ impl BulkEdits {
     ) -> Result<BulkReport> {
         let (service, first) = (self.clone(), job.clone());
         let decide = move |decide: &PlanEvaluator<'_>| service.decide(&first, decide);
-        let decisions =
-            self.simulations.run(caller.principal.key(), caller.gone, decide).await?;
+        let decisions = self.simulations.run(caller.principal.key(), caller.gone, decide).await?;
         if dry_run {
             let report = decisions.report(&job);
             return check_digest(digest, &report).map(|()| BulkReport { dry_run, ..report });
@@ -324,10 +322,8 @@ impl BulkEdits {
             rows.iter().map(|(mac, row)| decider.decide(&catalog, mac, row.as_ref())).collect()
         };
         let decided: Vec<Decided> = std::thread::scope(|scope| {
-            let threads: Vec<_> = rows
-                .chunks(chunk)
-                .map(|rows| scope.spawn(move || decide_all(rows)))
-                .collect();
+            let threads: Vec<_> =
+                rows.chunks(chunk).map(|rows| scope.spawn(move || decide_all(rows))).collect();
             let joined = threads.into_iter().map(|thread| {
                 thread.join().unwrap_or_else(|_| Err(Error::internal("a decision panicked")))
             });

@@ -283,8 +283,7 @@ impl<'a> ImportFilter<'a> {
 
     /// True if the plan `name` may write to disks.
     fn writes(&self, name: &str) -> bool {
-        let writes =
-            |plan: &Plan| plan.declared.needs.contains(&Need::Disk) || plan.declared.runs;
+        let writes = |plan: &Plan| plan.declared.needs.contains(&Need::Disk) || plan.declared.runs;
         self.plan(name).is_none_or(writes)
     }
 }
@@ -389,7 +388,7 @@ fn import_inventories(
     };
     for exported in bundle["machines"].as_array().into_iter().flatten() {
         let mac = exported["mac"].as_str().unwrap_or_default();
-        let mac: Mac = match mac.parse() {
+        let mac = match mac.parse::<Mac>() {
             Ok(mac) => mac,
             Err(e) => {
                 summary.skipped.push(format!("machine: {e}"));

@@ -170,7 +170,7 @@ impl Database {
         prepare(&conn).map_err(|e| at(&e))?;
         drop(turn);
         let conn = Connection::from(conn);
-        super::search::complete(&conn)?;
+        super::machines::complete_texts(&conn)?;
         let (sender, receiver) = sync_channel(QUEUE);
         let is_full = Arc::new(AtomicBool::default());
         let writer = Writer {
@@ -585,7 +585,9 @@ mod tests {
                 let kinds =
                     store::events::list(conn, &store::events::Filter::default(), 500)?.len();
                 assert_eq!(kinds, 10 + usize::from(!file.ends_with("0005.sql")), "and the upgrade");
-                let is_packed = ["0001", "0002", "0003"].iter().all(|old| !file.ends_with(format!("{old}.sql")));
+                let is_packed = ["0001", "0002", "0003"]
+                    .iter()
+                    .all(|old| !file.ends_with(format!("{old}.sql")));
                 assert_eq!(store::cache::packed(conn)?.len(), usize::from(is_packed));
                 assert_eq!(store::catalog::all(conn)?[0].index_sha256.is_some(), is_packed);
                 let search = MachineSearch::parse("label:lab", &std::collections::HashMap::new())?;

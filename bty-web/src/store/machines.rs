@@ -153,8 +153,9 @@ pub fn count(conn: &Connection) -> Result<i64> {
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
-    let mut select =
-        conn.sql.prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan ORDER BY plan")?;
+    let mut select = conn
+        .sql
+        .prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan ORDER BY plan")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -215,6 +216,30 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
         machine.name,
     ])?;
     search::put(conn, machine)
+}
+
+/// Writes the texts for searches of all machines that have none, after an upgrade of the schema.
+///
+/// # Errors
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
+pub(super) fn complete_texts(conn: &Connection) -> Result<()> {
+    let missing = {
+        let sql = "SELECT mac FROM machines WHERE mac NOT IN (SELECT mac FROM machine_texts)";
+        let mut select = conn.sql.prepare(sql)?;
+        let rows = select.query_map([], |row| row.get::<_, String>(0))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()?
+    };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let transaction = conn.sql.unchecked_transaction()?;
+    for mac in &missing {
+        let mac: Mac = mac.parse().map_err(crate::domain::error::Error::internal)?;
+        if let Some(machine) = get(conn, &mac)? {
+            search::put(conn, &machine)?;
+        }
+    }
+    Ok(transaction.commit()?)
 }
 
 /// Deletes a machine and its hardware. Returns false if it does not exist.

@@ -7,7 +7,6 @@ use rusqlite::types::Value;
 use rusqlite::{params, params_from_iter};
 
 use super::connection::Connection;
-use super::machines;
 use crate::domain::error::{Error, Result};
 use crate::domain::mac::Mac;
 use crate::domain::machine::Machine;
@@ -34,30 +33,6 @@ pub(super) fn put(conn: &Connection, machine: &Machine) -> Result<()> {
     )?;
     upsert.execute(params![mac, phase, state, plan, image_ref, name, labels, texts])?;
     Ok(())
-}
-
-/// Writes the texts of all machines that have none, after an upgrade of the schema.
-///
-/// # Errors
-/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
-pub(super) fn complete(conn: &Connection) -> Result<()> {
-    let missing = {
-        let sql = "SELECT mac FROM machines WHERE mac NOT IN (SELECT mac FROM machine_texts)";
-        let mut select = conn.sql.prepare(sql)?;
-        let rows = select.query_map([], |row| row.get::<_, String>(0))?;
-        rows.collect::<rusqlite::Result<Vec<_>>>()?
-    };
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let transaction = conn.sql.unchecked_transaction()?;
-    for mac in &missing {
-        let mac: Mac = mac.parse().map_err(Error::internal)?;
-        if let Some(machine) = machines::get(conn, &mac)? {
-            put(conn, &machine)?;
-        }
-    }
-    Ok(transaction.commit()?)
 }
 
 /// Returns the addresses of the machines that `search` finds, sorted.
@@ -171,6 +146,7 @@ mod tests {
 
     use super::*;
     use crate::store::database::Database;
+    use crate::store::machines;
 
     fn names() -> HashMap<String, String> {
         HashMap::from([("ab".repeat(32), "Debian 13".into())])

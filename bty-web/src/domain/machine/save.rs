@@ -158,9 +158,8 @@ impl Assignment {
 fn check_label(label: &str) -> Option<(&'static str, String)> {
     // other characters than ASCII include the combining marks of many scripts
     let is_foreign = |c: char| !c.is_ascii() && !c.is_whitespace();
-    let is_plain = |c: char| {
-        c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '_' | '-') || is_foreign(c)
-    };
+    let is_plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '_' | '-') || is_foreign(c);
     let is_label = label.starts_with(char::is_alphanumeric)
         && label.chars().all(is_plain)
         && label.chars().count() <= LABEL_CHARS_MAX

@@ -92,8 +92,14 @@ fn to_csv(rows: &[TableRow]) -> String {
     for row in rows {
         let labels = row.labels.as_deref().unwrap_or_default().join(";");
         let plain = |field: &Option<String>| field.clone().unwrap_or_default();
-        let fields =
-            [plain(&row.name), row.mac.clone(), plain(&row.plan), plain(&row.image), plain(&row.disk), labels];
+        let fields = [
+            plain(&row.name),
+            row.mac.clone(),
+            plain(&row.plan),
+            plain(&row.image),
+            plain(&row.disk),
+            labels,
+        ];
         text += &fields.map(|field| quoted(&field)).join(",");
         text += "\n";
     }

@@ -88,11 +88,7 @@ pub fn simulate(
 
 /// Returns what the next network boot of `machine` does, without simulating that it succeeds.
 #[must_use]
-pub fn next_boot(
-    machine: &Machine,
-    context: &DecisionContext<'_>,
-    client: &ClientContext,
-) -> Step {
+pub fn next_boot(machine: &Machine, context: &DecisionContext<'_>, client: &ClientContext) -> Step {
     begin_boot(machine, context, client, 1).step
 }
 

@@ -134,7 +134,10 @@ fn a_change_lists_what_happens_and_does_exactly_that() {
     let (decisions, report) = bench.decide(&job);
     assert_eq!(report.machines.len(), 1, "{report:?}");
     let item = &report.machines[0];
-    assert_eq!((item.mac.as_str(), item.next_boot.as_str()), (mac(1).as_str(), "take the inventory"));
+    assert_eq!(
+        (item.mac.as_str(), item.next_boot.as_str()),
+        (mac(1).as_str(), "take the inventory")
+    );
     assert_eq!((report.unchanged, &report.at_work), (1, &vec![mac(4).to_string()]));
     let before = bench.all();
     bench.commit(job, decisions, &report.digest).unwrap();
@@ -273,14 +276,16 @@ enum Meanwhile {
 
 fn any_machine() -> impl Strategy<Value = Machine> {
     let labels = prop::sample::subsequence(vec!["a", "b", "live"], 0..=3);
-    (0..12_u8, labels, any::<[bool; 3]>()).prop_map(|(n, labels, [is_working, is_held, is_seen])| {
-        let machine = Machine {
-            hold: is_held.then(|| "why".into()),
-            last_seen_at: is_seen.then_some(Time(5)),
-            ..machine(n, &labels)
-        };
-        if is_working { working(machine) } else { machine }
-    })
+    (0..12_u8, labels, any::<[bool; 3]>()).prop_map(
+        |(n, labels, [is_working, is_held, is_seen])| {
+            let machine = Machine {
+                hold: is_held.then(|| "why".into()),
+                last_seen_at: is_seen.then_some(Time(5)),
+                ..machine(n, &labels)
+            };
+            if is_working { working(machine) } else { machine }
+        },
+    )
 }
 
 fn any_action() -> impl Strategy<Value = BulkAction> {

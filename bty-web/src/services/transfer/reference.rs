@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{ImportRules, ImportSummary, ImportFilter, import_image};
+use super::{ImportFilter, ImportRules, ImportSummary, import_image};
 use crate::domain::error::Result;
 use crate::domain::event::{Actor, Event, NewEvent};
 use crate::domain::machine::{Flashed, Machine, hardware};
