@@ -202,9 +202,9 @@ fn machines_are_changed_and_moved_as_tables_from_a_shell() {
     let (out, _) = run(&wanted, 0);
     let digest = out.trim().rsplit(' ').next().unwrap().to_owned();
     assert_eq!(found(&web, "state:hold"), Vec::<String>::new());
-    run(&[&wanted[..], &["--confirm", &digest]].concat(), 0);
+    run(&[&wanted[..], &["--confirm", digest.as_str()][..]].concat(), 0);
     assert_eq!(found(&web, "state:hold"), [mac(1)]);
-    run(&[&wanted[..], &["--confirm", &digest]].concat(), 1);
+    run(&[&wanted[..], &["--confirm", digest.as_str()][..]].concat(), 1);
     run(&["machine", "change", "525400000002", "--label", "a", "--release"], 2);
     run(&["machine", "change", "525400000002"], 2);
     run(&["machine", "change", "--again"], 2);

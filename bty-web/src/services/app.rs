@@ -10,7 +10,6 @@ use crate::domain::error::{Error, Result};
 use crate::services::access::Access;
 use crate::services::auth::Auth;
 use crate::services::boot_cycles::BootCycles;
-use crate::services::boot_slots::BootSlots;
 use crate::services::bulk_edits::BulkEdits;
 use crate::services::cache_control::CacheControl;
 use crate::services::catalog::CatalogEdits;
@@ -180,7 +179,6 @@ impl Foundation {
                 limit,
                 metrics.clone(),
                 events(),
-                BootSlots::new(db()),
             ),
             simulator: PlanSimulator::new(db(), snapshots(), simulations),
             transfer: StateTransfer::new(db(), machines.clone(), snapshots(), events()),

@@ -51,8 +51,8 @@ impl BootCycles {
         new_machines: Arc<PerMinute>,
         metrics: Arc<Metrics>,
         events: EventLog,
-        slots: BootSlots,
     ) -> Self {
+        let slots = machines.boot_slots();
         Self { machines, snapshots, config, rates, new_machines, metrics, events, slots }
     }
 

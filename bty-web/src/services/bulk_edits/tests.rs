@@ -243,8 +243,8 @@ fn a_table_adds_machines_and_changes_known_ones_only_on_request() {
             report.machines.iter().map(|item| (item.mac.as_str(), item.is_new)).collect();
         let (first, fourth) = (mac(1).to_string(), mac(4).to_string());
         let expected: &[(&str, bool)] = match replace {
-            true => &[(&first, false), (&fourth, true)],
-            false => &[(&fourth, true)],
+            true => &[(first.as_str(), false), (fourth.as_str(), true)],
+            false => &[(fourth.as_str(), true)],
         };
         assert_eq!(changed, expected);
         assert_eq!((report.unchanged, report.at_work.len()), (1, 1));
