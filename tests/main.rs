@@ -45,6 +45,7 @@ mod scripts {
 /// `bty-web` over HTTP and TFTP, its pages, and its deployment files.
 mod web {
     mod access;
+    mod bulk;
     mod bytes;
     mod cache;
     mod catalog;

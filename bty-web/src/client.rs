@@ -74,13 +74,27 @@ impl ServerClient {
     ///   [`ErrorKind::Conflict`] for 400, 422, 404 and 409, with the problems in the response.
     /// - [`ErrorKind::Upstream`] for other errors, and if the server does not respond.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let body = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        self.send_bytes(method, path, body).await
+    }
+
+    /// Sends a request with an optional body of a content type, like [`send`](Self::send).
+    ///
+    /// # Errors
+    /// The errors of [`send`](Self::send).
+    pub async fn send_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<Value> {
         let url = format!("{}{path}", self.base);
         let mut request = Request::get(&url);
         request.method = Some(method.as_str());
         request
             .headers
             .extend(self.token.as_ref().map(|token| ("authorization", format!("Bearer {token}"))));
-        request.body = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        request.body = body;
         let reply = self.exchange(request).await?;
         let json: Value = serde_json::from_slice(&reply.body)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&reply.body).into_owned()));

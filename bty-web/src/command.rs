@@ -13,7 +13,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use crate::config::env_file::EnvFile;
 use crate::config::{Config, Sources};
 use crate::domain::error::{ErrorKind, Result};
+use crate::services::transfer::ImportRules;
 
+mod bulk;
 mod cli;
 mod config;
 mod events;
@@ -99,7 +101,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
             health::run(|| load_quietly(&named), url, cache).inspect_err(|_| warn())
         }
         Command::Export { dest } => transfer::export(&load(&named)?, &dest),
-        Command::Import { path, armed } => transfer::import(&load(&named)?, &path, armed),
+        Command::Import { path, armed, replace } => {
+            let rules = ImportRules { is_armed: armed, replaces: replace };
+            transfer::import(&load(&named)?, &path, rules)
+        }
         Command::Plan { remote, verb } => remote.run(async |server| plan::run(server, verb).await),
         Command::Machine { remote, verb } => {
             remote.run(async |server| machine::run(server, verb).await)

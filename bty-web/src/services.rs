@@ -5,6 +5,8 @@ pub mod access;
 pub mod app;
 pub mod auth;
 pub mod boot_cycles;
+mod boot_slots;
+pub mod bulk_edits;
 pub mod cache_control;
 pub mod catalog;
 pub mod event_bus;

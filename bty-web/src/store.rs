@@ -12,6 +12,7 @@ pub mod machines;
 pub mod plans;
 pub mod reference;
 mod schema;
+pub mod search;
 pub mod settings;
 mod time;
 pub mod webhooks;

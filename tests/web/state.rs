@@ -145,6 +145,9 @@ fn an_export_restores_everything_on_another_server_and_orders_nothing() {
     // over HTTP, into a running server; invalid bundles are refused and change nothing
     let bundle: Value = web.get("/export").expect(200).json();
     let summary = other.send("POST", "/import?armed=true", &bundle).expect(200).json();
+    assert_eq!(summary["machines"], 0, "{summary}");
+    assert!(summary["skipped"].to_string().contains("it is here already"), "{summary}");
+    let summary = other.send("POST", "/import?armed=true&replace=true", &bundle).expect(200).json();
     assert_eq!((&summary["machines"], &summary["held"]), (&json!(2), &json!(0)));
     for bad in [
         json!({}),

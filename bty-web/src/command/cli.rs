@@ -70,6 +70,9 @@ pub(crate) enum Command {
         /// Let imported machines flash at their next boot, without being saved first
         #[arg(long)]
         armed: bool,
+        /// Replace machines that are here already; without it, they are left as they are
+        #[arg(long)]
+        replace: bool,
     },
     /// Show, edit and simulate the plans of a server
     Plan {
@@ -78,7 +81,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         verb: PlanVerb,
     },
-    /// Show and assign the machines of a server
+    /// List, assign and change the machines of a server
     Machine {
         #[command(flatten)]
         remote: Remote,
@@ -173,15 +176,18 @@ pub(crate) enum PlanVerb {
 pub(crate) enum MachineVerb {
     /// List machines
     List {
-        /// Only machines that contain this text
-        #[arg(short, long)]
-        query: Option<String>,
+        /// Only machines that this search finds, such as 'label:rack1 state:failed'
+        #[arg(short = 'q', long, visible_alias = "query", value_name = "SEARCH")]
+        filter: Option<String>,
     },
     /// Print a machine as JSON
     Show { mac: String },
     /// Assign a machine; what is not given stays as it is, and an unknown machine is added
     Set {
         mac: String,
+        /// What people call the machine; empty for no name
+        #[arg(long)]
+        name: Option<String>,
         /// Name of the plan
         #[arg(long)]
         plan: Option<String>,
@@ -207,6 +213,92 @@ pub(crate) enum MachineVerb {
         #[arg(long)]
         again: bool,
     },
+    /// Change many machines: prints what would happen, and the digest that confirms it
+    Change(Box<ChangeArgs>),
+    /// Print machines as a table: name, mac, plan, image, disk, labels
+    Export {
+        /// Only machines that this search finds
+        #[arg(short = 'q', long, value_name = "SEARCH")]
+        filter: Option<String>,
+        #[arg(long, value_enum, default_value = "csv")]
+        format: TableKind,
+    },
+    /// Add the machines of a table, as export prints it
+    Import {
+        /// File; - for stdin
+        file: PathBuf,
+        /// Format of the table [default: by the name of the file, else csv]
+        #[arg(long, value_enum)]
+        format: Option<TableKind>,
+        /// Also change machines that are here already
+        #[arg(long)]
+        replace: bool,
+        /// Change nothing; print what would happen, and the digest that confirms it
+        #[arg(long)]
+        dry_run: bool,
+        /// Import only if it does what the list with this digest says
+        #[arg(long, value_name = "DIGEST")]
+        confirm: Option<String>,
+    },
+}
+
+/// What `bty-web machine change` does, and with which machines.
+#[derive(clap::Args)]
+pub(crate) struct ChangeArgs {
+    /// MAC addresses of the machines
+    #[arg(required_unless_present = "filter", conflicts_with = "filter")]
+    pub(crate) mac: Vec<String>,
+    /// All machines that this search finds; empty for all
+    #[arg(short = 'q', long, value_name = "SEARCH")]
+    pub(crate) filter: Option<String>,
+    #[command(flatten)]
+    pub(crate) action: ActionArgs,
+    /// Make the change, if it still does what the list with this digest says
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) confirm: Option<String>,
+}
+
+#[derive(clap::Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("one_action"))]
+pub(crate) struct ActionArgs {
+    /// Assign this plan
+    #[arg(long, conflicts_with = "one_action")]
+    pub(crate) plan: Option<String>,
+    /// Assign this image of the catalog, by name or reference; empty for none
+    #[arg(long, conflicts_with = "one_action")]
+    pub(crate) image: Option<String>,
+    /// Set this parameter of the plan and drop the others; can be repeated
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "one_action")]
+    pub(crate) param: Vec<String>,
+    /// Add this label; can be repeated
+    #[arg(long, value_name = "LABEL", group = "one_action")]
+    pub(crate) label: Vec<String>,
+    /// Remove this label; can be repeated
+    #[arg(long, value_name = "LABEL", group = "one_action")]
+    pub(crate) unlabel: Vec<String>,
+    /// Order the plans again
+    #[arg(long, group = "one_action")]
+    pub(crate) again: bool,
+    /// Acknowledge failures
+    #[arg(long, group = "one_action")]
+    pub(crate) acknowledge: bool,
+    /// Put on hold for this reason: the machines boot their disks
+    #[arg(long, value_name = "REASON", group = "one_action")]
+    pub(crate) hold: Option<String>,
+    /// Release from a hold
+    #[arg(long, group = "one_action")]
+    pub(crate) release: bool,
+    /// Delete
+    #[arg(long, group = "one_action")]
+    pub(crate) delete: bool,
+}
+
+/// The format of a table of machines.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum TableKind {
+    Csv,
+    Toml,
 }
 
 #[derive(Args)]

@@ -12,9 +12,9 @@ use super::remote::{RemoteServer, encoded, shown, table};
 
 pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<ExitCode> {
     match verb {
-        MachineVerb::List { query } => {
-            let query = query.map_or_else(String::new, |query| format!("?q={}", encoded(&query)));
-            let machines = server.api.get(&format!("/machines{query}")).await?;
+        MachineVerb::List { filter } => {
+            let filter = filter.unwrap_or_default();
+            let machines = server.api.get(&format!("/machines?q={}", encoded(&filter))).await?;
             if server.json {
                 out_json!("{machines:#}");
             } else {
@@ -26,6 +26,7 @@ pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<Exit
         }
         MachineVerb::Set {
             mac,
+            name,
             plan,
             image,
             disk,
@@ -37,6 +38,7 @@ pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<Exit
         } => {
             let mut changes = Map::new();
             let empty = |text: String| if text.is_empty() { Value::Null } else { text.into() };
+            changes.extend(name.map(|name| ("name".into(), name.into())));
             changes.extend(plan.map(|plan| ("boot_mode".into(), plan.into())));
             changes.extend(disk.map(|disk| ("target_disk_serial".into(), empty(disk))));
             changes.extend(extra_args.map(|args| ("extra_args".into(), args.into())));
@@ -54,7 +56,19 @@ pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<Exit
                 out_json!("{machine:#}");
             } else {
                 out!("{}: {}", shown(&machine["mac"]), shown(&machine["boot_mode"]));
+                for warning in machine["warnings"].as_array().into_iter().flatten() {
+                    eprintln!("warning: {}", shown(warning));
+                }
             }
+        }
+        MachineVerb::Change(change) => return super::bulk::change(server, *change).await,
+        MachineVerb::Export { filter, format } => {
+            let filter = filter.unwrap_or_default();
+            return super::bulk::export(server, &filter, format).await;
+        }
+        MachineVerb::Import { file, format, replace, dry_run, confirm } => {
+            let options = super::bulk::ImportOptions { format, replace, dry_run, confirm };
+            return super::bulk::import(server, &file, options).await;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -78,6 +92,7 @@ async fn set(
         Some(_) if !again => server.api.send(Method::PATCH, &path, Some(&changes.into())).await,
         known => {
             let fields = [
+                "name",
                 "bty_image_ref",
                 "labels",
                 "boot_mode",
@@ -100,7 +115,7 @@ async fn set(
 }
 
 /// Returns the reference of an image given by its name or its reference.
-async fn image_ref(server: &RemoteServer, image: &str) -> Result<Value> {
+pub(super) async fn image_ref(server: &RemoteServer, image: &str) -> Result<Value> {
     if image.is_empty() {
         return Ok(Value::Null);
     }
@@ -119,7 +134,7 @@ async fn image_ref(server: &RemoteServer, image: &str) -> Result<Value> {
     )))
 }
 
-fn params(given: &[String]) -> Result<Value> {
+pub(super) fn params(given: &[String]) -> Result<Value> {
     let mut params = Map::new();
     for one in given {
         let (name, value) = one.split_once('=').ok_or_else(|| {
@@ -141,6 +156,7 @@ fn list(machines: &Value) {
                 m["labels"].as_array().into_iter().flatten().map(shown).collect();
             vec![
                 shown(&m["mac"]),
+                shown(&m["name"]),
                 shown(&m["boot_mode"]),
                 shown(&m["boot_state"]),
                 shown(&m["target_disk_serial"]),
@@ -149,5 +165,5 @@ fn list(machines: &Value) {
             ]
         })
         .collect();
-    table(&["MAC", "Plan", "State", "Disk", "Last seen", "Labels"], &rows);
+    table(&["MAC", "Name", "Plan", "State", "Disk", "Last seen", "Labels"], &rows);
 }

@@ -10,7 +10,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
 use crate::durable::{PRIVATE_FILE, write_durably};
 use crate::services::jobs::backup::FILE;
-use crate::services::transfer::{self, ImportSummary, reference};
+use crate::services::transfer::{self, ImportRules, ImportSummary, reference};
 use crate::state_dir::{self, Use};
 use crate::store::database::Database;
 
@@ -27,7 +27,7 @@ pub(crate) fn export(config: &Config, dest: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCode> {
+pub(crate) fn import(config: &Config, path: &Path, rules: ImportRules) -> Result<ExitCode> {
     let inside = ["inventory.json", "state.db"]
         .map(|name| path.join(name))
         .into_iter()
@@ -49,8 +49,7 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
     let summary = if reference::is_database(&path) {
         let contents = crate::store::reference::read(&path)?;
         let db = Database::open(&config.state_dir.join("state.db"), ())?;
-        let summary =
-            db.write_blocking(move |transaction| reference::import(transaction, &contents, now));
+        let summary = db.write_blocking(move |t| reference::import(t, &contents, rules, now));
         db.close();
         summary?
     } else {
@@ -58,8 +57,7 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
         let wrong = |e: serde_json::Error| Error::invalid(format!("{}: {e}", path.display()));
         let bundle = serde_json::from_slice(&bytes).map_err(wrong)?;
         let db = Database::open(&config.state_dir.join("state.db"), ())?;
-        let summary =
-            db.write_blocking(move |transaction| transfer::import(transaction, bundle, armed, now));
+        let summary = db.write_blocking(move |t| transfer::import(t, bundle, rules, now));
         db.close();
         summary?
     };

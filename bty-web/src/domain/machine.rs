@@ -26,6 +26,7 @@ use crate::domain::time::Time;
 
 pub mod architecture;
 pub mod boot;
+pub mod bulk;
 pub mod contact;
 pub mod cycle;
 pub mod flashed;
@@ -36,18 +37,24 @@ pub mod pin;
 pub mod report;
 pub mod save;
 pub mod silence;
+pub mod search;
+pub mod state_label;
 pub mod status;
+pub mod table;
 
 pub use cycle::{Cycle, OrderSummary, Stage};
 pub use flashed::Flashed;
 pub use silence::SilenceLimit;
 pub use status::{MachineStatus, Phase};
 
-/// A machine as the server knows it. An operator sets the fields from `plan` to `labels`.
+/// A machine as the server knows it. An operator sets the fields from `name` to `labels`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// MAC address.
     pub mac: Mac,
+    /// What people call it; empty for none. Need not be unique.
+    #[serde(default)]
+    pub name: String,
     /// Name of its plan.
     pub plan: String,
     /// Reference of its image.
@@ -136,6 +143,7 @@ impl Machine {
     pub fn new(mac: Mac, plan: &str, now: Time) -> Self {
         Self {
             mac,
+            name: String::new(),
             plan: plan.to_owned(),
             image_ref: None,
             image_sha256: None,

@@ -6,7 +6,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::machine::pin::{FOLLOW, PIN};
 
 /// All keys, each with its default and a description.
-pub const KEYS: [(&str, &str, &str); 15] = [
+pub const KEYS: [(&str, &str, &str); 17] = [
     ("upstream.netboot_repo", "safl/bty", "repository whose releases contain the live environment"),
     ("upstream.netboot_tag", "latest", "tag of the release to fetch"),
     ("upstream.catalog_url", bty::catalog::DEFAULT_URL, "catalog suggested for import"),
@@ -38,6 +38,12 @@ pub const KEYS: [(&str, &str, &str); 15] = [
         "900",
         "seconds without a message from the live environment after which a machine is stalled; \
          phases that are known to be silent get longer; 0 for no limit",
+    ),
+    (
+        "machines.parallel",
+        "0",
+        "number of machines that may be in the live environment at once; the others boot as if \
+         nothing were ordered, and try again at their next network boot; 0 for no limit",
     ),
     (
         "machines.sample_proof",
@@ -133,6 +139,7 @@ pub fn check(key: &str, value: &str) -> Result<()> {
         "plans.contact_window_ms" => number(0..=600_000),
         "machines.silent_boots" => number(0..=1000),
         "machines.stalled_after" => number(0..=604_800),
+        "machines.parallel" => number(0..=100_000),
         "plans.default" => crate::domain::plan::check_name(value).map_err(Error::invalid),
         "display.timezone" if value != "UTC" && jiff::tz::TimeZone::get(value).is_err() => {
             wrong("must be a time zone in this system's database, such as Europe/Berlin")

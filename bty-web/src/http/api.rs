@@ -1,6 +1,7 @@
 //! The JSON API.
 
 pub(crate) mod access;
+pub(crate) mod bulk;
 pub(crate) mod cache;
 pub(crate) mod catalog;
 pub(crate) mod events;

@@ -50,6 +50,22 @@ where
     }
 }
 
+/// A body of text.
+pub struct Text(pub String);
+
+impl<S: Send + Sync> FromRequest<S> for Text
+where
+    Arc<Config>: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        let bytes = body(request, &Arc::from_ref(state)).await?;
+        let text = String::from_utf8(bytes.to_vec());
+        text.map(Self).map_err(|_| Error::new(ErrorKind::Malformed, "the body is not UTF-8"))
+    }
+}
+
 /// An optional JSON body; the default value if it is missing.
 pub struct OptionalJson<T>(pub T);
 

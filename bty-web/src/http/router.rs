@@ -36,7 +36,7 @@ use utoipa_axum::routes;
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind};
 use crate::http::api::{
-    access, cache, catalog, events, health, jobs, machines, plans, power, settings, transfer,
+    access, bulk, cache, catalog, events, health, jobs, machines, plans, power, settings, transfer,
     webhooks,
 };
 use crate::http::bodies::Bodies;
@@ -239,6 +239,8 @@ fn server_api() -> Api {
 fn read_api() -> Api {
     OpenApiRouter::new()
         .routes(routes!(machines::list))
+        .routes(routes!(bulk::csv))
+        .routes(routes!(bulk::toml))
         .routes(routes!(machines::get))
         .routes(routes!(machines::lshw))
         .routes(routes!(machines::disks))
@@ -290,6 +292,8 @@ fn machine_changes_api() -> Api {
         .routes(routes!(machines::put))
         .routes(routes!(machines::patch))
         .routes(routes!(machines::delete))
+        .routes(routes!(bulk::change))
+        .routes(routes!(bulk::import).layer(DefaultBodyLimit::max(bulk::TABLE_BYTES_MAX)))
         .routes(routes!(events::acknowledge))
         .routes(routes!(power::switch))
         .routes(routes!(power::switch_many))

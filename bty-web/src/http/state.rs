@@ -9,6 +9,7 @@ use crate::http::api::machine_list::ListPermits;
 use crate::services::access::Access;
 use crate::services::app::App;
 use crate::services::boot_cycles::BootCycles;
+use crate::services::bulk_edits::BulkEdits;
 use crate::services::cache_control::CacheControl;
 use crate::services::catalog::CatalogEdits;
 use crate::services::event_bus::EventBus;
@@ -68,6 +69,7 @@ macro_rules! services {
 services! {
     access: Access,
     boot_cycles: BootCycles,
+    bulk_edits: BulkEdits,
     bus: EventBus,
     cache_control: CacheControl,
     catalog: CatalogEdits,

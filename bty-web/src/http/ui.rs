@@ -44,5 +44,4 @@ pub mod plans;
 mod progress;
 pub mod render;
 pub mod settings;
-mod state_label;
 pub mod undo;

@@ -10,6 +10,7 @@ use crate::domain::error::{Error, Result};
 use crate::services::access::Access;
 use crate::services::auth::Auth;
 use crate::services::boot_cycles::BootCycles;
+use crate::services::bulk_edits::BulkEdits;
 use crate::services::cache_control::CacheControl;
 use crate::services::catalog::CatalogEdits;
 use crate::services::event_bus::EventBus;
@@ -86,6 +87,8 @@ pub struct App {
     pub machine_reads: MachineReads,
     /// Operators' changes to machines.
     pub machine_edits: MachineEdits,
+    /// Operators' changes to many machines.
+    pub bulk_edits: BulkEdits,
     /// Contacts and reports of machines.
     pub boot_cycles: BootCycles,
     /// Rates of the flashes in progress.
@@ -180,6 +183,16 @@ impl Foundation {
         let edits = MachineEdits::new(machines.clone(), db(), metrics.clone(), config());
         let power =
             Power::new(config(), guarded, reads.clone(), edits.clone(), events(), shutdown.clone());
+        let simulations = self.simulations();
+        let bulk_edits = BulkEdits::new(
+            db(),
+            machines.clone(),
+            reads.clone(),
+            edits.clone(),
+            snapshots(),
+            simulations.clone(),
+            metrics.clone(),
+        );
         let (jobs, backups, job_control) = self.jobs(&log, &shutdown, client.clone(), &router);
         App {
             access: Access::new(db(), self.auth.clone(), events()),
@@ -207,7 +220,7 @@ impl Foundation {
                 router.clone(),
                 RollingImages::new(catalog.clone(), snapshots()),
             ),
-            simulator: PlanSimulator::new(db(), snapshots(), self.simulations()),
+            simulator: PlanSimulator::new(db(), snapshots(), simulations),
             transfer: StateTransfer::new(db(), machines.clone(), snapshots(), events()),
             undo: UndoService::new(
                 machines.clone(),
@@ -227,6 +240,7 @@ impl Foundation {
             image_router: router,
             machine_reads: reads,
             machine_edits: edits,
+            bulk_edits,
             metrics,
             shutdown,
             tftp,

@@ -22,6 +22,7 @@ use crate::domain::machine::report::{
 };
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::time::Time;
+use crate::services::boot_slots::BootSlots;
 use crate::services::event_log::EventLog;
 use crate::services::machines::{MachineView, Machines};
 use crate::services::metrics::Metrics;
@@ -40,6 +41,7 @@ pub struct BootCycles {
     new_machines: Arc<PerMinute>,
     metrics: Arc<Metrics>,
     events: EventLog,
+    slots: BootSlots,
 }
 
 impl BootCycles {
@@ -52,7 +54,8 @@ impl BootCycles {
         metrics: Arc<Metrics>,
         events: EventLog,
     ) -> Self {
-        Self { machines, snapshots, config, rates, new_machines, metrics, events }
+        let slots = machines.boot_slots();
+        Self { machines, snapshots, config, rates, new_machines, metrics, events, slots }
     }
 
     /// Answers a contact of iPXE with the script to run next. A contact with the `nonce` of an
@@ -71,16 +74,28 @@ impl BootCycles {
             let (machine, discovered) = service.machines.discover(view, &client_mac, &who)?;
             let environment =
                 environment_of(&service.config, view.snapshot.netboot_version_of(&machine));
-            let contact = Contact { nonce, is_tokenless: environment == Environment::Reference };
-            let mut outcome = decide_boot(&machine, &view.context(&machine.plan), &who, &contact);
+            let is_tokenless = environment == Environment::Reference;
+            let contact = Contact { nonce, is_tokenless, is_full: false };
+            let context = view.context(&machine.plan);
+            let mut outcome = decide_boot(&machine, &context, &who, &contact);
+            let mut slot = None;
+            let max = view.snapshot.settings.number("machines.parallel");
+            if max > 0 && matches!(outcome.answer, Boot::Live { .. }) {
+                let max = usize::try_from(max).unwrap_or(usize::MAX);
+                slot = service.slots.take(&client_mac, max, who.now)?;
+                if slot.is_none() {
+                    let contact = Contact { is_full: true, ..contact };
+                    outcome = decide_boot(&machine, &context, &who, &contact);
+                }
+            }
             outcome.events.splice(0..0, discovered);
             Ok(Outcome {
                 machine: outcome.machine,
                 events: outcome.events,
-                answer: (outcome.answer, environment),
+                answer: (outcome.answer, environment, slot),
             })
         };
-        let ((boot, environment), machine): ((Boot, Environment), Machine) =
+        let ((boot, environment, _slot), machine) =
             self.machines.update(mac, decide, self.machines.forget_unassigned()).await?;
         let snapshot = self.snapshots.current();
         let extra_args = snapshot.settings.get("netboot.extra_args");

@@ -2,6 +2,7 @@
 
 use crate::domain::error::Result;
 use crate::domain::event::Event;
+use crate::domain::machine::search::MachineSearch;
 use crate::domain::machine::{Machine, Phase};
 use crate::services::machine_reads::MachineReads;
 use crate::store::catalog;
@@ -45,7 +46,7 @@ impl MachineReads {
     pub async fn overview(&self, working_max: usize) -> Result<FleetOverview> {
         let limit = self.silence_limit();
         let read = move |conn: &_| {
-            let briefs = machines::briefs(conn, &limit)?;
+            let briefs = machines::briefs(conn, &MachineSearch::default(), &limit)?;
             let working = briefs
                 .iter()
                 .filter(|machine| machine.status().phase() == Phase::Working)

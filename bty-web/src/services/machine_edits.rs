@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bty_script::AssignedDisk;
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::mac::Mac;
 use crate::domain::machine::architecture::mismatch;
+use crate::domain::machine::bulk::MachineChanges;
 use crate::domain::machine::save::{Assignment, apply_assignment};
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::params::Need;
@@ -41,7 +41,7 @@ impl MachineEdits {
 
     /// Assigns plan, image, disk and parameters to a machine. Omitted fields get their defaults.
     /// Adds an unknown machine. Saving gives a new order even if nothing has changed, but not if
-    /// only labels, drive, kernel arguments or the version of the live environment have changed.
+    /// only the name, labels, drive, kernel arguments or the version of the live environment have changed.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems when the
@@ -85,10 +85,8 @@ impl MachineEdits {
                 .clone()
                 .ok_or_else(|| Error::not_found(format!("the machine {wanted_mac}")))?;
             let before = Assignment::of(&machine);
-            let mut assignment = before.clone();
-            changes.apply(&mut assignment);
             // labels in another order are no change, and must not become a new order
-            let assignment = assignment.normalized();
+            let assignment = changes.apply(before.clone());
             if assignment == before {
                 return Ok(Outcome { machine, events: Vec::new(), answer: () });
             }
@@ -158,17 +156,6 @@ impl MachineEdits {
         Ok(())
     }
 
-    /// Returns what an operator should know about the assignment of `machine`, although it can
-    /// work: an image for another architecture.
-    #[must_use]
-    pub fn warnings(&self, machine: &Machine) -> Vec<String> {
-        let snapshot = self.machines.snapshot();
-        let catalog = bty::catalog::Catalog::parse(snapshot.catalog.as_bytes()).unwrap_or_default();
-        let image = machine.image_ref.as_ref().and_then(|image| image.parse().ok());
-        let image = image.and_then(|image| catalog.by_ref(&image));
-        architecture_mismatch(machine, image).into_iter().collect()
-    }
-
     /// Checks an assignment for a machine without saving it.
     ///
     /// # Errors
@@ -180,7 +167,7 @@ impl MachineEdits {
 
     /// Refuses a version of the live environment with missing files, because otherwise the machine
     /// would fail only when it boots.
-    fn check_netboot_version(&self, version: &str) -> Result<()> {
+    pub(super) fn check_netboot_version(&self, version: &str) -> Result<()> {
         if version.is_empty() || NetbootVersion::of(&self.config, version).is_complete() {
             return Ok(());
         }
@@ -193,69 +180,24 @@ impl MachineEdits {
     }
 }
 
-/// Changes to a machine. Omitted fields keep their values.
-#[derive(Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MachineChanges {
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>)]
-    bty_image_ref: Option<Option<String>>,
-    labels: Option<Vec<String>>,
-    boot_mode: Option<String>,
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>)]
-    sanboot_drive: Option<Option<String>>,
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>)]
-    target_disk_serial: Option<Option<String>>,
-    #[schema(value_type = Option<Object>)]
-    params: Option<Map<String, Value>>,
-    extra_args: Option<String>,
-    netboot_version: Option<String>,
-}
-
-impl MachineChanges {
-    fn apply(self, assignment: &mut Assignment) {
-        if let Some(image) = self.bty_image_ref {
-            assignment.bty_image_ref = image;
-        }
-        if let Some(drive) = self.sanboot_drive {
-            assignment.sanboot_drive = drive;
-        }
-        if let Some(serial) = self.target_disk_serial {
-            assignment.target_disk_serial = serial;
-        }
-        if let Some(labels) = self.labels {
-            assignment.labels = labels;
-        }
-        if let Some(plan) = self.boot_mode {
-            assignment.boot_mode = plan;
-        }
-        if let Some(params) = self.params {
-            assignment.params = params;
-        }
-        if let Some(extra_args) = self.extra_args {
-            assignment.extra_args = extra_args;
-        }
-        if let Some(version) = self.netboot_version {
-            assignment.netboot_version = version;
-        }
-    }
-}
-
-/// Distinguishes `null`, which clears a field, from an omitted field.
-fn nullable<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
 fn check_view(view: &MachineView<'_>, assignment: &Assignment) -> Result<()> {
+    let catalog =
+        bty::catalog::Catalog::parse(view.snapshot.catalog.as_bytes()).unwrap_or_default();
+    check_assignment(view, &catalog, assignment)
+}
+
+/// Checks an assignment for the machine of `view`. `catalog` is that of its snapshot.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) with all problems.
+pub(super) fn check_assignment(
+    view: &MachineView<'_>,
+    catalog: &bty::catalog::Catalog,
+    assignment: &Assignment,
+) -> Result<()> {
     let mut problems: Vec<Problem> =
         assignment.problems().into_iter().map(|(field, why)| Problem::new(field, why)).collect();
     problems.extend(plan_problems(view, assignment));
-    let catalog =
-        bty::catalog::Catalog::parse(view.snapshot.catalog.as_bytes()).unwrap_or_default();
     let image = assignment
         .bty_image_ref
         .as_ref()

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Event;
 use crate::domain::mac::Mac;
+use crate::domain::machine::architecture::mismatch;
+use crate::domain::machine::search::MachineSearch;
 use crate::domain::machine::{Machine, SilenceLimit};
 use crate::domain::time::Time;
 use crate::services::snapshot::Snapshots;
 use crate::store::Database;
 use crate::store::catalog::Stored;
 use crate::store::events::Filter;
-use crate::store::{catalog, events, machines};
+use crate::store::{catalog, events, machines, search};
 
 pub use crate::store::machines::Brief;
 
@@ -34,6 +36,34 @@ impl MachineReads {
         self.snapshots.current().silence_limit(Time::now())
     }
 
+    /// Parses the text of a search.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when it is too long.
+    pub fn search(&self, text: &str) -> Result<MachineSearch> {
+        MachineSearch::parse(text, &self.snapshots.current().names)
+    }
+
+    /// Returns what is odd about the assignment of a machine, one sentence each.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database fails.
+    pub async fn warnings(&self, machine: &Machine) -> Result<Vec<String>> {
+        let (name, this) = (machine.name.clone(), machine.clone());
+        let others =
+            self.db.read(move |conn| search::namesakes(conn, &this, NAMESAKES_SHOWN)).await?;
+        let warning = format!("other machines have the name {name} too: {}", others.join(", "));
+        Ok(self.mismatch(machine).into_iter().chain((!others.is_empty()).then_some(warning)).collect())
+    }
+
+    /// Returns why the image of `machine` does not start on it, according to the last inventory.
+    fn mismatch(&self, machine: &Machine) -> Option<String> {
+        let snapshot = self.snapshots.current();
+        let catalog = bty::catalog::Catalog::parse(snapshot.catalog.as_bytes()).unwrap_or_default();
+        let image = catalog.by_ref(&machine.image_ref.as_ref()?.parse().ok()?)?;
+        mismatch(image.arch.as_deref(), &machine.hardware)
+    }
+
     /// Returns the machine with this address; `None` if it is unknown.
     ///
     /// # Errors
@@ -53,27 +83,41 @@ impl MachineReads {
         self.find(mac).await?.ok_or_else(|| Error::not_found(format!("the machine {mac}")))
     }
 
-    /// Calls `visit` with each machine, sorted by address, until it returns false. Blocks, and
+    /// Calls `visit` with each machine that `search` finds, sorted by address, until it returns
+    /// false. Blocks, and
     /// holds a snapshot of the database from the first call on, so `visit` must not wait for long.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails; otherwise the error of `visit`.
-    pub fn visit_blocking(&self, mut visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
+    pub fn visit_blocking(
+        &self,
+        search: &MachineSearch,
+        mut visit: impl FnMut(Machine) -> Result<bool>,
+    ) -> Result<()> {
         let limit = self.silence_limit();
         let visit = |mut machine: Machine| {
             mark_stalled(Some(&mut machine), &limit);
             visit(machine)
         };
-        self.db.read_blocking(|conn| machines::each(conn, visit))
+        self.db.read_blocking(|conn| machines::each(conn, search, visit))
     }
 
-    /// Returns the few columns that long lists show, for all machines, sorted by address.
+    /// Returns the few columns that long lists show, for all machines that a search finds, sorted
+    /// by address, with the number of all machines and the plans that they have.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the database fails.
-    pub async fn summaries(&self) -> Result<Vec<Brief>> {
+    pub async fn summaries(&self, search: MachineSearch) -> Result<FleetList> {
         let limit = self.silence_limit();
-        self.db.read(move |conn| machines::briefs(conn, &limit)).await
+        let read = move |conn: &_| {
+            let plans = machines::count_by_plan(conn)?;
+            Ok(FleetList {
+                found: machines::briefs(conn, &search, &limit)?,
+                total: plans.iter().map(|(_, count)| usize::try_from(*count).unwrap_or(0)).sum(),
+                plans: plans.into_iter().map(|(plan, _)| plan).collect(),
+            })
+        };
+        self.db.read(read).await
     }
 
     /// Returns the number of machines assigned to each image, by its reference.
@@ -127,6 +171,19 @@ impl MachineReads {
         read.await
     }
 }
+
+/// The machines that a search finds, and what the fleet has besides.
+pub struct FleetList {
+    /// The machines, sorted by address.
+    pub found: Vec<Brief>,
+    /// Number of all machines.
+    pub total: usize,
+    /// Names of the plans that machines have, sorted.
+    pub plans: Vec<String>,
+}
+
+/// Maximum number of machines of the same name in a warning.
+const NAMESAKES_SHOWN: u32 = 5;
 
 /// A machine, and the other data on its page.
 pub struct MachineDetails {

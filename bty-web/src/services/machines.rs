@@ -17,6 +17,7 @@ use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
+use crate::services::boot_slots::BootSlots;
 use crate::services::event_bus::EventBus;
 use crate::services::metrics::Metrics;
 use crate::services::snapshot::{Snapshot, Snapshots};
@@ -130,6 +131,16 @@ impl Machines {
             held.push(lock.lock().await);
         }
         held
+    }
+
+    /// Returns the limit on machines in the live environment.
+    pub(super) fn boot_slots(&self) -> BootSlots {
+        BootSlots::new(self.db.clone())
+    }
+
+    /// Tells subscribers that a machine has changed.
+    pub(super) fn notify(&self, mac: Mac) {
+        self.bus.notify_machine(mac);
     }
 
     /// Calls `decide` with the machine on a thread that may block, and writes the outcome together

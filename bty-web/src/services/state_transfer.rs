@@ -7,7 +7,7 @@ use crate::domain::machine::ClientContext;
 use crate::services::event_log::EventLog;
 use crate::services::machines::Machines;
 use crate::services::snapshot::Snapshots;
-use crate::services::transfer::{self, Bundle, ImportSummary};
+use crate::services::transfer::{self, Bundle, ImportRules, ImportSummary};
 use crate::store::Database;
 
 /// Exports and imports the whole state.
@@ -38,7 +38,7 @@ impl StateTransfer {
     }
 
     /// Imports an export, or a bundle of the reference. Machines whose plans may write to disks are
-    /// put on hold: they boot their disks until an operator saves them, unless `is_armed`.
+    /// put on hold: they boot their disks until an operator saves them, unless `rules` arm them.
     ///
     /// # Errors
     /// The errors of [`transfer::import`]; a failure is also recorded in the audit log.
@@ -46,14 +46,14 @@ impl StateTransfer {
         &self,
         who: &ClientContext,
         bundle: serde_json::Value,
-        is_armed: bool,
+        rules: ImportRules,
     ) -> Result<ImportSummary> {
         let now = who.now;
         // no machine may change while the import reads and writes it
         let held = self.machines.lock_all().await;
         let imported = self
             .db
-            .write(move |transaction| transfer::import(transaction, bundle, is_armed, now))
+            .write(move |transaction| transfer::import(transaction, bundle, rules, now))
             .await;
         drop(held);
         match imported {

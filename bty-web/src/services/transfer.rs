@@ -1,11 +1,15 @@
 //! Export and import of a server's state: bty's exports, and bundles and databases of the
 //! reference.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Actor, NewEvent};
+use crate::domain::mac::Mac;
+use crate::domain::machine::save::{Assignment, IMPORTED};
 use crate::domain::machine::{Machine, hardware};
 use crate::domain::plan::{Plan, bundled, params::Need};
 use crate::domain::time::Time;
@@ -122,9 +126,19 @@ pub fn export(conn: &Connection) -> Result<Bundle> {
     })
 }
 
-/// Imports an export, or a bundle of the reference. Replaces machines, plans and settings of the
-/// same names, and deletes nothing. Unless `armed`, puts machines on hold if their plans may write
-/// to disks: the export may be older than the content of the disks.
+/// How an import treats machines.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ImportRules {
+    /// True to let machines whose plans may write to disks do so at their next boots. Otherwise
+    /// they are put on hold: the export may be older than the content of the disks.
+    pub is_armed: bool,
+    /// True to replace machines that are here already.
+    pub replaces: bool,
+}
+
+/// Imports an export, or a bundle of the reference. Replaces plans and settings of the same names,
+/// and machines if `rules` say so, and deletes nothing. Leaves out machines that could not be saved
+/// as they are.
 ///
 /// # Errors
 /// - `ErrorKind::Invalid` when `bundle` is neither, or has an unknown version.
@@ -132,16 +146,16 @@ pub fn export(conn: &Connection) -> Result<Bundle> {
 pub fn import(
     transaction: &Transaction<'_>,
     bundle: Value,
-    armed: bool,
+    rules: ImportRules,
     now: Time,
 ) -> Result<ImportSummary> {
     let summary = match bundle["bty_export_version"].as_u64() {
         Some(version) if version == u64::from(VERSION) => {
             let bundle = serde_json::from_value(bundle)
                 .map_err(|e| Error::invalid(format!("the export: {e}")))?;
-            import_own(transaction, bundle, armed, now)?
+            import_own(transaction, bundle, rules, now)?
         }
-        Some(REFERENCE_VERSION) => import_inventories(transaction, &bundle, now)?,
+        Some(REFERENCE_VERSION) => import_inventories(transaction, &bundle, rules, now)?,
         Some(version) => {
             let detail = format!(
                 "unsupported export version {version}: expected {REFERENCE_VERSION} or {VERSION}"
@@ -162,7 +176,7 @@ pub fn import(
 fn import_own(
     transaction: &Transaction<'_>,
     bundle: Bundle,
-    armed: bool,
+    rules: ImportRules,
     now: Time,
 ) -> Result<ImportSummary> {
     let mut summary =
@@ -183,27 +197,95 @@ fn import_own(
     for entry in bundle.catalog {
         import_image(transaction, &entry, now, &mut summary)?;
     }
-    let own = store::plans::all(transaction)?;
-    for exported in bundle.machines {
-        let mut machine = exported.machine;
-        let plan = bundled::find(&machine.plan)
-            .or_else(|| own.iter().find(|plan| plan.name == machine.plan));
-        let writes =
-            plan.is_none_or(|plan| plan.declared.needs.contains(&Need::Disk) || plan.declared.runs);
-        if writes && !armed {
-            machine.hold = Some("it was imported".into());
+    import_machines(transaction, bundle.machines, rules, now, &mut summary)?;
+    Ok(summary)
+}
+
+fn import_machines(
+    transaction: &Transaction<'_>,
+    exported: Vec<ExportedMachine>,
+    rules: ImportRules,
+    now: Time,
+    summary: &mut ImportSummary,
+) -> Result<()> {
+    let mut filter = ImportFilter::new(transaction, rules)?;
+    for ExportedMachine { mut machine, hw_lshw, hw_lshw_at } in exported {
+        let problem = filter.problem(&machine.mac)?.or_else(|| filter.assignment_problem(&machine));
+        if let Some(why) = problem {
+            summary.skipped.push(format!("machine {}: {why}", machine.mac));
+            continue;
+        }
+        if filter.writes(&machine.plan) && !rules.is_armed {
+            machine.hold = Some(IMPORTED.into());
             summary.held += 1;
         }
         machine.cycle = None;
         machine.answers.clear();
         store::machines::put(transaction, &machine)?;
-        if let Some(lshw) = exported.hw_lshw {
-            let at = exported.hw_lshw_at.unwrap_or(now);
+        if let Some(lshw) = hw_lshw {
+            let at = hw_lshw_at.unwrap_or(now);
             store::machines::put_lshw(transaction, &machine.mac, &lshw.to_string(), at)?;
         }
         summary.machines += 1;
     }
-    Ok(summary)
+    Ok(())
+}
+
+/// Decides which machines of an import are left out.
+struct ImportFilter<'a> {
+    transaction: &'a Transaction<'a>,
+    rules: ImportRules,
+    plans: Vec<Plan>,
+    images: HashSet<String>,
+    /// Machines that the import has had already.
+    seen: HashSet<Mac>,
+}
+
+impl<'a> ImportFilter<'a> {
+    fn new(transaction: &'a Transaction<'a>, rules: ImportRules) -> Result<Self> {
+        let images = store::catalog::all(transaction)?;
+        Ok(Self {
+            transaction,
+            rules,
+            plans: store::plans::all(transaction)?,
+            images: images.into_iter().map(|image| image.bty_image_ref).collect(),
+            seen: HashSet::new(),
+        })
+    }
+
+    /// Returns why a machine is left out, whatever its assignment is.
+    fn problem(&mut self, mac: &Mac) -> Result<Option<String>> {
+        if !self.seen.insert(mac.clone()) {
+            return Ok(Some(format!("{mac} is there twice; the first one counts")));
+        }
+        let is_here =
+            !self.rules.replaces && store::machines::get(self.transaction, mac)?.is_some();
+        Ok(is_here.then(|| "it is here already; import with replace to replace it".into()))
+    }
+
+    /// Returns why the assignment of a machine could not be saved.
+    fn assignment_problem(&self, machine: &Machine) -> Option<String> {
+        if self.plan(&machine.plan).is_none() {
+            return Some(format!("the plan {} does not exist", machine.plan));
+        }
+        if let Some(image) = &machine.image_ref
+            && !self.images.contains(image)
+        {
+            return Some(format!("the catalog has no image with the reference {image}"));
+        }
+        let problems = Assignment::of(machine).problems();
+        problems.first().map(|(field, why)| format!("{field}: {why}"))
+    }
+
+    fn plan(&self, name: &str) -> Option<&Plan> {
+        bundled::find(name).or_else(|| self.plans.iter().find(|plan| plan.name == name))
+    }
+
+    /// True if the plan `name` may write to disks.
+    fn writes(&self, name: &str) -> bool {
+        let writes = |plan: &Plan| plan.declared.needs.contains(&Need::Disk) || plan.declared.runs;
+        self.plan(name).is_none_or(writes)
+    }
 }
 
 fn import_plan(
@@ -297,20 +379,27 @@ fn import_image(
 fn import_inventories(
     transaction: &Transaction<'_>,
     bundle: &Value,
+    rules: ImportRules,
     now: Time,
 ) -> Result<ImportSummary> {
+    let mut filter = ImportFilter::new(transaction, rules)?;
     let mut summary = ImportSummary {
         format: format!("bundle version {REFERENCE_VERSION}"),
         ..ImportSummary::default()
     };
     for exported in bundle["machines"].as_array().into_iter().flatten() {
         let mac = exported["mac"].as_str().unwrap_or_default();
-        let Ok(mac) = mac.parse() else {
-            summary
-                .skipped
-                .push(format!("invalid MAC address {}", mac.chars().take(64).collect::<String>()));
-            continue;
+        let mac = match mac.parse::<Mac>() {
+            Ok(mac) => mac,
+            Err(e) => {
+                summary.skipped.push(format!("machine: {e}"));
+                continue;
+            }
         };
+        if let Some(why) = filter.problem(&mac)? {
+            summary.skipped.push(format!("machine {mac}: {why}"));
+            continue;
+        }
         let at = |name: &str| exported[name].as_str().and_then(Time::parse);
         let mut machine = Machine::new(mac, bundled::INVENTORY, now);
         machine.disks = Some(exported["known_disks"].clone()).filter(Value::is_array);

@@ -169,10 +169,12 @@ impl Database {
         let upgrade = super::schema::bring_up(&mut conn, path)?;
         prepare(&conn).map_err(|e| at(&e))?;
         drop(turn);
+        let conn = Connection::from(conn);
+        super::machines::complete_texts(&conn)?;
         let (sender, receiver) = sync_channel(QUEUE);
         let is_full = Arc::new(AtomicBool::default());
         let writer = Writer {
-            conn: conn.into(),
+            conn,
             dir: path.parent().unwrap_or(Path::new(".")).to_owned(),
             is_full: Arc::clone(&is_full),
         };
@@ -456,6 +458,7 @@ fn in_savepoint<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::machine::search::MachineSearch;
     use crate::store;
 
     struct Published(std::sync::mpsc::Sender<Event>);
@@ -582,9 +585,13 @@ mod tests {
                 let kinds =
                     store::events::list(conn, &store::events::Filter::default(), 500)?.len();
                 assert_eq!(kinds, 10 + usize::from(!file.ends_with("0005.sql")), "and the upgrade");
-                let has_packed = file.ends_with("0004.sql") || file.ends_with("0005.sql");
-                assert_eq!(store::cache::packed(conn)?.len(), usize::from(has_packed));
-                assert_eq!(store::catalog::all(conn)?[0].index_sha256.is_some(), has_packed);
+                let is_packed = ["0001", "0002", "0003"]
+                    .iter()
+                    .all(|old| !file.ends_with(format!("{old}.sql")));
+                assert_eq!(store::cache::packed(conn)?.len(), usize::from(is_packed));
+                assert_eq!(store::catalog::all(conn)?[0].index_sha256.is_some(), is_packed);
+                let search = MachineSearch::parse("label:lab", &std::collections::HashMap::new())?;
+                assert_eq!(store::search::macs(conn, &search)?.len(), 1, "{file:?}");
                 assert_eq!(store::settings::all(conn)?.get("display.timezone"), "UTC");
                 // the first schema did not have these
                 let is_first = file.ends_with("0001.sql");

@@ -274,6 +274,18 @@ pub fn acknowledge_all(conn: &Connection, ids: &[i64], acknowledged: bool) -> Re
     ids.iter().try_fold(0, |n, id| Ok(n + update.execute((id, acknowledged))?))
 }
 
+/// Returns the numbers of the unacknowledged failures of a machine.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn failures_of(conn: &Connection, mac: &str) -> Result<Vec<i64>> {
+    let sql = "SELECT id FROM events WHERE subject_kind = 'machine' AND subject_id = ?1 \
+               AND acknowledged = 0 AND kind LIKE '%failed'";
+    let mut select = conn.sql.prepare_cached(sql)?;
+    let ids = select.query_map([mac], |row| row.get(0))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Acknowledges all failures. Returns the numbers of those that were not yet acknowledged.
 ///
 /// # Errors

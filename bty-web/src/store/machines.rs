@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::connection::Connection;
+use super::search;
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
+use crate::domain::machine::search::MachineSearch;
 use crate::domain::machine::{Machine, MachineStatus, SilenceLimit, Stage};
 use crate::domain::time::Time;
 
@@ -17,7 +19,7 @@ const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra
                        params_json, labels_json, state_json, hold, cycle_json, answers_json, \
                        history_json, disks_json, disks_at, hardware_json, flashed_json, \
                        discovered_at, last_seen_at, last_seen_ip, created_at, updated_at, \
-                       netboot_version, image_sha256";
+                       netboot_version, image_sha256, name";
 
 /// Returns the machine with this MAC address.
 ///
@@ -40,15 +42,20 @@ pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
     rows.map(|row| row?).collect()
 }
 
-/// Calls `visit` with each machine, sorted by MAC address, until it returns false. Keeps only one
-/// machine in memory at a time.
+/// Calls `visit` with each machine that `search` finds, sorted by MAC address, until it returns
+/// false. Keeps only one machine in memory at a time.
 ///
 /// # Errors
 /// The errors of `visit`, and `ErrorKind::Internal` when the database cannot be read.
-pub fn each(conn: &Connection, mut visit: impl FnMut(Machine) -> Result<bool>) -> Result<()> {
-    let mut select =
-        conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
-    let mut rows = select.query([])?;
+pub fn each(
+    conn: &Connection,
+    search: &MachineSearch,
+    mut visit: impl FnMut(Machine) -> Result<bool>,
+) -> Result<()> {
+    let (found, values) = search::found(search);
+    let sql = format!("SELECT {COLUMNS} FROM machines WHERE {found} ORDER BY mac");
+    let mut select = conn.sql.prepare(&sql)?;
+    let mut rows = select.query(params_from_iter(values))?;
     while let Some(row) = rows.next()? {
         if !visit(from_row(row)?)? {
             break;
@@ -62,6 +69,8 @@ pub fn each(conn: &Connection, mut visit: impl FnMut(Machine) -> Result<bool>) -
 pub struct Brief {
     /// MAC address.
     pub mac: String,
+    /// What people call it; empty for none.
+    pub name: String,
     /// Its labels.
     pub labels: Vec<String>,
     /// Name of its plan.
@@ -100,26 +109,37 @@ impl Brief {
     }
 }
 
-/// Returns the rows of a list of all machines, sorted by MAC address.
+/// Returns the rows of a list of the machines that `search` finds, sorted by MAC address.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
-pub fn briefs(conn: &Connection, limit: &SilenceLimit) -> Result<Vec<Brief>> {
+pub fn briefs(
+    conn: &Connection,
+    search: &MachineSearch,
+    limit: &SilenceLimit,
+) -> Result<Vec<Brief>> {
     let mut all = Vec::new();
-    each_brief(conn, limit, |brief| all.push(brief))?;
+    each_brief(conn, search, limit, |brief| all.push(brief))?;
     Ok(all)
 }
 
-/// Calls `visit` with the row of each machine, sorted by MAC address.
-fn each_brief(conn: &Connection, limit: &SilenceLimit, mut visit: impl FnMut(Brief)) -> Result<()> {
-    let mut select = conn.sql.prepare_cached(
+/// Calls `visit` with the row of each machine that `search` finds, sorted by MAC address.
+fn each_brief(
+    conn: &Connection,
+    search: &MachineSearch,
+    limit: &SilenceLimit,
+    mut visit: impl FnMut(Brief),
+) -> Result<()> {
+    let (found, values) = search::found(search);
+    let mut select = conn.sql.prepare(&format!(
         "SELECT mac, labels_json, plan, image_ref, target_serial, hold, cycle_json ->> '$.stage',
                 cycle_json ->> '$.order.mode', last_seen_at, last_seen_ip, flashed_json ->> '$.at',
                 cycle_json ->> '$.is_past', cycle_json ->> '$.heard_at',
-                cycle_json ->> '$.progress.phase', cycle_json ->> '$.stalled_at' IS NOT NULL
-         FROM machines ORDER BY mac",
-    )?;
-    let mut rows = select.query([])?;
+                cycle_json ->> '$.progress.phase', cycle_json ->> '$.stalled_at' IS NOT NULL,
+                name
+         FROM machines WHERE {found} ORDER BY mac",
+    ))?;
+    let mut rows = select.query(params_from_iter(values))?;
     while let Some(row) = rows.next()? {
         visit(brief(row, limit)?);
     }
@@ -135,6 +155,7 @@ fn brief(row: &Row<'_>, limit: &SilenceLimit) -> Result<Brief> {
     let heard_at = time(row.get(12)?).unwrap_or(limit.now);
     Ok(Brief {
         mac: row.get(0)?,
+        name: row.get(15)?,
         labels: parse(row, 1)?,
         plan: row.get(2)?,
         image_ref: row.get(3)?,
@@ -184,7 +205,8 @@ pub fn newly_stalled(conn: &Connection, limit: &SilenceLimit) -> Result<Vec<Mac>
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn count_by_state(conn: &Connection, limit: &SilenceLimit) -> Result<Vec<(&'static str, i64)>> {
     let mut counts = BTreeMap::<_, i64>::new();
-    each_brief(conn, limit, |brief| *counts.entry(brief.status().state()).or_default() += 1)?;
+    let all = MachineSearch::default();
+    each_brief(conn, &all, limit, |brief| *counts.entry(brief.status().state()).or_default() += 1)?;
     Ok(counts.into_iter().collect())
 }
 
@@ -201,8 +223,9 @@ pub fn count(conn: &Connection) -> Result<i64> {
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn count_by_plan(conn: &Connection) -> Result<Vec<(String, i64)>> {
-    let mut select =
-        conn.sql.prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan")?;
+    let mut select = conn
+        .sql
+        .prepare_cached("SELECT plan, count(*) FROM machines GROUP BY plan ORDER BY plan")?;
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -219,7 +242,7 @@ pub fn count_by_image(conn: &Connection) -> Result<Vec<(String, i64)>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Inserts or replaces a machine.
+/// Inserts or replaces a machine, and its texts for searches.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
@@ -227,14 +250,14 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
     let mut upsert = conn.sql.prepare_cached(&format!(
         "INSERT INTO machines ({COLUMNS})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-                 ?19, ?20, ?21, ?22, ?23, ?24)
+                 ?19, ?20, ?21, ?22, ?23, ?24, ?25)
          ON CONFLICT (mac) DO UPDATE SET
              plan = ?2, image_ref = ?3, target_serial = ?4, sanboot_drive = ?5, extra_args = ?6,
              params_json = ?7, labels_json = ?8, state_json = ?9, hold = ?10, cycle_json = ?11,
              answers_json = ?12, history_json = ?13, disks_json = ?14, disks_at = ?15,
              hardware_json = ?16, flashed_json = ?17, discovered_at = ?18, last_seen_at = ?19,
              last_seen_ip = ?20, created_at = ?21, updated_at = ?22, netboot_version = ?23,
-             image_sha256 = ?24"
+             image_sha256 = ?24, name = ?25"
     ))?;
     upsert.execute(params![
         machine.mac.as_str(),
@@ -261,8 +284,33 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
         machine.updated_at,
         machine.netboot_version,
         machine.image_sha256,
+        machine.name,
     ])?;
-    Ok(())
+    search::put(conn, machine)
+}
+
+/// Writes the texts for searches of all machines that have none, after an upgrade of the schema.
+///
+/// # Errors
+/// `ErrorKind::Full` when the disk has no space, else `ErrorKind::Internal`.
+pub(super) fn complete_texts(conn: &Connection) -> Result<()> {
+    let missing = {
+        let sql = "SELECT mac FROM machines WHERE mac NOT IN (SELECT mac FROM machine_texts)";
+        let mut select = conn.sql.prepare(sql)?;
+        let rows = select.query_map([], |row| row.get::<_, String>(0))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()?
+    };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let transaction = conn.sql.unchecked_transaction()?;
+    for mac in &missing {
+        let mac: Mac = mac.parse().map_err(crate::domain::error::Error::internal)?;
+        if let Some(machine) = get(conn, &mac)? {
+            search::put(conn, &machine)?;
+        }
+    }
+    Ok(transaction.commit()?)
 }
 
 /// Deletes a machine and its hardware. Returns false if it does not exist.
@@ -361,6 +409,7 @@ fn from_row(row: &Row<'_>) -> Result<Machine> {
         updated_at: row.get(21)?,
         netboot_version: row.get(22)?,
         image_sha256: row.get(23)?,
+        name: row.get(24)?,
     })
 }
 
@@ -492,7 +541,8 @@ mod tests {
         let kept = machines.clone();
         db.write_blocking(move |t| kept.iter().try_for_each(|machine| put(t, machine))).unwrap();
         let limit = SilenceLimit { now: Time(i64::from(u32::MAX)), after_ms: 900_000 };
-        let briefs = db.read_blocking(|conn| briefs(conn, &limit)).unwrap();
+        let briefs =
+            db.read_blocking(|conn| briefs(conn, &MachineSearch::default(), &limit)).unwrap();
         let counts = db.read_blocking(|conn| count_by_state(conn, &limit)).unwrap();
         let marked: usize =
             machines.iter_mut().map(|machine| usize::from(machine.mark_stalled(&limit))).sum();

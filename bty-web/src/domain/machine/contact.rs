@@ -18,6 +18,9 @@ pub struct Contact {
     pub nonce: Option<String>,
     /// True if the machine would boot the reference's live environment, which cannot send tokens.
     pub is_tokenless: bool,
+    /// True if as many machines are in the live environment as the operator allows. The machine
+    /// then waits.
+    pub is_full: bool,
 }
 
 /// Decides what a machine boots. A repeated contact during the same boot gets the same answer and
@@ -37,7 +40,12 @@ pub fn decide_boot(
     let interrupted_stage = machine.open_cycle().map(|cycle| cycle.stage);
     machine.close_cycle(Stage::Lost);
     let silent = machine.silent_boots();
-    let (boot, failure) = evaluate_or_stall(&mut machine, context, client, silent);
+    let before = machine.state.clone();
+    let (mut boot, failure) = evaluate_or_stall(&mut machine, context, client, silent);
+    if contact.is_full && matches!(boot, Boot::Live { .. }) {
+        machine.state = before;
+        boot = Boot::Firmware { reason: WAITS.into() };
+    }
     open_cycle(&mut machine, client, &boot, Stage::Offered);
     if let Some(cycle) = machine.open_cycle_mut() {
         cycle.is_tokenless = contact.is_tokenless;
@@ -153,6 +161,10 @@ fn evaluate_or_stall(
     .with(json!({ "reason": reason, "boot_mode": machine.plan, "boots": silent }));
     (Boot::Failed { reason: STALLED.into() }, Some(event))
 }
+
+/// The message on the console of a machine that waits for others.
+const WAITS: &str = "waiting: the server lets no more machines work at once; the next network boot \
+                     tries again";
 
 /// The message on the console of a stalled machine.
 const STALLED: &str =

@@ -15,11 +15,14 @@ use crate::domain::plan::evaluate::DecisionContext;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Assignment {
+    /// What people call the machine, at most 128 characters. Need not be unique.
+    #[serde(default)]
+    pub name: String,
     /// Reference of an image of the catalog: 64 hexadecimal digits.
     #[serde(default)]
     pub bty_image_ref: Option<String>,
-    /// At most 16 labels, each of at most 64 letters, digits, blanks, `.`, `_` and `-`, beginning
-    /// with a letter or digit.
+    /// At most 16 labels, each of at most 64 letters and digits of any script, spaces, `.`, `_` and
+    /// `-`, beginning with a letter or digit.
     #[serde(default)]
     pub labels: Vec<String>,
     /// Name of the plan.
@@ -52,6 +55,7 @@ fn exit() -> String {
 impl Default for Assignment {
     fn default() -> Self {
         Self {
+            name: String::new(),
             bty_image_ref: None,
             labels: Vec::new(),
             boot_mode: exit(),
@@ -64,6 +68,7 @@ impl Default for Assignment {
     }
 }
 
+const NAME_CHARS_MAX: usize = 128;
 const LABELS_MAX: usize = 16;
 const LABEL_CHARS_MAX: usize = 64;
 const SERIAL_CHARS_MAX: usize = 128;
@@ -73,6 +78,7 @@ impl Assignment {
     #[must_use]
     pub fn of(machine: &Machine) -> Self {
         Self {
+            name: machine.name.clone(),
             bty_image_ref: machine.image_ref.clone(),
             labels: machine.labels.clone(),
             boot_mode: machine.plan.clone(),
@@ -84,10 +90,11 @@ impl Assignment {
         }
     }
 
-    /// Returns the assignment as it is stored: labels sorted and without duplicates, the serial
-    /// number without surrounding blanks. Two assignments are equal only in this form.
+    /// Returns the assignment as it is stored: labels sorted and without duplicates, the name and
+    /// the serial number without surrounding blanks. Two assignments are equal only in this form.
     #[must_use]
     pub fn normalized(mut self) -> Self {
+        self.name = self.name.trim().to_owned();
         self.labels.sort();
         self.labels.dedup();
         self.target_disk_serial = self.target_disk_serial.map(|serial| serial.trim().to_owned());
@@ -99,6 +106,13 @@ impl Assignment {
     #[must_use]
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
+        if self.name.chars().count() > NAME_CHARS_MAX || !is_shown(&self.name) {
+            let why = format!(
+                "must be at most {NAME_CHARS_MAX} characters, without control characters and \
+                 invisible ones"
+            );
+            problems.push(("name", why));
+        }
         if let Some(image) = &self.bty_image_ref
             && (image.len() != 64 || !image.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
         {
@@ -147,16 +161,26 @@ impl Assignment {
 }
 
 fn check_label(label: &str) -> Option<(&'static str, String)> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '_' | '-');
-    let is_label = label.starts_with(|c: char| c.is_ascii_alphanumeric())
+    // other characters than ASCII include the combining marks of many scripts
+    let is_foreign = |c: char| !c.is_ascii() && !c.is_whitespace();
+    let is_plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '_' | '-') || is_foreign(c);
+    let is_label = label.starts_with(char::is_alphanumeric)
         && label.chars().all(is_plain)
-        && label.len() <= LABEL_CHARS_MAX;
+        && label.chars().count() <= LABEL_CHARS_MAX
+        && is_shown(label);
     let shown: String = label.chars().take(LABEL_CHARS_MAX).collect();
     (!is_label).then(|| {
         let rule = "expected at most 64 letters, digits, spaces, ., _ and -, beginning with a \
                     letter or digit";
         ("labels", format!("invalid label {shown:?}: {rule}"))
     })
+}
+
+/// True if a terminal or a page shows all characters: none is a control character, and none changes
+/// the direction of the text.
+fn is_shown(text: &str) -> bool {
+    matches!(bty::text::escape(text), std::borrow::Cow::Borrowed(_))
 }
 
 fn is_drive(drive: &str) -> bool {
@@ -167,7 +191,8 @@ fn is_drive(drive: &str) -> bool {
 
 /// Saves an assignment to `machine`, or to `new` if the machine is unknown. A save is a new order
 /// and resets the state of the plan, unless it changes only fields outside `ORDERING`. A save
-/// without any change is a new order too: operators request another flash that way.
+/// without any change is a new order too: operators request another flash that way. Any save
+/// releases an imported machine.
 #[must_use]
 pub fn apply_assignment(
     machine: Option<&Machine>,
@@ -180,6 +205,7 @@ pub fn apply_assignment(
     let mut after = machine.cloned().unwrap_or(new);
     let assignment = assignment.clone().normalized();
     let changed = before.as_ref().map_or_else(Vec::new, |before| differences(before, &assignment));
+    after.name.clone_from(&assignment.name);
     after.plan.clone_from(&assignment.boot_mode);
     after.image_ref.clone_from(&assignment.bty_image_ref);
     after.target_serial.clone_from(&assignment.target_disk_serial);
@@ -199,8 +225,9 @@ pub fn apply_assignment(
         (true, true) => format!("{mac}: saved again with the plan {}", after.plan),
         (true, false) => format!("{mac}: changed {}", changed.join(", ")),
     };
+    let name = Some(&after.name).filter(|name| !name.is_empty());
     let details = json!({
-        "boot_mode": after.plan, "bty_image_ref": after.image_ref,
+        "name": name, "boot_mode": after.plan, "bty_image_ref": after.image_ref,
         "target_disk_serial": after.target_serial,
         "labels": after.labels, "sanboot_drive": after.sanboot_drive, "params": after.params,
         "extra_args": after.extra_args, "netboot_version": after.netboot_version,
@@ -212,10 +239,13 @@ pub fn apply_assignment(
     if is_order {
         let image = after.image_ref.as_ref().and_then(|image| context.images.get(image));
         after.image_sha256 = image.and_then(|image| image.sha256.clone());
-        after.hold = None;
         after.state = json!({});
         after.answers.clear();
         after.close_cycle(Stage::Superseded);
+    }
+    // an imported machine waits only for somebody to look at it, and its plan keeps its state
+    if is_order || after.hold.as_deref() == Some(IMPORTED) {
+        after.hold = None;
     }
     // a stalled machine retries after any save: another version of the live environment or other
     // kernel arguments may help
@@ -231,11 +261,15 @@ pub fn apply_assignment(
     Outcome { machine: after, events, answer: () }
 }
 
+/// Why a machine is on hold after an import. Any save releases it.
+pub const IMPORTED: &str = "it was imported";
+
 /// Fields whose change is a new order. Changes of other fields keep the state of the plan.
 const ORDERING: [&str; 4] = ["boot_mode", "bty_image_ref", "target_disk_serial", "params"];
 
 fn differences(before: &Assignment, after: &Assignment) -> Vec<&'static str> {
     let fields = [
+        ("name", before.name != after.name),
         ("boot_mode", before.boot_mode != after.boot_mode),
         ("bty_image_ref", before.bty_image_ref != after.bty_image_ref),
         ("target_disk_serial", before.target_disk_serial != after.target_disk_serial),

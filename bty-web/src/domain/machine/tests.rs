@@ -152,7 +152,7 @@ impl World {
                 m,
                 context,
                 client,
-                &Contact { nonce: Some(nonce.into()), is_tokenless: false },
+                &Contact { nonce: Some(nonce.into()), is_tokenless: false, is_full: false },
             )
         })
     }
@@ -164,7 +164,7 @@ impl World {
                 m,
                 context,
                 client,
-                &Contact { nonce: Some(nonce.into()), is_tokenless: true },
+                &Contact { nonce: Some(nonce.into()), is_tokenless: true, is_full: false },
             )
         })
     }

@@ -86,14 +86,28 @@ pub fn simulate(
     steps
 }
 
-fn simulate_boot(
+/// Returns what the next network boot of `machine` does, without simulating that it succeeds.
+#[must_use]
+pub fn next_boot(machine: &Machine, context: &DecisionContext<'_>, client: &ClientContext) -> Step {
+    begin_boot(machine, context, client, 1).step
+}
+
+/// A simulated boot, up to the order of the live environment.
+struct BegunBoot {
+    machine: Machine,
+    step: Step,
+    /// Token and order of its boot cycle.
+    order: Option<(String, Mode, Value)>,
+}
+
+fn begin_boot(
     machine: &Machine,
     context: &DecisionContext<'_>,
     client: &ClientContext,
     boot: u32,
-) -> (Machine, Step) {
+) -> BegunBoot {
     let nonce = Some(format!("simulated-{boot}"));
-    let contacted = decide_boot(machine, context, client, &Contact { nonce, is_tokenless: false });
+    let contacted = decide_boot(machine, context, client, &Contact { nonce, ..Contact::default() });
     let (offer, reason, token) = match contacted.answer {
         Boot::Disk { reason } => ("disk", reason, None),
         Boot::Live { token, fallback, .. } => ("live", fallback, Some(token)),
@@ -113,7 +127,7 @@ fn simulate_boot(
         disk: None,
         events: Vec::new(),
     };
-    let mut machine = contacted.machine;
+    let (mut machine, mut order) = (contacted.machine, None);
     if let Some(token) = token {
         let ordered = decide_order(&machine, context, client, Some(&token));
         events.extend(ordered.events.iter().map(|event| event.kind.to_owned()));
@@ -125,12 +139,22 @@ fn simulate_boot(
         step.sha256 = text(&value["image"]["sha256"]);
         step.disk = ordered.answer.disk().map(|disk| disk.to_string());
         step.reason = step.reason.or(ordered.answer.reason.clone());
-        let (after, more) =
-            complete_order(machine, context, client, &token, ordered.answer.mode, value);
-        machine = after;
-        events.extend(more);
+        order = Some((token, ordered.answer.mode, ordered.answer.value));
     }
     step.events = events;
+    BegunBoot { machine, step, order }
+}
+
+fn simulate_boot(
+    machine: &Machine,
+    context: &DecisionContext<'_>,
+    client: &ClientContext,
+    boot: u32,
+) -> (Machine, Step) {
+    let BegunBoot { machine, mut step, order } = begin_boot(machine, context, client, boot);
+    let Some((token, mode, value)) = order else { return (machine, step) };
+    let (machine, events) = complete_order(machine, context, client, &token, mode, &value);
+    step.events.extend(events);
     (machine, step)
 }
 

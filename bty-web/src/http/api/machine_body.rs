@@ -72,6 +72,9 @@ pub(crate) struct MachineBody {
     /// When an operator last changed it.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Time,
+    /// What is odd about its assignment, after a save: one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A boot cycle without its token, which only the machine may know.
@@ -123,6 +126,7 @@ impl From<&Machine> for MachineBody {
             warnings: Vec::new(),
             created_at: machine.created_at,
             updated_at: machine.updated_at,
+            warnings: Vec::new(),
         }
     }
 }

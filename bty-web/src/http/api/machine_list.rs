@@ -14,6 +14,7 @@ use super::machine_body::MachineBody;
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::machine::Machine;
+use crate::domain::machine::search::MachineSearch;
 use crate::services::machine_reads::MachineReads;
 
 /// Maximum number of lists streamed concurrently.
@@ -33,8 +34,9 @@ impl Default for ListPermits {
 /// Selects machines; all by default.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct MachineQuery {
-    /// Text in the MAC address, a label, the plan, the image reference or the IP address.
-    q: Option<String>,
+    /// Terms of a search.
+    #[serde(default)]
+    pub(super) q: String,
     /// A label of the machines.
     label: Option<String>,
     /// The plan of the machines.
@@ -43,16 +45,7 @@ pub(crate) struct MachineQuery {
 
 impl MachineQuery {
     fn matches(&self, machine: &Machine) -> bool {
-        let contains_q = |text: &str| {
-            self.q.as_ref().is_none_or(|q| text.to_lowercase().contains(&q.to_lowercase()))
-        };
-        let texts =
-            [Some(&machine.plan), machine.image_ref.as_ref(), machine.last_seen_ip.as_ref()];
-        let has_text = contains_q(machine.mac.as_str())
-            || machine.labels.iter().any(|label| contains_q(label))
-            || texts.into_iter().flatten().any(|text| contains_q(text));
-        has_text
-            && self.label.as_ref().is_none_or(|label| machine.labels.contains(label))
+        self.label.as_ref().is_none_or(|label| machine.labels.contains(label))
             && self.plan.as_ref().is_none_or(|plan| machine.plan == *plan)
     }
 }
@@ -71,11 +64,15 @@ const CHUNKS_WAITING: usize = 2;
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Streams the machines that match `query` as a JSON array sorted by MAC address.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] when the search text is too long.
 pub(super) async fn stream(
     machines: MachineReads,
     lists: ListPermits,
     query: MachineQuery,
-) -> Response {
+) -> Result<Response> {
+    let search = machines.search(&query.q)?;
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     let is_complete = Arc::new(AtomicBool::new(false));
     let written = Arc::clone(&is_complete);
@@ -84,7 +81,7 @@ pub(super) async fn stream(
     let permit = lists.0.acquire_owned().await.ok();
     drop(blocking(move || {
         let _permit = permit;
-        match write_list(&machines, &query, &sender) {
+        match write_list(&machines, &search, &query, &sender) {
             Ok(()) => written.store(true, Ordering::Release),
             Err(error) => tracing::warn!(%error, "a list of machines ended early"),
         }
@@ -102,17 +99,19 @@ pub(super) async fn stream(
             Some((next, (receiver, is_complete)))
         },
     );
-    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(chunks)).into_response()
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    Ok((headers, Body::from_stream(chunks)).into_response())
 }
 
 fn write_list(
     machines: &MachineReads,
+    search: &MachineSearch,
     query: &MachineQuery,
     sender: &mpsc::Sender<Bytes>,
 ) -> Result<()> {
     let mut chunk = vec![b'['];
     let mut is_first = true;
-    machines.visit_blocking(|machine| {
+    machines.visit_blocking(search, |machine| {
         if !query.matches(&machine) {
             return Ok(true);
         }

@@ -8,10 +8,11 @@ use super::machine_body::MachineBody;
 use super::machine_list::{self, ListPermits, MachineQuery};
 use crate::domain::error::Result;
 use crate::domain::machine::ClientContext;
+use crate::domain::machine::bulk::MachineChanges;
 use crate::domain::machine::save::Assignment;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params, PathText, parse_mac};
-use crate::services::machine_edits::{MachineChanges, MachineEdits};
+use crate::services::machine_edits::MachineEdits;
 use crate::services::machine_reads::MachineReads;
 
 /// Lists machines, sorted by MAC address.
@@ -20,20 +21,22 @@ use crate::services::machine_reads::MachineReads;
     params(
         (
             "q" = Option<String>, Query,
-            description = "text to find in the MAC address, label, plan, image reference or IP \
-                           address",
+            description = "terms that must all match: words of any text of the machine, or with one \
+                           of the prefixes name:, label:, plan:, image: and state:",
+
         ),
         ("label" = Option<String>, Query), ("plan" = Option<String>, Query),
     ),
     responses(
         (status = 200, body = Vec<MachineBody>), (status = 401, body = ErrorBody),
+        (status = 422, body = ErrorBody),
     ),
 )]
 pub(crate) async fn list(
     State(machines): State<MachineReads>,
     State(lists): State<ListPermits>,
     Params(query): Params<MachineQuery>,
-) -> Response {
+) -> Result<Response> {
     machine_list::stream(machines, lists, query).await
 }
 
@@ -56,8 +59,8 @@ pub(crate) async fn get(
 /// Assigns plan, image, disk and parameters to a machine.
 ///
 /// Omitted fields get their defaults. An unknown machine is added. A request is a new order even if
-/// it changes nothing, but not if it changes only labels, drive, kernel arguments or the version of
-/// the live environment.
+/// it changes nothing, but not if it changes only the name, labels, drive, kernel arguments or the
+/// version of the live environment.
 #[utoipa::path(
     put, path = "/machines/{mac}", tag = "machines", params(("mac" = String, Path)),
     request_body = Assignment,
@@ -69,12 +72,13 @@ pub(crate) async fn get(
 )]
 pub(crate) async fn put(
     State(edits): State<MachineEdits>,
+    State(reads): State<MachineReads>,
     PathText(path): PathText,
     who: ClientContext,
     Json(assignment): Json<Assignment>,
 ) -> Result<axum::Json<MachineBody>> {
     let machine = edits.save(who, &parse_mac(&path)?, assignment).await?;
-    let warnings = edits.warnings(&machine);
+    let warnings = reads.warnings(&machine).await?;
     Ok(axum::Json(MachineBody { warnings, ..MachineBody::from(&machine) }))
 }
 
@@ -92,12 +96,13 @@ pub(crate) async fn put(
 )]
 pub(crate) async fn patch(
     State(edits): State<MachineEdits>,
+    State(reads): State<MachineReads>,
     PathText(path): PathText,
     who: ClientContext,
     Json(changes): Json<MachineChanges>,
 ) -> Result<axum::Json<MachineBody>> {
     let machine = edits.patch(who, &parse_mac(&path)?, changes).await?;
-    let warnings = edits.warnings(&machine);
+    let warnings = reads.warnings(&machine).await?;
     Ok(axum::Json(MachineBody { warnings, ..MachineBody::from(&machine) }))
 }
 

@@ -14,11 +14,11 @@ use super::form::Fields;
 use super::frame::Frame;
 use super::notice::Notices;
 use super::render::render;
-use super::state_label::{phase_label, state_label};
 use crate::domain::error::Result;
 use crate::domain::machine::Phase;
+use crate::domain::machine::state_label::{phase_label, state_label};
 use crate::http::extract::{Params, parse_mac};
-use crate::services::machine_reads::{Brief, MachineReads};
+use crate::services::machine_reads::{Brief, FleetList, MachineReads};
 use crate::services::snapshot::Snapshots;
 
 /// Choices for the number of machines per page.
@@ -59,10 +59,9 @@ impl MachineFilter {
         format!("/ui/machines?{}", query.finish())
     }
 
-    fn matches(&self, machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
+    fn matches(&self, machine: &Brief) -> bool {
         (self.plan.is_empty() || machine.plan == self.plan)
             && (self.state.is_empty() || machine.status().phase().as_str() == self.state)
-            && (needle.is_empty() || has(machine, names, needle))
     }
 
     fn sort(&self, machines: &mut [Brief], names: &HashMap<String, String>) {
@@ -90,24 +89,6 @@ impl MachineFilter {
             machines.reverse();
         }
     }
-}
-
-/// True if `needle`, in lower case, occurs in any displayed text of the machine.
-fn has(machine: &Brief, names: &HashMap<String, String>, needle: &str) -> bool {
-    let is = |text: &str| text.to_lowercase().contains(needle);
-    let maybe = |text: &Option<String>| text.as_deref().is_some_and(is);
-    is(&machine.mac)
-        || machine.mac.replace(':', "-").contains(needle)
-        || machine.labels.iter().any(|label| is(label))
-        || is(&machine.plan)
-        || maybe(&machine.seen_ip)
-        || maybe(&machine.serial)
-        || machine
-            .image_ref
-            .as_ref()
-            .is_some_and(|image| image.contains(needle) || names.get(image).is_some_and(|n| is(n)))
-        || is(&state_label(&machine.status()))
-        || is(&machine.status().text())
 }
 
 /// The sortable columns: all but the labels.
@@ -160,14 +141,10 @@ pub async fn page(
     frame: Frame,
     Params(filter): Params<MachineFilter>,
 ) -> Result<Response> {
-    let mut machines = reads.summaries().await?;
+    let list = reads.summaries(reads.search(&filter.q)?).await?;
+    let FleetList { found: mut machines, total, plans } = list;
     let snapshot = snapshots.current();
-    let total = machines.len();
-    let needle = filter.q.trim().to_lowercase();
-    let mut plans: Vec<String> = machines.iter().map(|machine| machine.plan.clone()).collect();
-    plans.sort();
-    plans.dedup();
-    machines.retain(|machine| filter.matches(machine, &snapshot.names, &needle));
+    machines.retain(|machine| filter.matches(machine));
     filter.sort(&mut machines, &snapshot.names);
     let found = machines.len();
     let per_page =

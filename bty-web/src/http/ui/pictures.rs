@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::state_label::state_label;
 use crate::domain::machine::Phase;
+use crate::domain::machine::state_label::state_label;
 use crate::services::machine_reads::Brief;
 use crate::services::rates::{CurveStep, STEP_MS};
 

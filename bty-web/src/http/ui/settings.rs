@@ -110,6 +110,7 @@ fn label(key: &str) -> &'static str {
         "plans.contact_window_ms" => "Window for repeated contacts, in ms",
         "machines.sample_proof" => "Shorter proof of proven disks",
         "machines.rolling_images" => "Images that are published anew",
+        "machines.parallel" => "Machines at work at once",
         "machines.silent_boots" => "Failed boots before a machine boots its disk",
         "machines.stalled_after" => "Silence before a machine is stalled, in s",
         "display.timezone" => "Time zone",

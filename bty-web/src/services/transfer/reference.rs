@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{ImportSummary, import_image};
+use super::{ImportFilter, ImportRules, ImportSummary, import_image};
 use crate::domain::error::Result;
 use crate::domain::event::{Actor, Event, NewEvent};
 use crate::domain::machine::{Flashed, Machine, hardware};
@@ -23,13 +23,15 @@ pub fn is_database(path: &Path) -> bool {
         && &head == b"SQLite format 3\0"
 }
 
-/// Imports `contents`. A second import adds the events again.
+/// Imports `contents`. A second import adds the events again. The machines are never put on hold:
+/// they continue where the reference would.
 ///
 /// # Errors
 /// `ErrorKind::Full` when the disk has no space.
 pub fn import(
     transaction: &Transaction<'_>,
     contents: &ReferenceState,
+    rules: ImportRules,
     now: Time,
 ) -> Result<ImportSummary> {
     let mut summary =
@@ -46,9 +48,14 @@ pub fn import(
             Err(error) => summary.skipped.push(format!("setting {}", error.detail)),
         }
     }
+    let mut filter = ImportFilter::new(transaction, rules)?;
     for row in &contents.machines {
         match machine(row, contents, now) {
             Ok(machine) => {
+                if let Some(why) = filter.problem(&machine.mac)? {
+                    summary.skipped.push(format!("machine {}: {why}", machine.mac));
+                    continue;
+                }
                 store::machines::put(transaction, &machine)?;
                 if let Some(lshw) = row["hw_lshw"].as_str() {
                     let at = row["hw_lshw_at"].as_str().and_then(Time::parse).unwrap_or(now);

@@ -95,6 +95,7 @@ fn fields(assignment: &Assignment) -> Vec<(String, String)> {
         ("boot_mode".to_owned(), assignment.boot_mode.clone()),
         ("bty_image_ref".to_owned(), text(&assignment.bty_image_ref)),
         ("target_disk_serial".to_owned(), text(&assignment.target_disk_serial)),
+        ("name".to_owned(), assignment.name.clone()),
         ("labels".to_owned(), assignment.labels.join(", ")),
         ("sanboot_drive".to_owned(), text(&assignment.sanboot_drive)),
         ("extra_args".to_owned(), assignment.extra_args.clone()),

@@ -113,6 +113,7 @@ pub(super) fn assignment(snapshot: &Snapshot, fields: &Fields) -> Assignment {
     }
     let label = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     Assignment {
+        name: fields.text("name").to_owned(),
         bty_image_ref: fields.optional("bty_image_ref"),
         labels: fields.text("labels").split(',').filter_map(label).collect(),
         boot_mode: plan,

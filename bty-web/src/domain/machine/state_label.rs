@@ -1,9 +1,10 @@
 //! The state of a machine in words for operators. The API uses the words of the reference instead.
 
-use crate::domain::machine::{MachineStatus, Phase, Stage};
+use super::{MachineStatus, Phase, Stage};
 
 /// Returns the label of a phase.
-pub(super) fn phase_label(phase: Phase) -> &'static str {
+#[must_use]
+pub fn phase_label(phase: Phase) -> &'static str {
     match phase {
         Phase::Trouble => "Needs attention",
         Phase::Working => "Working",
@@ -14,7 +15,8 @@ pub(super) fn phase_label(phase: Phase) -> &'static str {
 }
 
 /// Returns the state of a machine, such as `Flashing` or `On hold: …`.
-pub(super) fn state_label(status: &MachineStatus<'_>) -> String {
+#[must_use]
+pub fn state_label(status: &MachineStatus<'_>) -> String {
     if let Some(why) = status.hold {
         return format!("On hold: {why}");
     }
