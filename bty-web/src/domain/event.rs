@@ -121,6 +121,17 @@ impl Actor {
     }
 }
 
+/// The originator of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// What it is.
+    pub actor: Actor,
+    /// Name of the user or token; `None` if the server knows none, as without a password.
+    pub name: Option<String>,
+    /// Address of the client.
+    pub ip: Option<String>,
+}
+
 /// An event that is not yet written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
@@ -132,6 +143,8 @@ pub struct NewEvent {
     pub subject_id: String,
     /// Who caused it.
     pub actor: Actor,
+    /// Name of the user or token that caused it.
+    pub actor_name: Option<String>,
     /// Address of the client that caused it.
     pub source_ip: Option<String>,
     /// One sentence for people.
@@ -175,6 +188,7 @@ impl NewEvent {
             subject_kind,
             subject_id: subject_id.into(),
             actor: Actor::System,
+            actor_name: None,
             source_ip: None,
             summary: summary.into(),
             details: Value::Object(serde_json::Map::new()),
@@ -187,6 +201,13 @@ impl NewEvent {
         self.actor = actor;
         self.source_ip = ip.map(str::to_owned);
         self
+    }
+
+    /// Sets the actor with its name, and the client's address.
+    #[must_use]
+    pub fn caused_by(mut self, author: &Author) -> Self {
+        self.actor_name.clone_from(&author.name);
+        self.by(author.actor, author.ip.as_deref())
     }
 
     /// Sets the subject.
@@ -239,6 +260,8 @@ pub struct Event {
     pub subject_id: String,
     /// `operator`, `system` or `pxe-client`.
     pub actor: String,
+    /// Name of the user, or `token` and the name of the token; null if the server knows none.
+    pub actor_name: Option<String>,
     /// Address of the client that caused it.
     pub source_ip: Option<String>,
     /// One sentence for people.

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::event::NewEvent;
+use crate::domain::event::{Actor, Author, NewEvent};
 use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 
@@ -225,6 +225,8 @@ impl Machine {
 pub struct ClientContext {
     /// Address of the client.
     pub ip: Option<String>,
+    /// Name of the user or token; `None` for machines, and if the server has no password.
+    pub name: Option<String>,
     /// When the server received the request.
     pub now: Time,
     /// The base URL at which the client reached this server, such as `http://10.0.0.1:8080`.
@@ -232,6 +234,12 @@ pub struct ClientContext {
 }
 
 impl ClientContext {
+    /// Returns the client as the operator who causes an event.
+    #[must_use]
+    pub fn author(&self) -> Author {
+        Author { actor: Actor::Operator, name: self.name.clone(), ip: self.ip.clone() }
+    }
+
     /// Returns the address of the client; `0.0.0.0` if it is unknown.
     #[must_use]
     pub fn address(&self) -> IpAddr {

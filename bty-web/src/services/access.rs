@@ -205,7 +205,7 @@ impl Access {
             .write(move |transaction| {
                 access::put_session(transaction, &sha256, &session, now, ip.as_deref())?;
                 let event = NewEvent::new("auth.login.succeeded", "admin", "login succeeded");
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+                transaction.record(&event.caused_by(&author)).map(drop)
             })
             .await?;
         Ok(token)
@@ -216,12 +216,12 @@ impl Access {
     /// # Errors
     /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
     pub async fn log_out(&self, who: &ClientContext, token_sha256: String) -> Result<()> {
-        let ip = who.ip.clone();
+        let author = who.author();
         self.db
             .write(move |transaction| {
                 access::end_sessions(transaction, Some(&token_sha256))?;
                 let event = NewEvent::new("auth.logout", "admin", "logged out");
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+                transaction.record(&event.caused_by(&author)).map(drop)
             })
             .await
     }
@@ -236,7 +236,7 @@ impl Access {
         who: &ClientContext,
         token_sha256: Option<String>,
     ) -> Result<usize> {
-        let ip = who.ip.clone();
+        let author = who.author();
         self.db
             .write(move |transaction| {
                 let ended = access::end_sessions(transaction, token_sha256.as_deref())?;
@@ -245,7 +245,7 @@ impl Access {
                     "sessions",
                     format!("sessions ended: {ended}"),
                 );
-                transaction.record(&event.by(Actor::Operator, ip.as_deref()))?;
+                transaction.record(&event.caused_by(&author))?;
                 Ok(ended)
             })
             .await
@@ -293,7 +293,7 @@ impl Access {
             new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
         let expires_at = new.days.map(|days| who.now.plus_ms(i64::from(days) * DAY_MS));
         let token = secret();
-        let (sha256, ip, now) = (digest(&token), who.ip.clone(), who.now);
+        let (sha256, author, now) = (digest(&token), who.author(), who.now);
         let id = self
             .db
             .write(move |transaction| {
@@ -304,7 +304,7 @@ impl Access {
                     format!("token for {name} created"),
                 );
                 let details = json!({ "name": name, "scopes": scopes, "expires_at": expires_at });
-                transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+                transaction.record(&event.caused_by(&author).with(details))?;
                 Ok(id)
             })
             .await?;
@@ -320,7 +320,7 @@ impl Access {
         let id: i64 = id
             .parse()
             .map_err(|_| Error::new(ErrorKind::Malformed, "the id of a token must be a number"))?;
-        let (ip, now) = (who.ip.clone(), who.now);
+        let (author, now) = (who.author(), who.now);
         self.db
             .write(move |transaction| {
                 if !access::revoke_token(transaction, id, now)? {
@@ -331,7 +331,7 @@ impl Access {
                     id.to_string(),
                     format!("token {id} revoked"),
                 );
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+                transaction.record(&event.caused_by(&author)).map(drop)
             })
             .await
     }

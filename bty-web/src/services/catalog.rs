@@ -131,7 +131,7 @@ impl CatalogEdits {
                     format!("adding {shown} failed: {}", error.detail),
                 );
                 self.events
-                    .record(event.by(Actor::Operator, caller.ip.as_deref()).with(error.details()))
+                    .record(event.caused_by(&caller.author()).with(error.details()))
                     .await?;
             }
         }
@@ -187,7 +187,7 @@ impl CatalogEdits {
     }
 
     async fn insert(&self, caller: &ClientContext, stored: Stored) -> Result<Stored> {
-        let ip = caller.ip.clone();
+        let author = caller.author();
         self.db
             .write(move |transaction| {
                 if let Some((other, false)) = store::catalog::by_src(transaction, &stored.src)? {
@@ -202,7 +202,7 @@ impl CatalogEdits {
                 store::catalog::put_new(transaction, &stored)?;
                 let event = NewEvent::new("catalog.entry.added", stored.src.clone(), format!("added {}", stored.name));
                 let details = json!({ "name": stored.name, "bty_image_ref": stored.bty_image_ref, "disk_image_sha": stored.disk_image_sha });
-                transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+                transaction.record(&event.caused_by(&author).with(details))?;
                 Ok(stored)
             })
             .await
@@ -230,13 +230,14 @@ impl CatalogEdits {
             Err(error) => {
                 // whatever the cause: the caller named the source
                 let error = Error::new(ErrorKind::Malformed, Error::from(error).detail);
+                let author = Author { actor, ..caller.author() };
                 let event = NewEvent::new(
                     "catalog.entries.import.failed",
                     source.clone(),
                     format!("importing {source} failed: {}", error.detail),
                 );
                 self.events
-                    .record(event.by(actor, caller.ip.as_deref()).with(error.details()))
+                    .record(event.caused_by(&author).with(error.details()))
                     .await?;
                 Err(error)
             }
@@ -262,7 +263,7 @@ impl CatalogEdits {
         if !path.is_file() {
             return;
         }
-        let client = ClientContext { ip: None, now: Time::now(), base: String::new() };
+        let client = ClientContext { now: Time::now(), ..ClientContext::default() };
         let source = path.display().to_string();
         if let Err(error) = self.import(&client, Actor::System, source).await {
             tracing::warn!(%error, "cannot import the catalog file");
@@ -284,7 +285,8 @@ impl CatalogEdits {
     ) -> Result<Imported> {
         let (client, entries, now) = (client.clone(), catalog.entries().to_vec(), caller.now);
         let resolved = blocking(move || resolve_all(&client, &entries, now)).await?;
-        let (ip, from) = (caller.ip.clone(), source.clone());
+        let author = Author { actor, ..caller.author() };
+        let from = source.clone();
         let imported = self
             .db
             .write(move |transaction| {
@@ -301,7 +303,7 @@ impl CatalogEdits {
                 );
                 let event = NewEvent::new("catalog.entries.imported", from, summary);
                 transaction.record(
-                    &event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?),
+                    &event.caused_by(&author).with(serde_json::to_value(&outcome)?),
                 )?;
                 Ok(outcome)
             })
@@ -348,7 +350,7 @@ impl CatalogEdits {
             entries.into_iter().map(refresh_one).collect::<Vec<_>>()
         });
         let resolved = resolved.await.map_err(Error::internal)?;
-        let ip = caller.ip.clone();
+        let author = Author { actor, ..caller.author() };
         let refreshed = self
             .db
             .write(move |transaction| {
@@ -370,14 +372,14 @@ impl CatalogEdits {
                                     format!("{} has moved", entry.name),
                                 );
                                 let details = json!({ "old": before, "new": entry.disk_image_sha, "name": entry.name });
-                                transaction.record(&event.by(actor, ip.as_deref()).with(details))?;
+                                transaction.record(&event.caused_by(&author).with(details))?;
                             }
                         }
                     }
                 }
                 let summary = format!("tags checked: {}, moved: {}", outcome.checked, outcome.moved.len());
                 let event = NewEvent::new("catalog.entries.refreshed", "", summary);
-                transaction.record(&event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?))?;
+                transaction.record(&event.caused_by(&author).with(serde_json::to_value(&outcome)?))?;
                 Ok(outcome)
             })
             .await?;
@@ -390,7 +392,7 @@ impl CatalogEdits {
     /// # Errors
     /// [`ErrorKind::NotFound`] when it is not in the catalog.
     pub async fn delete(&self, caller: &ClientContext, src: String) -> Result<()> {
-        let (ip, now) = (caller.ip.clone(), caller.now);
+        let (author, now) = (caller.author(), caller.now);
         self.db
             .write(move |transaction| {
                 if !store::catalog::delete(transaction, &src, now)? {
@@ -401,7 +403,7 @@ impl CatalogEdits {
                 }
                 let event =
                     NewEvent::new("catalog.entry.deleted", src.clone(), format!("deleted {src}"));
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+                transaction.record(&event.caused_by(&author)).map(drop)
             })
             .await?;
         self.snapshots.refresh().await
@@ -412,7 +414,7 @@ impl CatalogEdits {
     /// # Errors
     /// [`ErrorKind::Conflict`] when the catalog has the image again, or another one with its name.
     pub async fn restore(&self, caller: &ClientContext, entry: Stored) -> Result<()> {
-        let ip = caller.ip.clone();
+        let author = caller.author();
         self.db
             .write(move |transaction| {
                 let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
@@ -434,8 +436,7 @@ impl CatalogEdits {
                     entry.src.clone(),
                     format!("restored {}", entry.name),
                 );
-                let event =
-                    event.by(Actor::Operator, ip.as_deref()).with(json!({ "is_undo": true }));
+                let event = event.caused_by(&author).with(json!({ "is_undo": true }));
                 transaction.record(&event).map(drop)
             })
             .await?;

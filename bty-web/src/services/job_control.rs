@@ -184,7 +184,7 @@ impl JobControl {
             Some("scheduled") => "scheduled",
             Some(_) => return Err(Error::invalid("trigger must be manual or scheduled")),
         };
-        self.backup_jobs.request(Actor::Operator, who.ip.clone(), trigger).await
+        self.backup_jobs.request(who.author(), trigger).await
     }
 
     /// Cancels a backup in progress.
@@ -217,7 +217,7 @@ impl JobControl {
         let dir = file.parent().map(std::path::Path::to_owned).unwrap_or_default();
         blocking(move || std::fs::remove_dir_all(dir)).await??;
         let event = NewEvent::new("backup.pruned", id.clone(), format!("backup {id} deleted"));
-        self.events.record(event.by(Actor::Operator, who.ip.as_deref())).await
+        self.events.record(event.caused_by(&who.author())).await
     }
 }
 

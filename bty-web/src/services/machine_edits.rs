@@ -106,7 +106,7 @@ impl MachineEdits {
     pub async fn delete(&self, who: &ClientContext, mac: Mac) -> Result<()> {
         // a contact of the machine that is under way would write it back
         let _held = self.machines.lock_all().await;
-        let ip = who.ip.clone();
+        let author = who.author();
         self.db
             .write(move |transaction| {
                 if !store::machines::delete(transaction, &mac)? {
@@ -114,7 +114,7 @@ impl MachineEdits {
                 }
                 let event =
                     NewEvent::new("machine.deleted", mac.as_str(), format!("{mac}: deleted"));
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+                transaction.record(&event.caused_by(&author)).map(drop)
             })
             .await?;
         self.metrics.event("machine.deleted");

@@ -133,6 +133,7 @@ pub fn import(
     transaction: &Transaction<'_>,
     bundle: Value,
     armed: bool,
+    author: &Author,
     now: Time,
 ) -> Result<ImportSummary> {
     let summary = match bundle["bty_export_version"].as_u64() {
@@ -155,7 +156,7 @@ pub fn import(
         "import",
         format!("machines imported: {}", summary.machines),
     );
-    transaction.record(&event.by(Actor::Operator, None).with(serde_json::to_value(&summary)?))?;
+    transaction.record(&event.caused_by(author).with(serde_json::to_value(&summary)?))?;
     Ok(summary)
 }
 
@@ -332,8 +333,8 @@ fn import_inventories(
 
 /// Creates the event of a failed import.
 #[must_use]
-pub fn failed(error: &Error) -> NewEvent {
+pub fn failed(error: &Error, author: &Author) -> NewEvent {
     let event =
         NewEvent::new("state.import.failed", "import", format!("import failed: {}", error.detail));
-    event.by(Actor::Operator, None).with(json!({ "error": error.detail }))
+    event.caused_by(author).with(json!({ "error": error.detail }))
 }

@@ -117,7 +117,7 @@ impl UndoService {
         lshw: Option<(String, Time)>,
         after: Option<Machine>,
     ) -> Result<()> {
-        let (ip, restored_mac) = (who.ip.clone(), mac.clone());
+        let (author, restored_mac) = (who.author(), mac.clone());
         let decide = move |view: &MachineView<'_>| {
             if !is_same(view.machine.as_ref(), after.as_ref()) {
                 return Err(changed(&restored_mac));
@@ -131,7 +131,7 @@ impl UndoService {
                 "boot_mode": before.plan, "bty_image_ref": before.image_ref,
                 "target_disk_serial": before.target_serial, "is_undo": true,
             });
-            let events = vec![event.by(Actor::Operator, ip.as_deref()).with(details)];
+            let events = vec![event.caused_by(&author).with(details)];
             Ok(Outcome { machine: before, events, answer: () })
         };
         let hardware_mac = mac.clone();

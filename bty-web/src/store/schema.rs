@@ -9,11 +9,12 @@ use rusqlite_migration::{M, Migrations};
 use crate::domain::error::{Error, ErrorKind, Result};
 
 /// All migrations, in order. Each upgrades one schema version to the next, and keeps all data.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("../../migrations/0001_state.sql"),
     include_str!("../../migrations/0002_cache.sql"),
     include_str!("../../migrations/0003_limits.sql"),
     include_str!("../../migrations/0004_packed.sql"),
+    include_str!("../../migrations/0007_users.sql"),
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -70,8 +70,7 @@ impl BackupJobs {
     /// `ErrorKind::Full` when the event cannot be written.
     pub async fn request(
         &self,
-        actor: Actor,
-        ip: Option<String>,
+        author: Author,
         trigger: &'static str,
     ) -> Result<Job> {
         let now = Time::now();
@@ -79,7 +78,7 @@ impl BackupJobs {
         let event =
             NewEvent::new("backup.create.requested", id.clone(), format!("backup {id} requested"));
         self.events
-            .record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger })))
+            .record(event.caused_by(&author).with(json!({ "trigger": trigger })))
             .await?;
         let (service, key) = (self.clone(), id.clone());
         Ok(start(&self.jobs, JobKind::Backup, id, move |handle| {
@@ -91,7 +90,7 @@ impl BackupJobs {
                     key.clone(),
                     format!("backup {key} started"),
                 )
-                .by(actor, ip.as_deref()),
+                .caused_by(&author),
             )?;
             let result = service
                 .make(&key, handle)
@@ -103,7 +102,7 @@ impl BackupJobs {
                         key.clone(),
                         format!("backup {key} completed"),
                     );
-                    record(event.by(actor, ip.as_deref()).with(details.clone()))?;
+                    record(event.caused_by(&author).with(details.clone()))?;
                     if trigger == "scheduled" {
                         service.db.write_blocking(move |t| {
                             store::settings::put(t, "backup.last_run_at", &now.to_string(), now)
@@ -120,7 +119,7 @@ impl BackupJobs {
                     let event = NewEvent::new(kind, key.clone(), format!("backup {key} {what}"));
                     // the disk may have no space for the event either; the job has the error
                     if let Err(unrecorded) =
-                        record(event.by(actor, ip.as_deref()).with(error.details()))
+                        record(event.caused_by(&author).with(error.details()))
                     {
                         tracing::error!(%error, %unrecorded, "a backup failed");
                     }
@@ -213,9 +212,10 @@ impl BackupJobs {
                 () = tokio::time::sleep(TICK) => {}
             }
             let snapshot = self.snapshots.current();
+            let scheduler = Author { actor: Actor::System, name: None, ip: None };
             if is_due(&snapshot.settings, Time::now())
                 && !self.jobs.list(Some(JobKind::Backup)).iter().any(|job| !job.status.is_over())
-                && let Err(error) = self.request(Actor::System, None, "scheduled").await
+                && let Err(error) = self.request(scheduler, "scheduled").await
             {
                 tracing::warn!(%error, "cannot request a scheduled backup");
             }
