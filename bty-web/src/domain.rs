@@ -16,3 +16,4 @@ pub mod plan;
 pub mod secret;
 pub mod settings;
 pub mod time;
+pub mod user;

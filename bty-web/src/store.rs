@@ -14,6 +14,7 @@ pub mod reference;
 mod schema;
 pub mod settings;
 mod time;
+pub mod users;
 
 pub use connection::Connection;
 pub use database::{Database, Transaction};

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::mac::Mac;
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::time::Time;
 use crate::services::access::Principal;
+use crate::services::auth::Scope;
 use crate::services::catalog::CatalogEdits;
 use crate::services::event_log::EventLog;
 use crate::services::machine_edits::MachineEdits;
@@ -53,6 +54,18 @@ pub enum Undo {
     },
 }
 
+impl Undo {
+    /// Returns the scope that the change itself needs.
+    fn scope(&self) -> Scope {
+        match self {
+            Self::Machine { .. } | Self::Acknowledged { .. } => Scope::Machines,
+            Self::Image(_) => Scope::Catalog,
+            Self::Settings(_) => Scope::Admin,
+            Self::Plan { .. } => Scope::Plans,
+        }
+    }
+}
+
 /// Undoes changes of operators.
 #[derive(Clone)]
 pub struct UndoService {
@@ -81,9 +94,11 @@ impl UndoService {
     /// Undoes a change.
     ///
     /// # Errors
+    /// - [`ErrorKind::Forbidden`] when `principal` may not make such a change.
     /// - [`ErrorKind::Conflict`] when something has happened since that depends on the change.
     /// - The errors of the change that restores the earlier state.
     pub async fn undo(&self, who: &ClientContext, principal: &Principal, undo: Undo) -> Result<()> {
+        principal.require(undo.scope())?;
         match undo {
             Undo::Machine { mac, before: Some(before), lshw, after } => {
                 self.restore_machine(who, mac, *before, lshw, after.map(|machine| *machine)).await
