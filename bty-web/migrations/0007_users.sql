@@ -14,13 +14,9 @@ ALTER TABLE sessions ADD COLUMN user TEXT REFERENCES users (name) ON DELETE CASC
 
 -- what the firmware of a machine says about it; null until it has said anything
 ALTER TABLE machines ADD COLUMN identity_json TEXT;
-CREATE INDEX machines_by_uuid ON machines (identity_json ->> '$.uuid') WHERE identity_json IS NOT NULL;
-CREATE INDEX machines_by_serial ON machines (identity_json ->> '$.serial') WHERE identity_json IS NOT NULL;
+CREATE INDEX machines_by_uuid ON machines (identity_json ->> '$.current.uuid') WHERE identity_json IS NOT NULL;
+CREATE INDEX machines_by_serial ON machines (identity_json ->> '$.current.serial') WHERE identity_json IS NOT NULL;
 
--- further network cards of a machine; a card is never both here and in machines
-CREATE TABLE machine_macs (
-    mac       TEXT PRIMARY KEY,
-    machine   TEXT NOT NULL REFERENCES machines (mac) ON DELETE CASCADE,
-    added_at  INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX machine_macs_by_machine ON machine_macs (machine);
+-- further network cards of a machine
+ALTER TABLE machines ADD COLUMN macs_json TEXT NOT NULL DEFAULT '[]';
+CREATE INDEX machines_with_macs ON machines (mac) WHERE macs_json <> '[]';

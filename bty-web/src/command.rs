@@ -21,6 +21,7 @@ mod fleet;
 mod health;
 mod log;
 mod machine;
+mod password;
 mod plan;
 mod print;
 mod remote;
@@ -28,6 +29,7 @@ mod runtime;
 mod serve;
 mod token;
 mod transfer;
+mod user;
 
 use cli::{Cli, Command};
 
@@ -102,7 +104,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             remote.run(async |server| machine::run(server, verb).await)
         }
         Command::Token { verb } => token::run(&load(&named)?, verb),
-        Command::HashPassword => token::hash_password(),
+        Command::User { verb } => user::run(&load(&named)?, verb),
+        Command::HashPassword => password::hash(),
         Command::SimulateFleet { remote, options } => {
             remote.run(async |server| fleet::run(server, options).await)
         }

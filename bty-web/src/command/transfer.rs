@@ -7,6 +7,7 @@ use bty::text::count;
 
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
+use crate::domain::event::{Actor, Author};
 use crate::domain::time::Time;
 use crate::durable::{PRIVATE_FILE, write_durably};
 use crate::services::jobs::backup::FILE;

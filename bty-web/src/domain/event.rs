@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::domain::time::Time;
 
 /// All kinds of events. Kinds that end in `failed` are failures.
-pub const KINDS: [&str; 70] = [
+pub const KINDS: [&str; 77] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -17,6 +17,10 @@ pub const KINDS: [&str; 70] = [
     "machine.boot_failed",
     "machine.completed",
     "machine.inventory",
+    "machine.identity.suggested",
+    "machine.identity.changed",
+    "machine.merged",
+    "machine.split",
     "netboot.pxe.offered",
     "netboot.pxe.plan",
     "netboot.flasher.armed",
@@ -76,15 +80,20 @@ pub const KINDS: [&str; 70] = [
     "auth.token.created",
     "auth.token.revoked",
     "auth.sessions.revoked",
+    "auth.user.added",
+    "auth.user.changed",
+    "auth.user.removed",
     "system.started",
     "system.schema.upgraded",
 ];
 
 /// Kinds that any client on the network can cause without limit. The store merges repetitions about
 /// the same subject into one event with a count.
-pub const REPEATABLE: [&str; 12] = [
+pub const REPEATABLE: [&str; 14] = [
     "machine.discovered",
     "machine.inventory",
+    "machine.identity.suggested",
+    "machine.identity.changed",
     "netboot.pxe.offered",
     "netboot.pxe.plan",
     "netboot.flasher.armed",

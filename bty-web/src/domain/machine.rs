@@ -27,6 +27,7 @@ pub mod contact;
 pub mod cycle;
 pub mod flashed;
 pub mod hardware;
+pub mod identity;
 pub mod order;
 pub mod report;
 pub mod save;
@@ -34,6 +35,7 @@ pub mod status;
 
 pub use cycle::{Cycle, OrderSummary, Stage};
 pub use flashed::Flashed;
+pub use identity::MachineIdentity;
 pub use status::{MachineStatus, Phase};
 
 /// A machine as the server knows it. An operator sets the fields from `plan` to `labels`.
@@ -77,6 +79,12 @@ pub struct Machine {
     pub disks_at: Option<Time>,
     /// The facts about its hardware that plans can read; see [`hardware::facts`].
     pub hardware: Value,
+    /// What its firmware says about it.
+    #[serde(default)]
+    pub identity: Option<MachineIdentity>,
+    /// MAC addresses of its further network cards, sorted. None of them is a machine of its own.
+    #[serde(default)]
+    pub macs: Vec<Mac>,
     /// The most recent completed flash.
     pub flashed: Option<Flashed>,
 
@@ -142,6 +150,8 @@ impl Machine {
             disks: None,
             disks_at: None,
             hardware: Value::Null,
+            identity: None,
+            macs: Vec::new(),
             flashed: None,
             discovered_at: None,
             last_seen_at: None,

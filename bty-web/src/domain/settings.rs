@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::domain::error::{Error, Result};
 
+/// The key that says what the server does with identities of machines.
+pub const IDENTITY: &str = "machines.identity";
+
 /// All keys, each with its default and a description.
-pub const KEYS: [(&str, &str, &str); 14] = [
+pub const KEYS: [(&str, &str, &str); 15] = [
     ("upstream.netboot_repo", "safl/bty", "repository whose releases contain the live environment"),
     ("upstream.netboot_tag", "latest", "tag of the release to fetch"),
     ("upstream.catalog_url", bty::catalog::DEFAULT_URL, "catalog suggested for import"),
@@ -37,6 +40,12 @@ pub const KEYS: [(&str, &str, &str); 14] = [
         "0",
         "1 to let a delta flash of a disk that has passed a full proof read back only what it has \
          written and a sample of what it has kept",
+    ),
+    (
+        IDENTITY,
+        "suggest",
+        "what the UUID and serial number of an unknown network card do: suggest says to which \
+         machine it seems to belong, merge adds it to that machine, off records nothing",
     ),
     ("display.timezone", "UTC", "time zone of the pages, and of the clock that plans see"),
     ("backup.enabled", "0", "1 to back up on a schedule"),
@@ -109,6 +118,9 @@ pub fn check(key: &str, value: &str) -> Result<()> {
     match key {
         "backup.enabled" | "machines.sample_proof" if !matches!(value, "0" | "1") => {
             wrong("must be 0 or 1")
+        }
+        IDENTITY if !matches!(value, "suggest" | "merge" | "off") => {
+            wrong("must be suggest, merge or off")
         }
         "backup.cadence" if !matches!(value, "daily" | "weekly" | "manual") => {
             wrong("must be daily, weekly or manual")

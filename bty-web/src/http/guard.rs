@@ -28,8 +28,8 @@ pub struct Guard {
     config: Arc<Config>,
     /// The scope that the principal needs; for pages, that of tokens.
     scope: Scope,
-    /// True for pages: a request without a session is redirected to the login page, and proxies may
-    /// log in users. What users may do on pages is decided by [`Permission`].
+    /// True for pages: a request without a session is redirected to the login page. What users may
+    /// do on pages is decided by [`Permission`].
     is_page: bool,
 }
 
@@ -126,7 +126,8 @@ async fn authenticate(guard: &Guard, request: &Request) -> Result<Principal> {
             token.ok_or_else(|| denied("unsupported Authorization header; send a bearer token"))?;
         return guard.access.authenticate_token(token.trim()).await;
     }
-    let found = match guard.is_page {
+    // also the uploads of pages, which are documented as a part of the API
+    let found = match request.uri().path().starts_with("/ui/") {
         true => browser(&guard.access, &guard.config, peer(request), headers).await?,
         false => session(&guard.access, headers).await?,
     };

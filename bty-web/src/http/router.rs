@@ -34,7 +34,7 @@ use utoipa_axum::routes;
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind};
 use crate::http::api::{
-    access, cache, catalog, events, health, jobs, machines, plans, settings, transfer,
+    access, cache, catalog, events, health, jobs, machine_cards, machines, plans, settings, transfer,
 };
 use crate::http::bodies::Bodies;
 use crate::http::error::ErrorBody;
@@ -285,6 +285,7 @@ fn machine_changes_api() -> Api {
         .routes(routes!(machines::put))
         .routes(routes!(machines::patch))
         .routes(routes!(machines::delete))
+        .routes(routes!(machine_cards::add, machine_cards::remove))
         .routes(routes!(events::acknowledge))
 }
 
@@ -448,3 +449,6 @@ fn guarded_pages(
 async fn home(State(config): State<Arc<Config>>) -> Redirect {
     Redirect::to(ui::frame::home(&config))
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ use crate::services::machine_edits::MachineEdits;
 use crate::services::machine_reads::MachineReads;
 use crate::services::machines::Machines;
 use crate::services::metrics::Metrics;
+use crate::services::network_cards::NetworkCards;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::plan_simulation::PlanSimulator;
 use crate::services::rates::Rates;
@@ -79,6 +80,7 @@ services! {
     machine_reads: MachineReads,
     machines: Arc<Machines>,
     metrics: Arc<Metrics>,
+    network_cards: NetworkCards,
     plans: PlanEdits,
     rates: Arc<Rates>,
     settings: SettingEdits,

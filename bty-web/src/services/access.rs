@@ -12,7 +12,9 @@ use crate::domain::event::{Actor, Author, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
 use crate::domain::user::{self, ADMIN, User};
-use crate::services::auth::{Auth, SESSION_MS, Scope, digest, hash_password, secret};
+use crate::services::auth::{
+    Auth, PASSWORD_CHARS_MIN, SESSION_MS, Scope, digest, hash_password, secret,
+};
 use crate::services::event_log::EventLog;
 use crate::store::Database;
 use crate::store::{access, users};
@@ -497,8 +499,6 @@ pub struct CreatedToken {
 const NAME_CHARS_MAX: usize = 128;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
-
-const PASSWORD_CHARS_MIN: usize = 8;
 
 /// A password change, as a person enters it into a form.
 pub struct PasswordChange {

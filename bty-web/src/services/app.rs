@@ -24,6 +24,7 @@ use crate::services::machine_edits::MachineEdits;
 use crate::services::machine_reads::MachineReads;
 use crate::services::machines::Machines;
 use crate::services::metrics::Metrics;
+use crate::services::network_cards::NetworkCards;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::plan_simulation::PlanSimulator;
 use crate::services::rates::Rates;
@@ -82,6 +83,8 @@ pub struct App {
     pub machine_reads: MachineReads,
     /// Operators' changes to machines.
     pub machine_edits: MachineEdits,
+    /// Operators' changes to the network cards of machines.
+    pub network_cards: NetworkCards,
     /// Contacts and reports of machines.
     pub boot_cycles: BootCycles,
     /// Rates of the flashes in progress.
@@ -147,6 +150,7 @@ impl Foundation {
         let router = Arc::new(ImageRouter::new(&self.config, client.clone(), cache()));
         let limit = Arc::new(PerMinute::new(self.config.limits.new_machines_per_minute));
         let machines = self.machines(&metrics, &limit);
+        let cards = NetworkCards::new(machines.clone(), db(), snapshots(), metrics.clone());
         let catalog = CatalogEdits::new(db(), snapshots(), events(), client.clone(), guarded);
         let plans = PlanEdits::new(db(), snapshots(), machines.clone());
         let settings = SettingEdits::new(db(), snapshots(), config(), events());
@@ -160,6 +164,7 @@ impl Foundation {
             images: ImageCatalog::new(db(), snapshots(), router.clone(), catalog.clone(), client),
             boot_cycles: BootCycles::new(
                 machines.clone(),
+                cards.clone(),
                 snapshots(),
                 config(),
                 rates.clone(),
@@ -187,6 +192,7 @@ impl Foundation {
             image_router: router,
             machine_reads: reads,
             machine_edits: edits,
+            network_cards: cards,
             metrics,
             shutdown,
             tftp,

@@ -25,6 +25,9 @@ const CACHE_COOKIE: &str = "bty-cache-token";
 /// Time without use after which a session expires, in milliseconds.
 pub const SESSION_MS: i64 = 7 * 24 * 3600 * 1000;
 
+/// Minimum length of a new password in characters.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+
 /// A permission of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]

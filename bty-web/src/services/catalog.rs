@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::{Actor, Author, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
 use crate::services::event_log::EventLog;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::machine::ClientContext;
 use crate::domain::settings::is_tag;
 use crate::services::event_log::EventLog;

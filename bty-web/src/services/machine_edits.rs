@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::domain::error::{Error, Problem, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::mac::Mac;
 use crate::domain::machine::save::{Assignment, apply_assignment};
 use crate::domain::machine::{ClientContext, Machine, Outcome};

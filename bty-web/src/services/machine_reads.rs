@@ -31,7 +31,7 @@ impl MachineReads {
     /// [`ErrorKind::Internal`] when the database fails.
     pub async fn find(&self, mac: &Mac) -> Result<Option<Machine>> {
         let mac = mac.clone();
-        self.db.read(move |conn| machines::get(conn, &mac)).await
+        self.db.read(move |conn| machines::find(conn, &mac)).await
     }
 
     /// Returns the machine with this address.
@@ -99,7 +99,7 @@ impl MachineReads {
         };
         let read = self.db.read(move |conn| {
             Ok(MachineDetails {
-                machine: machines::get(conn, &mac)?,
+                machine: machines::find(conn, &mac)?,
                 lshw: machines::lshw(conn, &mac)?,
                 images: catalog::all(conn)?,
                 events: events::list(conn, &filter, EVENTS_SHOWN)?,

@@ -15,6 +15,7 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
+use crate::domain::machine::identity::{self, FirmwareId, IdentityRule};
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
 use crate::services::event_bus::EventBus;
@@ -34,6 +35,7 @@ pub struct MachineView<'a> {
     pub snapshot: &'a Snapshot,
     /// Evaluates plans.
     pub evaluator: &'a PlanEvaluator<'a>,
+    db: &'a Database,
 }
 
 impl MachineView<'_> {
@@ -41,6 +43,32 @@ impl MachineView<'_> {
     #[must_use]
     pub fn context(&self, plan: &str) -> DecisionContext<'_> {
         self.snapshot.context(self.snapshot.plan(plan), self.evaluator)
+    }
+
+    /// Records in `machine` what its firmware says, and which other machine it seems to be. Returns
+    /// the events.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database cannot be read.
+    pub fn record_identity(
+        &self,
+        machine: &mut Machine,
+        id: &FirmwareId,
+        client: &ClientContext,
+    ) -> Result<Vec<NewEvent>> {
+        if self.snapshot.identity_rule() == IdentityRule::Off {
+            return Ok(Vec::new());
+        }
+        let (is_news, changed) = identity::record(machine, id, client);
+        let suggested = match &machine.identity {
+            Some(known) if is_news => {
+                let similar = |conn: &_| store::machines::similar(conn, &machine.mac, &known.current);
+                let similar = self.db.read_blocking(similar)?;
+                identity::suggest(machine, &similar, client)
+            }
+            _ => None,
+        };
+        Ok(changed.into_iter().chain(suggested).collect())
     }
 
     /// Returns the known machine, or a new one with the default plan and the event of its
@@ -111,10 +139,19 @@ impl Machines {
         Arc::clone(&self.evaluator)
     }
 
-    /// Locks a machine, and others that share its lock. Nothing else can change it meanwhile.
-    async fn lock(&self, mac: &Mac) -> MutexGuard<'_, ()> {
-        let shard = usize::try_from(self.hasher.hash_one(mac) % LOCKS as u64).unwrap_or_default();
-        self.locks[shard].lock().await
+    /// Locks the machine with the network card `mac`, and others that share its lock. Nothing else
+    /// can change it meanwhile. Returns the address by which the server knows the machine.
+    async fn lock(&self, mac: &Mac) -> (Mac, MutexGuard<'_, ()>) {
+        loop {
+            let owner = self.snapshots.current().machine_of(mac).clone();
+            let shard =
+                usize::try_from(self.hasher.hash_one(&owner) % LOCKS as u64).unwrap_or_default();
+            let held = self.locks[shard].lock().await;
+            // the card may have got another machine meanwhile
+            if *self.snapshots.current().machine_of(mac) == owner {
+                return (owner, held);
+            }
+        }
     }
 
     /// Locks all machines. Locks are always taken in the same order, so concurrent callers cannot
@@ -141,8 +178,8 @@ impl Machines {
         decide: impl FnOnce(&MachineView<'_>) -> Result<Outcome<T>> + Send + 'static,
         also: impl FnOnce(&Connection, bool) -> Result<()> + Send + 'static,
     ) -> Result<(T, Machine)> {
-        let _held = self.lock(mac).await;
-        let decided = self.view(mac, |view, _| {
+        let (mac, _held) = self.lock(mac).await;
+        let decided = self.view(&mac, |view, _| {
             let outcome = decide(&view)?;
             Ok::<_, Error>((view.machine, outcome))
         });
@@ -190,8 +227,7 @@ impl Machines {
         mac: &Mac,
         proposal: Proposal<T>,
     ) -> Result<Option<(T, Machine)>> {
-        let _held = self.lock(mac).await;
-        let key = mac.clone();
+        let (key, _held) = self.lock(mac).await;
         let current = self.db.read(move |conn| store::machines::get(conn, &key)).await?;
         if current != proposal.before || !Arc::ptr_eq(&proposal.snapshot, &self.snapshots.current())
         {
@@ -208,10 +244,11 @@ impl Machines {
     ) -> Result<T> {
         let (machines, mac) = (Arc::clone(self), mac.clone());
         let worked = blocking(move || {
-            let machine = machines.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
             let snapshot = machines.snapshots.current();
-            let view =
-                MachineView { machine, snapshot: &snapshot, evaluator: &*machines.evaluator };
+            let mac = snapshot.machine_of(&mac);
+            let machine = machines.db.read_blocking(|conn| store::machines::get(conn, mac))?;
+            let (evaluator, db) = (&*machines.evaluator, &machines.db);
+            let view = MachineView { machine, snapshot: &snapshot, evaluator, db };
             Ok(work(view, &snapshot))
         });
         worked.await?

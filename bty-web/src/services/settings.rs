@@ -10,7 +10,7 @@ use crate::blocking::blocking;
 use crate::config;
 use crate::config::Config;
 use crate::domain::error::{Error, Problem, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::machine::ClientContext;
 use crate::domain::settings::{KEYS, check};
 use crate::services::event_log::EventLog;

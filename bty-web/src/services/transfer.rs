@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::domain::error::{Error, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::{Author, NewEvent};
 use crate::domain::machine::{Machine, hardware};
 use crate::domain::plan::{Plan, bundled, params::Need};
 use crate::domain::time::Time;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::domain::mac::Mac;
 use crate::domain::machine::save::Assignment;
-use crate::domain::machine::{Cycle, Machine};
+use crate::domain::machine::{Cycle, Machine, MachineIdentity};
 use crate::domain::time::Time;
 
 /// A machine.
@@ -51,6 +51,13 @@ pub(crate) struct MachineBody {
     pub hardware: Value,
     /// Its state in words.
     pub boot_state: String,
+    /// What its firmware says about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<MachineIdentity>,
+    /// MAC addresses of its further network cards.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub macs: Vec<Mac>,
     /// State that its plan keeps between boots: a JSON object.
     #[schema(value_type = Object)]
     pub state: Value,
@@ -107,6 +114,8 @@ impl From<&Machine> for MachineBody {
             known_disks_at: machine.disks_at,
             hardware: machine.hardware.clone(),
             boot_state: machine.boot_state(),
+            identity: machine.identity.clone(),
+            macs: machine.macs.clone(),
             state: machine.state.clone(),
             cycle: machine.cycle.as_ref().map(CycleBody::from),
             created_at: machine.created_at,

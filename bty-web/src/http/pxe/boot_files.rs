@@ -13,7 +13,7 @@ use tokio_util::io::StreamReader;
 
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::ipxe;
 use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;

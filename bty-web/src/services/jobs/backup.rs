@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Handle, Job, JobKind, Jobs, start};
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::{Actor, Author, NewEvent};
 use crate::domain::time::Time;
 use crate::durable::{PRIVATE_FILE, write_durably};
 use crate::services::event_log::EventLog;

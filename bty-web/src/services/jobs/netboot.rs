@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Handle, Job, JobKind, Jobs, start};
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::machine::ClientContext;
 use crate::services::event_log::EventLog;
 use crate::services::netboot::{PARTS, PARTS_LIST, SUMS_BYTES_MAX, file_name};

@@ -1,0 +1,235 @@
+//! Who may send which request: every route, by every role.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::process::Command;
+
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+
+use super::*;
+use crate::domain::time::Time;
+use crate::domain::user::{Role, User};
+use crate::services::app::App;
+use crate::services::auth::hash_password;
+use crate::services::script_workers::ScriptWorkers;
+use crate::store::users::{self, StoredUser};
+
+const CHANGING: [&str; 4] = ["POST", "PUT", "PATCH", "DELETE"];
+
+/// Requests that are not reads, but that everybody may send: they change nothing, or need no login.
+const OPEN: [(&str, &str); 6] = [
+    ("POST", "/machines/{mac}/simulate"),
+    ("POST", "/pxe/{mac}/inventory"),
+    ("POST", "/pxe/{mac}/status"),
+    ("POST", "/simulate"),
+    ("POST", "/ui/login"),
+    ("POST", "/ui/logout"),
+];
+
+/// A server with a cache host and a user of every role, who all have the same password.
+struct Site {
+    server: Router,
+    cache: Router,
+    app: Arc<App>,
+    _dir: tempfile::TempDir,
+}
+
+const PASSWORD: &str = "correct horse";
+
+impl Site {
+    fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state_dir = dir.path().to_str().unwrap().to_owned();
+        let values = [
+            ("admin.password", "s3cret"),
+            ("cache.embedded", "1"),
+            ("paths.state_dir", state_dir.as_str()),
+            ("server.remote_user_proxies", "192.0.2.9"),
+        ];
+        let config = Config::from_values(values).unwrap();
+        let workers = ScriptWorkers::new(Arc::new(|| Command::new("false")), 1);
+        let app = Arc::new(App::open(config, workers).unwrap());
+        let hash = hash_password(PASSWORD).unwrap();
+        app.db
+            .write_blocking(move |transaction| {
+                for role in Role::ALL {
+                    let user = User { name: format!("a-{}", role.as_str()), role };
+                    let password_hash = Some(hash.clone());
+                    let new = StoredUser { user, password_hash, created_at: Time(1) };
+                    assert!(users::put_new(transaction, &new)?);
+                }
+                Ok(())
+            })
+            .unwrap();
+        Self {
+            server: router(RouterState::new(&app)),
+            cache: cache_router(RouterState::new(&app)),
+            app,
+            _dir: dir,
+        }
+    }
+
+    /// Returns the cookie of a new session of the user with `role`.
+    async fn log_in(&self, role: Role) -> String {
+        let form = format!("user=A-{}&password={PASSWORD}", role.as_str().to_uppercase());
+        let answer = send(&self.server, "POST", "/ui/login", &[], &form.replace(' ', "+")).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap();
+        cookie.split(';').next().unwrap().to_owned()
+    }
+}
+
+async fn send(
+    router: &Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Response {
+    send_from("192.0.2.1", router, method, path, headers, body).await
+}
+
+async fn send_from(
+    peer: &str,
+    router: &Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Response {
+    let path = path.replace("{mac}", "02:00:00:00:00:01").replace(['{', '}'], "");
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let peer: SocketAddr = format!("{peer}:1000").parse().unwrap();
+    request = request
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .extension(ConnectInfo(peer));
+    let request = request.body(Body::from(body.to_owned())).unwrap();
+    router.clone().oneshot(request).await.unwrap()
+}
+
+async fn text(answer: Response) -> String {
+    let bytes = axum::body::to_bytes(answer.into_body(), 1 << 22).await.unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Returns the paths of all routes of `router`, which has `pages`.
+async fn paths(router: &Router, pages: Vec<(Permission, Pages)>) -> BTreeSet<String> {
+    let document = text(send(router, "GET", "/openapi.json", &[], "").await).await;
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let api = document["paths"].as_object().unwrap().keys().cloned();
+    let pages = pages.into_iter().flat_map(|(_, pages)| pages);
+    let open = ["/", "/ui", "/ui/login", "/static/{name}"];
+    api.chain(pages.map(|(path, _)| path.to_owned())).chain(open.map(str::to_owned)).collect()
+}
+
+fn server_paths() -> Vec<(Permission, Pages)> {
+    scoped_cache_pages(Scope::Machines).into_iter().chain(scoped_pages()).collect()
+}
+
+#[tokio::test]
+async fn a_viewer_can_change_nothing() {
+    let site = Site::open();
+    let cookie = site.log_in(Role::Viewer).await;
+    let routers = [
+        (&site.server, paths(&site.server, server_paths()).await),
+        (&site.cache, paths(&site.cache, scoped_cache_pages(Scope::Admin)).await),
+    ];
+    let mut refused = 0;
+    for (router, paths) in routers {
+        for path in &paths {
+            for method in CHANGING {
+                if OPEN.contains(&(method, path.as_str())) {
+                    continue;
+                }
+                let answer = send(router, method, path, &[("cookie", &cookie)], "").await;
+                match answer.status() {
+                    StatusCode::METHOD_NOT_ALLOWED => {}
+                    StatusCode::FORBIDDEN => {
+                        let why = text(answer).await;
+                        assert!(why.contains("has the role viewer"), "{method} {path}: {why}");
+                        refused += 1;
+                    }
+                    status => panic!("{method} {path}: {status}"),
+                }
+            }
+        }
+    }
+    assert!(refused > 60, "only {refused} routes were found");
+    let events = site.app.db.read_blocking(crate::store::events::newest).unwrap();
+    assert_eq!(events, 1, "nothing but the login has happened");
+}
+
+#[tokio::test]
+async fn roles_may_use_exactly_these_routes() {
+    let site = Site::open();
+    let mut lines = String::new();
+    for role in [Role::Viewer, Role::Operator] {
+        let cookie = site.log_in(role).await;
+        for path in paths(&site.server, server_paths()).await {
+            let is_open = path.starts_with("/pxe") || path.starts_with("/docs");
+            // the permission is checked before the body, and a request without one changes little
+            for method in ["GET"].iter().chain(&CHANGING).filter(|_| !is_open) {
+                if *method == "GET" && path == "/ui/netboot/probe" {
+                    continue;
+                }
+                let answer = send(&site.server, method, &path, &[("cookie", &cookie)], "").await;
+                let is_change = *method != "GET";
+                if answer.status() == StatusCode::FORBIDDEN
+                    && text(answer).await.contains("has the role")
+                    && (role == Role::Operator || !is_change)
+                {
+                    writeln!(lines, "{} may not {method} {path}", role.as_str()).unwrap();
+                }
+            }
+        }
+    }
+    insta::assert_snapshot!(lines);
+}
+
+#[tokio::test]
+async fn a_proxied_user_sees_pages_with_forms_and_cannot_use_the_api() {
+    let site = Site::open();
+    let get = async |peer: &str, path: &str, name: &str| {
+        send_from(peer, &site.server, "GET", path, &[("remote-user", name)], "").await
+    };
+    let page = get("192.0.2.9", "/ui/machines", "a-operator").await;
+    assert_eq!(page.status(), StatusCode::OK);
+    let csrf = text(page).await;
+    let csrf = csrf.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(csrf.len(), 64);
+    let add = async |name: &str, csrf: &str| {
+        let form = format!("mac=02:00:00:00:00:07&csrf={csrf}");
+        let headers = [("remote-user", name)];
+        let path = "/ui/machines/add";
+        send_from("192.0.2.9", &site.server, "POST", path, &headers, &form).await.status()
+    };
+    assert_eq!(add("a-operator", "").await, StatusCode::FORBIDDEN);
+    assert_eq!(add("a-admin", csrf).await, StatusCode::FORBIDDEN, "the token of another user");
+    assert_eq!(add("a-operator", csrf).await, StatusCode::SEE_OTHER);
+
+    assert_eq!(get("192.0.2.9", "/machines", "a-admin").await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(get("192.0.2.9", "/ui/machines", "nobody").await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(get("192.0.2.8", "/ui/machines", "a-admin").await.status(), StatusCode::SEE_OTHER);
+    let home = get("192.0.2.9", "/ui/login", "a-viewer").await;
+    assert_eq!(home.headers()[header::LOCATION], "/ui/dashboard");
+}
+
+#[tokio::test]
+async fn a_changed_role_applies_to_open_sessions_and_a_removed_user_has_none() {
+    let site = Site::open();
+    let cookie = site.log_in(Role::Admin).await;
+    let get = async |path: &str| {
+        send(&site.server, "GET", path, &[("cookie", &cookie)], "").await.status()
+    };
+    assert_eq!(get("/tokens").await, StatusCode::OK);
+    let user = User { name: "A-Admin".into(), role: Role::Viewer };
+    site.app.db.write_blocking(move |t| users::set_role(t, &user).map(drop)).unwrap();
+    assert_eq!(get("/tokens").await, StatusCode::FORBIDDEN);
+    assert_eq!(get("/machines").await, StatusCode::OK);
+    site.app.db.write_blocking(|t| users::delete(t, "a-ADMIN").map(drop)).unwrap();
+    assert_eq!(get("/machines").await, StatusCode::UNAUTHORIZED);
+}
