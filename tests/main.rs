@@ -56,6 +56,7 @@ mod web {
     mod full;
     mod growing;
     mod hostile;
+    mod identity;
     mod machines;
     mod package;
     mod pages;
@@ -69,6 +70,7 @@ mod web {
     mod subpath;
     mod tftp;
     mod upgrade;
+    mod users;
 }
 
 /// A site: container images, and how `bty-lab` deploys them with podman.

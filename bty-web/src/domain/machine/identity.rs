@@ -48,6 +48,11 @@ const SHARED_UUIDS: [&str; 3] = [
 
 const FIELD_CHARS_MAX: usize = 128;
 
+fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
+}
+
 /// Returns the trimmed field; `None` if it identifies nothing.
 fn identifying(field: &str) -> Option<String> {
     let field = field.trim();
@@ -56,7 +61,8 @@ fn identifying(field: &str) -> Option<String> {
     let is_repeated = chars.all(|c| c.eq_ignore_ascii_case(&first));
     let is_usable = !is_repeated
         && field.chars().count() <= FIELD_CHARS_MAX
-        && !field.chars().any(char::is_control)
+        // a variable that no iPXE has replaced contains $
+        && !field.chars().any(|c| c.is_control() || c == '$')
         && !bty::hardware::is_placeholder(field);
     is_usable.then(|| field.to_owned())
 }
@@ -66,11 +72,12 @@ impl FirmwareId {
     #[must_use]
     pub fn new(uuid: &str, serial: &str, asset: &str, arch: &str) -> Self {
         let uuid = identifying(uuid).map(|uuid| uuid.to_ascii_lowercase());
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         Self {
-            uuid: uuid.filter(|uuid| !SHARED_UUIDS.contains(&uuid.as_str())),
+            uuid: uuid.filter(|uuid| is_uuid(uuid) && !SHARED_UUIDS.contains(&uuid.as_str())),
             serial: identifying(serial),
             asset: identifying(asset),
-            arch: identifying(arch).filter(|arch| arch.chars().all(|c| c.is_alphanumeric() || c == '_')),
+            arch: identifying(arch).filter(|arch| arch.chars().all(is_plain)),
         }
     }
 
@@ -281,11 +288,15 @@ mod tests {
             "",
             "  ",
             "0123456789",
+            "${uuid}",
             "a\u{7}b",
             &"ab".repeat(100),
         ] {
             let id = FirmwareId::new(text, text, text, text);
             assert_eq!(id, FirmwareId::default(), "{text:?}");
+        }
+        for uuid in ["7XYZ123", "4c4c4544-0042-4b10-8051", "gggggggg-0042-4b10-8051-c7c04f4d3232"] {
+            assert!(!id(uuid, "", "").is_usable(), "{uuid}");
         }
         for shared in SHARED_UUIDS {
             assert!(!id(&shared.to_uppercase(), "", "").is_usable());

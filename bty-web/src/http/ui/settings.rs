@@ -110,6 +110,7 @@ fn label(key: &str) -> &'static str {
         "plans.contact_window_ms" => "Window for repeated contacts, in ms",
         "machines.sample_proof" => "Shorter proof of proven disks",
         "machines.silent_boots" => "Failed boots before a machine boots its disk",
+        "machines.identity" => "Network cards of a known machine",
         "display.timezone" => "Time zone",
         "backup.enabled" => "Scheduled backups",
         "backup.cadence" => "Interval",
