@@ -86,7 +86,10 @@ pub async fn permit(
 
 /// Authenticates a request, and adds its [`Principal`] for the handler.
 pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    let principal = authenticate(&guard, &request).await;
+    let peer = peer(&request);
+    // also the uploads of pages, which are documented as a part of the API
+    let is_page = request.uri().path().starts_with("/ui/");
+    let principal = authenticate(&guard, is_page, peer, request.headers()).await;
     match principal.and_then(|principal| guard.check(&principal).map(|()| principal)) {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
@@ -114,8 +117,12 @@ pub async fn refuse_browsers(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-async fn authenticate(guard: &Guard, request: &Request) -> Result<Principal> {
-    let headers = request.headers();
+async fn authenticate(
+    guard: &Guard,
+    is_page: bool,
+    peer: Option<IpAddr>,
+    headers: &HeaderMap,
+) -> Result<Principal> {
     if guard.access.auth().is_open() {
         return check_host(&guard.config, headers);
     }
@@ -126,9 +133,8 @@ async fn authenticate(guard: &Guard, request: &Request) -> Result<Principal> {
             token.ok_or_else(|| denied("unsupported Authorization header; send a bearer token"))?;
         return guard.access.authenticate_token(token.trim()).await;
     }
-    // also the uploads of pages, which are documented as a part of the API
-    let found = match request.uri().path().starts_with("/ui/") {
-        true => browser(&guard.access, &guard.config, peer(request), headers).await?,
+    let found = match is_page {
+        true => browser(&guard.access, &guard.config, peer, headers).await?,
         false => session(&guard.access, headers).await?,
     };
     found.ok_or_else(|| denied("login required"))

@@ -107,18 +107,21 @@ impl MachineEdits {
         // a contact of the machine that is under way would write it back
         let _held = self.machines.lock_all().await;
         let author = who.author();
-        self.db
+        let deleted = self
+            .db
             .write(move |transaction| {
-                if !store::machines::delete(transaction, &mac)? {
-                    return Err(Error::not_found(format!("the machine {mac}")));
-                }
+                let found = store::machines::get(transaction, &mac)?;
+                let machine =
+                    found.ok_or_else(|| Error::not_found(format!("the machine {mac}")))?;
+                store::machines::delete(transaction, &mac)?;
                 let event =
                     NewEvent::new("machine.deleted", mac.as_str(), format!("{mac}: deleted"));
-                transaction.record(&event.caused_by(&author)).map(drop)
+                transaction.record(&event.caused_by(&author))?;
+                Ok(machine)
             })
             .await?;
         self.metrics.event("machine.deleted");
-        Ok(())
+        self.machines.refresh_cards(&deleted).await
     }
 
     /// Checks an assignment for a machine without saving it.

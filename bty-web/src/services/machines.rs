@@ -245,8 +245,8 @@ impl Machines {
         let (machines, mac) = (Arc::clone(self), mac.clone());
         let worked = blocking(move || {
             let snapshot = machines.snapshots.current();
-            let mac = snapshot.machine_of(&mac);
-            let machine = machines.db.read_blocking(|conn| store::machines::get(conn, mac))?;
+            let find = |conn: &_| find_machine(conn, snapshot.machine_of(&mac), &mac);
+            let machine = machines.db.read_blocking(find)?;
             let (evaluator, db) = (&*machines.evaluator, &machines.db);
             let view = MachineView { machine, snapshot: &snapshot, evaluator, db };
             Ok(work(view, &snapshot))
@@ -280,6 +280,17 @@ impl Machines {
         Ok((answer, written))
     }
 
+    /// Makes changes of network cards known that a deleted or restored machine has brought.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database cannot be read.
+    pub(super) async fn refresh_cards(&self, machine: &Machine) -> Result<()> {
+        match machine.macs.is_empty() {
+            true => Ok(()),
+            false => self.snapshots.refresh().await,
+        }
+    }
+
     /// For transactions that may add a discovered machine: forgets the unassigned machines not seen
     /// for the longest time, until the number is within the configured limit.
     pub fn forget_unassigned(&self) -> impl FnOnce(&Connection, bool) -> Result<()> + Send + use<> {
@@ -309,6 +320,15 @@ impl Machines {
             return Err(Error::limited(ErrorKind::Throttled, Limit::NewMachines, 60, detail));
         }
         Ok(view.known_or_new(mac, client))
+    }
+}
+
+/// Returns the machine `owner`, or if it has been deleted in the meantime, the one of its network card
+/// `mac`.
+fn find_machine(conn: &Connection, owner: &Mac, mac: &Mac) -> Result<Option<Machine>> {
+    match store::machines::get(conn, owner)? {
+        None if owner != mac => store::machines::get(conn, mac),
+        found => Ok(found),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::error::Result;
 use crate::domain::image_route::ImageRoute;
 use crate::domain::mac::Mac;
 use crate::domain::machine::order::{Order, decide_order, route_image};
-use crate::domain::machine::{ClientContext, Machine, Outcome};
+use crate::domain::machine::{ClientContext, Outcome};
 use crate::domain::plan::Plan;
 use crate::services::image_route::ImageRouter;
 use crate::services::machines::{MachineView, Machines};
@@ -176,6 +176,7 @@ mod tests {
     use super::*;
     use crate::config::limits::PerMinute;
     use crate::domain::image_route::{CacheStatus, PackedImage};
+    use crate::domain::machine::Machine;
     use crate::domain::time::Time;
     use crate::services::event_bus::EventBus;
     use crate::services::snapshot::Snapshots;

@@ -154,7 +154,8 @@ impl UndoService {
             Some((text, at)) => store::machines::put_lshw(conn, &hardware_mac, text, *at),
             None => Ok(()),
         };
-        self.machines.update(&mac, decide, restore_hardware).await.map(drop)
+        let ((), machine) = self.machines.update(&mac, decide, restore_hardware).await?;
+        self.machines.refresh_cards(&machine).await
     }
 
     async fn delete_unchanged(&self, who: &ClientContext, mac: Mac, after: &Machine) -> Result<()> {
