@@ -192,6 +192,18 @@ pub(crate) enum MachineVerb {
         #[arg(long)]
         again: bool,
     },
+    /// Add a further network card to a machine; if it was a machine of its own, that one ends
+    AddCard {
+        mac: String,
+        /// MAC address of the network card
+        card: String,
+    },
+    /// Remove a further network card from a machine
+    RemoveCard {
+        mac: String,
+        /// MAC address of the network card
+        card: String,
+    },
 }
 
 #[derive(Subcommand)]

@@ -215,7 +215,9 @@ impl BootCycles {
             let context = view.context(&machine.plan);
             let mut outcome =
                 apply_inventory(machine, &context, &client, token.as_deref(), &posted);
-            let id = posted.lshw.as_ref().map(FirmwareId::of_lshw).unwrap_or_default();
+            let counts = outcome.machine.disks_at == Some(client.now);
+            let lshw = posted.lshw.as_ref().filter(|_| counts);
+            let id = lshw.map(FirmwareId::of_lshw).unwrap_or_default();
             let identified = view.record_identity(&mut outcome.machine, &id, &client)?;
             outcome.events.extend(identified);
             Ok(outcome)

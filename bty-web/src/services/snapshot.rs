@@ -36,7 +36,7 @@ pub struct Snapshot {
     /// The time zone of the clock that plans see.
     pub zone: jiff::tz::TimeZone,
     /// Further network cards, each with its machine.
-    owners: Arc<HashMap<Mac, Mac>>,
+    pub owners: Arc<HashMap<Mac, Mac>>,
 }
 
 impl Snapshot {

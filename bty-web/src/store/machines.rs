@@ -269,7 +269,7 @@ pub fn similar(conn: &Connection, mac: &Mac, id: &FirmwareId) -> Result<Vec<(Mac
              AND identity_json ->> '{path}' = ?1 AND mac <> ?2 LIMIT {SIMILAR_MAX}"
         );
         let mut select = conn.sql.prepare_cached(&sql)?;
-        let mut rows = select.query([value, mac.as_str()])?;
+        let mut rows = select.query(params![value, mac.as_str()])?;
         while let Some(row) = rows.next()? {
             let other: String = row.get(0)?;
             let other: Mac = other.parse().map_err(crate::domain::error::Error::internal)?;
