@@ -54,13 +54,19 @@ fn users_are_managed_by_commands_and_their_passwords_are_never_arguments() {
         let refused = user(&web, arguments, password);
         assert!(!refused.status.success() && said(&refused).contains(why), "{refused:?}");
     }
-    assert!(user(&web, &["add", "carol", "--role", "viewer", "--no-password"], "").status.success());
+    assert!(
+        user(&web, &["add", "carol", "--role", "viewer", "--no-password"], "").status.success()
+    );
     let list = said(&user(&web, &["list"], ""));
     let rows: Vec<Vec<&str>> =
         list.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
     assert_eq!(
         rows,
-        [["Name", "Role", "Login"], ["alice", "operator", "password"], ["carol", "viewer", "proxy"]]
+        [
+            ["Name", "Role", "Login"],
+            ["alice", "operator", "password"],
+            ["carol", "viewer", "proxy"]
+        ]
     );
     log_in(&web, "carol", "").expect(200);
 

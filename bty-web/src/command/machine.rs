@@ -67,12 +67,7 @@ pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<Exit
 }
 
 /// Adds or removes a network card, and prints the machine with the cards that it then has.
-async fn change_card(
-    server: &RemoteServer,
-    method: Method,
-    mac: &str,
-    card: &str,
-) -> Result<()> {
+async fn change_card(server: &RemoteServer, method: Method, mac: &str, card: &str) -> Result<()> {
     let path = format!("/machines/{}/macs/{}", encoded(mac), encoded(card));
     let machine = server.api.send(method, &path, None).await?;
     if server.json {

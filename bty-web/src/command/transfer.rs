@@ -60,8 +60,7 @@ pub(crate) fn import(config: &Config, path: &Path, armed: bool) -> Result<ExitCo
         let bundle = serde_json::from_slice(&bytes).map_err(wrong)?;
         let author = Author { actor: Actor::Operator, name: None, ip: None };
         let db = Database::open(&config.state_dir.join("state.db"), ())?;
-        let summary =
-            db.write_blocking(move |t| transfer::import(t, bundle, armed, &author, now));
+        let summary = db.write_blocking(move |t| transfer::import(t, bundle, armed, &author, now));
         db.close();
         summary?
     };

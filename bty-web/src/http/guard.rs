@@ -353,15 +353,12 @@ mod tests {
     #[test]
     fn only_a_listed_proxy_can_name_a_user() {
         let config = |proxies: &'static str| {
-            let values =
-                [("admin.password", "s3cret"), ("server.remote_user_proxies", proxies)];
+            let values = [("admin.password", "s3cret"), ("server.remote_user_proxies", proxies)];
             Config::from_values(values).unwrap()
         };
-        let headers = |names: &[&'static str]| -> HeaderMap {
-            names
-                .iter()
-                .map(|name| ("remote-user".parse().unwrap(), name.parse().unwrap()))
-                .collect()
+        let value = |name: &str| axum::http::HeaderValue::from_bytes(name.as_bytes()).unwrap();
+        let headers = |names: &[&str]| -> HeaderMap {
+            names.iter().map(|name| ("remote-user".parse().unwrap(), value(name))).collect()
         };
         let (from, listed) = (|ip: &str| Some(ip.parse().unwrap()), config("10.0.0.9"));
         let alice = headers(&["alice"]);

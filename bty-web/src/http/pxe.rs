@@ -171,8 +171,7 @@ pub(crate) async fn plan(
     let base = who.base.clone();
     let card = parse_mac(&path)?;
     let request = OrderRequest { mac: card.clone(), client: who, token: query.token() };
-    let MachineOrder { order, plan } =
-        orders::give(&machines, &image_router, request).await?;
+    let MachineOrder { order, plan } = orders::give(&machines, &image_router, request).await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let accepts_script = accept.is_some_and(|accept| accept.contains(RHAI));
     if let Some(plan) = plan.filter(|_| accepts_script)

@@ -34,7 +34,8 @@ use utoipa_axum::routes;
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind};
 use crate::http::api::{
-    access, cache, catalog, events, health, jobs, machine_cards, machines, plans, settings, transfer,
+    access, cache, catalog, events, health, jobs, machine_cards, machines, plans, settings,
+    transfer,
 };
 use crate::http::bodies::Bodies;
 use crate::http::error::ErrorBody;
@@ -346,10 +347,10 @@ fn scoped_pages() -> Vec<(Permission, Pages)> {
     vec![
         (readable(Scope::Machines), machine_pages()),
         (readable(Scope::Plans), plan_pages()),
-        (readable(Scope::Catalog), vec![(
-            "/ui/images",
-            get(ui::images::page).post(ui::images::submit),
-        )]),
+        (
+            readable(Scope::Catalog),
+            vec![("/ui/images", get(ui::images::page).post(ui::images::submit))],
+        ),
         (readable(Scope::Admin), server_pages()),
         (ADMIN_ONLY, vec![("/ui/backups/{id}", get(ui::backups::download))]),
     ]
@@ -393,22 +394,19 @@ fn server_pages() -> Pages {
 /// acknowledging events needs.
 fn scoped_cache_pages(acknowledge: Scope) -> Vec<(Permission, Pages)> {
     vec![
-        (readable(Scope::Catalog), vec![(
-            "/ui/cache",
-            get(ui::cache::page).post(ui::cache::submit),
-        )]),
-        (readable(acknowledge), vec![(
-            "/ui/events",
-            get(ui::events::page).post(ui::events::submit),
-        )]),
-        (readable(Scope::Read), vec![
-            ("/ui/live", get(ui::live::stream)),
-            ("/ui/logout", post(ui::login::log_out)),
-        ]),
-        (ADMIN_ONLY, vec![(
-            "/ui/account",
-            get(ui::account::page).post(ui::account::submit),
-        )]),
+        (
+            readable(Scope::Catalog),
+            vec![("/ui/cache", get(ui::cache::page).post(ui::cache::submit))],
+        ),
+        (
+            readable(acknowledge),
+            vec![("/ui/events", get(ui::events::page).post(ui::events::submit))],
+        ),
+        (
+            readable(Scope::Read),
+            vec![("/ui/live", get(ui::live::stream)), ("/ui/logout", post(ui::login::log_out))],
+        ),
+        (ADMIN_ONLY, vec![("/ui/account", get(ui::account::page).post(ui::account::submit))]),
     ]
 }
 
@@ -436,9 +434,9 @@ fn guarded_pages(
 ) -> Router<RouterState> {
     let mut router = Router::new();
     for (permission, pages) in groups {
-        let group = pages.into_iter().fold(Router::new(), |group, (path, handlers)| {
-            group.route(path, handlers)
-        });
+        let group = pages
+            .into_iter()
+            .fold(Router::new(), |group, (path, handlers)| group.route(path, handlers));
         router = router.merge(group.route_layer(from_fn_with_state(permission, permit)));
     }
     router

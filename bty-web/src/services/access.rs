@@ -124,7 +124,8 @@ impl Principal {
                 format!("the token lacks the scope {needs}; it has {}", scopes.join(", "))
             }
             (_, user) => {
-                let (name, role) = user.map_or(("", ""), |user| (user.name.as_str(), user.role.as_str()));
+                let (name, role) =
+                    user.map_or(("", ""), |user| (user.name.as_str(), user.role.as_str()));
                 format!(
                     "{name} has the role {role}, which lacks the scope {needs}; an administrator \
                      can change it with bty-web user role"

@@ -130,9 +130,7 @@ impl CatalogEdits {
                     shown.clone(),
                     format!("adding {shown} failed: {}", error.detail),
                 );
-                self.events
-                    .record(event.caused_by(&caller.author()).with(error.details()))
-                    .await?;
+                self.events.record(event.caused_by(&caller.author()).with(error.details())).await?;
             }
         }
         result
@@ -236,9 +234,7 @@ impl CatalogEdits {
                     source.clone(),
                     format!("importing {source} failed: {}", error.detail),
                 );
-                self.events
-                    .record(event.caused_by(&author).with(error.details()))
-                    .await?;
+                self.events.record(event.caused_by(&author).with(error.details())).await?;
                 Err(error)
             }
         }
@@ -302,9 +298,8 @@ impl CatalogEdits {
                     outcome.imported, outcome.updated
                 );
                 let event = NewEvent::new("catalog.entries.imported", from, summary);
-                transaction.record(
-                    &event.caused_by(&author).with(serde_json::to_value(&outcome)?),
-                )?;
+                transaction
+                    .record(&event.caused_by(&author).with(serde_json::to_value(&outcome)?))?;
                 Ok(outcome)
             })
             .await?;

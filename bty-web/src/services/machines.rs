@@ -62,7 +62,8 @@ impl MachineView<'_> {
         let (is_news, changed) = identity::record(machine, id, client);
         let suggested = match &machine.identity {
             Some(known) if is_news => {
-                let similar = |conn: &_| store::machines::similar(conn, &machine.mac, &known.current);
+                let similar =
+                    |conn: &_| store::machines::similar(conn, &machine.mac, &known.current);
                 let similar = self.db.read_blocking(similar)?;
                 identity::suggest(machine, &similar, client)
             }

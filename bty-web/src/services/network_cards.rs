@@ -102,7 +102,8 @@ impl NetworkCards {
                 }
                 machine.updated_at = now;
                 store::machines::put(transaction, &machine)?;
-                let summary = format!("{}: {card} is another network card of it, {why}", machine.mac);
+                let summary =
+                    format!("{}: {card} is another network card of it, {why}", machine.mac);
                 let event = NewEvent::new("machine.merged", machine.mac.as_str(), summary);
                 let plan = gone.map(|gone| gone.plan);
                 let details = json!({ "card": card, "reason": why, "plan_of_card": plan });

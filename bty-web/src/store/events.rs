@@ -92,8 +92,7 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
          WHERE id = ?1",
     )?;
     let details = event.details.to_string();
-    let values =
-        params![id, now, event.source_ip, event.summary, details, event.actor_name];
+    let values = params![id, now, event.source_ip, event.summary, details, event.actor_name];
     update.execute(values)?;
     Ok(Some(id))
 }

@@ -26,8 +26,9 @@ const RARE: &str = "identity_json, macs_json";
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn get(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
-    let mut select =
-        conn.sql.prepare_cached(&format!("SELECT {COLUMNS}, {RARE} FROM machines WHERE mac = ?1"))?;
+    let mut select = conn
+        .sql
+        .prepare_cached(&format!("SELECT {COLUMNS}, {RARE} FROM machines WHERE mac = ?1"))?;
     select.query_row([mac.as_str()], |row| Ok(from_row(row))).optional()?.transpose()
 }
 

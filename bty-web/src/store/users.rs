@@ -27,8 +27,7 @@ const COLUMNS: &str = "name, role, password_hash, created_at";
 pub fn put_new(conn: &Connection, new: &StoredUser) -> Result<bool> {
     let sql = "INSERT INTO users (name, role, password_hash, created_at) \
                VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
-    let values =
-        params![new.user.name, new.user.role.as_str(), new.password_hash, new.created_at];
+    let values = params![new.user.name, new.user.role.as_str(), new.password_hash, new.created_at];
     Ok(conn.sql.execute(sql, values)? > 0)
 }
 

@@ -102,8 +102,7 @@ impl FirmwareId {
     /// The fields of both that are equal, and whether any differs. The asset tag does not count:
     /// whole racks have the same.
     fn compare(&self, other: &Self) -> (Vec<&'static str>, bool) {
-        let pairs =
-            [("uuid", &self.uuid, &other.uuid), ("serial", &self.serial, &other.serial)];
+        let pairs = [("uuid", &self.uuid, &other.uuid), ("serial", &self.serial, &other.serial)];
         let known = pairs.into_iter().filter(|(_, one, other)| one.is_some() && other.is_some());
         let (equal, differing): (Vec<_>, Vec<_>) = known.partition(|(_, one, other)| one == other);
         (equal.into_iter().map(|(name, ..)| name).collect(), !differing.is_empty())

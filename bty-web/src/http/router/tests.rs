@@ -209,7 +209,8 @@ async fn an_operator_may_do_everything_but_administration() {
                 // machines need no login, and two pages look at other servers
                 let is_open = path.starts_with("/pxe") || path.starts_with("/docs");
                 let is_slow = matches!(path.as_str(), "/netboot/health" | "/ui/netboot/probe");
-                if is_open || is_slow && method == "GET" || role == Role::Viewer && method != "GET" {
+                if is_open || is_slow && method == "GET" || role == Role::Viewer && method != "GET"
+                {
                     continue;
                 }
                 let answer = send(&site.server, &method, &path, &[("cookie", &cookie)], "").await;

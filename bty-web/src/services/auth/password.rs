@@ -148,13 +148,7 @@ impl Password {
         self.attempt(ip, &name.to_ascii_lowercase(), &Secret::Hash(hash), text).await
     }
 
-    async fn attempt(
-        &self,
-        ip: IpAddr,
-        user: &str,
-        secret: &Secret,
-        text: String,
-    ) -> Result<bool> {
+    async fn attempt(&self, ip: IpAddr, user: &str, secret: &Secret, text: String) -> Result<bool> {
         self.count_attempt(ip, user, Instant::now())?;
         let is_right = match secret {
             Secret::Plain(digest) => {
@@ -381,9 +375,8 @@ mod tests {
     #[tokio::test]
     async fn nobody_logs_in_without_a_hash() {
         let password = Password::new("secret", 16);
-        for (n, hash) in [None, Some(""), Some("secret"), Some("$argon2id$broken")]
-            .into_iter()
-            .enumerate()
+        for (n, hash) in
+            [None, Some(""), Some("secret"), Some("$argon2id$broken")].into_iter().enumerate()
         {
             let from = ip(&format!("192.0.2.{n}"));
             for text in ["", "secret"] {
@@ -398,7 +391,11 @@ mod tests {
         let (password, now) = (Password::new("x", 16), Instant::now());
         for n in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
             password
-                .count_attempt(ip(&format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255)), ADMIN, now)
+                .count_attempt(
+                    ip(&format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255)),
+                    ADMIN,
+                    now,
+                )
                 .unwrap();
         }
         assert_eq!(password.lock().len(), ADDRESSES_MAX);

@@ -68,18 +68,12 @@ impl BackupJobs {
     ///
     /// # Errors
     /// `ErrorKind::Full` when the event cannot be written.
-    pub async fn request(
-        &self,
-        author: Author,
-        trigger: &'static str,
-    ) -> Result<Job> {
+    pub async fn request(&self, author: Author, trigger: &'static str) -> Result<Job> {
         let now = Time::now();
         let id = self.free_id(now);
         let event =
             NewEvent::new("backup.create.requested", id.clone(), format!("backup {id} requested"));
-        self.events
-            .record(event.caused_by(&author).with(json!({ "trigger": trigger })))
-            .await?;
+        self.events.record(event.caused_by(&author).with(json!({ "trigger": trigger }))).await?;
         let (service, key) = (self.clone(), id.clone());
         Ok(start(&self.jobs, JobKind::Backup, id, move |handle| {
             let record =
@@ -118,8 +112,7 @@ impl BackupJobs {
                     };
                     let event = NewEvent::new(kind, key.clone(), format!("backup {key} {what}"));
                     // the disk may have no space for the event either; the job has the error
-                    if let Err(unrecorded) =
-                        record(event.caused_by(&author).with(error.details()))
+                    if let Err(unrecorded) = record(event.caused_by(&author).with(error.details()))
                     {
                         tracing::error!(%error, %unrecorded, "a backup failed");
                     }

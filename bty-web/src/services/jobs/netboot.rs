@@ -100,9 +100,8 @@ impl ReleaseJobs {
         let (service, author, key) = (self.clone(), client.author(), tag.clone());
         Ok(start(&self.jobs, JobKind::Release, tag, move |handle| {
             let record = |kind, summary: String, details: Value| {
-                let event = NewEvent::new(kind, key.clone(), summary)
-                    .caused_by(&author)
-                    .with(details);
+                let event =
+                    NewEvent::new(kind, key.clone(), summary).caused_by(&author).with(details);
                 service.db.write_blocking(move |t| t.record(&event).map(drop))
             };
             record(
