@@ -12,7 +12,7 @@ const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded")
 
 /// Runs `bty-web user` with `password` on standard input.
 fn user(web: &Web, arguments: &[&str], password: &str) -> Output {
-    let mut command = web.command(&[&["user"], arguments].concat());
+    let mut command = web.command(&[&["user"][..], arguments].concat());
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // a command that fails before it reads closes the pipe
@@ -40,8 +40,8 @@ fn users_are_managed_by_commands_and_their_passwords_are_never_arguments() {
     let added = user(&web, &["add", "alice", "--role", "operator"], "correct-horse");
     assert!(added.status.success(), "{added:?}");
     assert_eq!(said(&added), "added the user alice with the role operator\n");
-    for (arguments, password, why) in [
-        (&["add", "Alice", "--role", "viewer"][..], "correct-horse", "exists"),
+    let refusals: [(&[&str], &str, &str); 9] = [
+        (&["add", "Alice", "--role", "viewer"], "correct-horse", "exists"),
         (&["add", "bob", "--role", "root"], "correct-horse", "viewer, operator or admin"),
         (&["add", "bob", "--role", "viewer"], "short", "at least 8 characters"),
         (&["add", "bob", "--role", "viewer"], "", "empty"),
@@ -50,7 +50,8 @@ fn users_are_managed_by_commands_and_their_passwords_are_never_arguments() {
         (&["role", "bob", "viewer"], "", "user bob"),
         (&["remove", "admin"], "", "admin.password"),
         (&["password", "bob"], "correct-horse", "user bob"),
-    ] {
+    ];
+    for (arguments, password, why) in refusals {
         let refused = user(&web, arguments, password);
         assert!(!refused.status.success() && said(&refused).contains(why), "{refused:?}");
     }

@@ -102,7 +102,7 @@ mod tests {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
         let long = "a".repeat(NAME_CHARS_MAX + 1);
-        for name in ["", "admin", "ADMIN", "a b", "-a", "token ci", "a\nb", "\u{e9}", &long] {
+        for name in ["", "admin", "ADMIN", "a b", "-a", "token ci", "a\nb", "\u{e9}", &*long] {
             assert!(check_name(name).is_err(), "{name:?}");
         }
     }

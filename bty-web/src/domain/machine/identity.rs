@@ -289,7 +289,7 @@ mod tests {
             "0123456789",
             "${uuid}",
             "a\u{7}b",
-            &"ab".repeat(100),
+            &*"ab".repeat(100),
         ] {
             let id = FirmwareId::new(text, text, text, text);
             assert_eq!(id, FirmwareId::default(), "{text:?}");
@@ -371,7 +371,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_fields_are_accepted_and_stay_what_they_are(fields in prop::array::uniform4("\\PC{0,40}")) {
+        fn any_fields_are_accepted_and_stay_what_they_are(
+            fields in prop::array::uniform4("\\PC{0,40}"),
+        ) {
             let [uuid, serial, asset, arch] = fields.each_ref().map(String::as_str);
             let once = FirmwareId::new(uuid, serial, asset, arch);
             let text = |field: &Option<String>| field.clone().unwrap_or_default();
