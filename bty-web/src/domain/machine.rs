@@ -9,6 +9,7 @@
 //! | [`contact`] | iPXE asks what to boot |
 //! | [`order`] | the live environment asks for its order |
 //! | [`report`] | the live environment reports progress, its result or its inventory |
+//! | [`identity`] | the firmware says which machine it is |
 //! | [`save`] | an operator assigns plan, image and disk |
 //!
 //! A *boot cycle* ties reports to the boot that they belong to; see [`cycle`].
@@ -25,6 +26,7 @@ use crate::domain::time::Time;
 pub mod boot;
 pub mod contact;
 pub mod cycle;
+pub mod firmware;
 pub mod flashed;
 pub mod hardware;
 pub mod identity;
@@ -34,8 +36,8 @@ pub mod save;
 pub mod status;
 
 pub use cycle::{Cycle, OrderSummary, Stage};
+pub use firmware::MachineIdentity;
 pub use flashed::Flashed;
-pub use identity::MachineIdentity;
 pub use status::{MachineStatus, Phase};
 
 /// A machine as the server knows it. An operator sets the fields from `plan` to `labels`.

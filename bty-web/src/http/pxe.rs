@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ipxe;
 use crate::domain::machine::ClientContext;
-use crate::domain::machine::identity::FirmwareId;
+use crate::domain::machine::firmware::FirmwareId;
 use crate::domain::plan::render;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, Params, PathText, parse_mac};

@@ -16,7 +16,7 @@ use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
 use crate::domain::machine::boot::Boot;
 use crate::domain::machine::contact::{Contact, decide_boot};
-use crate::domain::machine::identity::{FirmwareId, IdentityRule};
+use crate::domain::machine::firmware::{FirmwareId, IdentityRule};
 use crate::domain::machine::report::{
     PostedInventory, Receipt, apply_inventory, apply_report, record_artifact,
 };

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Author, NewEvent};
 use crate::domain::mac::Mac;
-use crate::domain::machine::identity::{FirmwareId, best_match};
+use crate::domain::machine::firmware::{FirmwareId, best_match};
 use crate::domain::machine::{ClientContext, Machine};
 use crate::domain::time::Time;
 use crate::services::machines::Machines;

@@ -11,7 +11,7 @@ use crate::cache::address::Address;
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
 use crate::domain::machine::Machine;
-use crate::domain::machine::identity::IdentityRule;
+use crate::domain::machine::firmware::IdentityRule;
 use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
 use crate::domain::plan::{Plan, bundled};
 use crate::domain::settings::{self, Settings};

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::connection::Connection;
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
-use crate::domain::machine::identity::{FirmwareId, MachineIdentity};
+use crate::domain::machine::firmware::{FirmwareId, MachineIdentity};
 use crate::domain::machine::{Machine, MachineStatus, Stage};
 use crate::domain::time::Time;
 

@@ -27,7 +27,7 @@ const OPEN: [(&str, &str); 6] = [
 ];
 
 /// A server with a cache host and a user of every role, who all have the same password.
-struct Site {
+struct RoleBench {
     server: Router,
     cache: Router,
     app: Arc<App>,
@@ -36,7 +36,7 @@ struct Site {
 
 const PASSWORD: &str = "correct horse";
 
-impl Site {
+impl RoleBench {
     fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state_dir = dir.path().to_str().unwrap().to_owned();
@@ -142,11 +142,11 @@ fn server_pages_of_all_scopes() -> Vec<(Permission, Pages)> {
 
 #[tokio::test]
 async fn a_viewer_can_change_nothing() {
-    let site = Site::open();
-    let cookie = site.log_in(Role::Viewer).await;
+    let bench = RoleBench::open();
+    let cookie = bench.log_in(Role::Viewer).await;
     let routers = [
-        (&site.server, routes_of(&site.server, server_pages_of_all_scopes()).await),
-        (&site.cache, routes_of(&site.cache, scoped_cache_pages(Scope::Admin)).await),
+        (&bench.server, routes_of(&bench.server, server_pages_of_all_scopes()).await),
+        (&bench.cache, routes_of(&bench.cache, scoped_cache_pages(Scope::Admin)).await),
     ];
     let mut refused = 0;
     for (router, routes) in routers {
@@ -170,7 +170,7 @@ async fn a_viewer_can_change_nothing() {
         }
     }
     assert!(refused > 50, "only {refused} routes were found");
-    let events = site.app.db.read_blocking(crate::store::events::newest).unwrap();
+    let events = bench.app.db.read_blocking(crate::store::events::newest).unwrap();
     assert_eq!(events, 1, "nothing but the login has happened");
 }
 
@@ -200,11 +200,11 @@ const ADMINISTRATION: [&str; 17] = [
 
 #[tokio::test]
 async fn an_operator_may_do_everything_but_administration() {
-    let site = Site::open();
+    let bench = RoleBench::open();
     for role in [Role::Viewer, Role::Operator] {
-        let cookie = site.log_in(role).await;
+        let cookie = bench.log_in(role).await;
         let mut refused = BTreeSet::new();
-        for (path, methods) in routes_of(&site.server, server_pages_of_all_scopes()).await {
+        for (path, methods) in routes_of(&bench.server, server_pages_of_all_scopes()).await {
             for method in methods {
                 // machines need no login, and two pages look at other servers
                 let is_open = path.starts_with("/pxe") || path.starts_with("/docs");
@@ -213,7 +213,7 @@ async fn an_operator_may_do_everything_but_administration() {
                 {
                     continue;
                 }
-                let answer = send(&site.server, &method, &path, &[("cookie", &cookie)], "").await;
+                let answer = send(&bench.server, &method, &path, &[("cookie", &cookie)], "").await;
                 if answer.status() == StatusCode::FORBIDDEN
                     && text(answer).await.contains(&format!("has the role {}", role.as_str()))
                 {
@@ -230,9 +230,9 @@ async fn an_operator_may_do_everything_but_administration() {
 
 #[tokio::test]
 async fn a_proxied_user_sees_pages_with_forms_and_cannot_use_the_api() {
-    let site = Site::open();
+    let bench = RoleBench::open();
     let get = async |peer: &str, path: &str, name: &str| {
-        send_from(peer, &site.server, "GET", path, &[("remote-user", name)], "").await
+        send_from(peer, &bench.server, "GET", path, &[("remote-user", name)], "").await
     };
     let page = get("192.0.2.9", "/ui/machines", "a-operator").await;
     assert_eq!(page.status(), StatusCode::OK);
@@ -243,7 +243,7 @@ async fn a_proxied_user_sees_pages_with_forms_and_cannot_use_the_api() {
         let form = format!("mac=02:00:00:00:00:07&csrf={csrf}");
         let headers = [("remote-user", name)];
         let path = "/ui/machines/add";
-        send_from("192.0.2.9", &site.server, "POST", path, &headers, &form).await.status()
+        send_from("192.0.2.9", &bench.server, "POST", path, &headers, &form).await.status()
     };
     assert_eq!(add("a-operator", "").await, StatusCode::FORBIDDEN);
     assert_eq!(add("a-admin", csrf).await, StatusCode::FORBIDDEN, "the token of another user");
@@ -258,16 +258,16 @@ async fn a_proxied_user_sees_pages_with_forms_and_cannot_use_the_api() {
 
 #[tokio::test]
 async fn a_changed_role_applies_to_open_sessions_and_a_removed_user_has_none() {
-    let site = Site::open();
-    let cookie = site.log_in(Role::Admin).await;
+    let bench = RoleBench::open();
+    let cookie = bench.log_in(Role::Admin).await;
     let get = async |path: &str| {
-        send(&site.server, "GET", path, &[("cookie", &cookie)], "").await.status()
+        send(&bench.server, "GET", path, &[("cookie", &cookie)], "").await.status()
     };
     assert_eq!(get("/tokens").await, StatusCode::OK);
     let user = User { name: "A-Admin".into(), role: Role::Viewer };
-    site.app.db.write_blocking(move |t| users::set_role(t, &user).map(drop)).unwrap();
+    bench.app.db.write_blocking(move |t| users::set_role(t, &user).map(drop)).unwrap();
     assert_eq!(get("/tokens").await, StatusCode::FORBIDDEN);
     assert_eq!(get("/machines").await, StatusCode::OK);
-    site.app.db.write_blocking(|t| users::delete(t, "a-ADMIN").map(drop)).unwrap();
+    bench.app.db.write_blocking(|t| users::delete(t, "a-ADMIN").map(drop)).unwrap();
     assert_eq!(get("/machines").await, StatusCode::UNAUTHORIZED);
 }
