@@ -57,6 +57,7 @@ mod web {
     mod full;
     mod growing;
     mod hostile;
+    mod identity;
     mod machines;
     mod monitoring;
     mod package;
@@ -72,6 +73,7 @@ mod web {
     mod subpath;
     mod tftp;
     mod upgrade;
+    mod users;
     mod webhooks;
 }
 

@@ -25,6 +25,7 @@ mod health;
 mod image;
 mod log;
 mod machine;
+mod password;
 mod plan;
 mod power;
 mod print;
@@ -33,6 +34,7 @@ mod runtime;
 mod serve;
 mod token;
 mod transfer;
+mod user;
 
 use cli::{Cli, Command};
 
@@ -119,7 +121,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             remote.run(async |server| events::run(server, verb).await)
         }
         Command::Token { verb } => token::run(&load(&named)?, verb),
-        Command::HashPassword => token::hash_password(),
+        Command::User { verb } => user::run(&load(&named)?, verb),
+        Command::HashPassword => password::hash(),
         Command::SimulateFleet { remote, options } => {
             remote.run(async |server| fleet::run(server, options).await)
         }

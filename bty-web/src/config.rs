@@ -54,6 +54,8 @@ pub struct Config {
     pub(crate) base_path: String,
     /// Proxies whose `X-Forwarded-*` headers are trusted.
     pub(crate) trusted_proxies: Networks,
+    /// Proxies that log in the users of pages, with the header `Remote-User`.
+    pub(crate) remote_user_proxies: Networks,
     /// Secret that signs cookies; `None` to generate and store one.
     pub(crate) session_secret: Option<String>,
     /// Log filter, in the syntax of `RUST_LOG`.

@@ -18,4 +18,5 @@ pub mod power;
 pub mod secret;
 pub mod settings;
 pub mod time;
+pub mod user;
 pub mod webhook;

@@ -21,6 +21,7 @@ pub mod machine_reads;
 pub mod machines;
 pub mod metrics;
 pub mod netboot;
+pub mod network_cards;
 pub mod orders;
 pub mod plan_edits;
 pub mod plan_simulation;

@@ -15,6 +15,7 @@ mod schema;
 pub mod search;
 pub mod settings;
 mod time;
+pub mod users;
 pub mod webhooks;
 
 pub use connection::Connection;

@@ -150,6 +150,13 @@ pub struct Dmi {
     pub bios_date: Option<String>,
 }
 
+/// True if a field of the firmware has no value, but what vendors leave in fields that they do not
+/// fill: `To Be Filled By O.E.M.`, zeros, or nothing.
+#[must_use]
+pub fn is_placeholder(field: &str) -> bool {
+    dmi::is_placeholder(field.trim())
+}
+
 /// Reads the identification of the machine. All fields are absent on a machine without DMI.
 #[must_use]
 pub fn dmi(roots: &HardwareRoots) -> Dmi {

@@ -53,7 +53,7 @@ test('log-in and log-out', async () => {
   await page.waitForURL('**/ui/login');
   await page.getByLabel('Password').fill('wrong');
   await press(page, 'Log in');
-  await refused(page, 'Invalid password');
+  await refused(page, 'Invalid user name or password');
   await enter(page);
   await press(page, 'Log out');
   await page.waitForURL('**/ui/login');

@@ -28,7 +28,7 @@ fn a_session_starts_with_the_password_survives_restarts_and_can_be_ended() {
     let mut web = Web::with(&[("BTY_ADMIN_PASSWORD", "s3cret")]);
     assert_eq!(web.get("/machines").expect(401).json(), json!({ "detail": "login required" }));
     assert_eq!(web.get("/ui/machines").expect(303).header("location"), Some("/ui/login"));
-    assert!(log_in(&web, "wrong").expect(200).text().contains("Invalid password."));
+    assert!(log_in(&web, "wrong").expect(200).text().contains("Invalid user name or password."));
     let answer = log_in(&web, "s3cret").expect(303);
     let set = answer.header("set-cookie").unwrap();
     assert!(

@@ -23,9 +23,15 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
+        Self::with_user("\"\"")
+    }
+
+    /// Starts a site whose proxy names the user `user`, as nginx writes it.
+    fn with_user(user: &str) -> Self {
         let web = Web::with(&[
             ("BTY_ADMIN_PASSWORD", "s3cret"),
             ("BTY_SERVER_TRUSTED_PROXY", "127.0.0.1/32"),
+            ("BTY_SERVER_REMOTE_USER_PROXIES", "127.0.0.1"),
         ]);
         let (tls, plain) = (free_port(), free_port());
         let conf = std::fs::read_to_string(file("nginx/bty.conf")).unwrap();
@@ -35,6 +41,7 @@ impl Site {
             ("listen 80", format!("listen 127.0.0.1:{plain}")),
             ("/etc/ssl/bty.pem", "CERTIFICATE".into()),
             ("/etc/ssl/private/bty.key", "KEY".into()),
+            ("Remote-User \"\"", format!("Remote-User {user}")),
         ];
         let conf = changes.iter().fold(conf, |conf, (from, to)| {
             assert!(conf.contains(from), "{from} is in the file");
@@ -279,6 +286,26 @@ fn hears(web: &Web, mut listen: Command) {
     assert!(heard.join().unwrap().unwrap().contains("\"kind\":"));
     listening.kill().unwrap();
     listening.wait().unwrap();
+}
+
+#[test]
+fn only_the_proxy_itself_names_a_user() {
+    for (user, status) in [("\"\"", "303"), ("alice", "200")] {
+        let site = Site::with_user(user);
+        for name in ["alice", "bob"] {
+            let add = ["user", "add", name, "--role", "viewer", "--no-password"];
+            assert!(site.web.command(&add).output().unwrap().status.success());
+        }
+        let page = |path: &str| {
+            let asked = ["-H", "Remote-User: bob", "-w", "%{http_code}", &site.url(path)];
+            text(&site.curl(&asked).output().unwrap())
+        };
+        let machines = page("/ui/machines");
+        assert!(machines.ends_with(status), "{user}: {machines}");
+        assert_eq!(machines.contains("alice"), user == "alice", "the page names its user");
+        assert!(!machines.contains("bob"), "the client names nobody");
+        assert!(page("/machines").ends_with("401"), "the API takes no names");
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ Examples:
   bty-web machine set 52:54:00:12:34:56 --plan bty-flash-once --image \"debian 13\" --disk S1
   bty-web plan simulate 52:54:00:12:34:56        show what it would do at its next boots
   bty-web token create ci --scope machines       create a token for a program
+  bty-web user add alice --role operator         add a person who may change machines and images
 
 Commands also read the variables of the systemd service in /etc/bty/bty-web.env. The environment
 overrides them, BTY_ENV_FILE names another file, and with --config the file is not read.
@@ -113,6 +114,11 @@ pub(crate) enum Command {
     Token {
         #[command(subcommand)]
         verb: TokenVerb,
+    },
+    /// Manage users besides the admin, in the state directory on this host
+    User {
+        #[command(subcommand)]
+        verb: UserVerb,
     },
     /// Read a password from stdin and print its hash for admin.password
     HashPassword,
@@ -240,6 +246,18 @@ pub(crate) enum MachineVerb {
         #[arg(long, value_name = "DIGEST")]
         confirm: Option<String>,
     },
+    /// Add a further network card to a machine; if it was a machine of its own, that one ends
+    AddCard {
+        mac: String,
+        /// MAC address of the network card
+        card: String,
+    },
+    /// Remove a further network card from a machine
+    RemoveCard {
+        mac: String,
+        /// MAC address of the network card
+        card: String,
+    },
 }
 
 /// What `bty-web machine change` does, and with which machines.
@@ -353,6 +371,33 @@ pub(crate) enum ImageVerb {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum UserVerb {
+    /// List users
+    List,
+    /// Add a user; the password is read from stdin, or asked for on a terminal
+    Add {
+        /// Name to log in with; case does not matter
+        name: String,
+        /// What the user may do: viewer, operator or admin
+        #[arg(long)]
+        role: String,
+        /// Set no password: only a proxy in server.remote_user_proxies can log this user in
+        #[arg(long)]
+        no_password: bool,
+    },
+    /// Set the password of a user and end all sessions of this user; it is read like that of add
+    Password { name: String },
+    /// Change what a user may do, also in open sessions
+    Role {
+        name: String,
+        /// What the user may do: viewer, operator or admin
+        role: String,
+    },
+    /// Remove a user and end all sessions of this user
+    Remove { name: String },
 }
 
 #[derive(Subcommand)]

@@ -70,8 +70,28 @@ pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<Exit
             let options = super::bulk::ImportOptions { format, replace, dry_run, confirm };
             return super::bulk::import(server, &file, options).await;
         }
+        MachineVerb::AddCard { mac, card } => {
+            change_card(server, Method::PUT, &mac, &card).await?;
+        }
+        MachineVerb::RemoveCard { mac, card } => {
+            change_card(server, Method::DELETE, &mac, &card).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Adds or removes a network card, and prints the machine with the cards that it then has.
+async fn change_card(server: &RemoteServer, method: Method, mac: &str, card: &str) -> Result<()> {
+    let path = format!("/machines/{}/macs/{}", encoded(mac), encoded(card));
+    let machine = server.api.send(method, &path, None).await?;
+    if server.json {
+        out_json!("{machine:#}");
+    } else {
+        let cards = machine["macs"].as_array().into_iter().flatten().map(shown);
+        let cards: Vec<String> = cards.collect();
+        out!("{}: further network cards: {}", shown(&machine["mac"]), cards.join(", "));
+    }
+    Ok(())
 }
 
 /// Assigns a machine. For a known machine, sends only `changes`. An unknown machine, or one that

@@ -1,6 +1,5 @@
-//! `bty-web token` and `hash-password`, which work on the state directory without a server.
+//! `bty-web token`, which works on the state directory without a server.
 
-use std::io::Read as _;
 use std::process::ExitCode;
 
 use crate::config::Config;
@@ -84,15 +83,4 @@ fn list(db: &Database) -> Result<()> {
         .collect();
     table(&["Id", "Name", "Scopes", "Created", "Expires", "Last used", "Revoked"], &rows);
     Ok(())
-}
-
-pub(crate) fn hash_password() -> Result<ExitCode> {
-    let mut text = String::new();
-    std::io::stdin().lock().take(4096).read_to_string(&mut text)?;
-    let password = text.trim_end_matches(['\n', '\r']);
-    if password.is_empty() {
-        return Err(Error::invalid("the password on stdin is empty"));
-    }
-    out!("{}", auth::hash_password(password)?);
-    Ok(ExitCode::SUCCESS)
 }

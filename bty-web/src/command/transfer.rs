@@ -7,6 +7,7 @@ use bty::text::count;
 
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
+use crate::domain::event::{Actor, Author};
 use crate::domain::time::Time;
 use crate::durable::{PRIVATE_FILE, write_durably};
 use crate::services::jobs::backup::FILE;
@@ -56,8 +57,10 @@ pub(crate) fn import(config: &Config, path: &Path, rules: ImportRules) -> Result
         let bytes = std::fs::read(&path)?;
         let wrong = |e: serde_json::Error| Error::invalid(format!("{}: {e}", path.display()));
         let bundle = serde_json::from_slice(&bytes).map_err(wrong)?;
+        let author = Author { actor: Actor::Operator, name: None, ip: None };
         let db = Database::open(&config.state_dir.join("state.db"), ())?;
-        let summary = db.write_blocking(move |t| transfer::import(t, bundle, rules, now));
+        let imported = move |t: &mut _| transfer::import(t, bundle, rules, &author, now);
+        let summary = db.write_blocking(imported);
         db.close();
         summary?
     };

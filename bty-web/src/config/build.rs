@@ -17,10 +17,16 @@ use crate::domain::network::Networks;
 /// Minimum length of a session secret. Shorter ones can be guessed.
 const SECRET_CHARS_MIN: usize = 32;
 
+/// The key of proxies that log in users.
+const REMOTE_USER_PROXIES: &str = "server.remote_user_proxies";
+const REMOTE_USER_EXPECTED: &str =
+    "addresses of proxies such as 127.0.0.1 or 10.0.0.9, not all of a kind";
+
 /// Values that need parsing.
 struct ParsedValues {
     listen: SocketAddr,
     trusted_proxies: Networks,
+    remote_user_proxies: Networks,
     cache_listen: SocketAddr,
     cache_options: CacheOptions,
     tftp_listen: SocketAddr,
@@ -61,6 +67,7 @@ pub(super) fn build(
         public_url: values.set("server.public_url"),
         base_path: String::new(),
         trusted_proxies: parsed.trusted_proxies,
+        remote_user_proxies: parsed.remote_user_proxies,
         session_secret: values.set("server.session_secret"),
         log: text("server.log"),
         logs_json: text("server.log_format") == "json",
@@ -102,6 +109,7 @@ fn parse(values: &mut Values) -> Option<ParsedValues> {
         values.parse("server.port", "a port from 1 to 65535, or 0 for a free one");
     let trusted_proxies =
         values.parse("server.trusted_proxy", "networks such as 10.0.0.0/8, or 1 for private ones");
+    let remote_user_proxies = values.parse(REMOTE_USER_PROXIES, REMOTE_USER_EXPECTED);
     let backups: Option<NonZero<usize>> =
         values.parse("tuning.backup_max_parallel", "a number of at least 1");
     let script_workers: Option<NonZero<usize>> = match values.set("tuning.script_workers") {
@@ -117,6 +125,7 @@ fn parse(values: &mut Values) -> Option<ParsedValues> {
     Some(ParsedValues {
         listen: SocketAddr::new(host?, port?),
         trusted_proxies: trusted_proxies?,
+        remote_user_proxies: remote_user_proxies?,
         cache_listen: cache_listen?,
         cache_options: cache_options?,
         tftp_listen: tftp_listen?,
@@ -173,11 +182,24 @@ fn check_texts(values: &mut Values) {
         );
         values.add_problem("server.public_url", why);
     }
+    check_remote_user_proxies(values);
     if (1..SECRET_CHARS_MIN).contains(&values.text("server.session_secret").len()) {
         values.invalid("server.session_secret", "at least 32 characters");
     }
     if values.text(STATE_DIR).is_empty() {
         values.invalid(STATE_DIR, "a directory");
+    }
+}
+
+/// Refuses lists of proxies that name no proxy: whoever sends `Remote-User` from there is believed.
+fn check_remote_user_proxies(values: &mut Values) {
+    let text = values.text(REMOTE_USER_PROXIES).trim().to_ascii_lowercase();
+    let is_all = |part: &str| part.ends_with("/0");
+    if matches!(text.as_str(), "1" | "true" | "yes" | "on") || text.split([',', ' ']).any(is_all) {
+        values.invalid(REMOTE_USER_PROXIES, REMOTE_USER_EXPECTED);
+    } else if !text.is_empty() && values.set("admin.password").is_none() {
+        let why = "it needs admin.password: without one, everybody has the admin's rights";
+        values.add_problem(REMOTE_USER_PROXIES, why);
     }
 }
 

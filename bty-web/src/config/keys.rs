@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 /// Every key, its default, and its environment variable. An empty variable counts as unset, except
 /// that an empty password is refused.
-pub const KEYS: [(&str, &str, &str); 54] = [
+pub const KEYS: [(&str, &str, &str); 55] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("admin.open", "0", "BTY_ADMIN_OPEN"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
     ("server.port", "8080", "BTY_SERVER_PORT"),
     ("server.public_url", "", "BTY_SERVER_PUBLIC_URL"),
     ("server.trusted_proxy", "", "BTY_SERVER_TRUSTED_PROXY"),
+    ("server.remote_user_proxies", "", "BTY_SERVER_REMOTE_USER_PROXIES"),
     ("server.session_secret", "", "BTY_SERVER_SESSION_SECRET"),
     ("server.log", "info", "BTY_SERVER_LOG"),
     ("server.log_format", "text", "BTY_SERVER_LOG_FORMAT"),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::domain::time::Time;
 
 /// All kinds of events. Kinds that end in `failed` are failures.
-pub const KINDS: [&str; 76] = [
+pub const KINDS: [&str; 83] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -21,6 +21,10 @@ pub const KINDS: [&str; 76] = [
     "machine.stalled",
     "machine.power",
     "machine.power.failed",
+    "machine.identity.suggested",
+    "machine.identity.changed",
+    "machine.merged",
+    "machine.split",
     "netboot.pxe.offered",
     "netboot.pxe.plan",
     "netboot.flasher.armed",
@@ -80,6 +84,9 @@ pub const KINDS: [&str; 76] = [
     "auth.token.created",
     "auth.token.revoked",
     "auth.sessions.revoked",
+    "auth.user.added",
+    "auth.user.changed",
+    "auth.user.removed",
     "system.started",
     "system.schema.upgraded",
     "webhook.failed",
@@ -88,10 +95,12 @@ pub const KINDS: [&str; 76] = [
 
 /// Kinds that any client on the network can cause without limit. The store merges repetitions about
 /// the same subject into one event with a count.
-pub const REPEATABLE: [&str; 13] = [
+pub const REPEATABLE: [&str; 15] = [
     "machine.discovered",
     "machine.inventory",
     "machine.inventory_failed",
+    "machine.identity.suggested",
+    "machine.identity.changed",
     "netboot.pxe.offered",
     "netboot.pxe.plan",
     "netboot.flasher.armed",
@@ -128,6 +137,17 @@ impl Actor {
     }
 }
 
+/// The originator of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// What it is.
+    pub actor: Actor,
+    /// Name of the user or token; `None` if the server knows none, as without a password.
+    pub name: Option<String>,
+    /// Address of the client.
+    pub ip: Option<String>,
+}
+
 /// An event that is not yet written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
@@ -139,6 +159,8 @@ pub struct NewEvent {
     pub subject_id: String,
     /// Who caused it.
     pub actor: Actor,
+    /// Name of the user or token that caused it.
+    pub actor_name: Option<String>,
     /// Address of the client that caused it.
     pub source_ip: Option<String>,
     /// One sentence for people.
@@ -182,6 +204,7 @@ impl NewEvent {
             subject_kind,
             subject_id: subject_id.into(),
             actor: Actor::System,
+            actor_name: None,
             source_ip: None,
             summary: summary.into(),
             details: Value::Object(serde_json::Map::new()),
@@ -194,6 +217,13 @@ impl NewEvent {
         self.actor = actor;
         self.source_ip = ip.map(str::to_owned);
         self
+    }
+
+    /// Sets the actor with its name, and the client's address.
+    #[must_use]
+    pub fn caused_by(mut self, author: &Author) -> Self {
+        self.actor_name.clone_from(&author.name);
+        self.by(author.actor, author.ip.as_deref())
     }
 
     /// Sets the subject.
@@ -246,6 +276,8 @@ pub struct Event {
     pub subject_id: String,
     /// `operator`, `system` or `pxe-client`.
     pub actor: String,
+    /// Name of the user, or `token` and the name of the token; null if the server knows none.
+    pub actor_name: Option<String>,
     /// Address of the client that caused it.
     pub source_ip: Option<String>,
     /// One sentence for people.

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use crate::domain::mac::Mac;
 use crate::domain::machine::Machine;
 use crate::domain::machine::boot::Boot;
 
@@ -53,7 +54,13 @@ pub struct Site<'a> {
 #[must_use]
 pub fn bootstrap(base: &str, nonce: &str) -> String {
     // the address of the interface that has the lease, which may not be the first one
-    format!("#!ipxe\nchain --replace {}/pxe/${{mac:hexhyp}}?boot={nonce} || exit 1\n", word(base))
+    // the firmware's fields identify a machine with several interfaces; uristring encodes them
+    let firmware = "uuid=${uuid}&serial=${serial:uristring}&asset=${asset:uristring}\
+                    &arch=${buildarch}";
+    format!(
+        "#!ipxe\nchain --replace {}/pxe/${{mac:hexhyp}}?boot={nonce}&{firmware} || exit 1\n",
+        word(base)
+    )
 }
 
 /// `autoexec.ipxe`, which iPXE loads from the same place as itself. The firmware may or may not
@@ -73,12 +80,15 @@ pub fn autoexec(base: &str) -> String {
     )
 }
 
-/// `/pxe/{mac}`: carries out the decision `boot` for `machine`.
+/// `/pxe/{mac}`: carries out the decision `boot` for `machine`, which boots from its network card
+/// `card`.
 #[must_use]
-pub fn script(machine: &Machine, boot: &Boot, site: &Site<'_>) -> String {
+pub fn script(card: &Mac, machine: &Machine, boot: &Boot, site: &Site<'_>) -> String {
     let mut text = head(machine);
     match boot {
-        Boot::Live { token, arguments, .. } => live(&mut text, machine, site, token, arguments),
+        Boot::Live { token, arguments, .. } => {
+            live(&mut text, card, machine, site, token, arguments);
+        }
         Boot::Disk { reason } => {
             let why = reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
             let _ = writeln!(text, "echo bty: booting the disk{}", show(&why));
@@ -117,8 +127,15 @@ fn head(machine: &Machine) -> String {
     )
 }
 
-fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, arguments: &str) {
-    let tag = format!("mac={}&cycle={token}", machine.mac);
+fn live(
+    text: &mut String,
+    card: &Mac,
+    machine: &Machine,
+    site: &Site<'_>,
+    token: &str,
+    arguments: &str,
+) {
+    let tag = format!("mac={card}&cycle={token}");
     let mut extra = String::new();
     for words in [site.extra_args, machine.extra_args.as_str(), arguments] {
         if !words.trim().is_empty() {
@@ -145,14 +162,13 @@ fn live(text: &mut String, machine: &Machine, site: &Site<'_>, token: &str, argu
         text,
         "kernel ${{bty-base}}/boot/{name}.vmlinuz?{tag} initrd=initrd boot=live \
          fetch=${{bty-base}}/boot/{name}.squashfs {args} {CMDLINE} \
-         bty.server=${{bty-base}} bty.mac={mac} bty.cycle={token}{extra} || goto local\n\
+         bty.server=${{bty-base}} bty.mac={card} bty.cycle={token}{extra} || goto local\n\
          initrd --name initrd ${{bty-base}}/boot/{name}.initrd?{tag} || goto local\n\
          boot || goto local\n\
          :local\n\
          echo bty: cannot fetch the live environment from {base}; booting the disk\n\
          sleep 5\n",
         base = word(site.base),
-        mac = machine.mac,
     );
     local(text, machine.sanboot_drive.as_deref());
 }
@@ -230,11 +246,11 @@ mod tests {
         ];
         for boot in &boots {
             all.push_str("-----\n");
-            all.push_str(&script(&machine(), boot, &SITE));
+            all.push_str(&script(&machine().mac, &machine(), boot, &SITE));
         }
         let reference = Site { environment: Environment::Reference, ..SITE };
         all.push_str("-----\n");
-        all.push_str(&script(&machine(), &boots[0], &reference));
+        all.push_str(&script(&machine().mac, &machine(), &boots[0], &reference));
         all.push_str("-----\n");
         all.push_str(&failed("invalid MAC address x"));
         insta::assert_snapshot!(all);
@@ -258,7 +274,7 @@ mod tests {
             Boot::Failed { reason: hostile.into() },
         ];
         let lines = |machine: &Machine, site: &Site<'_>, boot: &Boot| -> Vec<String> {
-            script(machine, boot, site)
+            script(&machine.mac, machine, boot, site)
                 .lines()
                 .map(|line| line.split(' ').next().unwrap_or_default().to_owned())
                 .collect()
@@ -266,14 +282,14 @@ mod tests {
         let with_drive =
             || Machine { sanboot_drive: Some("0x81".into()), ..super::tests::machine() };
         for boot in &boots {
-            let text = script(&machine, boot, &site);
+            let text = script(&machine.mac, &machine, boot, &site);
             assert!(!text.contains("net0") || !text.contains("${net0"), "{text}");
             assert!(
                 !text.contains('`') && !text.contains('\u{1b}') && !text.contains('\r'),
                 "{text}"
             );
             // the same commands in the same order as with harmless values
-            let harmless = script(&with_drive(), boot, &SITE);
+            let harmless = script(&machine.mac, &with_drive(), boot, &SITE);
             assert_eq!(text.lines().count(), harmless.lines().count(), "{text}");
             assert_eq!(lines(&machine, &site, boot), lines(&with_drive(), &SITE, boot));
         }

@@ -9,6 +9,7 @@
 //! | [`contact`] | iPXE asks what to boot |
 //! | [`order`] | the live environment asks for its order |
 //! | [`report`] | the live environment reports progress, its result or its inventory |
+//! | [`identity`] | the firmware says which machine it is |
 //! | [`inventory`] | the hardware in such a report |
 //! | [`silence`] | nothing has come from the live environment for a long time |
 //! | [`save`] | an operator assigns plan, image and disk |
@@ -20,7 +21,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::event::NewEvent;
+use crate::domain::event::{Actor, Author, NewEvent};
 use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 
@@ -29,20 +30,23 @@ pub mod boot;
 pub mod bulk;
 pub mod contact;
 pub mod cycle;
+pub mod firmware;
 pub mod flashed;
 pub mod hardware;
+pub mod identity;
 pub mod inventory;
 pub mod order;
 pub mod pin;
 pub mod report;
 pub mod save;
-pub mod silence;
 pub mod search;
+pub mod silence;
 pub mod state_label;
 pub mod status;
 pub mod table;
 
 pub use cycle::{Cycle, OrderSummary, Stage};
+pub use firmware::MachineIdentity;
 pub use flashed::Flashed;
 pub use silence::SilenceLimit;
 pub use status::{MachineStatus, Phase};
@@ -94,6 +98,12 @@ pub struct Machine {
     pub disks_at: Option<Time>,
     /// The facts about its hardware that plans can read; see [`hardware::facts`].
     pub hardware: Value,
+    /// What its firmware says about it.
+    #[serde(default)]
+    pub identity: Option<MachineIdentity>,
+    /// MAC addresses of its further network cards, sorted. None of them is a machine of its own.
+    #[serde(default)]
+    pub macs: Vec<Mac>,
     /// The most recent completed flash.
     pub flashed: Option<Flashed>,
 
@@ -161,6 +171,8 @@ impl Machine {
             disks: None,
             disks_at: None,
             hardware: Value::Null,
+            identity: None,
+            macs: Vec::new(),
             flashed: None,
             discovered_at: None,
             last_seen_at: None,
@@ -280,6 +292,8 @@ impl Machine {
 pub struct ClientContext {
     /// Address of the client.
     pub ip: Option<String>,
+    /// Name of the user or token; `None` for machines, and if the server has no password.
+    pub name: Option<String>,
     /// When the server received the request.
     pub now: Time,
     /// The base URL at which the client reached this server, such as `http://10.0.0.1:8080`.
@@ -287,6 +301,12 @@ pub struct ClientContext {
 }
 
 impl ClientContext {
+    /// Returns the client as the operator who causes an event.
+    #[must_use]
+    pub fn author(&self) -> Author {
+        Author { actor: Actor::Operator, name: self.name.clone(), ip: self.ip.clone() }
+    }
+
     /// Returns the address of the client; `0.0.0.0` if it is unknown.
     #[must_use]
     pub fn address(&self) -> IpAddr {

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use crate::domain::error::{Error, Result};
 use crate::domain::machine::pin::{FOLLOW, PIN};
 
+/// The key that says what the server does with identities of machines.
+pub const IDENTITY: &str = "machines.identity";
+
 /// All keys, each with its default and a description.
-pub const KEYS: [(&str, &str, &str); 17] = [
+pub const KEYS: [(&str, &str, &str); 18] = [
     ("upstream.netboot_repo", "safl/bty", "repository whose releases contain the live environment"),
     ("upstream.netboot_tag", "latest", "tag of the release to fetch"),
     ("upstream.catalog_url", bty::catalog::DEFAULT_URL, "catalog suggested for import"),
@@ -56,6 +59,12 @@ pub const KEYS: [(&str, &str, &str); 17] = [
         FOLLOW,
         "what machines write when their image is published anew at its address: follow for the \
          newest version, pin for the one that was assigned; plans can decide otherwise",
+    ),
+    (
+        IDENTITY,
+        "suggest",
+        "what the UUID and serial number of an unknown network card do: suggest says to which \
+         machine it seems to belong, merge adds it to that machine, off records nothing",
     ),
     ("display.timezone", "UTC", "time zone of the pages, and of the clock that plans see"),
     ("backup.enabled", "0", "1 to back up on a schedule"),
@@ -131,6 +140,9 @@ pub fn check(key: &str, value: &str) -> Result<()> {
         }
         "machines.rolling_images" if ![FOLLOW, PIN].contains(&value) => {
             wrong("must be follow or pin")
+        }
+        IDENTITY if !matches!(value, "suggest" | "merge" | "off") => {
+            wrong("must be suggest, merge or off")
         }
         "backup.cadence" if !matches!(value, "daily" | "weekly" | "manual") => {
             wrong("must be daily, weekly or manual")

@@ -30,7 +30,12 @@ enum Offer {
 
 /// A machine, its disk, and its expectations of the server.
 pub(super) struct SimulatedMachine {
+    /// Address by which the server knows the machine.
     mac: String,
+    /// Address of a second network card, by which every other boot comes.
+    second_card: Option<String>,
+    /// Address of the network card of this boot.
+    card: String,
     serial: String,
     plan: &'static str,
     image: String,
@@ -65,6 +70,8 @@ const STAYS_OFF_PERCENT: u32 = 20;
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 const STALL_POLL: Duration = Duration::from_millis(100);
+/// One of so many machines has two network cards.
+const TWO_CARDS_EVERY: u32 = 16;
 
 const PROGRESS: [u64; 3] = [10, 50, 90];
 
@@ -78,8 +85,12 @@ impl SimulatedMachine {
     ) -> Self {
         let [_, a, b, c] = number.to_be_bytes();
         Self {
-            // locally administered, so no real machine has this address
+            // locally administered, so no real machine has these addresses
             mac: format!("02:b7:f0:{a:02x}:{b:02x}:{c:02x}"),
+            second_card: number
+                .is_multiple_of(TWO_CARDS_EVERY)
+                .then(|| format!("02:b7:f1:{a:02x}:{b:02x}:{c:02x}")),
+            card: String::new(),
             serial: format!("SIM-{number}"),
             plan,
             image: image.to_owned(),
@@ -106,15 +117,21 @@ impl SimulatedMachine {
             "bty_image_ref": flashes.then_some(&self.image),
             "target_disk_serial": flashes.then_some(&self.serial),
         });
-        server
-            .send(Method::PUT, &format!("/machines/{}", self.mac), Some(&assignment))
-            .await
-            .map(drop)
+        let path = format!("/machines/{}", self.mac);
+        server.send(Method::PUT, &path, Some(&assignment)).await?;
+        match &self.second_card {
+            Some(card) => {
+                server.send(Method::PUT, &format!("{path}/macs/{card}"), None).await.map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Simulates one network boot.
     pub(super) async fn boot(&mut self, server: &ServerClient, tally: &Tally) -> Result<()> {
         tally.count(|report| report.boots += 1);
+        let other = self.second_card.as_ref().filter(|_| self.card == self.mac);
+        self.card = other.unwrap_or(&self.mac).clone();
         let nonce = self.random.nonce();
         let offer = self.contact(server, tally, &nonce).await?;
         if let Some(late) = self.late.take() {
@@ -146,7 +163,7 @@ impl SimulatedMachine {
         tally: &Tally,
         nonce: &str,
     ) -> Result<Offer> {
-        let url = format!("{}/pxe/{}?boot={nonce}", server.base, self.mac.replace(':', "-"));
+        let url = format!("{}/pxe/{}?boot={nonce}", server.base, self.card.replace(':', "-"));
         let script = self.get(server, tally, "contact", &url, "*/*").await?;
         if self.fails() {
             tally.count(|report| report.repeated += 1);
@@ -280,11 +297,11 @@ impl SimulatedMachine {
         if posted != 204 {
             self.violation(tally, &format!("its inventory was answered with {posted}"));
         }
-        let url = format!("{}/pxe/{}/plan?cycle={token}", server.base, self.mac);
+        let url = format!("{}/pxe/{}/plan?cycle={token}", server.base, self.card);
         let plan =
             self.get(server, tally, "plan", &url, "text/rhai, application/json;q=0.5").await?;
         if let Ok(header) = Header::parse(&plan) {
-            if header.machine != self.mac || header.cycle != token {
+            if header.machine != self.card || header.cycle != token {
                 self.violation(tally, "it got the plan of another machine or another boot cycle");
             }
             return self.flash(server, tally, token, &plan).await;
@@ -426,7 +443,7 @@ impl SimulatedMachine {
     ) -> Result<u16> {
         let begun = Instant::now();
         let query = token.map_or_else(String::new, |token| format!("?cycle={token}"));
-        let url = format!("{}/pxe/{}/{what}{query}", server.base, self.mac);
+        let url = format!("{}/pxe/{}/{what}{query}", server.base, self.card);
         let reply = server.exchange(Request::post_json(&url, body)).await?;
         tally.time(what, begun);
         Ok(reply.status)

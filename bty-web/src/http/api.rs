@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;
 mod machine_body;
+pub(crate) mod machine_cards;
 pub(crate) mod machine_list;
 pub(crate) mod machines;
 pub(crate) mod plans;

@@ -188,7 +188,9 @@ where
             &config.root(),
             config.listen.port(),
         );
-        Ok(Self { ip: Some(client.ip.to_string()), now: Time::now(), base: client.base })
+        // the guard inserts it; requests of machines have none
+        let name = parts.extensions.get::<Principal>().and_then(Principal::actor_name);
+        Ok(Self { ip: Some(client.ip.to_string()), name, now: Time::now(), base: client.base })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Middleware that decides whether a request reaches its handler. It checks sessions and tokens,
-//! and rejects requests that another site has made a browser send.
+//! Middleware that decides whether a request reaches its handler. It checks sessions, tokens and
+//! their permissions, and rejects requests that another site has made a browser send.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,28 +24,73 @@ use crate::services::auth::Scope;
 pub struct Guard {
     /// Looks up sessions and tokens.
     access: Access,
-    /// For the names of this server.
+    /// For the names of this server and its proxies.
     config: Arc<Config>,
-    /// The scope that a token needs.
+    /// The scope that the principal needs; for pages, that of tokens.
     scope: Scope,
-    /// True for pages: a request without a session is redirected to the login page.
+    /// True for pages: a request without a session is redirected to the login page. What users may
+    /// do on pages is decided by [`Permission`].
     is_page: bool,
 }
 
 impl Guard {
-    /// Requires `scope` of tokens. With `is_page`, redirects browsers without a session.
-    pub fn new<S>(state: &S, scope: Scope, is_page: bool) -> Self
+    /// Requires `scope`.
+    pub fn new<S>(state: &S, scope: Scope) -> Self
     where
         Access: FromRef<S>,
         Arc<Config>: FromRef<S>,
     {
-        Self { access: FromRef::from_ref(state), config: FromRef::from_ref(state), scope, is_page }
+        let (access, config) = (FromRef::from_ref(state), FromRef::from_ref(state));
+        Self { access, config, scope, is_page: false }
+    }
+
+    /// Requires a user who may read, or a token with the scope `admin`.
+    pub fn for_pages<S>(state: &S) -> Self
+    where
+        Access: FromRef<S>,
+        Arc<Config>: FromRef<S>,
+    {
+        Self { is_page: true, ..Self::new(state, Scope::Admin) }
+    }
+
+    fn check(&self, principal: &Principal) -> Result<()> {
+        match self.is_page && principal.user().is_some() {
+            true => principal.require(Scope::Read),
+            false => principal.require(self.scope),
+        }
+    }
+}
+
+/// The scopes that a group of pages requires.
+#[derive(Clone, Copy)]
+pub struct Permission {
+    /// For reading them.
+    pub read: Scope,
+    /// For every other request.
+    pub change: Scope,
+}
+
+/// Refuses a request of an authenticated principal who lacks the scope for it.
+pub async fn permit(
+    State(permission): State<Permission>,
+    principal: Principal,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    match principal.require(if is_reading { permission.read } else { permission.change }) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
     }
 }
 
 /// Authenticates a request, and adds its [`Principal`] for the handler.
 pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    match authenticate(&guard, request.headers()).await {
+    let peer = peer(&request);
+    // also the uploads of pages, which are documented as a part of the API
+    let is_page = request.uri().path().starts_with("/ui/");
+    let principal = authenticate(&guard, is_page, peer, request.headers()).await;
+    match principal.and_then(|principal| guard.check(&principal).map(|()| principal)) {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             next.run(request).await
@@ -72,7 +117,12 @@ pub async fn refuse_browsers(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-async fn authenticate(guard: &Guard, headers: &HeaderMap) -> Result<Principal> {
+async fn authenticate(
+    guard: &Guard,
+    is_page: bool,
+    peer: Option<IpAddr>,
+    headers: &HeaderMap,
+) -> Result<Principal> {
     if guard.access.auth().is_open() {
         return check_host(&guard.config, headers);
     }
@@ -81,9 +131,59 @@ async fn authenticate(guard: &Guard, headers: &HeaderMap) -> Result<Principal> {
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let token =
             token.ok_or_else(|| denied("unsupported Authorization header; send a bearer token"))?;
-        return guard.access.authenticate_token(token.trim(), guard.scope).await;
+        return guard.access.authenticate_token(token.trim()).await;
     }
-    session(&guard.access, headers).await?.ok_or_else(|| denied("login required"))
+    let found = match is_page {
+        true => browser(&guard.access, &guard.config, peer, headers).await?,
+        false => session(&guard.access, headers).await?,
+    };
+    found.ok_or_else(|| denied("login required"))
+}
+
+fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical())
+}
+
+/// Returns the user of a browser: the one whom a trusted proxy at `peer` has logged in, or that of
+/// its session. The proxy decides, so that nobody stays logged in whom it has logged out.
+///
+/// # Errors
+/// - [`ErrorKind::Forbidden`] when the proxy names somebody who is not a user.
+/// - [`ErrorKind::Internal`] when the database fails.
+pub async fn browser(
+    access: &Access,
+    config: &Config,
+    peer: Option<IpAddr>,
+    headers: &HeaderMap,
+) -> Result<Option<Principal>> {
+    match remote_user(config, peer, headers)? {
+        Some(name) => access.find_proxied(name).await.map(Some),
+        None => session(access, headers).await,
+    }
+}
+
+/// Returns the name in `Remote-User`. The header counts only from a listed proxy: anybody else could
+/// send any name.
+fn remote_user<'a>(
+    config: &Config,
+    peer: Option<IpAddr>,
+    headers: &'a HeaderMap,
+) -> Result<Option<&'a str>> {
+    let is_proxy =
+        peer.is_some_and(|peer| config.remote_user_proxies.contains(peer.to_canonical()));
+    let mut names = headers.get_all("remote-user").iter().filter(|_| is_proxy);
+    let Some(name) = names.next() else { return Ok(None) };
+    let name = name.to_str().map(str::trim).ok().filter(|_| names.next().is_none());
+    match name {
+        // a proxy sends an empty name for somebody who is not logged in
+        Some("") => Ok(None),
+        Some(name) => Ok(Some(name)),
+        None => Err(Error::new(
+            ErrorKind::Forbidden,
+            "the proxy sent Remote-User twice or with other characters than ASCII; let it replace \
+             the header of the client",
+        )),
+    }
 }
 
 /// Without a password, accepts only requests whose `Host` is a name of this server. Any web site
@@ -151,7 +251,7 @@ pub async fn same_origin(
     if is_safe {
         return next.run(request).await;
     }
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let peer = peer(&request);
     let own = own_hosts(&config, peer, request.headers());
     let Some(origin) = foreign_origin(request.headers(), &own) else {
         return next.run(request).await;
@@ -249,6 +349,37 @@ fn is_first_in_a_minute() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_listed_proxy_can_name_a_user() {
+        let config = |proxies: &'static str| {
+            let values = [("admin.password", "s3cret"), ("server.remote_user_proxies", proxies)];
+            Config::from_values(values).unwrap()
+        };
+        let value = |name: &str| axum::http::HeaderValue::from_bytes(name.as_bytes()).unwrap();
+        let headers = |names: &[&str]| -> HeaderMap {
+            names.iter().map(|name| ("remote-user".parse().unwrap(), value(name))).collect()
+        };
+        let (from, listed) = (|ip: &str| Some(ip.parse().unwrap()), config("10.0.0.9"));
+        let alice = headers(&["alice"]);
+        assert_eq!(remote_user(&listed, from("10.0.0.9"), &alice).unwrap(), Some("alice"));
+        assert_eq!(remote_user(&listed, from("::ffff:10.0.0.9"), &alice).unwrap(), Some("alice"));
+        for (config, peer) in [
+            (config(""), from("10.0.0.9")),
+            (config(""), from("127.0.0.1")),
+            (listed.clone(), from("127.0.0.1")),
+            (listed.clone(), from("10.0.0.8")),
+            (listed.clone(), None),
+        ] {
+            assert_eq!(remote_user(&config, peer, &alice).unwrap(), None, "{peer:?}");
+        }
+        assert_eq!(remote_user(&listed, from("10.0.0.9"), &headers(&[""])).unwrap(), None);
+        assert_eq!(remote_user(&listed, from("10.0.0.9"), &headers(&[])).unwrap(), None);
+        for twice in [&["alice", "root"][..], &["alice", "alice"], &["\u{e9}"]] {
+            let refused = remote_user(&listed, from("10.0.0.9"), &headers(twice));
+            assert_eq!(refused.unwrap_err().kind, ErrorKind::Forbidden, "{twice:?}");
+        }
+    }
 
     /// Returns the error for a request from a proxy at 10.0.0.9; `None` if it passes.
     fn refusal(env: &[(&str, &str)], fields: &[(&'static str, &str)]) -> Option<String> {

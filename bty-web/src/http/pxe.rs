@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::ipxe;
 use crate::domain::machine::ClientContext;
+use crate::domain::machine::firmware::FirmwareId;
 use crate::domain::machine::inventory::Inventory;
 use crate::domain::plan::render;
 use crate::http::error::ErrorBody;
@@ -45,6 +46,20 @@ pub(crate) async fn bootstrap(who: ClientContext) -> Response {
 #[derive(Deserialize)]
 pub(crate) struct ContactQuery {
     boot: Option<String>,
+    #[serde(default)]
+    uuid: String,
+    #[serde(default)]
+    serial: String,
+    #[serde(default)]
+    asset: String,
+    #[serde(default)]
+    arch: String,
+}
+
+impl ContactQuery {
+    fn firmware(&self) -> FirmwareId {
+        FirmwareId::new(&self.uuid, &self.serial, &self.asset, &self.arch)
+    }
 }
 
 /// Maximum length of a nonce. A longer one does not come from the bootstrap script and is ignored.
@@ -61,6 +76,10 @@ const NONCE_BYTES_MAX: usize = 64;
             "boot" = Option<String>, Query,
             description = "nonce of this boot; a repeated contact changes nothing",
         ),
+        ("uuid" = Option<String>, Query, description = "UUID of the machine, from its firmware"),
+        ("serial" = Option<String>, Query, description = "serial number, from its firmware"),
+        ("asset" = Option<String>, Query, description = "asset tag, from its firmware"),
+        ("arch" = Option<String>, Query, description = "architecture of its boot program"),
     ),
     responses((status = 200, content_type = "text/plain", body = String)),
 )]
@@ -102,9 +121,11 @@ async fn contact_script(
     who: ClientContext,
 ) -> Result<String> {
     let mac = parse_mac(&path?.0)?;
-    let nonce = query.ok().and_then(|Params(query)| query.boot);
+    let query = query.ok().map(|Params(query)| query);
+    let firmware = query.as_ref().map(ContactQuery::firmware).unwrap_or_default();
+    let nonce = query.and_then(|query| query.boot);
     let nonce = nonce.filter(|nonce| !nonce.is_empty() && nonce.len() <= NONCE_BYTES_MAX);
-    boot_cycles.contact(who, &mac, nonce).await
+    boot_cycles.contact(who, &mac, nonce, firmware).await
 }
 
 #[derive(Deserialize)]
@@ -148,12 +169,13 @@ pub(crate) async fn plan(
         return Ok(head_refused());
     }
     let base = who.base.clone();
-    let request = OrderRequest { mac: parse_mac(&path)?, client: who, token: query.token() };
-    let MachineOrder { order, plan, machine } = orders::give(&machines, &origins, request).await?;
+    let card = parse_mac(&path)?;
+    let request = OrderRequest { mac: card.clone(), client: who, token: query.token() };
+    let MachineOrder { order, plan } = orders::give(&machines, &origins, request).await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let accepts_script = accept.is_some_and(|accept| accept.contains(RHAI));
     if let Some(plan) = plan.filter(|_| accepts_script)
-        && let Some(text) = render::script(&machine, &plan, &order).map_err(Error::internal)?
+        && let Some(text) = render::script(&card, &plan, &order).map_err(Error::internal)?
     {
         return Ok(([(header::CONTENT_TYPE, "text/rhai; charset=utf-8")], text).into_response());
     }

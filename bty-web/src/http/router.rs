@@ -25,7 +25,7 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRef, Request, State};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Extension, Router};
 use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -36,12 +36,12 @@ use utoipa_axum::routes;
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind};
 use crate::http::api::{
-    access, bulk, cache, catalog, events, health, jobs, machines, plans, power, settings, transfer,
-    webhooks,
+    access, bulk, cache, catalog, events, health, jobs, machine_cards, machines, plans, power,
+    settings, transfer, webhooks,
 };
 use crate::http::bodies::Bodies;
 use crate::http::error::ErrorBody;
-use crate::http::guard::{Guard, guard, refuse_browsers, same_origin};
+use crate::http::guard::{Guard, Permission, guard, permit, refuse_browsers, same_origin};
 use crate::http::middleware::{
     add_headers, limit_bodies, measure, panic_response, run_to_completion,
 };
@@ -202,7 +202,7 @@ fn scoped_api() -> [(Scope, Api); 5] {
 }
 
 fn guarded(state: &RouterState, scope: Scope, routes: Api) -> Api {
-    routes.route_layer(from_fn_with_state(Guard::new(state, scope, false), guard))
+    routes.route_layer(from_fn_with_state(Guard::new(state, scope), guard))
 }
 
 /// Routes without authentication: machines, their images, and health.
@@ -294,6 +294,7 @@ fn machine_changes_api() -> Api {
         .routes(routes!(machines::delete))
         .routes(routes!(bulk::change))
         .routes(routes!(bulk::import).layer(DefaultBodyLimit::max(bulk::TABLE_BYTES_MAX)))
+        .routes(routes!(machine_cards::add, machine_cards::remove))
         .routes(routes!(events::acknowledge))
         .routes(routes!(power::switch))
         .routes(routes!(power::switch_many))
@@ -342,54 +343,121 @@ fn admin_api() -> Api {
 
 // ---- pages
 
-fn pages(state: &RouterState) -> Router<RouterState> {
-    let pages = Router::new()
-        .route("/ui/dashboard", get(ui::dashboard::page))
-        .route("/ui/machines", get(ui::machines::page))
-        .route("/ui/machines/add", post(ui::machines::add))
-        .route("/ui/machines/{mac}", get(ui::machine::page).post(ui::machine::save))
-        .route("/ui/machines/{mac}/preview", post(ui::machine::preview))
-        .route("/ui/machines/{mac}/delete", post(ui::machine::delete))
-        .route("/ui/plans", get(ui::plans::page).post(ui::plan_editor::save))
-        .route("/ui/plans/new", get(ui::plan_editor::new))
-        .route("/ui/plans/check", post(ui::plan_editor::check))
-        .route("/ui/plans/{name}", get(ui::plan::page))
-        .route("/ui/plans/{name}/edit", get(ui::plan_editor::edit))
-        .route("/ui/plans/{name}/roll-back", post(ui::plan::roll_back))
-        .route("/ui/plans/{name}/delete", post(ui::plan::delete))
-        .route("/ui/images", get(ui::images::page).post(ui::images::submit))
-        .route("/ui/netboot", get(ui::netboot::page).post(ui::netboot::submit))
-        .route("/ui/netboot/probe", get(ui::netboot::probe))
-        .route("/ui/backups", get(ui::backups::page).post(ui::backups::submit))
-        .route("/ui/backups/{id}", get(ui::backups::download))
-        .route("/ui/settings", get(ui::settings::page).post(ui::settings::submit))
-        .route("/ui/settings/configuration", post(ui::settings::configure))
-        .route("/ui/undo", post(ui::undo::undo));
-    cache_pages(state).merge(guarded_pages(state, pages))
+/// Paths of pages, with their handlers.
+type Pages = Vec<(&'static str, MethodRouter<RouterState>)>;
+
+/// Reading the pages of this group needs `read`, and forms on them need `change`.
+const fn readable(change: Scope) -> Permission {
+    Permission { read: Scope::Read, change }
 }
 
-/// The pages that a cache host also serves.
+const ADMIN_ONLY: Permission = Permission { read: Scope::Admin, change: Scope::Admin };
+
+/// Returns the pages that need a login, by permission.
+fn scoped_pages() -> Vec<(Permission, Pages)> {
+    vec![
+        (readable(Scope::Machines), machine_pages()),
+        (readable(Scope::Plans), plan_pages()),
+        (
+            readable(Scope::Catalog),
+            vec![("/ui/images", get(ui::images::page).post(ui::images::submit))],
+        ),
+        (readable(Scope::Admin), server_pages()),
+        (ADMIN_ONLY, vec![("/ui/backups/{id}", get(ui::backups::download))]),
+    ]
+}
+
+fn machine_pages() -> Pages {
+    vec![
+        ("/ui/dashboard", get(ui::dashboard::page)),
+        ("/ui/machines", get(ui::machines::page)),
+        ("/ui/machines/add", post(ui::machines::add)),
+        ("/ui/machines/{mac}", get(ui::machine::page).post(ui::machine::save)),
+        ("/ui/machines/{mac}/preview", post(ui::machine::preview)),
+        ("/ui/machines/{mac}/delete", post(ui::machine::delete)),
+        ("/ui/undo", post(ui::undo::undo)),
+    ]
+}
+
+fn plan_pages() -> Pages {
+    vec![
+        ("/ui/plans", get(ui::plans::page).post(ui::plan_editor::save)),
+        ("/ui/plans/new", get(ui::plan_editor::new)),
+        ("/ui/plans/check", post(ui::plan_editor::check)),
+        ("/ui/plans/{name}", get(ui::plan::page)),
+        ("/ui/plans/{name}/edit", get(ui::plan_editor::edit)),
+        ("/ui/plans/{name}/roll-back", post(ui::plan::roll_back)),
+        ("/ui/plans/{name}/delete", post(ui::plan::delete)),
+    ]
+}
+
+fn server_pages() -> Pages {
+    vec![
+        ("/ui/netboot", get(ui::netboot::page).post(ui::netboot::submit)),
+        ("/ui/netboot/probe", get(ui::netboot::probe)),
+        ("/ui/backups", get(ui::backups::page).post(ui::backups::submit)),
+        ("/ui/settings", get(ui::settings::page).post(ui::settings::submit)),
+        ("/ui/settings/configuration", post(ui::settings::configure)),
+    ]
+}
+
+/// The pages that a cache host also serves, by permission. `acknowledge` is the scope that
+/// acknowledging events needs.
+fn scoped_cache_pages(acknowledge: Scope) -> Vec<(Permission, Pages)> {
+    vec![
+        (
+            readable(Scope::Catalog),
+            vec![("/ui/cache", get(ui::cache::page).post(ui::cache::submit))],
+        ),
+        (
+            readable(acknowledge),
+            vec![("/ui/events", get(ui::events::page).post(ui::events::submit))],
+        ),
+        (
+            readable(Scope::Read),
+            vec![("/ui/live", get(ui::live::stream)), ("/ui/logout", post(ui::login::log_out))],
+        ),
+        (ADMIN_ONLY, vec![("/ui/account", get(ui::account::page).post(ui::account::submit))]),
+    ]
+}
+
+fn pages(state: &RouterState) -> Router<RouterState> {
+    let pages = scoped_cache_pages(Scope::Machines).into_iter().chain(scoped_pages());
+    open_pages().merge(guarded_pages(state, pages))
+}
+
 fn cache_pages(state: &RouterState) -> Router<RouterState> {
-    let pages = Router::new()
-        .route("/ui/cache", get(ui::cache::page).post(ui::cache::submit))
-        .route("/ui/events", get(ui::events::page).post(ui::events::submit))
-        .route("/ui/account", get(ui::account::page).post(ui::account::submit))
-        .route("/ui/live", get(ui::live::stream))
-        .route("/ui/logout", post(ui::login::log_out));
+    open_pages().merge(guarded_pages(state, scoped_cache_pages(Scope::Admin)))
+}
+
+/// Pages without a login.
+fn open_pages() -> Router<RouterState> {
     Router::new()
         .route("/", get(|| async { Redirect::to("/ui/login") }))
         .route("/ui", get(home))
         .route("/ui/login", get(ui::login::page).post(ui::login::log_in))
         .route("/static/{name}", get(ui::assets::get))
-        .merge(guarded_pages(state, pages))
 }
 
-fn guarded_pages(state: &RouterState, pages: Router<RouterState>) -> Router<RouterState> {
-    pages
+fn guarded_pages(
+    state: &RouterState,
+    groups: impl IntoIterator<Item = (Permission, Pages)>,
+) -> Router<RouterState> {
+    let mut router = Router::new();
+    for (permission, pages) in groups {
+        let group = pages
+            .into_iter()
+            .fold(Router::new(), |group, (path, handlers)| group.route(path, handlers));
+        router = router.merge(group.route_layer(from_fn_with_state(permission, permit)));
+    }
+    router
         .route_layer(from_fn_with_state(state.clone(), ui::error_page::errors_as_pages))
-        .route_layer(from_fn_with_state(Guard::new(state, Scope::Admin, true), guard))
+        .route_layer(from_fn_with_state(Guard::for_pages(state), guard))
 }
 
 async fn home(State(config): State<Arc<Config>>) -> Redirect {
     Redirect::to(ui::frame::home(&config))
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ use crate::services::machine_edits::MachineEdits;
 use crate::services::machine_reads::MachineReads;
 use crate::services::machines::Machines;
 use crate::services::metrics::Metrics;
+use crate::services::network_cards::NetworkCards;
 use crate::services::orders::ImageOrigins;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::plan_simulation::PlanSimulator;
@@ -84,6 +85,7 @@ services! {
     machine_reads: MachineReads,
     machines: Arc<Machines>,
     metrics: Arc<Metrics>,
+    network_cards: NetworkCards,
     origins: ImageOrigins,
     plans: PlanEdits,
     power: Power,

@@ -1,5 +1,6 @@
-//! Access control: principals, browser sessions, and API tokens of programs.
+//! Access control: principals, browser sessions of users, and API tokens of programs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -7,13 +8,16 @@ use serde_json::json;
 
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::{Actor, Author, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
-use crate::services::auth::{Auth, SESSION_MS, Scope, digest, hash_password, secret};
+use crate::domain::user::{self, ADMIN, User};
+use crate::services::auth::{
+    Auth, PASSWORD_CHARS_MIN, SESSION_MS, Scope, digest, hash_password, secret,
+};
 use crate::services::event_log::EventLog;
 use crate::store::Database;
-use crate::store::access;
+use crate::store::{access, users};
 
 pub use crate::store::access::{ApiToken, OpenSession};
 
@@ -28,6 +32,15 @@ pub enum Principal {
         token_sha256: String,
         /// Token that its forms must send back, against forged requests.
         csrf: String,
+        /// Who logged in.
+        user: User,
+    },
+    /// A browser whose user a trusted proxy has logged in; only pages accept it.
+    Proxied {
+        /// Token that its forms must send back, against forged requests.
+        csrf: String,
+        /// Who logged in.
+        user: User,
     },
     /// A program with an API token.
     Token {
@@ -41,22 +54,38 @@ pub enum Principal {
 }
 
 impl Principal {
-    /// Returns the token that forms must send back; empty for all but sessions.
+    /// Returns the token that forms must send back; empty for all but browsers of users.
     #[must_use]
     pub fn csrf(&self) -> &str {
         match self {
-            Self::Session { csrf, .. } => csrf,
-            _ => "",
+            Self::Session { csrf, .. } | Self::Proxied { csrf, .. } => csrf,
+            Self::Everybody | Self::Token { .. } => "",
         }
     }
 
-    /// Returns the author of a change, as shown in the audit log and the revisions of plans.
+    /// Returns the person; `None` for a program, and without a password.
+    #[must_use]
+    pub fn user(&self) -> Option<&User> {
+        match self {
+            Self::Session { user, .. } | Self::Proxied { user, .. } => Some(user),
+            Self::Everybody | Self::Token { .. } => None,
+        }
+    }
+
+    /// Returns the name in the audit log: that of the user, or `token` and the name of the token;
+    /// `None` without a password.
+    #[must_use]
+    pub fn actor_name(&self) -> Option<String> {
+        match self {
+            Self::Token { name, .. } => Some(format!("token {name}")),
+            _ => self.user().map(|user| user.name.clone()),
+        }
+    }
+
+    /// Returns the author of a change, as shown in the revisions of plans.
     #[must_use]
     pub fn name(&self) -> String {
-        match self {
-            Self::Everybody | Self::Session { .. } => "operator".into(),
-            Self::Token { name, .. } => format!("token {name}"),
-        }
+        self.actor_name().unwrap_or_else(|| "operator".into())
     }
 
     /// Returns a key that distinguishes principals, for limits per principal.
@@ -64,28 +93,51 @@ impl Principal {
     pub fn key(&self) -> String {
         match self {
             Self::Everybody => "everybody".into(),
+            Self::Proxied { user, .. } => format!("user {}", user.name),
             Self::Session { token_sha256, .. } | Self::Token { token_sha256, .. } => {
                 token_sha256.clone()
             }
         }
     }
 
-    /// Refuses a token without `scope`; sessions have every scope.
+    /// True if this principal may do what `scope` allows.
+    #[must_use]
+    pub fn has(&self, scope: Scope) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Token { scopes, .. } => scope.is_in(scopes),
+            Self::Session { user, .. } | Self::Proxied { user, .. } => scope.is_of(user.role),
+        }
+    }
+
+    /// Refuses a principal without `scope`.
     ///
     /// # Errors
     /// [`ErrorKind::Forbidden`] when the scope is missing.
     pub fn require(&self, scope: Scope) -> Result<()> {
-        match self {
-            Self::Token { scopes, .. } if !scope.is_in(scopes) => Err(lacks(scope, scopes)),
-            _ => Ok(()),
+        if self.has(scope) {
+            return Ok(());
         }
+        let needs = scope.as_str();
+        let why = match (self, self.user()) {
+            (Self::Token { scopes, .. }, _) => {
+                format!("the token lacks the scope {needs}; it has {}", scopes.join(", "))
+            }
+            (_, user) => {
+                let (name, role) =
+                    user.map_or(("", ""), |user| (user.name.as_str(), user.role.as_str()));
+                format!(
+                    "{name} has the role {role}, which lacks the scope {needs}; an administrator \
+                     can change it with bty-web user role"
+                )
+            }
+        };
+        Err(Error::new(ErrorKind::Forbidden, why))
     }
 }
 
-fn lacks(scope: Scope, scopes: &[String]) -> Error {
-    let (has, needs) = (scopes.join(", "), scope.as_str());
-    Error::new(ErrorKind::Forbidden, format!("the token lacks the scope {needs}; it has {has}"))
-}
+/// Stands for a user that is not known, in the audit log and in the count of failed attempts.
+const UNKNOWN: &str = "unknown user";
 
 /// Minimum time between two updates of a token's `last_used_at`, in milliseconds.
 const TOKEN_USE_MS: i64 = 60_000;
@@ -103,7 +155,7 @@ impl Access {
         Self { db, auth, events }
     }
 
-    /// Returns the admin's password, and the key of session cookies.
+    /// Returns the check of passwords, and the key of session cookies.
     #[must_use]
     pub fn auth(&self) -> &Auth {
         &self.auth
@@ -112,18 +164,14 @@ impl Access {
     /// Returns the program that sends `token`.
     ///
     /// # Errors
-    /// - [`ErrorKind::LoginRequired`] when the token is unknown, revoked or expired.
-    /// - [`ErrorKind::Forbidden`] when it lacks `scope`.
-    pub async fn authenticate_token(&self, token: &str, scope: Scope) -> Result<Principal> {
+    /// [`ErrorKind::LoginRequired`] when the token is unknown, revoked or expired.
+    pub async fn authenticate_token(&self, token: &str) -> Result<Principal> {
         let (sha256, now) = (digest(token), Time::now());
         let token_sha256 = sha256.clone();
         let found = self.db.read(move |conn| access::token(conn, &sha256, now)).await?;
         let token = found.ok_or_else(|| {
             Error::new(ErrorKind::LoginRequired, "the token is unknown, revoked or expired")
         })?;
-        if !scope.is_in(&token.scopes) {
-            return Err(lacks(scope, &token.scopes));
-        }
         if token.last_used_at.is_none_or(|last| now.ms_since(last) > TOKEN_USE_MS) {
             let id = token.id;
             self.db.write(move |transaction| access::use_token(transaction, id, now)).await?;
@@ -141,6 +189,9 @@ impl Access {
                 self.db
                     .read(move |conn| Ok(access::session(conn, &token_sha256, now)?.is_some()))
                     .await
+            }
+            Principal::Proxied { user, .. } => {
+                self.db.read(move |conn| Ok(users::get(conn, &user.name)?.is_some())).await
             }
             Principal::Token { token_sha256, .. } => {
                 self.db
@@ -169,43 +220,99 @@ impl Access {
                 .write(move |t| access::extend_session(t, &sha256, now.plus_ms(SESSION_MS)))
                 .await?;
         }
-        Ok(Some(Principal::Session { token_sha256, csrf: session.csrf }))
+        Ok(Some(Principal::Session { token_sha256, csrf: session.csrf, user: session.user }))
     }
 
-    /// Opens a session if `password` is the admin's, and returns its token; `None` if the password
-    /// is wrong.
+    /// Returns the user `name`, whom a trusted proxy has logged in.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`] when there is no such user.
+    pub async fn find_proxied(&self, name: &str) -> Result<Principal> {
+        let known = name.to_owned();
+        let stored = self.db.read(move |conn| users::get(conn, &known)).await?;
+        let user = stored.map(|stored| stored.user).ok_or_else(|| {
+            let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+            let why = format!(
+                "the proxy has logged in {shown:?}, who is not a user of this server; an \
+                 administrator can add this user with bty-web user add --no-password"
+            );
+            Error::new(ErrorKind::Forbidden, why)
+        })?;
+        Ok(Principal::Proxied { csrf: self.auth.proxied_csrf(&user.name), user })
+    }
+
+    /// Returns the user `name`, and whether `password` is right; `None` for an unknown user, whose
+    /// attempt takes as long and counts as failed. No name, or `admin`, is the admin.
     ///
     /// # Errors
     /// [`ErrorKind::Throttled`] after too many attempts, with the seconds to wait.
-    pub async fn log_in(&self, who: &ClientContext, password: String) -> Result<Option<String>> {
+    async fn check_login(
+        &self,
+        ip: IpAddr,
+        name: &str,
+        password: String,
+    ) -> (Option<User>, Result<bool>) {
+        if user::is_admin(name) {
+            return (Some(User::admin()), self.auth.check_password(ip, password).await);
+        }
+        let known = name.to_owned();
+        let stored = match self.db.read(move |conn| users::get(conn, &known)).await {
+            Ok(stored) => stored,
+            Err(error) => return (None, Err(error)),
+        };
+        let (user, hash) = stored.map(|stored| (stored.user, stored.password_hash)).unzip();
+        let hash = hash.flatten();
+        let counted = user.as_ref().map_or(UNKNOWN, |user| &user.name);
+        let is_right = self.auth.check_user(ip, counted, hash.as_deref(), password).await;
+        (user, is_right)
+    }
+
+    /// Opens a session if `password` is that of the user `name`, and returns its token; `None` if
+    /// the user is unknown or the password is wrong. No name, or `admin`, is the admin.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`] after too many attempts, with the seconds to wait.
+    pub async fn log_in(
+        &self,
+        who: &ClientContext,
+        name: &str,
+        password: String,
+    ) -> Result<Option<String>> {
+        let (user, is_right) = self.check_login(who.address(), name, password).await;
+        // an unknown name is not recorded: it may be a password in the wrong field
+        let subject = user.as_ref().map_or(UNKNOWN, |user| &user.name).to_owned();
         let record = async |kind, summary| {
-            let event = NewEvent::new(kind, "admin", summary);
+            let event = NewEvent::new(kind, subject, summary);
             self.events.record(event.by(Actor::Operator, who.ip.as_deref())).await
         };
-        match self.auth.check_password(who.address(), password).await {
-            Ok(true) => self.open_session(who.ip.clone(), who.now).await.map(Some),
-            Ok(false) => {
-                record("auth.login.failed", "login failed: wrong password").await?;
+        match (user, is_right) {
+            (Some(user), Ok(true)) => self.open_session(who, user).await.map(Some),
+            (user, Ok(_)) => {
+                let why = if user.is_some() { "wrong password" } else { "unknown user" };
+                record("auth.login.failed", format!("login failed: {why}")).await?;
                 Ok(None)
             }
-            Err(error) => {
+            (_, Err(error)) => {
                 if error.kind == ErrorKind::Throttled {
-                    record("auth.login.throttled", "login throttled: too many attempts").await?;
+                    let summary = "login throttled: too many attempts".to_owned();
+                    record("auth.login.throttled", summary).await?;
                 }
                 Err(error)
             }
         }
     }
 
-    async fn open_session(&self, ip: Option<String>, now: Time) -> Result<String> {
+    async fn open_session(&self, who: &ClientContext, user: User) -> Result<String> {
         let token = secret();
-        let sha256 = digest(&token);
-        let session = access::Session { csrf: secret(), expires_at: now.plus_ms(SESSION_MS) };
+        let (sha256, now) = (digest(&token), who.now);
+        let author = Author { name: Some(user.name.clone()), ..who.author() };
+        let session = access::Session { csrf: secret(), expires_at: now.plus_ms(SESSION_MS), user };
         self.db
             .write(move |transaction| {
-                access::put_session(transaction, &sha256, &session, now, ip.as_deref())?;
-                let event = NewEvent::new("auth.login.succeeded", "admin", "login succeeded");
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+                access::put_session(transaction, &sha256, &session, now, author.ip.as_deref())?;
+                let subject = session.user.name.as_str();
+                let event = NewEvent::new("auth.login.succeeded", subject, "login succeeded");
+                transaction.record(&event.caused_by(&author)).map(drop)
             })
             .await?;
         Ok(token)
@@ -216,12 +323,13 @@ impl Access {
     /// # Errors
     /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
     pub async fn log_out(&self, who: &ClientContext, token_sha256: String) -> Result<()> {
-        let ip = who.ip.clone();
+        let author = who.author();
         self.db
             .write(move |transaction| {
                 access::end_sessions(transaction, Some(&token_sha256))?;
-                let event = NewEvent::new("auth.logout", "admin", "logged out");
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+                let subject = author.name.as_deref().unwrap_or(ADMIN);
+                let event = NewEvent::new("auth.logout", subject, "logged out");
+                transaction.record(&event.caused_by(&author)).map(drop)
             })
             .await
     }
@@ -236,7 +344,7 @@ impl Access {
         who: &ClientContext,
         token_sha256: Option<String>,
     ) -> Result<usize> {
-        let ip = who.ip.clone();
+        let author = who.author();
         self.db
             .write(move |transaction| {
                 let ended = access::end_sessions(transaction, token_sha256.as_deref())?;
@@ -245,7 +353,7 @@ impl Access {
                     "sessions",
                     format!("sessions ended: {ended}"),
                 );
-                transaction.record(&event.by(Actor::Operator, ip.as_deref()))?;
+                transaction.record(&event.caused_by(&author))?;
                 Ok(ended)
             })
             .await
@@ -293,7 +401,7 @@ impl Access {
             new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
         let expires_at = new.days.map(|days| who.now.plus_ms(i64::from(days) * DAY_MS));
         let token = secret();
-        let (sha256, ip, now) = (digest(&token), who.ip.clone(), who.now);
+        let (sha256, author, now) = (digest(&token), who.author(), who.now);
         let id = self
             .db
             .write(move |transaction| {
@@ -304,7 +412,7 @@ impl Access {
                     format!("token for {name} created"),
                 );
                 let details = json!({ "name": name, "scopes": scopes, "expires_at": expires_at });
-                transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+                transaction.record(&event.caused_by(&author).with(details))?;
                 Ok(id)
             })
             .await?;
@@ -320,7 +428,7 @@ impl Access {
         let id: i64 = id
             .parse()
             .map_err(|_| Error::new(ErrorKind::Malformed, "the id of a token must be a number"))?;
-        let (ip, now) = (who.ip.clone(), who.now);
+        let (author, now) = (who.author(), who.now);
         self.db
             .write(move |transaction| {
                 if !access::revoke_token(transaction, id, now)? {
@@ -331,7 +439,7 @@ impl Access {
                     id.to_string(),
                     format!("token {id} revoked"),
                 );
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+                transaction.record(&event.caused_by(&author)).map(drop)
             })
             .await
     }
@@ -358,8 +466,9 @@ impl Access {
         if new != repeated {
             return Err(Error::invalid("the new passwords do not match"));
         }
-        let needs_proof = matches!(principal, Principal::Session { .. });
-        if needs_proof && !self.auth.check_password(who.address(), current).await? {
+        if let Principal::Session { user, .. } = principal
+            && !self.check_login(who.address(), &user.name, current).await.1?
+        {
             return Err(Error::invalid("the current password is wrong"));
         }
         blocking(move || hash_password(&new)).await?
@@ -392,11 +501,9 @@ const NAME_CHARS_MAX: usize = 128;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
-const PASSWORD_CHARS_MIN: usize = 8;
-
 /// A password change, as a person enters it into a form.
 pub struct PasswordChange {
-    /// The current password; checked only for sessions.
+    /// The current password of the user; checked only for sessions.
     pub current: String,
     /// The new password.
     pub new: String,

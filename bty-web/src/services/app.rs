@@ -25,6 +25,7 @@ use crate::services::machine_edits::MachineEdits;
 use crate::services::machine_reads::MachineReads;
 use crate::services::machines::Machines;
 use crate::services::metrics::Metrics;
+use crate::services::network_cards::NetworkCards;
 use crate::services::orders::ImageOrigins;
 use crate::services::plan_edits::PlanEdits;
 use crate::services::plan_simulation::PlanSimulator;
@@ -89,6 +90,8 @@ pub struct App {
     pub machine_edits: MachineEdits,
     /// Operators' changes to many machines.
     pub bulk_edits: BulkEdits,
+    /// Operators' changes to the network cards of machines.
+    pub network_cards: NetworkCards,
     /// Contacts and reports of machines.
     pub boot_cycles: BootCycles,
     /// Rates of the flashes in progress.
@@ -177,6 +180,7 @@ impl Foundation {
             client.clone(),
             guarded.clone(),
         );
+        let cards = NetworkCards::new(machines.clone(), db(), snapshots(), metrics.clone());
         let plans = PlanEdits::new(db(), snapshots(), machines.clone());
         let settings = SettingEdits::new(db(), snapshots(), config(), events());
         let reads = MachineReads::new(db(), snapshots());
@@ -209,6 +213,7 @@ impl Foundation {
             images: ImageCatalog::new(db(), snapshots(), router.clone(), catalog.clone(), client),
             boot_cycles: BootCycles::new(
                 machines.clone(),
+                cards.clone(),
                 snapshots(),
                 config(),
                 rates.clone(),
@@ -241,6 +246,7 @@ impl Foundation {
             machine_reads: reads,
             machine_edits: edits,
             bulk_edits,
+            network_cards: cards,
             metrics,
             shutdown,
             tftp,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
+use crate::domain::user::Role;
 use crate::random::random_token;
 
 mod password;
@@ -23,6 +24,9 @@ const CACHE_COOKIE: &str = "bty-cache-token";
 
 /// Time without use after which a session expires, in milliseconds.
 pub const SESSION_MS: i64 = 7 * 24 * 3600 * 1000;
+
+/// Minimum length of a new password in characters.
+pub const PASSWORD_CHARS_MIN: usize = 8;
 
 /// A permission of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -62,6 +66,16 @@ impl Scope {
     #[must_use]
     pub fn is_in(self, scopes: &[String]) -> bool {
         scopes.iter().any(|scope| scope == self.as_str() || scope == "admin" || self == Self::Read)
+    }
+
+    /// True if users with `role` have this scope.
+    #[must_use]
+    pub fn is_of(self, role: Role) -> bool {
+        match role {
+            Role::Viewer => self == Self::Read,
+            Role::Operator => self != Self::Admin,
+            Role::Admin => true,
+        }
     }
 }
 
@@ -117,6 +131,33 @@ impl Auth {
             None => Ok(false),
             Some(password) => password.check(ip, text).await,
         }
+    }
+
+    /// True if `text` is the password of the user `name`, whose hash is `hash`; false without a
+    /// hash. See [`Password::check_user`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`](crate::domain::error::ErrorKind::Throttled), with the time to wait.
+    pub async fn check_user(
+        &self,
+        ip: IpAddr,
+        name: &str,
+        hash: Option<&str>,
+        text: String,
+    ) -> Result<bool> {
+        match &self.password {
+            None => Ok(false),
+            Some(password) => password.check_user(ip, name, hash, text).await,
+        }
+    }
+
+    /// Returns the CSRF token of a user whom a proxy has logged in, and who therefore has no session
+    /// that could keep one.
+    #[must_use]
+    pub fn proxied_csrf(&self, name: &str) -> String {
+        let keyed = |text: &[u8]| Digest::of(&[self.key.signing(), text].concat());
+        // twice, so that the token of one name cannot be extended to that of another
+        keyed(keyed(format!("csrf {name}").as_bytes()).as_bytes()).to_string()
     }
 }
 
@@ -188,5 +229,16 @@ mod tests {
                 && !is(Scope::Admin, "machines")
         );
         assert!(!is(Scope::Catalog, "read") && !is(Scope::Plans, "catalog"));
+        let of = |role| Scope::ALL.into_iter().filter(|scope| scope.is_of(role)).count();
+        assert_eq!(Role::ALL.map(of), [1, 4, 5]);
+        assert!(Scope::Read.is_of(Role::Viewer) && !Scope::Admin.is_of(Role::Operator));
+    }
+
+    #[test]
+    fn the_forms_of_every_proxied_user_have_a_token_of_their_own() {
+        let (one, other) = (auth(Some("a")), auth(Some("b")));
+        assert_eq!(one.proxied_csrf("alice"), one.proxied_csrf("alice"));
+        assert!(one.proxied_csrf("alice") != one.proxied_csrf("bob"));
+        assert!(one.proxied_csrf("alice") != other.proxied_csrf("alice"));
     }
 }

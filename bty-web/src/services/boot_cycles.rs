@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::config::limits::PerMinute;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::{Actor, Author, NewEvent};
 use crate::domain::ipxe;
 use crate::domain::ipxe::Environment;
 use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
 use crate::domain::machine::boot::Boot;
 use crate::domain::machine::contact::{Contact, decide_boot};
+use crate::domain::machine::firmware::{FirmwareId, IdentityRule};
 use crate::domain::machine::inventory::{DISKS_MAX, Inventory};
 use crate::domain::machine::report::{
     Receipt, apply_inventory, apply_report, record_artifact, reject_inventory,
@@ -27,6 +28,7 @@ use crate::services::event_log::EventLog;
 use crate::services::machines::{MachineView, Machines};
 use crate::services::metrics::Metrics;
 use crate::services::netboot::environment_of;
+use crate::services::network_cards::NetworkCards;
 use crate::services::rates::Rates;
 use crate::services::snapshot::Snapshots;
 use crate::store;
@@ -35,6 +37,7 @@ use crate::store;
 #[derive(Clone)]
 pub struct BootCycles {
     machines: Arc<Machines>,
+    cards: NetworkCards,
     snapshots: Arc<Snapshots>,
     config: Arc<Config>,
     rates: Arc<Rates>,
@@ -47,6 +50,7 @@ pub struct BootCycles {
 impl BootCycles {
     pub(crate) fn new(
         machines: Arc<Machines>,
+        cards: NetworkCards,
         snapshots: Arc<Snapshots>,
         config: Arc<Config>,
         rates: Arc<Rates>,
@@ -55,7 +59,7 @@ impl BootCycles {
         events: EventLog,
     ) -> Self {
         let slots = machines.boot_slots();
-        Self { machines, snapshots, config, rates, new_machines, metrics, events, slots }
+        Self { machines, cards, snapshots, config, rates, new_machines, metrics, events, slots }
     }
 
     /// Answers a contact of iPXE with the script to run next. A contact with the `nonce` of an
@@ -68,10 +72,13 @@ impl BootCycles {
         who: ClientContext,
         mac: &Mac,
         nonce: Option<String>,
+        id: FirmwareId,
     ) -> Result<String> {
+        self.adopt_card(&who, mac, &id).await?;
         let (client_mac, base, service) = (mac.clone(), who.base.clone(), self.clone());
         let decide = move |view: &MachineView<'_>| {
-            let (machine, discovered) = service.machines.discover(view, &client_mac, &who)?;
+            let (mut machine, discovered) = service.machines.discover(view, &client_mac, &who)?;
+            let identified = view.record_identity(&mut machine, &id, &who)?;
             let environment =
                 environment_of(&service.config, view.snapshot.netboot_version_of(&machine));
             let is_tokenless = environment == Environment::Reference;
@@ -88,7 +95,7 @@ impl BootCycles {
                     outcome = decide_boot(&machine, &context, &who, &contact);
                 }
             }
-            outcome.events.splice(0..0, discovered);
+            outcome.events.splice(0..0, discovered.into_iter().chain(identified));
             Ok(Outcome {
                 machine: outcome.machine,
                 events: outcome.events,
@@ -101,7 +108,25 @@ impl BootCycles {
         let extra_args = snapshot.settings.get("netboot.extra_args");
         let version = snapshot.netboot_version_of(&machine);
         let site = ipxe::Site { base: &base, version, environment, extra_args };
-        Ok(ipxe::script(&machine, &boot, &site))
+        Ok(ipxe::script(mac, &machine, &boot, &site))
+    }
+
+    /// Adds the unknown network card `mac` to the only machine with the firmware identity `id`, if
+    /// the setting `machines.identity` says so.
+    async fn adopt_card(&self, who: &ClientContext, mac: &Mac, id: &FirmwareId) -> Result<()> {
+        let snapshot = self.snapshots.current();
+        let may_merge = snapshot.identity_rule() == IdentityRule::Merge;
+        if !may_merge || !id.is_usable() || snapshot.machine_of(mac) != mac {
+            return Ok(());
+        }
+        let author = Author { actor: Actor::PxeClient, name: None, ip: who.ip.clone() };
+        match self.cards.match_unknown(mac, id).await? {
+            Some((owner, equal)) => {
+                let why = format!("the same {}", equal.join(" and "));
+                self.cards.merge(author, who.now, &owner, mac, &why).await.map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Records a report of the live environment for the boot cycle `token`. A token in the report
@@ -195,7 +220,14 @@ impl BootCycles {
         let decide = move |view: &MachineView<'_>| {
             let machine = known(view, &client_mac)?;
             let context = view.context(&machine.plan);
-            Ok(apply_inventory(machine, &context, &client, token.as_deref(), &posted))
+            let mut outcome =
+                apply_inventory(machine, &context, &client, token.as_deref(), &posted);
+            let counts = outcome.machine.disks_at == Some(client.now);
+            let lshw = posted.lshw.as_ref().filter(|_| counts);
+            let id = lshw.map(FirmwareId::of_lshw).unwrap_or_default();
+            let identified = view.record_identity(&mut outcome.machine, &id, &client)?;
+            outcome.events.extend(identified);
+            Ok(outcome)
         };
         let (at, written_mac, service) = (who.now, mac.clone(), self.clone());
         let keep_lshw = move |conn: &_, _: bool| {

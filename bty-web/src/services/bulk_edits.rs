@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::mac::Mac;
 use crate::domain::machine::bulk::{BulkAction, MachineChanges};
 use crate::domain::machine::save::{Assignment, apply_assignment};
@@ -648,7 +648,7 @@ impl Decider<'_> {
             ),
             ..self.known(machine)
         };
-        let write = BulkWrite::Delete(event.by(Actor::Operator, self.job.who.ip.as_deref()));
+        let write = BulkWrite::Delete(event.caused_by(&self.job.who.author()));
         Decided::Changed(Box::new(MachineEffect { item, assignment: None, write }))
     }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::{Actor, Author, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
 use crate::services::event_log::EventLog;
@@ -156,9 +156,7 @@ impl CatalogEdits {
                     shown.clone(),
                     format!("adding {shown} failed: {}", error.detail),
                 );
-                self.events
-                    .record(event.by(Actor::Operator, caller.ip.as_deref()).with(error.details()))
-                    .await?;
+                self.events.record(event.caused_by(&caller.author()).with(error.details())).await?;
             }
         }
         result
@@ -205,7 +203,7 @@ impl CatalogEdits {
     }
 
     async fn insert(&self, caller: &ClientContext, stored: Stored) -> Result<Stored> {
-        let ip = caller.ip.clone();
+        let author = caller.author();
         self.db
             .write(move |transaction| {
                 if let Some((other, false)) = store::catalog::by_src(transaction, &stored.src)? {
@@ -220,7 +218,7 @@ impl CatalogEdits {
                 store::catalog::put_new(transaction, &stored)?;
                 let event = NewEvent::new("catalog.entry.added", stored.src.clone(), format!("added {}", stored.name));
                 let details = json!({ "name": stored.name, "bty_image_ref": stored.bty_image_ref, "disk_image_sha": stored.disk_image_sha });
-                transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+                transaction.record(&event.caused_by(&author).with(details))?;
                 Ok(stored)
             })
             .await
@@ -248,14 +246,13 @@ impl CatalogEdits {
             Err(error) => {
                 // whatever the cause: the caller named the source
                 let error = Error::new(ErrorKind::Malformed, Error::from(error).detail);
+                let author = Author { actor, ..caller.author() };
                 let event = NewEvent::new(
                     "catalog.entries.import.failed",
                     source.clone(),
                     format!("importing {source} failed: {}", error.detail),
                 );
-                self.events
-                    .record(event.by(actor, caller.ip.as_deref()).with(error.details()))
-                    .await?;
+                self.events.record(event.caused_by(&author).with(error.details())).await?;
                 Err(error)
             }
         }
@@ -280,7 +277,7 @@ impl CatalogEdits {
         if !path.is_file() {
             return;
         }
-        let client = ClientContext { ip: None, now: Time::now(), base: String::new() };
+        let client = ClientContext { now: Time::now(), ..ClientContext::default() };
         let source = path.display().to_string();
         if let Err(error) = self.import(&client, Actor::System, source).await {
             tracing::warn!(%error, "cannot import the catalog file");
@@ -302,7 +299,8 @@ impl CatalogEdits {
     ) -> Result<Imported> {
         let (client, entries, now) = (client.clone(), catalog.entries().to_vec(), caller.now);
         let resolved = blocking(move || resolve_all(&client, &entries, now)).await?;
-        let (ip, from) = (caller.ip.clone(), source.clone());
+        let author = Author { actor, ..caller.author() };
+        let from = source.clone();
         let imported = self
             .db
             .write(move |transaction| {
@@ -318,9 +316,8 @@ impl CatalogEdits {
                     outcome.imported, outcome.updated
                 );
                 let event = NewEvent::new("catalog.entries.imported", from, summary);
-                transaction.record(
-                    &event.by(actor, ip.as_deref()).with(serde_json::to_value(&outcome)?),
-                )?;
+                transaction
+                    .record(&event.caused_by(&author).with(serde_json::to_value(&outcome)?))?;
                 Ok(outcome)
             })
             .await?;
@@ -333,7 +330,7 @@ impl CatalogEdits {
     /// # Errors
     /// [`ErrorKind::Conflict`] when the catalog has the image again, or another one with its name.
     pub async fn restore(&self, caller: &ClientContext, entry: Stored) -> Result<()> {
-        let ip = caller.ip.clone();
+        let author = caller.author();
         self.db
             .write(move |transaction| {
                 let conflict = |detail: String| Err(Error::new(ErrorKind::Conflict, detail));
@@ -355,8 +352,7 @@ impl CatalogEdits {
                     entry.src.clone(),
                     format!("restored {}", entry.name),
                 );
-                let event =
-                    event.by(Actor::Operator, ip.as_deref()).with(json!({ "is_undo": true }));
+                let event = event.caused_by(&author).with(json!({ "is_undo": true }));
                 transaction.record(&event).map(drop)
             })
             .await?;

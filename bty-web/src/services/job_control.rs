@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::machine::ClientContext;
 use crate::domain::settings::is_tag;
 use crate::services::event_log::EventLog;
@@ -184,7 +184,7 @@ impl JobControl {
             Some("scheduled") => "scheduled",
             Some(_) => return Err(Error::invalid("trigger must be manual or scheduled")),
         };
-        self.backup_jobs.request(Actor::Operator, who.ip.clone(), trigger).await
+        self.backup_jobs.request(who.author(), trigger).await
     }
 
     /// Cancels a backup in progress.
@@ -217,7 +217,7 @@ impl JobControl {
         let dir = file.parent().map(std::path::Path::to_owned).unwrap_or_default();
         blocking(move || std::fs::remove_dir_all(dir)).await??;
         let event = NewEvent::new("backup.pruned", id.clone(), format!("backup {id} deleted"));
-        self.events.record(event.by(Actor::Operator, who.ip.as_deref())).await
+        self.events.record(event.caused_by(&who.author())).await
     }
 }
 

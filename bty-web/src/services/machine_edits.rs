@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::mac::Mac;
 use crate::domain::machine::architecture::mismatch;
 use crate::domain::machine::bulk::MachineChanges;
@@ -141,19 +141,22 @@ impl MachineEdits {
     pub async fn delete(&self, who: &ClientContext, mac: Mac) -> Result<()> {
         // a contact of the machine that is under way would write it back
         let _held = self.machines.lock_all().await;
-        let ip = who.ip.clone();
-        self.db
+        let author = who.author();
+        let deleted = self
+            .db
             .write(move |transaction| {
-                if !store::machines::delete(transaction, &mac)? {
-                    return Err(Error::not_found(format!("the machine {mac}")));
-                }
+                let found = store::machines::get(transaction, &mac)?;
+                let machine =
+                    found.ok_or_else(|| Error::not_found(format!("the machine {mac}")))?;
+                store::machines::delete(transaction, &mac)?;
                 let event =
                     NewEvent::new("machine.deleted", mac.as_str(), format!("{mac}: deleted"));
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+                transaction.record(&event.caused_by(&author))?;
+                Ok(machine)
             })
             .await?;
         self.metrics.event("machine.deleted");
-        Ok(())
+        self.machines.refresh_cards(&deleted).await
     }
 
     /// Checks an assignment for a machine without saving it.

@@ -53,7 +53,11 @@ impl MachineReads {
         let others =
             self.db.read(move |conn| search::namesakes(conn, &this, NAMESAKES_SHOWN)).await?;
         let warning = format!("other machines have the name {name} too: {}", others.join(", "));
-        Ok(self.mismatch(machine).into_iter().chain((!others.is_empty()).then_some(warning)).collect())
+        Ok(self
+            .mismatch(machine)
+            .into_iter()
+            .chain((!others.is_empty()).then_some(warning))
+            .collect())
     }
 
     /// Returns why the image of `machine` does not start on it, according to the last inventory.
@@ -70,7 +74,7 @@ impl MachineReads {
     /// [`ErrorKind::Internal`] when the database fails.
     pub async fn find(&self, mac: &Mac) -> Result<Option<Machine>> {
         let mac = mac.clone();
-        let mut machine = self.db.read(move |conn| machines::get(conn, &mac)).await?;
+        let mut machine = self.db.read(move |conn| machines::find(conn, &mac)).await?;
         mark_stalled(machine.as_mut(), &self.silence_limit());
         Ok(machine)
     }
@@ -159,7 +163,7 @@ impl MachineReads {
             ..Filter::default()
         };
         let read = self.db.read(move |conn| {
-            let mut machine = machines::get(conn, &mac)?;
+            let mut machine = machines::find(conn, &mac)?;
             mark_stalled(machine.as_mut(), &limit);
             Ok(MachineDetails {
                 machine,

@@ -15,7 +15,8 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::{Actor, NewEvent};
 use crate::domain::limit::Limit;
 use crate::domain::mac::Mac;
-use crate::domain::machine::{ClientContext, Machine, Outcome};
+use crate::domain::machine::firmware::{FirmwareId, IdentityRule};
+use crate::domain::machine::{ClientContext, Machine, Outcome, identity};
 use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
 use crate::services::boot_slots::BootSlots;
 use crate::services::event_bus::EventBus;
@@ -35,6 +36,7 @@ pub struct MachineView<'a> {
     pub snapshot: &'a Snapshot,
     /// Evaluates plans.
     pub evaluator: &'a PlanEvaluator<'a>,
+    db: &'a Database,
 }
 
 impl MachineView<'_> {
@@ -42,6 +44,33 @@ impl MachineView<'_> {
     #[must_use]
     pub fn context(&self, plan: &str) -> DecisionContext<'_> {
         self.snapshot.context(self.snapshot.plan(plan), self.evaluator)
+    }
+
+    /// Records in `machine` what its firmware says, and which other machine it seems to be. Returns
+    /// the events.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database cannot be read.
+    pub fn record_identity(
+        &self,
+        machine: &mut Machine,
+        id: &FirmwareId,
+        client: &ClientContext,
+    ) -> Result<Vec<NewEvent>> {
+        if self.snapshot.identity_rule() == IdentityRule::Off {
+            return Ok(Vec::new());
+        }
+        let (is_news, changed) = identity::record(machine, id, client);
+        let suggested = match &machine.identity {
+            Some(known) if is_news => {
+                let similar =
+                    |conn: &_| store::machines::similar(conn, &machine.mac, &known.current);
+                let similar = self.db.read_blocking(similar)?;
+                identity::suggest(machine, &similar, client)
+            }
+            _ => None,
+        };
+        Ok(changed.into_iter().chain(suggested).collect())
     }
 
     /// Returns the known machine, or a new one with the default plan and the event of its
@@ -117,10 +146,19 @@ impl Machines {
         Arc::clone(&self.evaluator)
     }
 
-    /// Locks a machine, and others that share its lock. Nothing else can change it meanwhile.
-    async fn lock(&self, mac: &Mac) -> MutexGuard<'_, ()> {
-        let shard = usize::try_from(self.hasher.hash_one(mac) % LOCKS as u64).unwrap_or_default();
-        self.locks[shard].lock().await
+    /// Locks the machine with the network card `mac`, and others that share its lock. Nothing else
+    /// can change it meanwhile. Returns the address by which the server knows the machine.
+    async fn lock(&self, mac: &Mac) -> (Mac, MutexGuard<'_, ()>) {
+        loop {
+            let owner = self.snapshots.current().machine_of(mac).clone();
+            let shard =
+                usize::try_from(self.hasher.hash_one(&owner) % LOCKS as u64).unwrap_or_default();
+            let held = self.locks[shard].lock().await;
+            // the card may have got another machine meanwhile
+            if *self.snapshots.current().machine_of(mac) == owner {
+                return (owner, held);
+            }
+        }
     }
 
     /// Locks all machines. Locks are always taken in the same order, so concurrent callers cannot
@@ -157,8 +195,8 @@ impl Machines {
         decide: impl FnOnce(&MachineView<'_>) -> Result<Outcome<T>> + Send + 'static,
         also: impl FnOnce(&Connection, bool) -> Result<()> + Send + 'static,
     ) -> Result<(T, Machine)> {
-        let _held = self.lock(mac).await;
-        let decided = self.view(mac, |view, _| {
+        let (mac, _held) = self.lock(mac).await;
+        let decided = self.view(&mac, |view, _| {
             let outcome = decide(&view)?;
             Ok::<_, Error>((view.machine, outcome))
         });
@@ -206,8 +244,7 @@ impl Machines {
         mac: &Mac,
         proposal: Proposal<T>,
     ) -> Result<Option<(T, Machine)>> {
-        let _held = self.lock(mac).await;
-        let key = mac.clone();
+        let (key, _held) = self.lock(mac).await;
         let current = self.db.read(move |conn| store::machines::get(conn, &key)).await?;
         if current != proposal.before || !Arc::ptr_eq(&proposal.snapshot, &self.snapshots.current())
         {
@@ -224,10 +261,11 @@ impl Machines {
     ) -> Result<T> {
         let (machines, mac) = (Arc::clone(self), mac.clone());
         let worked = blocking(move || {
-            let machine = machines.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
             let snapshot = machines.snapshots.current();
-            let view =
-                MachineView { machine, snapshot: &snapshot, evaluator: &*machines.evaluator };
+            let find = |conn: &_| find_machine(conn, snapshot.machine_of(&mac), &mac);
+            let machine = machines.db.read_blocking(find)?;
+            let (evaluator, db) = (&*machines.evaluator, &machines.db);
+            let view = MachineView { machine, snapshot: &snapshot, evaluator, db };
             Ok(work(view, &snapshot))
         });
         worked.await?
@@ -259,6 +297,17 @@ impl Machines {
         Ok((answer, written))
     }
 
+    /// Makes changes of network cards known that a deleted or restored machine has brought.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the database cannot be read.
+    pub(super) async fn refresh_cards(&self, machine: &Machine) -> Result<()> {
+        match machine.macs.is_empty() {
+            true => Ok(()),
+            false => self.snapshots.refresh().await,
+        }
+    }
+
     /// For transactions that may add a discovered machine: forgets the unassigned machines not seen
     /// for the longest time, until the number is within the configured limit.
     pub fn forget_unassigned(&self) -> impl FnOnce(&Connection, bool) -> Result<()> + Send + use<> {
@@ -288,6 +337,15 @@ impl Machines {
             return Err(Error::limited(ErrorKind::Throttled, Limit::NewMachines, 60, detail));
         }
         Ok(view.known_or_new(mac, client))
+    }
+}
+
+/// Returns the machine `owner`, or if it has been deleted in the meantime, the one of its network card
+/// `mac`.
+fn find_machine(conn: &Connection, owner: &Mac, mac: &Mac) -> Result<Option<Machine>> {
+    match store::machines::get(conn, owner)? {
+        None if owner != mac => store::machines::get(conn, mac),
+        found => Ok(found),
     }
 }
 

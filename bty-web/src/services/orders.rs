@@ -12,7 +12,7 @@ use crate::domain::error::Result;
 use crate::domain::image_route::ImageRoute;
 use crate::domain::mac::Mac;
 use crate::domain::machine::order::{Order, decide_order, route_image};
-use crate::domain::machine::{ClientContext, Machine, Outcome};
+use crate::domain::machine::{ClientContext, Outcome};
 use crate::domain::plan::Plan;
 use crate::services::image_route::ImageRouter;
 use crate::services::machines::{MachineView, Machines};
@@ -28,8 +28,6 @@ pub struct MachineOrder {
     pub order: Order,
     /// The plan that decided; `None` when the machine's plan does not exist.
     pub plan: Option<Plan>,
-    /// The machine after the order.
-    pub machine: Machine,
 }
 
 /// Gives the live environment of a machine its order.
@@ -151,8 +149,8 @@ async fn give_routed(
                 apply_route(&mut proposal.outcome, route);
             }
         }
-        if let Some(((order, plan), machine)) = machines.commit(&request.mac, proposal).await? {
-            return Ok(MachineOrder { order, plan, machine });
+        if let Some(((order, plan), _)) = machines.commit(&request.mac, proposal).await? {
+            return Ok(MachineOrder { order, plan });
         }
     }
     give_under_lock(machines, request, route, is_counted).await
@@ -175,8 +173,8 @@ async fn give_under_lock(
         Ok(outcome)
     };
     let forget = machines.forget_unassigned();
-    let ((order, plan), machine) = machines.update(&mac, decide, forget).await?;
-    Ok(MachineOrder { order, plan, machine })
+    let ((order, plan), _) = machines.update(&mac, decide, forget).await?;
+    Ok(MachineOrder { order, plan })
 }
 
 type Computed = Outcome<(Order, Option<Plan>)>;
@@ -214,6 +212,7 @@ mod tests {
     use super::*;
     use crate::config::limits::PerMinute;
     use crate::domain::image_route::{CacheStatus, PackedImage};
+    use crate::domain::machine::Machine;
     use crate::domain::time::Time;
     use crate::services::event_bus::EventBus;
     use crate::services::snapshot::Snapshots;
@@ -345,9 +344,8 @@ mod tests {
         assert_eq!(bench.evaluations(), 1);
         assert_eq!(given.order.value["image"]["src"], MIRRORED);
         assert_eq!(given.order.value["image"]["packed"], PACKED);
-        let order = given.machine.cycle.as_ref().and_then(|cycle| cycle.order.as_ref()).unwrap();
+        let order = bench.machine().cycle.and_then(|cycle| cycle.order).unwrap();
         assert_eq!(order.index_sha256, Some("ab".repeat(32)), "which reports are compared with");
-        assert_eq!(bench.machine(), given.machine);
         let events = bench
             .db
             .read_blocking(|conn| store::events::list(conn, &store::events::Filter::default(), 10));
@@ -384,9 +382,8 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_machine_becomes_known_with_its_order() {
         let bench = Bench::new();
-        let given = bench.give(&Mirror::new(&bench, Meanwhile::Nothing)).await;
+        bench.give(&Mirror::new(&bench, Meanwhile::Nothing)).await;
         assert_eq!(bench.evaluations(), 1);
-        assert_eq!(bench.machine(), given.machine);
-        assert!(given.machine.discovered_at.is_some());
+        assert!(bench.machine().discovered_at.is_some());
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::machine::ClientContext;
 use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
 use crate::domain::plan::{self, Examined, Plan, PlanSummary, bundled, examine, rehearse};
@@ -191,8 +191,8 @@ impl PlanEdits {
                 Error::invalid("the plan was not saved: it has errors").with_problems(found)
             );
         }
-        let (name, author) = (name.to_owned(), principal.name());
-        let (ip, now) = (who.ip.clone(), who.now);
+        let (name, saved_by) = (name.to_owned(), principal.name());
+        let (author, now) = (who.author(), who.now);
         let saved = self
             .db
             .write(move |transaction| {
@@ -215,7 +215,7 @@ impl PlanEdits {
                     note: script.note,
                     name,
                 };
-                store::plans::put(transaction, &plan, &author, now)?;
+                store::plans::put(transaction, &plan, &saved_by, now)?;
                 let kind = if plan.revision == 1 { "plan.created" } else { event_kind };
                 let event = NewEvent::new(
                     kind,
@@ -223,8 +223,8 @@ impl PlanEdits {
                     format!("saved {} as revision {}", plan.name, plan.revision),
                 );
                 let details =
-                    json!({ "revision": plan.revision, "note": plan.note, "saved_by": author });
-                transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+                    json!({ "revision": plan.revision, "note": plan.note, "saved_by": saved_by });
+                transaction.record(&event.caused_by(&author).with(details))?;
                 Ok(plan)
             })
             .await?;
@@ -250,7 +250,7 @@ impl PlanEdits {
         }
         // no machine may be assigned to it meanwhile
         let _held = self.machines.lock_all().await;
-        let (ip, now) = (who.ip.clone(), who.now);
+        let (author, now) = (who.author(), who.now);
         self.db
             .write(move |transaction| {
                 let bound = store::machines::count_by_plan(transaction)?
@@ -267,7 +267,7 @@ impl PlanEdits {
                     return Err(unknown_plan(&name));
                 }
                 let event = NewEvent::new("plan.deleted", name.clone(), format!("deleted {name}"));
-                transaction.record(&event.by(Actor::Operator, ip.as_deref())).map(drop)
+                transaction.record(&event.caused_by(&author)).map(drop)
             })
             .await?;
         self.snapshots.refresh().await

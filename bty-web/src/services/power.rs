@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::blocking::blocking;
 use crate::config::{Config, PowerHook, PowerOptions};
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::mac::Mac;
 use crate::domain::machine::{ClientContext, Machine};
 use crate::domain::power::{
@@ -302,7 +302,7 @@ impl Power {
                 NewEvent::new("machine.power.failed", mac.as_str(), summary).with(details)
             }
         };
-        let event = event.by(Actor::Operator, who.ip.as_deref());
+        let event = event.caused_by(&who.author());
         if let Err(error) = self.events.record(event).await {
             tracing::warn!(%error, "cannot record a power action");
         }

@@ -10,7 +10,7 @@ use crate::blocking::blocking;
 use crate::config;
 use crate::config::Config;
 use crate::domain::error::{Error, Problem, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::machine::ClientContext;
 use crate::domain::settings::{KEYS, check};
 use crate::services::event_log::EventLog;
@@ -73,7 +73,7 @@ impl SettingEdits {
     ) -> Result<Vec<Setting>> {
         let changes = self.checked(changes)?;
         let before = self.snapshots.current();
-        let (ip, now) = (who.ip.clone(), who.now);
+        let (author, now) = (who.author(), who.now);
         self.db
             .write(move |transaction| {
                 for (key, value) in changes {
@@ -85,7 +85,7 @@ impl SettingEdits {
                         key.clone(),
                         format!("set {key} to {value:?}"),
                     );
-                    transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+                    transaction.record(&event.caused_by(&author).with(details))?;
                 }
                 Ok(())
             })
@@ -167,7 +167,7 @@ impl SettingEdits {
         );
         let details =
             json!({ "key": key, "old": self.config.values[key.as_str()].0, "new": value });
-        self.events.record(event.by(Actor::Operator, who.ip.as_deref()).with(details)).await
+        self.events.record(event.caused_by(&who.author()).with(details)).await
     }
 }
 

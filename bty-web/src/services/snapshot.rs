@@ -10,11 +10,13 @@ use crate::cache::CacheHost;
 use crate::cache::address::Address;
 use crate::domain::catalog_image::CatalogImage;
 use crate::domain::error::Result;
+use crate::domain::mac::Mac;
+use crate::domain::machine::firmware::IdentityRule;
 use crate::domain::machine::pin::PIN;
 use crate::domain::machine::{Machine, SilenceLimit};
 use crate::domain::plan::evaluate::{DecisionContext, PlanEvaluator};
 use crate::domain::plan::{Plan, bundled};
-use crate::domain::settings::Settings;
+use crate::domain::settings::{self, Settings};
 use crate::domain::time::Time;
 use crate::random::random_token;
 use crate::store::{self, Connection, Database};
@@ -38,6 +40,8 @@ pub struct Snapshot {
     pub settings: Settings,
     /// The time zone of the clock that plans see.
     pub zone: jiff::tz::TimeZone,
+    /// Further network cards, each with its machine.
+    pub owners: Arc<HashMap<Mac, Mac>>,
 }
 
 impl Snapshot {
@@ -74,7 +78,24 @@ impl Snapshot {
             origins: Arc::new(origins),
             zone: settings.zone(),
             settings,
+            owners: Arc::new(store::machines::owners(conn)?.into_iter().collect()),
         })
+    }
+
+    /// Returns the MAC address by which the server knows the machine with the network card `mac`.
+    #[must_use]
+    pub fn machine_of<'a>(&'a self, mac: &'a Mac) -> &'a Mac {
+        self.owners.get(mac).unwrap_or(mac)
+    }
+
+    /// Returns whether identities of machines are recorded, and whether they merge machines.
+    #[must_use]
+    pub fn identity_rule(&self) -> IdentityRule {
+        match self.settings.get(settings::IDENTITY) {
+            "off" => IdentityRule::Off,
+            "merge" => IdentityRule::Merge,
+            _ => IdentityRule::Suggest,
+        }
     }
 
     /// Returns the plan `name`, bundled or not.

@@ -48,12 +48,12 @@ impl StateTransfer {
         bundle: serde_json::Value,
         rules: ImportRules,
     ) -> Result<ImportSummary> {
-        let now = who.now;
+        let (author, now) = (who.author(), who.now);
         // no machine may change while the import reads and writes it
         let held = self.machines.lock_all().await;
         let imported = self
             .db
-            .write(move |transaction| transfer::import(transaction, bundle, rules, now))
+            .write(move |transaction| transfer::import(transaction, bundle, rules, &author, now))
             .await;
         drop(held);
         match imported {
@@ -62,7 +62,7 @@ impl StateTransfer {
                 Ok(summary)
             }
             Err(error) => {
-                self.events.record(transfer::failed(&error)).await?;
+                self.events.record(transfer::failed(&error, &who.author())).await?;
                 Err(error)
             }
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::domain::error::{Error, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::{Author, NewEvent};
 use crate::domain::mac::Mac;
 use crate::domain::machine::save::{Assignment, IMPORTED};
 use crate::domain::machine::{Machine, hardware};
@@ -147,6 +147,7 @@ pub fn import(
     transaction: &Transaction<'_>,
     bundle: Value,
     rules: ImportRules,
+    author: &Author,
     now: Time,
 ) -> Result<ImportSummary> {
     let summary = match bundle["bty_export_version"].as_u64() {
@@ -169,7 +170,7 @@ pub fn import(
         "import",
         format!("machines imported: {}", summary.machines),
     );
-    transaction.record(&event.by(Actor::Operator, None).with(serde_json::to_value(&summary)?))?;
+    transaction.record(&event.caused_by(author).with(serde_json::to_value(&summary)?))?;
     Ok(summary)
 }
 
@@ -422,8 +423,8 @@ fn import_inventories(
 
 /// Creates the event of a failed import.
 #[must_use]
-pub fn failed(error: &Error) -> NewEvent {
+pub fn failed(error: &Error, author: &Author) -> NewEvent {
     let event =
         NewEvent::new("state.import.failed", "import", format!("import failed: {}", error.detail));
-    event.by(Actor::Operator, None).with(json!({ "error": error.detail }))
+    event.caused_by(author).with(json!({ "error": error.detail }))
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::mac::Mac;
 use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::time::Time;
 use crate::services::access::Principal;
+use crate::services::auth::Scope;
 use crate::services::catalog::CatalogEdits;
 use crate::services::event_log::EventLog;
 use crate::services::machine_edits::MachineEdits;
@@ -53,6 +54,18 @@ pub enum Undo {
     },
 }
 
+impl Undo {
+    /// Returns the scope that the change itself needs.
+    fn scope(&self) -> Scope {
+        match self {
+            Self::Machine { .. } | Self::Acknowledged { .. } => Scope::Machines,
+            Self::Image(_) => Scope::Catalog,
+            Self::Settings(_) => Scope::Admin,
+            Self::Plan { .. } => Scope::Plans,
+        }
+    }
+}
+
 /// Undoes changes of operators.
 #[derive(Clone)]
 pub struct UndoService {
@@ -81,9 +94,11 @@ impl UndoService {
     /// Undoes a change.
     ///
     /// # Errors
+    /// - [`ErrorKind::Forbidden`] when `principal` may not make such a change.
     /// - [`ErrorKind::Conflict`] when something has happened since that depends on the change.
     /// - The errors of the change that restores the earlier state.
     pub async fn undo(&self, who: &ClientContext, principal: &Principal, undo: Undo) -> Result<()> {
+        principal.require(undo.scope())?;
         match undo {
             Undo::Machine { mac, before: Some(before), lshw, after } => {
                 self.restore_machine(who, mac, *before, lshw, after.map(|machine| *machine)).await
@@ -117,7 +132,7 @@ impl UndoService {
         lshw: Option<(String, Time)>,
         after: Option<Machine>,
     ) -> Result<()> {
-        let (ip, restored_mac) = (who.ip.clone(), mac.clone());
+        let (author, restored_mac) = (who.author(), mac.clone());
         let decide = move |view: &MachineView<'_>| {
             if !is_same(view.machine.as_ref(), after.as_ref()) {
                 return Err(changed(&restored_mac));
@@ -131,7 +146,7 @@ impl UndoService {
                 "boot_mode": before.plan, "bty_image_ref": before.image_ref,
                 "target_disk_serial": before.target_serial, "is_undo": true,
             });
-            let events = vec![event.by(Actor::Operator, ip.as_deref()).with(details)];
+            let events = vec![event.caused_by(&author).with(details)];
             Ok(Outcome { machine: before, events, answer: () })
         };
         let hardware_mac = mac.clone();
@@ -139,7 +154,8 @@ impl UndoService {
             Some((text, at)) => store::machines::put_lshw(conn, &hardware_mac, text, *at),
             None => Ok(()),
         };
-        self.machines.update(&mac, decide, restore_hardware).await.map(drop)
+        let ((), machine) = self.machines.update(&mac, decide, restore_hardware).await?;
+        self.machines.refresh_cards(&machine).await
     }
 
     async fn delete_unchanged(&self, who: &ClientContext, mac: Mac, after: &Machine) -> Result<()> {

@@ -4,8 +4,10 @@ use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
 use super::connection::Connection;
+use super::users;
 use crate::domain::error::Result;
 use crate::domain::time::Time;
+use crate::domain::user::{ADMIN, User};
 
 /// A browser session.
 #[derive(Clone, Debug)]
@@ -14,6 +16,8 @@ pub struct Session {
     pub csrf: String,
     /// When it expires.
     pub expires_at: Time,
+    /// Who logged in.
+    pub user: User,
 }
 
 /// Inserts a session and deletes expired ones.
@@ -28,8 +32,11 @@ pub fn put_session(
     ip: Option<&str>,
 ) -> Result<()> {
     conn.sql.execute("DELETE FROM sessions WHERE expires_at < ?1", [now])?;
-    let values = params![token_sha256, session.csrf, now, session.expires_at, ip];
-    conn.sql.execute("INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5)", values)?;
+    let user = Some(&session.user.name).filter(|name| *name != ADMIN);
+    let values = params![token_sha256, session.csrf, now, session.expires_at, ip, user];
+    let sql = "INSERT INTO sessions (token_sha256, csrf, created_at, expires_at, source_ip, user) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    conn.sql.execute(sql, values)?;
     Ok(())
 }
 
@@ -39,14 +46,17 @@ pub fn put_session(
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn session(conn: &Connection, token_sha256: &str, now: Time) -> Result<Option<Session>> {
     let mut select = conn.sql.prepare_cached(
-        "SELECT csrf, expires_at FROM sessions WHERE token_sha256 = ?1 AND expires_at > ?2",
+        "SELECT csrf, expires_at, user, role FROM sessions LEFT JOIN users ON name = user
+         WHERE token_sha256 = ?1 AND expires_at > ?2",
     )?;
-    let found = select
-        .query_row(params![token_sha256, now], |row| {
-            Ok(Session { csrf: row.get(0)?, expires_at: row.get(1)? })
-        })
-        .optional()?;
-    Ok(found)
+    let session = |row: &rusqlite::Row<'_>| {
+        let user = match row.get::<_, Option<String>>(2)? {
+            Some(name) => users::user(name, &row.get::<_, String>(3)?)?,
+            None => User::admin(),
+        };
+        Ok(Session { csrf: row.get(0)?, expires_at: row.get(1)?, user })
+    };
+    select.query_row(params![token_sha256, now], |row| Ok(session(row))).optional()?.transpose()
 }
 
 /// A session in a list.
@@ -60,6 +70,8 @@ pub struct OpenSession {
     pub expires_at: Time,
     /// Address of the client that logged in.
     pub source_ip: Option<String>,
+    /// Name of the user who logged in.
+    pub user: String,
 }
 
 /// Returns the sessions that have not expired, newest first.
@@ -68,7 +80,7 @@ pub struct OpenSession {
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
     let mut select = conn.sql.prepare_cached(
-        "SELECT token_sha256, created_at, expires_at, source_ip FROM sessions \
+        "SELECT token_sha256, created_at, expires_at, source_ip, ifnull(user, ?2) FROM sessions \
          WHERE expires_at > ?1 ORDER BY created_at DESC",
     )?;
     let session = |row: &rusqlite::Row<'_>| {
@@ -78,9 +90,10 @@ pub fn sessions(conn: &Connection, now: Time) -> Result<Vec<OpenSession>> {
             created_at,
             expires_at: row.get(2)?,
             source_ip: row.get(3)?,
+            user: row.get(4)?,
         })
     };
-    let rows = select.query_map([now], session)?;
+    let rows = select.query_map(params![now, ADMIN], session)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

@@ -118,8 +118,8 @@ impl Transaction<'_> {
         }
         let mut insert = self.conn.sql.prepare_cached(
             "INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary,
-             details_json)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             details_json, actor_name)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
         let id = insert.insert(params![
             self.now,
@@ -129,7 +129,8 @@ impl Transaction<'_> {
             event.actor.as_str(),
             event.source_ip,
             event.summary,
-            event.details.to_string()
+            event.details.to_string(),
+            event.actor_name
         ])?;
         self.events.borrow_mut().push(Event {
             id,
@@ -138,6 +139,7 @@ impl Transaction<'_> {
             subject_kind: event.subject_kind.to_owned(),
             subject_id: event.subject_id,
             actor: event.actor.as_str().to_owned(),
+            actor_name: event.actor_name,
             source_ip: event.source_ip,
             summary: event.summary,
             details: event.details,

@@ -20,6 +20,8 @@ pub struct Filter {
     pub subject_id: Option<String>,
     /// This actor.
     pub actor: Option<String>,
+    /// The actor with this name; ignores case.
+    pub actor_name: Option<String>,
     /// This client address.
     pub source_ip: Option<String>,
     /// Only failures if true, only other events if false.
@@ -30,7 +32,7 @@ pub struct Filter {
     pub before_id: Option<i64>,
     /// Only events newer than the one with this number.
     pub after_id: Option<i64>,
-    /// Text anywhere in kind, subject, actor, address or summary; ignores case.
+    /// Text anywhere in kind, subject, actor with its name, address or summary; ignores case.
     pub text: Option<String>,
 }
 
@@ -38,7 +40,7 @@ pub struct Filter {
 pub const LIMIT_MAX: u32 = 500;
 
 const COLUMNS: &str = "id, ts, kind, subject_kind, subject_id, actor, source_ip, summary, \
-                       details_json, acknowledged, count, ifnull(last_ts, ts)";
+                       details_json, acknowledged, count, ifnull(last_ts, ts), actor_name";
 
 /// Returns the newest `limit` events that match `filter`, newest first.
 ///
@@ -154,10 +156,12 @@ pub fn repeat(conn: &Connection, event: &NewEvent, now: Time) -> Result<Option<i
     // a repeated failure must be acknowledged again
     let mut update = conn.sql.prepare_cached(
         "UPDATE events SET count = count + 1, last_ts = ?2, source_ip = ?3, summary = ?4,
-                details_json = ?5, acknowledged = acknowledged AND kind NOT LIKE '%failed'
+                details_json = ?5, actor_name = ?6, acknowledged = acknowledged AND kind NOT LIKE '%failed'
          WHERE id = ?1",
     )?;
-    update.execute(params![id, now, event.source_ip, event.summary, event.details.to_string()])?;
+    let details = event.details.to_string();
+    let values = params![id, now, event.source_ip, event.summary, details, event.actor_name];
+    update.execute(values)?;
     Ok(Some(id))
 }
 
@@ -201,6 +205,10 @@ fn condition(filter: &Filter) -> (String, Vec<Sql>) {
             values.push(Sql::Text(value.clone()));
         }
     }
+    if let Some(name) = &filter.actor_name {
+        terms.push("actor_name = ? COLLATE NOCASE".into());
+        values.push(Sql::Text(name.clone()));
+    }
     match filter.failed {
         Some(true) => terms.push("kind LIKE '%failed'".into()),
         Some(false) => terms.push("kind NOT LIKE '%failed'".into()),
@@ -218,8 +226,15 @@ fn condition(filter: &Filter) -> (String, Vec<Sql>) {
         values.push(Sql::Integer(after));
     }
     if let Some(text) = filter.text.as_deref().filter(|text| !text.is_empty()) {
-        let columns =
-            ["kind", "subject_kind", "subject_id", "actor", "ifnull(source_ip, '')", "summary"];
+        let columns = [
+            "kind",
+            "subject_kind",
+            "subject_id",
+            "actor",
+            "ifnull(actor_name, '')",
+            "ifnull(source_ip, '')",
+            "summary",
+        ];
         let terms_of_text: Vec<String> =
             columns.iter().map(|c| format!("{c} LIKE ? ESCAPE '\\'")).collect();
         terms.push(format!("({})", terms_of_text.join(" OR ")));
@@ -371,10 +386,10 @@ impl EventRow<'_> {
         self.0.get(9).unwrap_or_default()
     }
 
-    /// True if `actor` caused the event.
+    /// True if `actor` or a user or token with that name caused the event.
     #[must_use]
     pub fn is_by(&self, actor: &str) -> bool {
-        self.text(5) == actor
+        self.text(5) == actor || self.text(12).eq_ignore_ascii_case(actor)
     }
 
     /// True if a client with this address caused the event.
@@ -387,10 +402,10 @@ impl EventRow<'_> {
         self.0.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default()
     }
 
-    /// True if `needle`, in lower case, occurs in kind, subject, actor, address or summary.
+    /// True if `needle`, in lower case, occurs in kind, subject, actor, its name, address or summary.
     #[must_use]
     pub fn contains(&self, needle: &str) -> bool {
-        (2..=7).any(|column| has(self.text(column), needle))
+        (2..=7).chain([12]).any(|column| has(self.text(column), needle))
     }
 }
 
@@ -439,6 +454,7 @@ fn from_row(row: &Row<'_>) -> Result<Event> {
         acknowledged: row.get(9)?,
         count: row.get(10)?,
         last_ts: row.get(11)?,
+        actor_name: row.get(12)?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{OptionalExtension, Row, RowIndex, params, params_from_iter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -11,6 +11,7 @@ use super::connection::Connection;
 use super::search;
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
+use crate::domain::machine::firmware::{FirmwareId, MachineIdentity};
 use crate::domain::machine::search::MachineSearch;
 use crate::domain::machine::{Machine, MachineStatus, SilenceLimit, Stage};
 use crate::domain::time::Time;
@@ -21,13 +22,17 @@ const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra
                        discovered_at, last_seen_at, last_seen_ip, created_at, updated_at, \
                        netboot_version, image_sha256, name";
 
+/// The columns that rarely change, which [`put`] writes only then.
+const RARE: &str = "identity_json, macs_json";
+
 /// Returns the machine with this MAC address.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn get(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
-    let mut select =
-        conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines WHERE mac = ?1"))?;
+    let mut select = conn
+        .sql
+        .prepare_cached(&format!("SELECT {COLUMNS}, {RARE} FROM machines WHERE mac = ?1"))?;
     select.query_row([mac.as_str()], |row| Ok(from_row(row))).optional()?.transpose()
 }
 
@@ -37,7 +42,7 @@ pub fn get(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
 /// `ErrorKind::Internal` when the database cannot be read.
 pub fn all(conn: &Connection) -> Result<Vec<Machine>> {
     let mut select =
-        conn.sql.prepare_cached(&format!("SELECT {COLUMNS} FROM machines ORDER BY mac"))?;
+        conn.sql.prepare_cached(&format!("SELECT {COLUMNS}, {RARE} FROM machines ORDER BY mac"))?;
     let rows = select.query_map([], |row| Ok(from_row(row)))?;
     rows.map(|row| row?).collect()
 }
@@ -53,7 +58,7 @@ pub fn each(
     mut visit: impl FnMut(Machine) -> Result<bool>,
 ) -> Result<()> {
     let (found, values) = search::found(search);
-    let sql = format!("SELECT {COLUMNS} FROM machines WHERE {found} ORDER BY mac");
+    let sql = format!("SELECT {COLUMNS}, {RARE} FROM machines WHERE {found} ORDER BY mac");
     let mut select = conn.sql.prepare(&sql)?;
     let mut rows = select.query(params_from_iter(values))?;
     while let Some(row) = rows.next()? {
@@ -286,6 +291,7 @@ pub fn put(conn: &Connection, machine: &Machine) -> Result<()> {
         machine.image_sha256,
         machine.name,
     ])?;
+    put_identity(conn, machine)?;
     search::put(conn, machine)
 }
 
@@ -311,6 +317,80 @@ pub(super) fn complete_texts(conn: &Connection) -> Result<()> {
         }
     }
     Ok(transaction.commit()?)
+}
+
+/// Writes the columns that have indexes only if they change, which is rare.
+fn put_identity(conn: &Connection, machine: &Machine) -> Result<()> {
+    let mut update = conn.sql.prepare_cached(
+        "UPDATE machines SET identity_json = ?2, macs_json = ?3
+         WHERE mac = ?1 AND (identity_json IS NOT ?2 OR macs_json IS NOT ?3)",
+    )?;
+    let identity = machine.identity.as_ref().map(json).transpose()?;
+    update.execute(params![machine.mac.as_str(), identity, json(&machine.macs)?])?;
+    Ok(())
+}
+
+/// Returns the machine with this MAC address, or to which the network card with it belongs.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn find(conn: &Connection, mac: &Mac) -> Result<Option<Machine>> {
+    if let Some(machine) = get(conn, mac)? {
+        return Ok(Some(machine));
+    }
+    match owners(conn)?.into_iter().find(|(card, _)| card == mac) {
+        Some((_, owner)) => get(conn, &owner),
+        None => Ok(None),
+    }
+}
+
+/// Returns the MAC addresses of all further network cards, each with that of its machine.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn owners(conn: &Connection) -> Result<Vec<(Mac, Mac)>> {
+    // a machine of its own, which an import has added, wins
+    let sql = "SELECT card.value, machines.mac FROM machines, json_each(macs_json) AS card \
+               WHERE macs_json <> '[]' AND card.value NOT IN (SELECT mac FROM machines)";
+    let mut select = conn.sql.prepare_cached(sql)?;
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let parsed = |text: String| text.parse().map_err(crate::domain::error::Error::internal);
+    rows.map(|row| {
+        let (card, owner): (String, String) = row?;
+        Ok((parsed(card)?, parsed(owner)?))
+    })
+    .collect()
+}
+
+/// Maximum number of machines that are compared with one: more with the same UUID or serial number
+/// say nothing.
+const SIMILAR_MAX: u32 = 16;
+
+/// Returns other machines whose firmware has the same UUID or serial number as `id`.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn similar(conn: &Connection, mac: &Mac, id: &FirmwareId) -> Result<Vec<(Mac, FirmwareId)>> {
+    let mut found = Vec::new();
+    for (path, value) in [("$.current.uuid", &id.uuid), ("$.current.serial", &id.serial)] {
+        let Some(value) = value else { continue };
+        // the condition must match that of the index literally
+        let sql = format!(
+            "SELECT mac, identity_json FROM machines WHERE identity_json IS NOT NULL \
+             AND identity_json ->> '{path}' = ?1 AND mac <> ?2 LIMIT {SIMILAR_MAX}"
+        );
+        let mut select = conn.sql.prepare_cached(&sql)?;
+        let mut rows = select.query(params![value, mac.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let other: String = row.get(0)?;
+            let other: Mac = other.parse().map_err(crate::domain::error::Error::internal)?;
+            let identity: MachineIdentity = parse(row, 1)?;
+            if !found.iter().any(|(known, _)| *known == other) {
+                found.push((other, identity.current));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Deletes a machine and its hardware. Returns false if it does not exist.
@@ -410,6 +490,8 @@ fn from_row(row: &Row<'_>) -> Result<Machine> {
         netboot_version: row.get(22)?,
         image_sha256: row.get(23)?,
         name: row.get(24)?,
+        identity: maybe(row, "identity_json")?,
+        macs: parse(row, "macs_json")?,
     })
 }
 
@@ -417,11 +499,11 @@ fn json<T: Serialize>(value: &T) -> Result<String> {
     Ok(serde_json::to_string(value)?)
 }
 
-fn parse<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
+fn parse<T: DeserializeOwned>(row: &Row<'_>, column: impl RowIndex) -> Result<T> {
     Ok(serde_json::from_str(row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)?)
 }
 
-fn maybe<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>> {
+fn maybe<T: DeserializeOwned>(row: &Row<'_>, column: impl RowIndex) -> Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
     Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
 }

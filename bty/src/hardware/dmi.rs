@@ -107,12 +107,16 @@ pub(super) fn field(bytes: &[u8]) -> Option<String> {
 
 /// Drops what firmware says when nobody has set the field.
 fn meaningful(text: String) -> Option<String> {
-    let is_placeholder = PLACEHOLDERS.contains(&text.to_ascii_lowercase().as_str());
+    (!is_placeholder(&text)).then_some(text)
+}
+
+pub(super) fn is_placeholder(text: &str) -> bool {
+    let is_known = PLACEHOLDERS.contains(&text.to_ascii_lowercase().as_str());
     // serial numbers and UUIDs that were never written: all zeros, all ones, dots
     let is_blank =
         |digit: char| text.chars().all(|c| c == digit || matches!(c, '-' | '.' | ' ' | 'x' | 'X'));
     let is_erased = is_blank('0') || (text.len() > 3 && (is_blank('F') || is_blank('f')));
-    (!is_placeholder && !is_erased).then_some(text)
+    is_known || is_erased
 }
 
 #[cfg(test)]

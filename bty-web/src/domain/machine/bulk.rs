@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::save::{Assignment, apply_assignment};
 use super::{ClientContext, Machine, Outcome};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::plan::evaluate::DecisionContext;
 
 /// Changes to an assignment. Omitted fields keep their values.
@@ -172,9 +172,8 @@ impl BulkAction {
             None => format!("{mac}: released"),
         };
         let details = json!({ "boot_mode": machine.plan, "hold": hold, "is_order": false });
-        let event = NewEvent::new(kind, mac.as_str(), summary)
-            .by(Actor::Operator, client.ip.as_deref())
-            .with(details);
+        let event =
+            NewEvent::new(kind, mac.as_str(), summary).caused_by(&client.author()).with(details);
         machine.remember_event(client.now, kind);
         Some(Outcome { machine, events: vec![event], answer: () })
     }

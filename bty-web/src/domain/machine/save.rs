@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::contact::check_arguments;
 use super::report::notify_plan;
 use super::{ClientContext, Machine, Outcome, Stage};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::plan::bundled;
 use crate::domain::plan::evaluate::DecisionContext;
 
@@ -233,8 +233,7 @@ pub fn apply_assignment(
         "extra_args": after.extra_args, "netboot_version": after.netboot_version,
         "changed": changed, "is_order": is_order,
     });
-    let event =
-        NewEvent::new(kind, mac.as_str(), summary).by(Actor::Operator, client.ip.as_deref());
+    let event = NewEvent::new(kind, mac.as_str(), summary).caused_by(&client.author());
     let mut events = vec![event.with(details.clone())];
     if is_order {
         let image = after.image_ref.as_ref().and_then(|image| context.images.get(image));

@@ -5,19 +5,20 @@ use bty_script::plan::{Header, JsonPlan, PlanScript};
 use serde_json::Value;
 
 use super::Plan;
-use crate::domain::machine::Machine;
+use crate::domain::mac::Mac;
 use crate::domain::machine::order::{Mode, Order};
 
-/// Returns the plan script for `order`; `None` if the order needs no script.
+/// Returns the plan script for `order`, for the network card `card` of a machine; `None` if the
+/// order needs no script.
 ///
 /// # Errors
 /// If the order contains a value that cannot be written as a literal in a script.
-pub fn script(machine: &Machine, plan: &Plan, order: &Order) -> Result<Option<String>, HostError> {
+pub fn script(card: &Mac, plan: &Plan, order: &Order) -> Result<Option<String>, HostError> {
     if !matches!(order.mode, Mode::Flash | Mode::Script) || !plan.declared.runs {
         return Ok(None);
     }
     let header = Header {
-        machine: machine.mac.to_string(),
+        machine: card.to_string(),
         plan: plan.name.clone(),
         revision: u64::try_from(plan.revision).unwrap_or_default(),
         cycle: order.token.clone(),

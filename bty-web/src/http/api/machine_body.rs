@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::domain::mac::Mac;
 use crate::domain::machine::save::Assignment;
-use crate::domain::machine::{Cycle, Machine};
+use crate::domain::machine::{Cycle, Machine, MachineIdentity};
 use crate::domain::time::Time;
 
 /// A machine.
@@ -57,6 +57,13 @@ pub(crate) struct MachineBody {
     /// several boots; null otherwise.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub stalled_at: Option<Time>,
+    /// What its firmware says about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<MachineIdentity>,
+    /// MAC addresses of its further network cards.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub macs: Vec<Mac>,
     /// State that its plan keeps between boots: a JSON object.
     #[schema(value_type = Object)]
     pub state: Value,
@@ -121,6 +128,8 @@ impl From<&Machine> for MachineBody {
             hardware: machine.hardware.clone(),
             boot_state: machine.boot_state(),
             stalled_at: machine.stalled_at(),
+            identity: machine.identity.clone(),
+            macs: machine.macs.clone(),
             state: machine.state.clone(),
             cycle: machine.cycle.as_ref().map(CycleBody::from),
             warnings: Vec::new(),

@@ -13,7 +13,7 @@ use tokio_util::io::StreamReader;
 
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::ipxe;
 use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
@@ -150,7 +150,7 @@ pub(crate) async fn put(
         name.clone(),
         format!("uploaded {name}, {}", bty::size::human(size_bytes)),
     );
-    let event = event.by(Actor::Operator, who.ip.as_deref());
+    let event = event.caused_by(&who.author());
     events
         .record(event.with(serde_json::json!({ "name": name, "size_bytes": size_bytes })))
         .await?;

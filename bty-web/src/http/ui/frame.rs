@@ -13,6 +13,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::time::Time;
 use crate::http::state::service_group;
 use crate::services::access::{Access, Principal};
+use crate::services::auth::Scope;
 use crate::services::cache_control::CacheControl;
 use crate::services::event_log::EventLog;
 use crate::services::jobs::Jobs;
@@ -83,7 +84,7 @@ impl Frames {
         Ok(Frame {
             csrf: principal.map(Principal::csrf).unwrap_or_default().to_owned(),
             is_inside: principal.is_some(),
-            nav: self.nav(),
+            nav: self.nav(principal),
             path: path.to_owned(),
             notice,
             failures,
@@ -120,11 +121,13 @@ impl Frames {
     /// Creates the frame, with navigation, of a page that needs no login.
     #[must_use]
     pub fn public(&self, path: &str) -> Frame {
-        Frame { nav: self.nav(), path: path.to_owned(), is_open: false, ..self.outside() }
+        Frame { nav: self.nav(None), path: path.to_owned(), is_open: false, ..self.outside() }
     }
 
-    fn nav(&self) -> Vec<(&'static str, &'static str)> {
+    /// Returns the pages that `principal` may see; all of them without one.
+    fn nav(&self, principal: Option<&Principal>) -> Vec<(&'static str, &'static str)> {
         let is_server = !self.config.is_cache_only;
+        let is_admin = principal.is_none_or(|principal| principal.has(Scope::Admin));
         let pages = [
             (is_server, ("Dashboard", "/ui/dashboard")),
             (is_server, ("Machines", "/ui/machines")),
@@ -135,7 +138,7 @@ impl Frames {
             (true, ("Events", "/ui/events")),
             (is_server, ("Backups", "/ui/backups")),
             (is_server, ("Settings", "/ui/settings")),
-            (true, ("Account", "/ui/account")),
+            (is_admin, ("Account", "/ui/account")),
             (self.config.has_site(), ("Documentation", "/docs/")),
             (true, ("API", "/docs/api")),
         ];
@@ -150,6 +153,12 @@ pub fn home(config: &Config) -> &'static str {
 }
 
 impl Frame {
+    /// Returns the name of the person who views the page.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.principal.as_ref()?.user().map(|user| user.name.as_str())
+    }
+
     /// Returns the version of the program.
     #[must_use]
     pub fn version(&self) -> &'static str {

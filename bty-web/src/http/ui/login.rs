@@ -1,9 +1,11 @@
 //! Login and logout.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Form, State};
+use axum::Extension;
+use axum::extract::{ConnectInfo, Form, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::cookie::{Cookie, SameSite, SignedCookieJar};
@@ -21,11 +23,13 @@ use crate::services::access::{Access, Principal};
 /// Shows the form. Redirects a browser that is already logged in.
 pub async fn page(
     State(access): State<Access>,
+    State(config): State<Arc<Config>>,
     State(frames): State<Frames>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let frame = frames.outside();
-    if frame.is_open || guard::session(&access, &headers).await?.is_some() {
+    let (frame, peer) = (frames.outside(), peer.map(|Extension(peer)| peer.0.ip()));
+    if frame.is_open || guard::browser(&access, &config, peer, &headers).await?.is_some() {
         return Ok(Redirect::to(frame.home).into_response());
     }
     render(&Login { frame, error: None })
@@ -42,6 +46,9 @@ struct Login {
 /// The submitted form.
 #[derive(Deserialize)]
 pub struct LoginForm {
+    /// Empty for the admin.
+    #[serde(default)]
+    user: String,
     password: String,
 }
 
@@ -59,10 +66,10 @@ pub async fn log_in(
     if frame.is_open {
         return Ok(Redirect::to(frame.home).into_response());
     }
-    let token = match access.log_in(&who, form.password).await {
+    let token = match access.log_in(&who, form.user.trim(), form.password).await {
         Ok(Some(token)) => token,
         Ok(None) => {
-            let error = Some("Invalid password.".into());
+            let error = Some("Invalid user name or password.".into());
             return render(&Login { frame, error });
         }
         Err(error) if error.kind == ErrorKind::Throttled => return throttled(frame, &error),

@@ -113,6 +113,7 @@ fn label(key: &str) -> &'static str {
         "machines.parallel" => "Machines at work at once",
         "machines.silent_boots" => "Failed boots before a machine boots its disk",
         "machines.stalled_after" => "Silence before a machine is stalled, in s",
+        "machines.identity" => "Network cards of a known machine",
         "display.timezone" => "Time zone",
         "backup.enabled" => "Scheduled backups",
         "backup.cadence" => "Interval",

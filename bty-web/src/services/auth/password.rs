@@ -1,4 +1,4 @@
-//! Checks the admin's password, with limits.
+//! Checks passwords, with limits.
 //!
 //! Checking a hash takes 19 MiB and tens of milliseconds, and any client can trigger it. So
 //! attempts are counted before they are checked, a single thread checks all of them, and its queue
@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::limit::Limit;
 use crate::domain::network::network_of;
+use crate::domain::user::ADMIN;
 
-/// Number of wrong passwords from one address without a delay. After the next one, the address must
+/// Number of wrong passwords from one address, for all users together, without a delay. After the next one, the address must
 /// wait for [`WAIT`]; each further one doubles the delay up to [`WAIT_MAX`].
 const ATTEMPTS_FREE: u32 = 5;
 const WAIT: Duration = Duration::from_secs(10);
@@ -60,6 +61,13 @@ impl Hash {
         })
     }
 
+    /// Returns a hash that no password has. Checking it takes as long as checking that of a user, so
+    /// the time of an answer does not reveal which users exist.
+    fn of_nobody() -> Self {
+        let output = vec![0; Params::DEFAULT_OUTPUT_LEN];
+        Self { argon2: Argon2::default(), salt: vec![0; 16], output }
+    }
+
     /// True if `text` is the password. The next check reuses `memory`: allocating it for each check
     /// would fragment the heap.
     fn is(&self, text: &str, memory: &mut Vec<Block>) -> bool {
@@ -75,7 +83,7 @@ impl Hash {
     }
 }
 
-/// Checks the admin's password and slows down guessing.
+/// Checks the passwords of the admin and of named users, and slows down guessing.
 pub struct Password {
     secret: Secret,
     waiting_max: usize,
@@ -83,13 +91,21 @@ pub struct Password {
     checker: OnceLock<mpsc::SyncSender<PasswordCheck>>,
 }
 
-#[derive(Clone, Copy)]
+/// The failed attempts from one address. A right password takes back those for the same user only:
+/// otherwise, somebody with any account could guess another one's password without a delay.
 struct Attempts {
-    failed: u32,
+    failed: HashMap<String, u32>,
     last: Instant,
 }
 
+impl Attempts {
+    fn total(&self) -> u32 {
+        self.failed.values().fold(0, |total, failed| total.saturating_add(*failed))
+    }
+}
+
 struct PasswordCheck {
+    hash: Hash,
     text: String,
     answer: oneshot::Sender<bool>,
 }
@@ -106,42 +122,62 @@ impl Password {
         Self { secret, waiting_max, attempts: Mutex::default(), checker: OnceLock::new() }
     }
 
-    /// True if `text` is the password. An attempt counts as failed until it has succeeded, so
-    /// concurrent attempts gain nothing.
+    /// True if `text` is the admin's password. An attempt counts as failed until it has succeeded,
+    /// so concurrent attempts gain nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Throttled`], with the time to wait, when `ip` has guessed too often or too many
     /// passwords are waiting to be checked.
     pub async fn check(&self, ip: IpAddr, text: String) -> Result<bool> {
-        self.count_attempt(ip, Instant::now())?;
-        let is_right = match &self.secret {
+        self.attempt(ip, ADMIN, &self.secret, text).await
+    }
+
+    /// True if `text` is the password of the user `name`, whose hash is `hash`. Without a hash, the
+    /// answer is false, after the same time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`], as for [`check`](Self::check).
+    pub async fn check_user(
+        &self,
+        ip: IpAddr,
+        name: &str,
+        hash: Option<&str>,
+        text: String,
+    ) -> Result<bool> {
+        let hash = hash.and_then(Hash::parse).unwrap_or_else(Hash::of_nobody);
+        self.attempt(ip, &name.to_ascii_lowercase(), &Secret::Hash(hash), text).await
+    }
+
+    async fn attempt(&self, ip: IpAddr, user: &str, secret: &Secret, text: String) -> Result<bool> {
+        self.count_attempt(ip, user, Instant::now())?;
+        let is_right = match secret {
             Secret::Plain(digest) => {
                 digest.as_bytes().ct_eq(Digest::of(text.as_bytes()).as_bytes()).into()
             }
-            Secret::Hash(hash) => self.check_hash(hash, text).await?,
+            Secret::Hash(hash) => self.check_hash(hash.clone(), text).await?,
         };
         if is_right {
-            self.lock().remove(&network_of(ip));
+            self.take_back(ip, user);
         }
         Ok(is_right)
     }
 
-    async fn check_hash(&self, hash: &Hash, text: String) -> Result<bool> {
+    async fn check_hash(&self, hash: Hash, text: String) -> Result<bool> {
         let (answer, checked) = oneshot::channel();
         let busy = |_| throttled("too many passwords are being checked", Duration::from_secs(1));
         self.checker
-            .get_or_init(|| start_checker(hash.clone(), self.waiting_max))
-            .try_send(PasswordCheck { text, answer })
+            .get_or_init(|| start_checker(self.waiting_max))
+            .try_send(PasswordCheck { hash, text, answer })
             .map_err(busy)?;
         checked.await.map_err(Error::internal)
     }
 
-    /// Counts an attempt of `ip`, or refuses it if `ip` has to wait.
-    fn count_attempt(&self, ip: IpAddr, now: Instant) -> Result<()> {
+    /// Counts an attempt of `ip` for `user`, or refuses it if `ip` has to wait.
+    fn count_attempt(&self, ip: IpAddr, user: &str, now: Instant) -> Result<()> {
         let (network, mut attempts) = (network_of(ip), self.lock());
-        if let Some(known) = attempts.get(&network).filter(|known| known.failed >= ATTEMPTS_FREE) {
+        if let Some(known) = attempts.get(&network).filter(|known| known.total() >= ATTEMPTS_FREE) {
             let wait =
-                WAIT.saturating_mul(1 << (known.failed - ATTEMPTS_FREE).min(16)).min(WAIT_MAX);
+                WAIT.saturating_mul(1 << (known.total() - ATTEMPTS_FREE).min(16)).min(WAIT_MAX);
             let left = wait.saturating_sub(now.saturating_duration_since(known.last));
             if !left.is_zero() {
                 return Err(throttled("too many wrong passwords", left));
@@ -154,10 +190,24 @@ impl Password {
                 .map(|(network, _)| *network);
             oldest.map(|oldest| attempts.remove(&oldest));
         }
-        let entry = attempts.entry(network).or_insert(Attempts { failed: 0, last: now });
-        entry.failed = entry.failed.saturating_add(1);
+        let entry = attempts
+            .entry(network)
+            .or_insert_with(|| Attempts { failed: HashMap::new(), last: now });
+        let failed = entry.failed.entry(user.to_owned()).or_default();
+        *failed = failed.saturating_add(1);
         entry.last = now;
         Ok(())
+    }
+
+    /// Forgets the failed attempts of `ip` for `user`.
+    fn take_back(&self, ip: IpAddr, user: &str) {
+        let (network, mut attempts) = (network_of(ip), self.lock());
+        if let Some(entry) = attempts.get_mut(&network) {
+            entry.failed.remove(user);
+            if entry.failed.is_empty() {
+                attempts.remove(&network);
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, Attempts>> {
@@ -172,14 +222,14 @@ fn throttled(why: &str, wait: Duration) -> Error {
 }
 
 /// Starts the only thread that checks hashes. It ends when the sender is dropped.
-fn start_checker(hash: Hash, waiting_max: usize) -> mpsc::SyncSender<PasswordCheck> {
+fn start_checker(waiting_max: usize) -> mpsc::SyncSender<PasswordCheck> {
     let (sender, waiting) = mpsc::sync_channel::<PasswordCheck>(waiting_max);
     let work = move || {
         let mut memory = Vec::new();
         loop {
             match waiting.recv_timeout(IDLE) {
                 // skip the check if the caller has gone
-                Ok(PasswordCheck { text, answer }) if !answer.is_closed() => {
+                Ok(PasswordCheck { hash, text, answer }) if !answer.is_closed() => {
                     let _ = answer.send(hash.is(&text, &mut memory));
                 }
                 Ok(_) => {}
@@ -194,7 +244,7 @@ fn start_checker(hash: Hash, waiting_max: usize) -> mpsc::SyncSender<PasswordChe
     sender
 }
 
-/// Hashes a password for the configuration file.
+/// Hashes a password for the configuration file, or of a user.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the system provides no random numbers.
@@ -238,14 +288,14 @@ mod tests {
         let (password, guesser, other) = (Password::new("x", 16), ip("192.0.2.1"), ip("192.0.2.2"));
         let mut now = Instant::now();
         for _ in 0..ATTEMPTS_FREE {
-            password.count_attempt(guesser, now).unwrap();
+            password.count_attempt(guesser, ADMIN, now).unwrap();
         }
-        let error = password.count_attempt(guesser, now).unwrap_err();
+        let error = password.count_attempt(guesser, ADMIN, now).unwrap_err();
         assert_eq!((error.kind, error.retry_after), (ErrorKind::Throttled, Some(10)));
-        password.count_attempt(other, now).unwrap();
+        password.count_attempt(other, ADMIN, now).unwrap();
         now += Duration::from_secs(10);
-        password.count_attempt(guesser, now).unwrap();
-        assert_eq!(password.count_attempt(guesser, now).unwrap_err().retry_after, Some(20));
+        password.count_attempt(guesser, ADMIN, now).unwrap();
+        assert_eq!(password.count_attempt(guesser, ADMIN, now).unwrap_err().retry_after, Some(20));
     }
 
     #[tokio::test]
@@ -304,23 +354,59 @@ mod tests {
         assert!(password.check(ip("192.0.2.1"), "secret".into()).await.is_err());
     }
 
+    #[tokio::test]
+    async fn a_right_password_of_one_user_frees_no_guesses_at_another() {
+        let (password, from) = (Password::new("secret", 16), ip("192.0.2.1"));
+        let hash = hash_password("viewer").unwrap();
+        for _ in 0..2 {
+            assert!(!password.check(from, "guess".into()).await.unwrap());
+            assert!(password.check_user(from, "bob", Some(&hash), "viewer".into()).await.unwrap());
+            assert!(!password.check_user(from, "Bob", Some(&hash), "x".into()).await.unwrap());
+            assert!(password.check_user(from, "bob", Some(&hash), "viewer".into()).await.unwrap());
+        }
+        for _ in 2..ATTEMPTS_FREE {
+            assert!(!password.check(from, "guess".into()).await.unwrap());
+        }
+        let error =
+            password.check_user(from, "bob", Some(&hash), "viewer".into()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Throttled);
+    }
+
+    #[tokio::test]
+    async fn nobody_logs_in_without_a_hash() {
+        let password = Password::new("secret", 16);
+        for (n, hash) in
+            [None, Some(""), Some("secret"), Some("$argon2id$broken")].into_iter().enumerate()
+        {
+            let from = ip(&format!("192.0.2.{n}"));
+            for text in ["", "secret"] {
+                let checked = password.check_user(from, "nobody", hash, text.into()).await;
+                assert!(!checked.unwrap(), "{hash:?} {text}");
+            }
+        }
+    }
+
     #[test]
     fn an_ipv6_network_counts_as_one_address_and_the_table_is_bounded() {
         let (password, now) = (Password::new("x", 16), Instant::now());
         for n in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
             password
-                .count_attempt(ip(&format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255)), now)
+                .count_attempt(
+                    ip(&format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255)),
+                    ADMIN,
+                    now,
+                )
                 .unwrap();
         }
         assert_eq!(password.lock().len(), ADDRESSES_MAX);
         for n in 0..ATTEMPTS_FREE {
-            password.count_attempt(ip(&format!("2001:db8::{n}")), now).unwrap();
+            password.count_attempt(ip(&format!("2001:db8::{n}")), ADMIN, now).unwrap();
         }
-        assert!(password.count_attempt(ip("2001:db8::ffff"), now).is_err());
-        password.count_attempt(ip("2001:db8:0:1::1"), now).unwrap();
+        assert!(password.count_attempt(ip("2001:db8::ffff"), ADMIN, now).is_err());
+        password.count_attempt(ip("2001:db8:0:1::1"), ADMIN, now).unwrap();
         for _ in 0..ATTEMPTS_FREE {
-            password.count_attempt(ip("::ffff:192.0.2.9"), now).unwrap();
+            password.count_attempt(ip("::ffff:192.0.2.9"), ADMIN, now).unwrap();
         }
-        assert!(password.count_attempt(ip("192.0.2.9"), now).is_err());
+        assert!(password.count_attempt(ip("192.0.2.9"), ADMIN, now).is_err());
     }
 }

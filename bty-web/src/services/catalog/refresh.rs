@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{CatalogEdits, ImportError, concurrently, listed_digest, resolve};
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::{Actor, Author, NewEvent};
 use crate::domain::machine::ClientContext;
 use crate::domain::time::Time;
 use crate::store::{self, Connection, catalog::Stored};
@@ -66,7 +66,7 @@ impl CatalogEdits {
             }
         }
         let updates = self.ask_origins(entries, caller.now).await?;
-        let (ip, now) = (caller.ip.clone(), caller.now);
+        let (author, now) = (Author { actor, ..caller.author() }, caller.now);
         let refreshed = self
             .db
             .write(move |transaction| {
@@ -78,7 +78,7 @@ impl CatalogEdits {
                     }
                 }
                 for moved in &outcome.moves {
-                    transaction.record(&moved.event().by(actor, ip.as_deref()))?;
+                    transaction.record(&moved.event().caused_by(&author))?;
                 }
                 outcome.moved = outcome.moves.iter().map(|moved| moved.name.clone()).collect();
                 let summary = format!(
@@ -88,7 +88,7 @@ impl CatalogEdits {
                 );
                 let event = NewEvent::new("catalog.entries.refreshed", "", summary)
                     .with(serde_json::to_value(&outcome)?);
-                transaction.record(&event.by(actor, ip.as_deref()))?;
+                transaction.record(&event.caused_by(&author))?;
                 Ok(outcome)
             })
             .await?;

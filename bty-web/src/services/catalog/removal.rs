@@ -5,7 +5,7 @@ use serde_json::json;
 use super::CatalogEdits;
 use crate::domain::catalog_image::ImageNames;
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::machine::{ClientContext, Machine};
 use crate::services::snapshot::Snapshot;
 use crate::store::{self, Connection, catalog::Stored};
@@ -32,7 +32,7 @@ impl CatalogEdits {
     pub async fn delete(&self, caller: &ClientContext, src: String, is_forced: bool) -> Result<()> {
         // no machine may be assigned the image meanwhile
         let _held = self.machines.lock_all().await;
-        let (ip, now) = (caller.ip.clone(), caller.now);
+        let (author, now) = (caller.author(), caller.now);
         let snapshot = self.snapshots.current();
         self.db
             .write(move |transaction| {
@@ -52,11 +52,11 @@ impl CatalogEdits {
                 let details = json!({ "name": entry.name, "machines": macs });
                 let event =
                     NewEvent::new("catalog.entry.deleted", src.clone(), format!("deleted {src}"));
-                transaction.record(&event.by(Actor::Operator, ip.as_deref()).with(details))?;
+                transaction.record(&event.caused_by(&author).with(details))?;
                 let reason = format!("its image {} was deleted from the catalog", entry.name);
                 for (machine, _) in users.machines {
                     let event = hold(transaction, machine, &reason)?;
-                    transaction.record(&event.by(Actor::Operator, ip.as_deref()))?;
+                    transaction.record(&event.caused_by(&author))?;
                 }
                 Ok(())
             })

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Handle, Job, JobKind, Jobs, start};
 use crate::config::Config;
 use crate::domain::error::{Error, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::{Actor, Author, NewEvent};
 use crate::domain::time::Time;
 use crate::durable::{PRIVATE_FILE, write_durably};
 use crate::services::event_log::EventLog;
@@ -68,19 +68,12 @@ impl BackupJobs {
     ///
     /// # Errors
     /// `ErrorKind::Full` when the event cannot be written.
-    pub async fn request(
-        &self,
-        actor: Actor,
-        ip: Option<String>,
-        trigger: &'static str,
-    ) -> Result<Job> {
+    pub async fn request(&self, author: Author, trigger: &'static str) -> Result<Job> {
         let now = Time::now();
         let id = self.free_id(now);
         let event =
             NewEvent::new("backup.create.requested", id.clone(), format!("backup {id} requested"));
-        self.events
-            .record(event.by(actor, ip.as_deref()).with(json!({ "trigger": trigger })))
-            .await?;
+        self.events.record(event.caused_by(&author).with(json!({ "trigger": trigger }))).await?;
         let (service, key) = (self.clone(), id.clone());
         Ok(start(&self.jobs, JobKind::Backup, id, move |handle| {
             let record =
@@ -91,7 +84,7 @@ impl BackupJobs {
                     key.clone(),
                     format!("backup {key} started"),
                 )
-                .by(actor, ip.as_deref()),
+                .caused_by(&author),
             )?;
             let result = service
                 .make(&key, handle)
@@ -103,7 +96,7 @@ impl BackupJobs {
                         key.clone(),
                         format!("backup {key} completed"),
                     );
-                    record(event.by(actor, ip.as_deref()).with(details.clone()))?;
+                    record(event.caused_by(&author).with(details.clone()))?;
                     if trigger == "scheduled" {
                         service.db.write_blocking(move |t| {
                             store::settings::put(t, "backup.last_run_at", &now.to_string(), now)
@@ -119,8 +112,7 @@ impl BackupJobs {
                     };
                     let event = NewEvent::new(kind, key.clone(), format!("backup {key} {what}"));
                     // the disk may have no space for the event either; the job has the error
-                    if let Err(unrecorded) =
-                        record(event.by(actor, ip.as_deref()).with(error.details()))
+                    if let Err(unrecorded) = record(event.caused_by(&author).with(error.details()))
                     {
                         tracing::error!(%error, %unrecorded, "a backup failed");
                     }
@@ -213,9 +205,10 @@ impl BackupJobs {
                 () = tokio::time::sleep(TICK) => {}
             }
             let snapshot = self.snapshots.current();
+            let scheduler = Author { actor: Actor::System, name: None, ip: None };
             if is_due(&snapshot.settings, Time::now())
                 && !self.jobs.list(Some(JobKind::Backup)).iter().any(|job| !job.status.is_over())
-                && let Err(error) = self.request(Actor::System, None, "scheduled").await
+                && let Err(error) = self.request(scheduler, "scheduled").await
             {
                 tracing::warn!(%error, "cannot request a scheduled backup");
             }

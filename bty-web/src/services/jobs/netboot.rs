@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Handle, Job, JobKind, Jobs, start};
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, NewEvent};
+use crate::domain::event::NewEvent;
 use crate::domain::machine::ClientContext;
 use crate::services::event_log::EventLog;
 use crate::services::netboot::{PARTS, PARTS_LIST, SUMS_BYTES_MAX, file_name};
@@ -96,13 +96,12 @@ impl ReleaseJobs {
             format!("fetch of release {tag} requested"),
         );
         let details = json!({ "tag": tag, "from": release.base, "version": release.version });
-        self.events.record(event.by(Actor::Operator, client.ip.as_deref()).with(details)).await?;
-        let (service, ip, key) = (self.clone(), client.ip.clone(), tag.clone());
+        self.events.record(event.caused_by(&client.author()).with(details)).await?;
+        let (service, author, key) = (self.clone(), client.author(), tag.clone());
         Ok(start(&self.jobs, JobKind::Release, tag, move |handle| {
             let record = |kind, summary: String, details: Value| {
-                let event = NewEvent::new(kind, key.clone(), summary)
-                    .by(Actor::Operator, ip.as_deref())
-                    .with(details);
+                let event =
+                    NewEvent::new(kind, key.clone(), summary).caused_by(&author).with(details);
                 service.db.write_blocking(move |t| t.record(&event).map(drop))
             };
             record(

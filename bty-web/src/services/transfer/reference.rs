@@ -144,6 +144,7 @@ fn put_event(transaction: &Transaction<'_>, event: &Value) -> Result<()> {
         subject_kind: text("subject_kind").unwrap_or_default(),
         subject_id: text("subject_id").unwrap_or_default(),
         actor: text("actor").unwrap_or_default(),
+        actor_name: None,
         source_ip: text("source_ip"),
         summary: text("summary").unwrap_or_default(),
         details,
