@@ -59,8 +59,7 @@ pub(crate) fn import(config: &Config, path: &Path, rules: ImportRules) -> Result
         let bundle = serde_json::from_slice(&bytes).map_err(wrong)?;
         let author = Author { actor: Actor::Operator, name: None, ip: None };
         let db = Database::open(&config.state_dir.join("state.db"), ())?;
-        let imported = move |t: &mut _| transfer::import(t, bundle, rules, &author, now);
-        let summary = db.write_blocking(imported);
+        let summary = db.write_blocking(move |t| transfer::import(t, bundle, rules, &author, now));
         db.close();
         summary?
     };

@@ -286,6 +286,7 @@ mod tests {
             subject_kind: "machine".into(),
             subject_id: "52:54:00:12:34:56".into(),
             actor: "pxe-client".into(),
+            actor_name: None,
             source_ip: None,
             summary: summary.into(),
             details: json!({ "reason": "x" }),

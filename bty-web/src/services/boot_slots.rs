@@ -77,9 +77,11 @@ mod tests {
             is_tokenless: false,
             fallback: None,
             has_inventory: false,
+            is_inventory_unreadable: false,
             order: None,
             progress: None,
             heard_at,
+            stalled_at: None,
             is_past: false,
             silent_before: 0,
         };

@@ -548,6 +548,7 @@ impl Decider<'_> {
             machine: machine.cloned(),
             snapshot: self.snapshot,
             evaluator: self.evaluator,
+            db: &self.service.db,
         };
         match (&self.job.change, machine) {
             (BulkChange::Action(_), None) => Ok(Decided::Skipped("it is unknown".into())),

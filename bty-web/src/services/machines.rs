@@ -36,7 +36,7 @@ pub struct MachineView<'a> {
     pub snapshot: &'a Snapshot,
     /// Evaluates plans.
     pub evaluator: &'a PlanEvaluator<'a>,
-    db: &'a Database,
+    pub(super) db: &'a Database,
 }
 
 impl MachineView<'_> {
@@ -133,11 +133,6 @@ impl Machines {
             locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
         }
-    }
-
-    /// Returns the current plans, catalog and settings.
-    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshots.current()
     }
 
     /// Returns the evaluator for the plans of contacts.

@@ -155,6 +155,7 @@ impl Webhooks {
             subject_kind: "system".into(),
             subject_id: name.into(),
             actor: "operator".into(),
+            actor_name: None,
             source_ip: None,
             summary: format!("a test of the webhook {name}"),
             details: serde_json::json!({}),

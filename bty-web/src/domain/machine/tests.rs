@@ -66,6 +66,7 @@ struct World {
 impl World {
     fn new(plan: &str) -> Self {
         let client = ClientContext {
+            name: None,
             ip: Some("10.0.0.9".into()),
             now: Time(1_764_000_000_000),
             base: "http://srv:8080".into(),

@@ -107,6 +107,7 @@ impl EventQuery {
             subject_kind: self.subject_kind,
             subject_id: self.subject_id,
             actor: self.actor,
+            actor_name: self.actor_name,
             source_ip: self.source_ip,
             before_id: self.before_id,
             after_id,

@@ -70,16 +70,14 @@ pub(crate) struct MachineBody {
     /// The open boot cycle, or the most recent one, without its token.
     #[schema(value_type = Option<Object>)]
     pub cycle: Option<CycleBody>,
-    /// After a change: what is valid, but suspicious, such as an image for another architecture.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
     /// When it was added.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Time,
     /// When an operator last changed it.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Time,
-    /// What is odd about its assignment, after a save: one sentence each.
+    /// After a change: what is valid, but odd, one sentence each, such as an image for another
+    /// architecture, or a name that another machine has too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -132,7 +130,6 @@ impl From<&Machine> for MachineBody {
             macs: machine.macs.clone(),
             state: machine.state.clone(),
             cycle: machine.cycle.as_ref().map(CycleBody::from),
-            warnings: Vec::new(),
             created_at: machine.created_at,
             updated_at: machine.updated_at,
             warnings: Vec::new(),

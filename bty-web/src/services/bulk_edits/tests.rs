@@ -112,9 +112,11 @@ fn working(machine: Machine) -> Machine {
         is_tokenless: false,
         fallback: None,
         has_inventory: false,
+        is_inventory_unreadable: false,
         order: None,
         progress: None,
         heard_at: Time(1),
+        stalled_at: None,
         is_past: false,
         silent_before: 0,
     };

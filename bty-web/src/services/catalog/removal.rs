@@ -6,6 +6,7 @@ use super::CatalogEdits;
 use crate::domain::catalog_image::ImageNames;
 use crate::domain::error::{Error, ErrorKind, Problem, Result};
 use crate::domain::event::NewEvent;
+use crate::domain::machine::search::MachineSearch;
 use crate::domain::machine::{ClientContext, Machine};
 use crate::services::snapshot::Snapshot;
 use crate::store::{self, Connection, catalog::Stored};
@@ -78,7 +79,7 @@ impl ImageUsers {
     fn find(conn: &Connection, snapshot: &Snapshot, entry: &Stored) -> Result<Self> {
         let names = ImageNames { name: &entry.name, image_ref: &entry.bty_image_ref };
         let mut users = Self::default();
-        store::machines::each(conn, |machine| {
+        store::machines::each(conn, &MachineSearch::default(), |machine| {
             let how = names.used_by_machine(&machine, snapshot.plan(&machine.plan));
             users.machines.extend(how.map(|how| (machine, how)));
             Ok(true)
