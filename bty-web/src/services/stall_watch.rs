@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::error::{Error, Result};
-use crate::domain::mac::Mac;
+use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::machine::silence::apply_silence;
 use crate::domain::time::Time;
 use crate::services::machines::{MachineView, Machines};
@@ -47,7 +46,7 @@ impl StallWatch {
             return Ok(());
         }
         for mac in self.db.read(move |conn| newly_stalled(conn, &limit)).await? {
-            let wanted: Mac = mac.clone();
+            let wanted = mac.clone();
             // under the lock: the machine may have been heard since
             let decide = move |view: &MachineView<'_>| {
                 let machine = view.machine.as_ref();
@@ -57,7 +56,7 @@ impl StallWatch {
             };
             match self.machines.update(&mac, decide, |_, _| Ok(())).await {
                 // deleted since
-                Err(error) if error.kind == crate::domain::error::ErrorKind::NotFound => {}
+                Err(error) if error.kind == ErrorKind::NotFound => {}
                 result => result.map(drop)?,
             }
         }
