@@ -48,7 +48,9 @@ fn a_flash_is_awaited_and_its_events_end_with_it() {
             tokio::select! {
                 biased;
                 Some(event) = events.next() => {
-                    if let Event::Phase { phase } = event { phases.push(phase) }
+                    if let Event::Phase { phase } = event {
+                        phases.push(phase);
+                    }
                 }
                 report = &mut flash => break report.unwrap(),
             }
