@@ -108,7 +108,7 @@ fn events_say_which_user_or_token_has_caused_them() {
         web.request("PUT", &machine, &[headers, json], body.as_bytes()).expect(200);
     }
     let headers = [("Cookie", alice.as_str()), ("Content-Type", "application/json")];
-    web.request("POST", "/catalog/entries", &headers, entry.as_bytes());
+    let _ = web.request("POST", "/catalog/entries", &headers, entry.as_bytes());
     web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);
 
     let events = |query: &str| {
