@@ -50,6 +50,7 @@ impl World {
     fn new(plan: &str) -> Self {
         let client = ClientContext {
             ip: Some("10.0.0.9".into()),
+            name: None,
             now: Time(1_764_000_000_000),
             base: "http://srv:8080".into(),
         };
