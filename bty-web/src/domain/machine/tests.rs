@@ -68,6 +68,7 @@ impl World {
         let client = ClientContext {
             name: None,
             ip: Some("10.0.0.9".into()),
+            name: None,
             now: Time(1_764_000_000_000),
             base: "http://srv:8080".into(),
         };
