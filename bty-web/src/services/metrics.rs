@@ -93,7 +93,7 @@ impl FleetMetrics {
         let flashes = Family::<ResultLabels, Counter>::default();
         // without a first value, the first flash would be no increase
         for result in ["flashed", "failed"] {
-            drop(flashes.get_or_create(&ResultLabels { result }));
+            flashes.get_or_create(&ResultLabels { result }).inc_by(0);
         }
         // a quarter of a minute to a bit more than two hours
         let durations = Histogram::new((0..10).map(|n| 15.0 * f64::from(1 << n)));
