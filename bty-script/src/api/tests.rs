@@ -293,3 +293,23 @@ fn options_of_a_delta_flash_are_checked() {
     let valid = "#{ delta: \"never\", stash: \"16M\", proven_disk: true }";
     assert!(flash(valid).0.is_ok());
 }
+
+#[test]
+fn a_disk_is_erased_by_the_flasher_of_the_world() {
+    for (call, way) in [("", "zeros"), (", \"random\"", "random"), (", \"discard\"", "discard")] {
+        let (result, effects) = run(&format!("disks::erase(\"serial:S1\"{call})"));
+        let report = result.unwrap();
+        assert_eq!((&report["way"], &report["is_attested"]), (&json!(way), &json!(false)));
+        let all = json!(8_u64 << 30);
+        assert_eq!((&report["erased_bytes"], &report["verified_bytes"]), (&all, &all));
+        assert!(
+            matches!(effects.as_slice(), [Effect::Erase { disk, way: by }] if disk.serial.as_deref() == Some("S1") && by.as_str() == way)
+        );
+        assert_eq!(effects[0].to_string(), format!("erase /dev/sda (serial S1) ({way})"));
+    }
+    for (way, kind) in [("nvme_format", "refused"), ("quickly", "usage")] {
+        let (result, effects) = run(&format!("disks::erase(\"serial:S1\", \"{way}\")"));
+        assert_eq!(result.unwrap_err().kind(), kind, "{way}");
+        assert!(effects.is_empty());
+    }
+}
