@@ -376,7 +376,8 @@ mod tests {
         assert_eq!(remote_user(&listed, from("10.0.0.9"), &headers(&[""])).unwrap(), None);
         assert_eq!(remote_user(&listed, from("10.0.0.9"), &headers(&[])).unwrap(), None);
         for twice in [&["alice", "root"][..], &["alice", "alice"], &["\u{e9}"]] {
-            let refused = remote_user(&listed, from("10.0.0.9"), &headers(twice));
+            let sent = headers(twice);
+            let refused = remote_user(&listed, from("10.0.0.9"), &sent);
             assert_eq!(refused.unwrap_err().kind, ErrorKind::Forbidden, "{twice:?}");
         }
     }
