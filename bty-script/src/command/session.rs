@@ -1,7 +1,6 @@
 //! The environment of scripts that the command runs: this machine, its terminal, and all
 //! capabilities.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bty::{Client, Result};
@@ -84,7 +83,7 @@ impl Drop for Session {
 pub(crate) struct ScriptFacts {
     pub(crate) catalog: Option<String>,
     /// Directory of local images, instead of the default.
-    pub(crate) image_root: Option<PathBuf>,
+    pub(crate) image_root: Option<String>,
     pub(crate) mac: Option<String>,
     pub(crate) server: Option<String>,
     pub(crate) banner: Option<String>,
@@ -94,7 +93,7 @@ impl ScriptFacts {
     fn list(self) -> Vec<(&'static str, Dynamic)> {
         let text = |value: Option<String>| value.map_or(Dynamic::UNIT, Dynamic::from);
         vec![
-            ("image_root", self.image_root.map_or_else(image_root, text_of).into()),
+            ("image_root", self.image_root.unwrap_or_else(image_root).into()),
             ("uefi_boot", registers_uefi_boot().into()),
             ("is_live", is_set("BTY_LIVE").into()),
             ("catalog", text(self.catalog)),
@@ -103,10 +102,6 @@ impl ScriptFacts {
             ("banner", text(self.banner)),
         ]
     }
-}
-
-fn text_of(path: PathBuf) -> String {
-    path.to_string_lossy().into_owned()
 }
 
 fn image_root() -> String {

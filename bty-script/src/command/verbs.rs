@@ -98,7 +98,7 @@ fn start(start: &Start, session: &Session, output: &Output) -> Result<ExitCode> 
             console_log.status("starting interface ...");
             let facts = ScriptFacts {
                 catalog: start.catalog.clone(),
-                image_root: start.images.clone(),
+                image_root: start.images.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
                 ..ScriptFacts::default()
             };
             wizard::run(session, facts, start.no_reboot, output)

@@ -212,7 +212,6 @@ impl Foundation {
             ),
             images: ImageCatalog::new(db(), snapshots(), router.clone(), catalog.clone(), client),
             boot_cycles: BootCycles::new(
-                machines.clone(),
                 cards.clone(),
                 snapshots(),
                 config(),

@@ -49,7 +49,6 @@ pub struct BootCycles {
 
 impl BootCycles {
     pub(crate) fn new(
-        machines: Arc<Machines>,
         cards: NetworkCards,
         snapshots: Arc<Snapshots>,
         config: Arc<Config>,
@@ -58,6 +57,7 @@ impl BootCycles {
         metrics: Arc<Metrics>,
         events: EventLog,
     ) -> Self {
+        let machines = Arc::clone(&cards.machines);
         let slots = machines.boot_slots();
         Self { machines, cards, snapshots, config, rates, new_machines, metrics, events, slots }
     }

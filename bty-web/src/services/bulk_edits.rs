@@ -267,8 +267,8 @@ impl BulkEdits {
         if let Some(why) = bulk.action.problem() {
             return Err(Error::invalid(format!("action: {why}")));
         }
-        if let BulkAction::Assign(MachineChanges { netboot_version: Some(version), .. }) =
-            &bulk.action
+        if let BulkAction::Assign(changes) = &bulk.action
+            && let Some(version) = &changes.netboot_version
         {
             self.edits.check_netboot_version(version)?;
         }
@@ -360,10 +360,15 @@ impl BulkEdits {
             self.metrics.event(event.kind);
         }
         let macs: Vec<Mac> = writes.iter().map(|(mac, _)| mac.clone()).collect();
+        let has_deleted = writes.iter().any(|(_, write)| matches!(write, BulkWrite::Delete(_)));
         self.db
             .write(move |t| writes.iter().try_for_each(|(mac, write)| write.apply(t, mac)))
             .await?;
         drop(held);
+        if has_deleted {
+            // further network cards belong to nobody now
+            self.snapshots.refresh().await?;
+        }
         macs.into_iter().for_each(|mac| self.machines.notify(mac));
         Ok(report)
     }

@@ -21,7 +21,7 @@ const CARDS_MAX: usize = 16;
 /// Adds network cards to machines, and removes them.
 #[derive(Clone)]
 pub struct NetworkCards {
-    machines: Arc<Machines>,
+    pub(super) machines: Arc<Machines>,
     db: Database,
     snapshots: Arc<Snapshots>,
     metrics: Arc<Metrics>,

@@ -116,8 +116,7 @@ fn condition(term: &SearchTerm, values: &mut Vec<Value>) -> String {
                 parts.push(format!("image_ref IN (SELECT value FROM json_each({images}))"));
             }
             if let Some(digits) = &term.mac_digits {
-                let digits = parameter(digits.clone());
-                parts.push(format!("instr(replace(mac, ':', ''), {digits}) > 0"));
+                parts.push(part_of_texts(digits.clone(), &mut parameter));
             }
             let parts = parts.join(" UNION SELECT id FROM machine_texts WHERE ");
             format!("id IN (SELECT id FROM machine_texts WHERE {parts})")

@@ -70,7 +70,7 @@ fn nullable<'de, D: serde::Deserializer<'de>>(
 #[serde(rename_all = "snake_case")]
 pub enum BulkAction {
     /// Change the given fields of their assignments.
-    Assign(MachineChanges),
+    Assign(Box<MachineChanges>),
     /// Add these labels.
     Label(Vec<String>),
     /// Remove these labels.
@@ -107,7 +107,7 @@ impl BulkAction {
             Self::Label(labels) | Self::Unlabel(labels) if labels.is_empty() => {
                 Some("name at least one label".into())
             }
-            Self::Assign(changes) if *changes == MachineChanges::default() => {
+            Self::Assign(changes) if **changes == MachineChanges::default() => {
                 Some("name at least one field to change".into())
             }
             _ => None,
@@ -223,7 +223,7 @@ mod tests {
             BulkAction::Hold("a\nb".into()),
             BulkAction::Label(Vec::new()),
             BulkAction::Unlabel(Vec::new()),
-            BulkAction::Assign(MachineChanges::default()),
+            BulkAction::Assign(Box::default()),
         ] {
             assert!(action.problem().is_some(), "{action:?}");
         }
@@ -238,11 +238,11 @@ mod tests {
             (json!({ "label": ["a"] }), BulkAction::Label(vec!["a".into()])),
             (
                 json!({ "assign": { "boot_mode": "x", "bty_image_ref": null } }),
-                BulkAction::Assign(MachineChanges {
+                BulkAction::Assign(Box::new(MachineChanges {
                     boot_mode: Some("x".into()),
                     bty_image_ref: Some(None),
                     ..MachineChanges::default()
-                }),
+                })),
             ),
         ] {
             assert_eq!(serde_json::from_value::<BulkAction>(text.clone()).unwrap(), action);

@@ -131,7 +131,7 @@ impl SearchTerm {
         let is_image = || self.images.contains(&texts.image_ref);
         match self.field {
             SearchField::Any => {
-                let is_mac = |digits: &String| texts.mac.replace(':', "").contains(digits.as_str());
+                let is_mac = |digits: &String| texts.texts.contains(digits.as_str());
                 texts.texts.contains(&self.text)
                     || texts.state.contains(&self.text)
                     || self.mac_digits.as_ref().is_some_and(is_mac)
@@ -207,12 +207,10 @@ impl SearchTexts {
 }
 
 fn texts(machine: &Machine) -> String {
-    let mut lines = vec![
-        machine.mac.to_string(),
-        machine.mac.as_str().replace(':', ""),
-        machine.name.clone(),
-        machine.plan.clone(),
-    ];
+    let macs = std::iter::once(&machine.mac).chain(&machine.macs);
+    let mut lines: Vec<String> =
+        macs.flat_map(|mac| [mac.to_string(), mac.as_str().replace(':', "")]).collect();
+    lines.extend([machine.name.clone(), machine.plan.clone()]);
     let options = [&machine.image_ref, &machine.target_serial, &machine.last_seen_ip];
     lines.extend(options.into_iter().flatten().cloned());
     lines.extend(machine.labels.iter().cloned());
@@ -249,6 +247,7 @@ mod tests {
         let mac = "52:54:00:ab:cd:01".parse().unwrap();
         Machine {
             name: "Büro West 7".into(),
+            macs: vec!["52:54:00:ab:cd:02".parse().unwrap()],
             labels: vec!["rack 1".into(), "lab".into()],
             image_ref: Some("ab".repeat(32)),
             target_serial: Some("S1".into()),
@@ -276,6 +275,8 @@ mod tests {
             "525400abcd01",
             "5254.00ab.cd01",
             "00-ab",
+            "52-54-00-AB-CD-02",
+            "525400abcd02",
             "abcd01",
             "büro",
             "BÜRO",

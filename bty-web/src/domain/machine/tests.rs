@@ -66,7 +66,6 @@ struct World {
 impl World {
     fn new(plan: &str) -> Self {
         let client = ClientContext {
-            name: None,
             ip: Some("10.0.0.9".into()),
             name: None,
             now: Time(1_764_000_000_000),

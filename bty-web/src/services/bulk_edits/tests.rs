@@ -291,7 +291,9 @@ fn any_machine() -> impl Strategy<Value = Machine> {
 }
 
 fn any_action() -> impl Strategy<Value = BulkAction> {
-    let plan = |plan: &str| MachineChanges { boot_mode: Some(plan.into()), ..Default::default() };
+    let plan = |plan: &str| {
+        Box::new(MachineChanges { boot_mode: Some(plan.into()), ..Default::default() })
+    };
     prop_oneof![
         Just(BulkAction::Assign(plan("ipxe-exit"))),
         Just(BulkAction::Assign(plan("bty-flash-once"))),
