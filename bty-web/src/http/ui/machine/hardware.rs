@@ -151,8 +151,6 @@ pub(super) struct Disk {
     pub(super) path: String,
     pub(super) model: String,
     pub(super) size: String,
-    /// Serial number, trimmed; empty for a disk without one.
-    pub(super) serial: String,
     /// By what it is assigned: its serial number, or a selector. Empty if nothing tells it from the
     /// other disks.
     pub(super) selector: String,
@@ -204,7 +202,6 @@ pub(super) fn disks(
                 .as_ref()
                 .and_then(|all| AssignedDisk::naming(disk, all))
                 .map_or_else(String::new, |name| name.to_string()),
-            serial,
             parts,
         }
     };
