@@ -215,6 +215,7 @@ mod tests {
             hold: hold.map(str::to_owned),
             stage: None,
             mode: None,
+            is_silent: false,
             seen_at: None,
             seen_ip: None,
             flashed_at: None,
