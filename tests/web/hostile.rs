@@ -175,10 +175,10 @@ fn a_refused_row_stores_nothing() {
     web.get(&format!("/machines/{MAC}")).expect(404);
     web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);
     let before = web.get(&format!("/machines/{MAC}")).text();
-    // the token of another boot: a stranger's inventory, whether it can be read or not, and whatever
-    // the answer is
-    for body in [json!({ "disks": 7 }), json!({ "disks": [{ "path": "/dev/sda" }] })] {
-        let _ = web.send("POST", &format!("/pxe/{MAC}/inventory?cycle=00"), &body);
+    // the token of another boot: a stranger's inventory, whether it can be read or not
+    for (disks, status) in [(json!(7), 422), (json!([{ "path": "/dev/sda" }]), 204)] {
+        let path = format!("/pxe/{MAC}/inventory?cycle=00");
+        web.send("POST", &path, &json!({ "disks": disks })).expect(status);
     }
     assert_eq!(web.get(&format!("/machines/{MAC}")).text(), before);
     web.send(
