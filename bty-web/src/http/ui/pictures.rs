@@ -208,6 +208,7 @@ mod tests {
     fn machine(n: usize, hold: Option<&str>) -> Brief {
         Brief {
             mac: format!("02:00:00:00:{:02x}:{:02x}", n / 256, n % 256),
+            name: String::new(),
             labels: vec!["<b>\"'&".into()],
             plan: "ipxe-exit".into(),
             image_ref: None,
