@@ -41,6 +41,7 @@ CREATE TABLE machine_texts (
 
 CREATE INDEX machine_texts_by_phase ON machine_texts (phase);
 CREATE INDEX machine_texts_by_state ON machine_texts (state);
+CREATE INDEX machine_texts_by_plan ON machine_texts (plan);
 CREATE INDEX machine_texts_by_image ON machine_texts (image_ref);
 CREATE INDEX machine_texts_by_name ON machine_texts (name);
 

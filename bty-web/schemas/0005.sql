@@ -195,6 +195,7 @@ CREATE TABLE machine_texts (
 ) STRICT;
 CREATE INDEX machine_texts_by_phase ON machine_texts (phase);
 CREATE INDEX machine_texts_by_state ON machine_texts (state);
+CREATE INDEX machine_texts_by_plan ON machine_texts (plan);
 CREATE INDEX machine_texts_by_image ON machine_texts (image_ref);
 CREATE INDEX machine_texts_by_name ON machine_texts (name);
 CREATE VIRTUAL TABLE machine_index USING fts5 (
@@ -211,6 +212,6 @@ WHEN old.texts <> new.texts BEGIN
     INSERT INTO machine_index (machine_index, rowid, texts) VALUES ('delete', old.id, old.texts);
     INSERT INTO machine_index (rowid, texts) VALUES (new.id, new.texts);
 END;
-INSERT INTO machine_texts VALUES(1,'52:54:00:12:34:56','done','done flashed flashed; booting disk','bty-flash-once','8693e1157550ba7555aa7a8b4394e3712b4ea3b96127ea08ede3dc604d0b6e3c','seven',char(10)||'lab'||char(10),'52:54:00:12:34:56'||char(10)||'525400123456'||char(10)||'seven'||char(10)||'bty-flash-once'||char(10)||'8693e1157550ba7555aa7a8b4394e3712b4ea3b96127ea08ede3dc604d0b6e3c'||char(10)||'s1'||char(10)||'127.0.0.1'||char(10)||'lab'||char(10)||'rack'||char(10)||'s1');
+INSERT INTO machine_texts VALUES(1,'52:54:00:12:34:56','done','done flashed flashed; booting disk','bty-flash-once','8693e1157550ba7555aa7a8b4394e3712b4ea3b96127ea08ede3dc604d0b6e3c','seven',char(10)||'lab'||char(10),'52:54:00:12:34:56'||char(10)||'525400123456'||char(10)||'seven'||char(10)||'s1'||char(10)||'127.0.0.1'||char(10)||'lab'||char(10)||'rack'||char(10)||'s1');
 COMMIT;
 PRAGMA user_version = 5;

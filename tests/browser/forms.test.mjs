@@ -110,7 +110,7 @@ test('an upload from another site is refused', async () => {
 test('machines: search, choose, sort, add', async () => {
   await page.goto('/ui/machines');
   const rows = page.locator('#list tbody tr');
-  await page.getByRole('searchbox', { name: 'Search' }).fill('slot 12');
+  await page.getByRole('searchbox', { name: 'Search' }).fill('label:"slot 12"');
   await page.waitForFunction(() => document.querySelectorAll('#list tbody tr').length === 1);
   await page.getByRole('searchbox', { name: 'Search' }).fill('');
   await page.getByLabel('State').selectOption('done');

@@ -306,7 +306,8 @@ impl BulkEdits {
         let decisions = self.simulations.run(caller.principal.key(), caller.gone, decide).await?;
         if dry_run {
             let report = decisions.report(&job);
-            return check_digest(digest, &report).map(|()| BulkReport { dry_run, ..report });
+            return check_digest(digest.as_deref(), &report)
+                .map(|()| BulkReport { dry_run, ..report });
         }
         self.commit(job, decisions, digest).await
     }
@@ -351,7 +352,7 @@ impl BulkEdits {
         let refreshed = blocking(move || {
             let decisions = service.refresh(&job, decisions)?;
             let report = decisions.report(&job);
-            check_digest(digest, &report)?;
+            check_digest(digest.as_deref(), &report)?;
             Ok::<_, Error>((decisions, report))
         });
         let (decisions, report) = refreshed.await??;
@@ -418,7 +419,7 @@ fn table_job(rows: Vec<TableRow>, replace: bool, who: ClientContext) -> BulkJob 
 }
 
 /// Refuses a change that would do something else than what `digest` confirms.
-fn check_digest(digest: Option<String>, report: &BulkReport) -> Result<()> {
+fn check_digest(digest: Option<&str>, report: &BulkReport) -> Result<()> {
     match digest {
         Some(digest) if digest != report.digest => Err(Error::new(
             ErrorKind::Conflict,

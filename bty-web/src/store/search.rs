@@ -110,7 +110,12 @@ fn condition(term: &SearchTerm, values: &mut Vec<Value>) -> String {
         SearchField::Any => {
             // each part uses an index of its own
             let mut parts = vec![part_of_texts(text.clone(), &mut parameter)];
-            parts.push(format!("instr(state, {}) > 0", parameter(text)));
+            let text = parameter(text);
+            parts.extend(["state", "plan"].map(|column| format!("instr({column}, {text}) > 0")));
+            if term.is_reference() {
+                let (text, length) = (parameter(term.text.clone()), term.text.len());
+                parts.push(format!("substr(image_ref, 1, {length}) = {text}"));
+            }
             if !term.images.is_empty() {
                 let images = parameter(json(&term.images));
                 parts.push(format!("image_ref IN (SELECT value FROM json_each({images}))"));
@@ -175,6 +180,7 @@ mod tests {
             "52:54:00:00:[0-9a-f]{1,2}",
             Just("52-54-00-00".to_owned()),
             Just("deb".to_owned()),
+            Just("abababab".to_owned()),
             Just("waiting".to_owned()),
             Just("plan:bty-flash-once".to_owned()),
         ];

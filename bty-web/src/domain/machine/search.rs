@@ -19,10 +19,14 @@ pub const QUERY_CHARS_MAX: usize = 1000;
 /// Maximum length of the texts of a machine in characters; the rest is not searched.
 const TEXTS_CHARS_MAX: usize = 16 << 10;
 
+/// Minimum length of the beginning of a reference that finds the machines with this image.
+const REFERENCE_DIGITS_MIN: usize = 8;
+
 /// What a term is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchField {
-    /// Any text of the machine, the name of its image and its state.
+    /// Any text of the machine, its state, and the name of its image or the beginning of its
+    /// reference.
     Any,
     /// A part of its name.
     Name,
@@ -127,6 +131,13 @@ impl SearchTerm {
         Self { field, text: text.to_owned(), mac_digits: mac_digits(text), images }
     }
 
+    /// True if the text can be the beginning of a reference of an image. Shorter ones occur in
+    /// references by chance.
+    #[must_use]
+    pub fn is_reference(&self) -> bool {
+        self.text.len() >= REFERENCE_DIGITS_MIN && self.text.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
     fn matches(&self, texts: &SearchTexts) -> bool {
         let is_image = || self.images.contains(&texts.image_ref);
         match self.field {
@@ -134,7 +145,9 @@ impl SearchTerm {
                 let is_mac = |digits: &String| texts.texts.contains(digits.as_str());
                 texts.texts.contains(&self.text)
                     || texts.state.contains(&self.text)
+                    || texts.plan.contains(&self.text)
                     || self.mac_digits.as_ref().is_some_and(is_mac)
+                    || self.is_reference() && texts.image_ref.starts_with(&self.text)
                     || is_image()
             }
             SearchField::Name => texts.name.contains(&self.text),
@@ -181,8 +194,8 @@ pub struct SearchTexts {
     pub name: String,
     /// Its labels: each between line feeds.
     pub labels: String,
-    /// Everything else that a person can read off the machine, and the texts above except for the
-    /// state; one per line.
+    /// Everything else that a person can read off the machine, and its MAC address, name and
+    /// labels; one per line. A new order does not change it, because it is slow to index.
     pub texts: String,
 }
 
@@ -210,12 +223,12 @@ fn texts(machine: &Machine) -> String {
     let macs = std::iter::once(&machine.mac).chain(&machine.macs);
     let mut lines: Vec<String> =
         macs.flat_map(|mac| [mac.to_string(), mac.as_str().replace(':', "")]).collect();
-    lines.extend([machine.name.clone(), machine.plan.clone()]);
-    let options = [&machine.image_ref, &machine.target_serial, &machine.last_seen_ip];
+    lines.push(machine.name.clone());
+    let options = [&machine.target_serial, &machine.last_seen_ip];
     lines.extend(options.into_iter().flatten().cloned());
     lines.extend(machine.labels.iter().cloned());
     let strings = |value: &Value| {
-        let fields = value.as_object().into_iter().flat_map(|fields| fields.values());
+        let fields = value.as_object().into_iter().flat_map(serde_json::Map::values);
         fields.filter_map(|field| field.as_str().map(str::to_owned)).collect::<Vec<_>>()
     };
     lines.extend(strings(&machine.hardware));
@@ -289,7 +302,7 @@ mod tests {
             "acme",
             "10.0.0.57",
             "debian",
-            "abab",
+            "abababab",
             "bty-flash",
             "pending flash",
             "\"waiting for boot\"",
@@ -313,6 +326,7 @@ mod tests {
     fn every_term_must_match_its_field() {
         for query in [
             "west 8",
+            "baba",
             "label:rack",
             "label:la",
             "plan:bty-flash",
