@@ -25,6 +25,7 @@ mod health;
 mod image;
 mod log;
 mod machine;
+mod options;
 mod password;
 mod plan;
 mod power;

@@ -107,9 +107,10 @@ fn the_domain_reads_no_clock() {
     }
 }
 
-/// Files that may name the assembly of all services: it, what starts and stops it, and the state
-/// from which handlers take single services.
-const ASSEMBLY: [&str; 4] = ["services/app.rs", "server.rs", "server/parts.rs", "http/state.rs"];
+/// Files that may name the assembly of all services: it, what starts and stops it, the state from
+/// which handlers take single services, and the tests of all routes.
+const ASSEMBLY: [&str; 5] =
+    ["services/app.rs", "server.rs", "server/parts.rs", "http/state.rs", "http/router/tests.rs"];
 
 #[test]
 fn handlers_and_services_name_the_services_that_they_use_and_not_all_of_them() {

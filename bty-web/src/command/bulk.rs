@@ -8,7 +8,7 @@ use bty::text::count;
 use serde_json::{Map, Value, json};
 
 use super::cli::{ActionArgs, ChangeArgs, TableKind};
-use super::machine::{image_ref, params};
+use super::options::{image_ref, params};
 use super::print::{out, out_json, text};
 use super::remote::{RemoteServer, encoded, shown, table};
 use crate::domain::error::{Error, Result};

@@ -48,7 +48,6 @@ pub mod table;
 pub use cycle::{Cycle, OrderSummary, Stage};
 pub use firmware::MachineIdentity;
 pub use flashed::Flashed;
-pub use silence::SilenceLimit;
 pub use status::{MachineStatus, Phase};
 
 /// A machine as the server knows it. An operator sets the fields from `name` to `labels`.
@@ -210,9 +209,11 @@ impl Machine {
     /// Number of consecutive boots, including the most recent one, in which the live environment
     /// did not start, or posted no inventory although it was to take one.
     fn silent_boots(&self) -> u32 {
+        let is_inventory =
+            |cycle: &Cycle| cycle.order.as_ref().is_some_and(|order| order.mode == "inventory");
         let is_silent = |cycle: &&Cycle| match cycle.stage {
             Stage::Lost => cycle.is_silent(),
-            Stage::Failed => cycle.is_inventory_unreadable,
+            Stage::Failed => cycle.is_inventory_unreadable && is_inventory(cycle),
             _ => false,
         };
         let last = self.cycle.as_ref().filter(|cycle| !cycle.is_past).filter(is_silent);

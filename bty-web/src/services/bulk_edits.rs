@@ -139,7 +139,7 @@ pub struct BulkEdits {
 
 /// Which machines are selected.
 #[derive(Clone, Debug)]
-enum Selection {
+enum BulkSelection {
     Search(MachineSearch),
     Macs(Vec<Mac>),
 }
@@ -154,7 +154,7 @@ enum BulkChange {
 /// A change that is not yet decided.
 #[derive(Clone, Debug)]
 struct BulkJob {
-    selection: Selection,
+    selection: BulkSelection,
     change: BulkChange,
     /// What was left out while the request was read.
     skipped: Vec<SkippedMachine>,
@@ -274,7 +274,7 @@ impl BulkEdits {
         }
         let mut skipped = Vec::new();
         let selection = match (bulk.filter, bulk.macs) {
-            (Some(filter), None) => Selection::Search(self.reads.search(&filter)?),
+            (Some(filter), None) => BulkSelection::Search(self.reads.search(&filter)?),
             (None, Some(given)) => {
                 let mut macs = Vec::with_capacity(given.len());
                 for mac in given {
@@ -283,7 +283,7 @@ impl BulkEdits {
                         Err(e) => skipped.push(SkippedMachine::new(mac, e.to_string())),
                     }
                 }
-                Selection::Macs(macs)
+                BulkSelection::Macs(macs)
             }
             _ => {
                 return Err(Error::invalid(
@@ -415,7 +415,7 @@ fn table_job(rows: Vec<TableRow>, replace: bool, who: ClientContext) -> BulkJob 
         }
     }
     let change = BulkChange::Table { rows: by_mac, replace };
-    BulkJob { selection: Selection::Macs(macs), change, skipped, who }
+    BulkJob { selection: BulkSelection::Macs(macs), change, skipped, who }
 }
 
 /// Refuses a change that would do something else than what `digest` confirms.
@@ -430,7 +430,7 @@ fn check_digest(digest: Option<&str>, report: &BulkReport) -> Result<()> {
     }
 }
 
-impl Selection {
+impl BulkSelection {
     /// Returns the selected machines, sorted by address; `None` for those that are unknown.
     fn read(&self, conn: &Connection) -> Result<Vec<(Mac, Option<Machine>)>> {
         let mut macs = match self {

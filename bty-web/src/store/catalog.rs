@@ -301,7 +301,7 @@ mod tests {
             let id = t.record(&event)?;
             t.sql.execute(
                 "INSERT INTO events SELECT id + 1, ts, kind, subject_kind, ?2, actor, source_ip, \
-                 ?2, json_array(?2), 0, 1, NULL FROM events WHERE id = ?1",
+                 ?2, json_array(?2), 0, 1, NULL, NULL FROM events WHERE id = ?1",
                 (id, src),
             )?;
             Ok(())

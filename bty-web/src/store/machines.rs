@@ -13,7 +13,8 @@ use crate::domain::error::Result;
 use crate::domain::mac::Mac;
 use crate::domain::machine::firmware::{FirmwareId, MachineIdentity};
 use crate::domain::machine::search::MachineSearch;
-use crate::domain::machine::{Machine, MachineStatus, SilenceLimit, Stage};
+use crate::domain::machine::silence::SilenceLimit;
+use crate::domain::machine::{Machine, MachineStatus, Stage};
 use crate::domain::time::Time;
 
 const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra_args, \

@@ -335,7 +335,7 @@ mod tests {
             "name:lab",
             "\"label:lab\"",
             "lab nothing",
-            "52:54:00:ab:cd:02",
+            "52:54:00:ab:cd:03",
             "10.0.0.5.7",
         ] {
             assert!(!finds(query), "{query}");

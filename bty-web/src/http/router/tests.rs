@@ -37,7 +37,7 @@ struct RoleBench {
 const PASSWORD: &str = "correct horse";
 
 impl RoleBench {
-    fn open() -> Self {
+    async fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state_dir = dir.path().to_str().unwrap().to_owned();
         let values = [
@@ -51,7 +51,7 @@ impl RoleBench {
         let app = Arc::new(App::open(config, workers).unwrap());
         let hash = hash_password(PASSWORD).unwrap();
         app.db
-            .write_blocking(move |transaction| {
+            .write(move |transaction| {
                 for role in Role::ALL {
                     let user = User { name: format!("a-{}", role.as_str()), role };
                     let password_hash = Some(hash.clone());
@@ -60,6 +60,7 @@ impl RoleBench {
                 }
                 Ok(())
             })
+            .await
             .unwrap();
         Self {
             server: router(RouterState::new(&app)),
@@ -142,7 +143,7 @@ fn server_pages_of_all_scopes() -> Vec<(Permission, Pages)> {
 
 #[tokio::test]
 async fn a_viewer_can_change_nothing() {
-    let bench = RoleBench::open();
+    let bench = RoleBench::open().await;
     let cookie = bench.log_in(Role::Viewer).await;
     let routers = [
         (&bench.server, routes_of(&bench.server, server_pages_of_all_scopes()).await),
@@ -170,7 +171,7 @@ async fn a_viewer_can_change_nothing() {
         }
     }
     assert!(refused > 50, "only {refused} routes were found");
-    let events = bench.app.db.read_blocking(crate::store::events::newest).unwrap();
+    let events = bench.app.db.read(crate::store::events::newest).await.unwrap();
     assert_eq!(events, 1, "nothing but the login has happened");
 }
 
@@ -200,7 +201,7 @@ const ADMINISTRATION: [&str; 17] = [
 
 #[tokio::test]
 async fn an_operator_may_do_everything_but_administration() {
-    let bench = RoleBench::open();
+    let bench = RoleBench::open().await;
     for role in [Role::Viewer, Role::Operator] {
         let cookie = bench.log_in(role).await;
         let mut refused = BTreeSet::new();
@@ -230,7 +231,7 @@ async fn an_operator_may_do_everything_but_administration() {
 
 #[tokio::test]
 async fn a_proxied_user_sees_pages_with_forms_and_cannot_use_the_api() {
-    let bench = RoleBench::open();
+    let bench = RoleBench::open().await;
     let get = async |peer: &str, path: &str, name: &str| {
         send_from(peer, &bench.server, "GET", path, &[("remote-user", name)], "").await
     };
@@ -258,16 +259,16 @@ async fn a_proxied_user_sees_pages_with_forms_and_cannot_use_the_api() {
 
 #[tokio::test]
 async fn a_changed_role_applies_to_open_sessions_and_a_removed_user_has_none() {
-    let bench = RoleBench::open();
+    let bench = RoleBench::open().await;
     let cookie = bench.log_in(Role::Admin).await;
     let get = async |path: &str| {
         send(&bench.server, "GET", path, &[("cookie", &cookie)], "").await.status()
     };
     assert_eq!(get("/tokens").await, StatusCode::OK);
     let user = User { name: "A-Admin".into(), role: Role::Viewer };
-    bench.app.db.write_blocking(move |t| users::set_role(t, &user).map(drop)).unwrap();
+    bench.app.db.write(move |t| users::set_role(t, &user).map(drop)).await.unwrap();
     assert_eq!(get("/tokens").await, StatusCode::FORBIDDEN);
     assert_eq!(get("/machines").await, StatusCode::OK);
-    bench.app.db.write_blocking(|t| users::delete(t, "a-ADMIN").map(drop)).unwrap();
+    bench.app.db.write(|t| users::delete(t, "a-ADMIN").map(drop)).await.unwrap();
     assert_eq!(get("/machines").await, StatusCode::UNAUTHORIZED);
 }

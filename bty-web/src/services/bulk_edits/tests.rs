@@ -14,7 +14,7 @@ use crate::domain::machine::{Cycle, Stage};
 use crate::domain::time::Time;
 use crate::services::event_bus::EventBus;
 
-struct Bench {
+struct BulkBench {
     bulk: BulkEdits,
     db: Database,
     _dir: tempfile::TempDir,
@@ -31,7 +31,7 @@ fn evaluate(question: &PlanCall<'_>) -> Result<Decision, bty_script::ScriptError
     Ok(Decision { value, state: json!({}), is_defined: question.function != "on" })
 }
 
-impl Bench {
+impl BulkBench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let bus = EventBus::default();
@@ -125,7 +125,7 @@ fn working(machine: Machine) -> Machine {
 
 #[test]
 fn a_change_lists_what_happens_and_does_exactly_that() {
-    let bench = Bench::new();
+    let bench = BulkBench::new();
     bench.put(vec![
         machine(1, &["lab"]),
         machine(2, &["lab", "live"]),
@@ -152,14 +152,14 @@ fn a_change_lists_what_happens_and_does_exactly_that() {
 
 #[test]
 fn a_change_is_refused_when_the_set_or_what_would_happen_has_changed() {
-    let changes: [fn(&Bench); 4] = [
+    let changes: [fn(&BulkBench); 4] = [
         |bench| bench.put(vec![machine(9, &["lab"])]),
         |bench| bench.put(vec![working(machine(1, &["lab"]))]),
         |bench| bench.put(vec![machine(1, &["lab", "live"])]),
         |bench| bench.put(vec![Machine { name: "Seven".into(), ..machine(1, &["lab"]) }]),
     ];
     for change in changes {
-        let bench = Bench::new();
+        let bench = BulkBench::new();
         bench.put(vec![machine(1, &["lab"]), machine(2, &["lab"])]);
         let job = bench.job(request("label:lab", BulkAction::OrderAgain));
         let (decisions, report) = bench.decide(&job);
@@ -173,7 +173,7 @@ fn a_change_is_refused_when_the_set_or_what_would_happen_has_changed() {
 
 #[test]
 fn a_machine_that_was_only_seen_again_is_no_reason_to_refuse() {
-    let bench = Bench::new();
+    let bench = BulkBench::new();
     bench.put(vec![machine(1, &["lab"])]);
     let job = bench.job(request("label:lab", BulkAction::OrderAgain));
     let (decisions, report) = bench.decide(&job);
@@ -185,7 +185,7 @@ fn a_machine_that_was_only_seen_again_is_no_reason_to_refuse() {
 
 #[test]
 fn failures_that_came_after_the_list_are_not_acknowledged() {
-    let bench = Bench::new();
+    let bench = BulkBench::new();
     bench.put(vec![machine(1, &[])]);
     let fail = || {
         let event = NewEvent::new("machine.flash_failed", mac(1).as_str(), "why");
@@ -204,7 +204,7 @@ fn failures_that_came_after_the_list_are_not_acknowledged() {
 
 #[test]
 fn requests_that_select_nothing_definite_are_refused() {
-    let bench = Bench::new();
+    let bench = BulkBench::new();
     let both = BulkRequest { macs: Some(vec![]), ..request("", BulkAction::Delete) };
     let neither = BulkRequest { filter: None, ..request("", BulkAction::Delete) };
     for request in [both, neither, request("", BulkAction::Hold(String::new()))] {
@@ -225,7 +225,7 @@ fn row(n: u8, plan: &str) -> TableRow {
 #[test]
 fn a_table_adds_machines_and_changes_known_ones_only_on_request() {
     for replace in [false, true] {
-        let bench = Bench::new();
+        let bench = BulkBench::new();
         bench.put(vec![machine(1, &["lab"]), machine(2, &[]), working(machine(3, &[]))]);
         let rows = vec![
             row(1, "ipxe-exit"),
@@ -334,7 +334,7 @@ proptest! {
         request in any_request(),
         meanwhile in prop::collection::vec(any_meanwhile(), 0..3),
     ) {
-        let bench = Bench::new();
+        let bench = BulkBench::new();
         bench.put(machines);
         let job = bench.job(request);
         let (decisions, confirmed) = bench.decide(&job);

@@ -75,7 +75,7 @@ fn rehearsed(source: &str) -> Vec<String> {
 
 #[test]
 fn a_rehearsal_finds_an_image_without_a_disk() {
-    const NO_DISK: &str = "plan(m) returned no disk with a serial";
+    const NO_DISK: &str = "plan(m) returned no disk with a serial or a selector";
     let live = "fn boot(m) { boot_live() }";
     for (source, found) in [
         (format!("{live} fn plan(m) {{ #{{ image: m.image() }} }}"), vec![NO_DISK]),
