@@ -181,7 +181,8 @@ def main():
         refused = {k[25:-2]: int(v) for k, v in metrics.items() if k.startswith("bty_refused_total")}
         size = sum(f.stat().st_size for f in pathlib.Path(state).glob("state.db*")) / 2**20
         median = statistics.median(contacts.took_ms)
-        print(f"refused: {refused}; machines {metrics['bty_machines']:.0f}; database {size:.1f} MiB")
+        machines = sum(count for name, count in metrics.items() if name.startswith("bty_machines{"))
+        print(f"refused: {refused}; machines {machines:.0f}; database {size:.1f} MiB")
         print(f"memory: {now:.0f} MiB now, {highest:.0f} MiB at most (limit {MEMORY_MAX_MIB})")
         print(f"contacts: {len(contacts.took_ms)}, median {median:.1f} ms (limit {MEDIAN_MAX_MS}), {contacts.failed} failed")
         _, listed = request(server.port, "GET", "/machines?label=lab", headers=server.auth)

@@ -380,7 +380,7 @@ fn on_a_terminal_only_the_word_yes_agrees() {
 fn colours_are_for_terminals_that_want_them() {
     let bench = Bench::new();
     let is_coloured = |text: &str| text.contains("\x1b[1;3");
-    let arguments = ["flash", &bench.image, &bench.target, "--dry-run"];
+    let arguments = ["flash", &bench.image, &bench.target, "--yes"];
     assert!(is_coloured(&bty_on_terminal(&arguments, "", &[]).expect(0).stdout));
     assert!(!is_coloured(&bty_on_terminal(&arguments, "", &[("NO_COLOR", "1")]).expect(0).stdout));
     let piped = bty(&["flash", &bench.image, &bench.target, "--yes"]).expect(0);

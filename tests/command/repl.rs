@@ -46,7 +46,7 @@ fn a_session_flashes_is_saved_and_the_script_does_the_same() {
     terminal.answer(&format!("Type yes to write to {}:", disk.path()), "y");
     terminal.wait_for("nothing was written");
     assert!(disk.content()[..8 * MIB] == vec![0; 8 * MIB], "a line that was not confirmed wrote");
-    say(&mut terminal, "flash(\"a.img\", disk) // again");
+    say(&mut terminal, "flash(\"a.img\", disk, #{})");
     terminal.answer(&format!("Type yes to write to {}:", disk.path()), "yes");
     terminal.wait_for("8.0 MiB written to 1 of 1 disk");
     assert!(disk.content()[..8 * MIB] == content, "the disk does not hold the image");
@@ -133,8 +133,8 @@ fn several_lines_are_one_when_a_bracket_is_open() {
 fn words_that_are_no_script_are_answered() {
     let help = piped("help\n").expect(0);
     assert!(help.stdout.contains(":save FILE"), "{}", help.stdout);
-    let documented = piped("flash\ndisks::by_serial\nSelector\n").expect(0);
-    for expected in ["flash(", "disks::by_serial(", "Selector"] {
+    let documented = piped("flash\ndisks::by_serial\nDisk\n").expect(0);
+    for expected in ["flash(", "disks::by_serial(", "size_bytes"] {
         assert!(documented.stdout.contains(expected), "{expected}: {}", documented.stdout);
     }
     for word in ["quit", "exit"] {

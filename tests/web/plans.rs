@@ -62,7 +62,10 @@ fn a_plan_that_no_machine_can_carry_out_is_refused_when_it_is_saved() {
     let script = json!({ "source": source });
     let refused = web.send("PUT", "/plans/mine", &script).expect(422).json();
     let problem = &refused["problems"][0];
-    assert_eq!(problem["message"], "plan(m) returned no disk with a serial", "{refused}");
+    assert_eq!(
+        problem["message"], "plan(m) returned no disk with a serial or a selector",
+        "{refused}"
+    );
     assert!(problem["hint"].as_str().unwrap().contains("m.target_disk()"), "{refused}");
     let checked = web.send("POST", "/plans/check", &script).expect(200).json();
     assert_eq!(checked["problems"], refused["problems"]);

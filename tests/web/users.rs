@@ -102,7 +102,7 @@ fn events_say_which_user_or_token_has_caused_them() {
     let admin = cookie(&log_in(&web, "", "s3cret").expect(303));
     let machine = format!("/machines/{MAC}");
     let body = json!({ "boot_mode": "ipxe-exit" }).to_string();
-    let entry = json!({ "src": "http://images.example/a.img", "name": "a.img" }).to_string();
+    let entry = json!({ "image_url": "http://127.0.0.1:9/a.img", "name": "a.img" }).to_string();
     for headers in [("Cookie", alice.as_str()), ("Authorization", &bearer), ("Cookie", &admin)] {
         let json = ("Content-Type", "application/json");
         web.request("PUT", &machine, &[headers, json], body.as_bytes()).expect(200);

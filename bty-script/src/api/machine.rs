@@ -251,7 +251,9 @@ pub(super) mod functions {
         }
     }
 
-    /// True if `disk`, one of `disks`, is the assigned target disk. False if none is assigned.
+    /// True if `disk`, one of `disks`, is the assigned target disk. False if none is assigned. To
+    /// use it in a closure, copy the list first: `let disks = m.disks;`, then
+    /// `disks.filter(|d| m.is_target(d))`.
     #[rhai_fn(pure, return_raw)]
     pub fn is_target(machine: &mut PlanMachine, disk: Map) -> CallResult<bool> {
         let disk = to_json(&disk.into())?;

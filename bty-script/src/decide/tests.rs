@@ -90,7 +90,7 @@ fn the_assigned_image_comes_from_the_catalog() {
         let decision = decide(text, "plan", &machine, CATALOG).unwrap().value;
         assert_eq!(decision["disk"], json!({ "selector": target }));
         assert_eq!(decision["problem"], Value::Null);
-        let which = "fn boot(m) { m.disks.map(|d| m.is_target(d)) }";
+        let which = "fn boot(m) { let disks = m.disks; disks.map(|d| m.is_target(d)) }";
         let found = decide(which, "boot", &machine, CATALOG).unwrap().value;
         assert_eq!(found, json!([!is_second, is_second]), "{target}");
     }

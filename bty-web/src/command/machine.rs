@@ -3,19 +3,23 @@
 use std::process::ExitCode;
 
 use axum::http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::cli::MachineVerb;
 use super::options::{image_ref, params};
 use super::print::{out, out_json};
 use super::remote::{RemoteServer, encoded, shown, table};
-use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::error::{ErrorKind, Result};
 
 pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<ExitCode> {
     match verb {
         MachineVerb::List { filter } => {
             let filter = filter.unwrap_or_default();
-            let machines = server.api.get(&format!("/machines?q={}", encoded(&filter))).await?;
+            let query = match filter.is_empty() {
+                true => String::new(),
+                false => format!("?q={}", encoded(&filter)),
+            };
+            let machines = server.api.get(&format!("/machines{query}")).await?;
             if server.json {
                 out_json!("{machines:#}");
             } else {

@@ -58,7 +58,7 @@ pub async fn serve_tftp(
         let render = move || {
             let metrics = crate::services::metrics::Metrics::default();
             metrics.tftp(&counted.counters);
-            async move { metrics.render(0, 0) }
+            async move { metrics.render(0) }
         };
         let router = axum::Router::new().route("/metrics", axum::routing::get(render)).route(
             "/healthz",

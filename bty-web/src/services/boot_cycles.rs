@@ -229,15 +229,19 @@ impl BootCycles {
             outcome.events.extend(identified);
             Ok(outcome)
         };
-        let (at, written_mac, service) = (who.now, mac.clone(), self.clone());
+        let (at, card, service) = (who.now, mac.clone(), self.clone());
         let keep_lshw = move |conn: &_, _: bool| {
             let Some(text) = text else { return Ok(()) };
+            // the card that has sent it may be a further one of the machine
+            let Some(Machine { mac, .. }) = store::machines::find(conn, &card)? else {
+                return Ok(());
+            };
             let max = service.config.limits.unassigned_bytes;
-            if text.len() > max && store::machines::is_unassigned(conn, &written_mac)? {
+            if text.len() > max && store::machines::is_unassigned(conn, &mac)? {
                 service.metrics.refuse(Limit::UnassignedBytes);
                 return Ok(());
             }
-            store::machines::put_lshw(conn, &written_mac, &text, at)
+            store::machines::put_lshw(conn, &mac, &text, at)
         };
         let changed = self.machines.update(mac, decide, keep_lshw).await;
         self.record_orphan(mac, &who, "inventory", changed).await

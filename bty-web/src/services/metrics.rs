@@ -12,6 +12,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::cache::CacheHost;
 use crate::domain::limit::Limit;
+use crate::domain::machine::Phase;
+use crate::store::machines::MachineCounts;
 use crate::tftp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +45,11 @@ struct LimitLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     state: &'static str,
 }
@@ -70,7 +77,6 @@ pub struct Metrics {
     durations: Histogram,
     events: Family<EventLabels, Counter>,
     refused: Family<LimitLabels, Counter>,
-    machines: Gauge,
     failures: Gauge,
     bytes: Counter<u64, AtomicU64>,
     cache: CacheMetrics,
@@ -81,6 +87,7 @@ pub struct Metrics {
 
 /// Metrics of machines and their flashes.
 struct FleetMetrics {
+    machines: Family<PhaseLabels, Gauge>,
     states: Family<StateLabels, Gauge>,
     flashes: Family<ResultLabels, Counter>,
     durations: Histogram,
@@ -89,7 +96,7 @@ struct FleetMetrics {
 
 impl FleetMetrics {
     fn new(registry: &mut Registry) -> Self {
-        let states = Family::default();
+        let (machines, states) = (Family::default(), Family::default());
         let flashes = Family::<ResultLabels, Counter>::default();
         // without a first value, the first flash would be no increase
         for result in ["flashed", "failed"] {
@@ -99,6 +106,7 @@ impl FleetMetrics {
         let durations = Histogram::new((0..10).map(|n| 15.0 * f64::from(1 << n)));
         // 16 MiB to 4 TiB, in steps of four
         let written = Histogram::new((0..10).map(|n| 16.0 * 1024.0 * 1024.0 * 4_f64.powi(n)));
+        registry.register("machines", "Known machines by phase", Family::clone(&machines));
         registry.register("machine_states", "Machines by state", Family::clone(&states));
         registry.register("flashes", "Reported flashes", flashes.clone());
         registry.register_with_unit(
@@ -113,7 +121,7 @@ impl FleetMetrics {
             Unit::Bytes,
             written.clone(),
         );
-        Self { states, flashes, durations, written }
+        Self { machines, states, flashes, durations, written }
     }
 }
 
@@ -169,7 +177,7 @@ impl Default for Metrics {
         let durations = Histogram::new((0..15).map(|n| 0.0005 * f64::from(1 << n)));
         let (requests, events, refused) =
             (Family::default(), Family::default(), Family::<LimitLabels, Counter>::default());
-        let (machines, failures) = (Gauge::default(), Gauge::default());
+        let failures = Gauge::default();
         let bytes = Counter::default();
         let mut registry = Registry::with_prefix("bty");
         registry.register("http_requests", "HTTP requests", requests.clone());
@@ -181,7 +189,6 @@ impl Default for Metrics {
         );
         registry.register("events", "Recorded events", events.clone());
         registry.register("refused", "Requests refused because of a limit", refused.clone());
-        registry.register("machines", "Known machines", machines.clone());
         registry.register("unacknowledged_failures", "Unacknowledged failures", failures.clone());
         registry.register_with_unit(
             "boot_sent",
@@ -226,7 +233,6 @@ impl Default for Metrics {
             durations,
             events,
             refused,
-            machines,
             failures,
             bytes,
             cache,
@@ -306,10 +312,15 @@ impl Metrics {
         }
     }
 
-    /// Sets the number of machines in each state.
-    pub fn states(&self, counts: &[(&'static str, i64)]) {
+    /// Sets the numbers of machines by phase and by state.
+    pub fn machines(&self, counts: &MachineCounts) {
         self.fleet.states.clear();
-        for &(state, count) in counts {
+        for phase in Phase::ALL {
+            self.fleet.machines.get_or_create(&PhaseLabels { phase: phase.as_str() }).set(0);
+        }
+        for (&(phase, state), &count) in counts {
+            let phase = PhaseLabels { phase: phase.as_str() };
+            self.fleet.machines.get_or_create(&phase).inc_by(count);
             self.fleet.states.get_or_create(&StateLabels { state }).inc_by(count);
         }
     }
@@ -326,11 +337,10 @@ impl Metrics {
         self.webhooks.behind.get_or_create(&labels).set(events);
     }
 
-    /// Renders all metrics as text. The caller reads the numbers of machines and of unacknowledged
-    /// failures from the database.
+    /// Renders all metrics as text. The caller reads the number of unacknowledged failures from the
+    /// database.
     #[must_use]
-    pub fn render(&self, machines: i64, failures: i64) -> String {
-        self.machines.set(machines);
+    pub fn render(&self, failures: i64) -> String {
         self.failures.set(failures);
         let mut rendered = String::new();
         // writing into a string does not fail
@@ -352,16 +362,19 @@ mod tests {
         metrics.event("machine.created");
         metrics.flash(true, 90.0, Some(5e9));
         metrics.flash(false, 1.0, None);
-        metrics.states(&[("flashed", 3), ("waiting", 1), ("flashed", 2)]);
+        let trouble = [((Phase::Trouble, "failed"), 3), ((Phase::Trouble, "stalled"), 2)];
+        metrics.machines(&[((Phase::Pending, "waiting"), 1)].into_iter().chain(trouble).collect());
         metrics.webhook_delivery("ops", "failed");
         metrics.webhook_behind("ops", 4);
-        let text = metrics.render(7, 1);
+        let text = metrics.render(1);
         for line in [
             "bty_flashes_total{result=\"flashed\"} 1",
             "bty_flash_duration_seconds_bucket{le=\"120.0\"} 1",
             "bty_flash_duration_seconds_count 1",
             "bty_flash_written_bytes_sum 5000000000.0",
-            "bty_machine_states{state=\"flashed\"} 5",
+            "bty_machines{phase=\"trouble\"} 5",
+            "bty_machines{phase=\"done\"} 0",
+            "bty_machine_states{state=\"stalled\"} 2",
             "bty_webhook_deliveries_total{webhook=\"ops\",result=\"failed\"} 1",
             "bty_webhook_behind{webhook=\"ops\"} 4",
         ] {
@@ -373,10 +386,7 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(
-            text.contains("bty_machines 7") && text.contains("bty_unacknowledged_failures 1"),
-            "{text}"
-        );
+        assert!(text.contains("bty_unacknowledged_failures 1"), "{text}");
         assert!(!text.contains("BREW"), "{text}");
     }
 }

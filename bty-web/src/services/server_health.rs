@@ -78,8 +78,7 @@ impl ServerHealth {
             Ok((states, events::tripwire(conn)?, events::newest(conn)?))
         });
         let (states, failures, newest) = read.await?;
-        let machines = states.iter().map(|(_, count)| count).sum();
-        self.metrics.states(&states);
+        self.metrics.machines(&states);
         self.webhooks.measure(newest);
         if let Some(cache) = &self.cache {
             self.metrics.cache(cache);
@@ -87,6 +86,6 @@ impl ServerHealth {
         if let Some(tftp) = self.tftp.get() {
             self.metrics.tftp(&tftp.counters);
         }
-        Ok(self.metrics.render(machines, failures))
+        Ok(self.metrics.render(failures))
     }
 }

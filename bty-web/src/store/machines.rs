@@ -14,7 +14,7 @@ use crate::domain::mac::Mac;
 use crate::domain::machine::firmware::{FirmwareId, MachineIdentity};
 use crate::domain::machine::search::MachineSearch;
 use crate::domain::machine::silence::SilenceLimit;
-use crate::domain::machine::{Machine, MachineStatus, Stage};
+use crate::domain::machine::{Machine, MachineStatus, Phase, Stage};
 use crate::domain::time::Time;
 
 const COLUMNS: &str = "mac, plan, image_ref, target_serial, sanboot_drive, extra_args, \
@@ -205,15 +205,20 @@ pub fn newly_stalled(conn: &Connection, limit: &SilenceLimit) -> Result<Vec<Mac>
     Ok(stalled)
 }
 
-/// Returns the number of machines in each [state](MachineStatus::state) that occurs.
+/// Numbers of machines, each with their phase and their [state](MachineStatus::state).
+pub type MachineCounts = BTreeMap<(Phase, &'static str), i64>;
+
+/// Counts the machines by their phase and state.
 ///
 /// # Errors
 /// `ErrorKind::Internal` when the database cannot be read.
-pub fn count_by_state(conn: &Connection, limit: &SilenceLimit) -> Result<Vec<(&'static str, i64)>> {
-    let mut counts = BTreeMap::<_, i64>::new();
-    let all = MachineSearch::default();
-    each_brief(conn, &all, limit, |brief| *counts.entry(brief.status().state()).or_default() += 1)?;
-    Ok(counts.into_iter().collect())
+pub fn count_by_state(conn: &Connection, limit: &SilenceLimit) -> Result<MachineCounts> {
+    let mut counts = MachineCounts::new();
+    each_brief(conn, &MachineSearch::default(), limit, |brief| {
+        let status = brief.status();
+        *counts.entry((status.phase(), status.state())).or_default() += 1;
+    })?;
+    Ok(counts)
 }
 
 /// Returns the number of machines.
@@ -631,9 +636,11 @@ mod tests {
             machines.iter_mut().map(|machine| usize::from(machine.mark_stalled(&limit))).sum();
         let newly = db.read_blocking(|conn| newly_stalled(conn, &limit)).unwrap();
         assert_eq!(newly.len(), marked);
-        let mut states = BTreeMap::<_, i64>::new();
-        machines.iter().for_each(|it| *states.entry(it.status().state()).or_default() += 1);
-        assert_eq!(counts, Vec::from_iter(states));
+        let mut expected = MachineCounts::new();
+        for status in machines.iter().map(Machine::status) {
+            *expected.entry((status.phase(), status.state())).or_default() += 1;
+        }
+        assert_eq!(counts, expected);
         assert_eq!(briefs.len(), machines.len());
         for (brief, machine) in briefs.iter().zip(&machines) {
             assert_eq!(brief.mac, machine.mac.as_str());

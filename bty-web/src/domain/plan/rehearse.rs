@@ -122,7 +122,9 @@ fn example(parameter: &Parameter) -> Value {
     match parameter.kind {
         ParameterKind::String => {
             let choice = parameter.choices.as_ref().and_then(|choices| choices.first().cloned());
-            choice.or_else(|| parameter.characters.clone()).unwrap_or_else(|| "text".into()).into()
+            // an address is a text for any use
+            let text = || "http://example.com/".to_owned();
+            choice.or_else(|| parameter.characters.clone()).unwrap_or_else(text).into()
         }
         ParameterKind::Int => parameter.min.or(parameter.max).unwrap_or(1).into(),
         ParameterKind::Bool => false.into(),

@@ -167,7 +167,9 @@ fn hardware_chooses_the_image_and_the_disk() {
     let order = world.order(Some(&token));
     assert_eq!(
         (&order.value["image"]["name"], &order.value["disk"]["serial"]),
-        (&json!("other"), &json!("S9"))
+        (&json!("other"), &json!("S9")),
+        "{:?}",
+        order.reason
     );
     post(&mut world, &token, 500 << 30);
     assert_eq!(world.order(Some(&token)).value["image"]["name"], "debian");
