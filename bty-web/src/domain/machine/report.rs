@@ -361,9 +361,13 @@ pub fn apply_inventory(
         vec![machine_event(&after, client, "machine.inventory", summary, details.clone())];
     after.remember_event(client.now, "machine.inventory");
     if counts {
-        if let Some(cycle) = after.cycle.as_mut().filter(|cycle| cycle.stage.is_open()) {
+        if let Some(cycle) = after.cycle.as_mut() {
+            // somebody who started the environment by hand has shown that it starts, too
             cycle.has_inventory = true;
-            cycle.hear(client.now);
+            cycle.is_inventory_unreadable = false;
+            if cycle.stage.is_open() {
+                cycle.hear(client.now);
+            }
         }
         // the inventory ends the cycle only if the order asks for it
         after.close_after_inventory();
