@@ -1,10 +1,10 @@
 """Images that are packed, checked, and created from disks."""
 
 import asyncio
-import functools
 import hashlib
 import http.server
 import pickle
+import re
 import shutil
 import subprocess
 import threading
@@ -122,14 +122,33 @@ def test_a_dry_run_records_packing_and_creating(tmp_path, image, disk):
 
 
 def test_a_flash_of_an_entry_reads_its_packed_form(tmp_path, image, disk):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class Ranges(http.server.BaseHTTPRequestHandler):
+        """Serves ranges, without which the index of a packed image cannot be read by itself."""
+
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            data = (tmp_path / self.path.lstrip("/")).read_bytes()
+            start, end = 0, len(data)
+            if asked := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")):
+                first, last = asked.groups()
+                start = int(first) if first else len(data) - int(last)
+                end = min(int(last) + 1, len(data)) if first and last else len(data)
+            self.send_response(206 if asked else 200)
+            self.send_header("ETag", '"1"')
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(end - start))
+            if asked:
+                self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+            self.end_headers()
+            self.wfile.write(data[start:end])
+
         def log_message(self, *args):
             pass
 
     report = bty.pack(image, tmp_path / "packed.img.zst")
     shutil.copy(image, tmp_path / "published.img")
-    handler = functools.partial(Quiet, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ranges) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}"
         entry = bty.Entry(
