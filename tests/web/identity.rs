@@ -95,6 +95,14 @@ fn an_unknown_card_is_merged_if_the_setting_says_so() {
     assert_eq!(events["events"][0]["details"]["reason"], "the same uuid");
     web.restart();
     assert!(boot(&web, SECOND, 3, "").contains("# plan: bty-tui"), "also after a restart");
+    // what is asked about one card is answered about its machine
+    let inventory = json!({ "disks": [], "lshw": { "id": "rack" } });
+    web.send("POST", &format!("/pxe/{SECOND}/inventory"), &inventory).expect(204);
+    for card in [FIRST, SECOND] {
+        web.get(&format!("/machines/{card}/lshw.json")).expect(200);
+        let simulated = json!({ "boots": 1 });
+        web.send("POST", &format!("/machines/{card}/simulate"), &simulated).expect(200);
+    }
     // a deleted machine takes its cards along
     web.request("DELETE", &format!("/machines/{FIRST}"), &[], b"").expect(204);
     boot(&web, SECOND, 4, "");

@@ -9,9 +9,9 @@ use crate::domain::time::Time;
 /// An image in the catalog, as far as the rules need it.
 #[derive(Clone, Debug, Default)]
 pub struct CatalogImage {
-    /// Its name.
+    /// Name in the catalog.
     pub name: String,
-    /// Its URL.
+    /// Address in the catalog, which stays the same when the image is published anew.
     pub src: String,
     /// SHA-256 of the version that machines write.
     pub sha256: Option<String>,

@@ -139,8 +139,11 @@ impl MachineReads {
     /// [`ErrorKind::NotFound`] when the machine is unknown, or has posted no inventory.
     pub async fn lshw(&self, mac: &Mac) -> Result<(String, Time)> {
         let wanted = mac.clone();
-        let found = self.db.read(move |conn| machines::lshw(conn, &wanted)).await?;
-        found.ok_or_else(|| no_inventory(mac))
+        let read = move |conn: &_| match machines::find(conn, &wanted)? {
+            Some(machine) => machines::lshw(conn, &machine.mac),
+            None => Ok(None),
+        };
+        self.db.read(read).await?.ok_or_else(|| no_inventory(mac))
     }
 
     /// Returns the disks of a machine as posted.

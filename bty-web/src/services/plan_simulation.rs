@@ -154,7 +154,7 @@ impl PlanSimulator {
         request.check(&scenario)?;
         let (service, who) = (self.clone(), request.who);
         let work = move |decide: &PlanEvaluator<'_>| {
-            let known = service.db.read_blocking(|conn| store::machines::get(conn, &mac))?;
+            let known = service.db.read_blocking(|conn| store::machines::find(conn, &mac))?;
             let snapshot = scenario.apply(&service.snapshots.current())?;
             let machine = match (&scenario.assignment, known) {
                 (None, known) => {

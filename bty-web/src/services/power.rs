@@ -192,13 +192,16 @@ impl Power {
         let mut known = HashSet::new();
         let macs: Vec<Mac> = macs.into_iter().filter(|mac| known.insert(mac.clone())).collect();
         let read = self.reads.db.read(move |conn| {
-            let found =
-                macs.into_iter().map(|mac| machines::get(conn, &mac).map(|machine| (machine, mac)));
+            let found = macs
+                .into_iter()
+                .map(|mac| machines::find(conn, &mac).map(|machine| (machine, mac)));
             found.collect::<Result<Vec<_>>>()
         });
-        let (mut found, mut problems) = (Vec::new(), Vec::new());
+        let (mut found, mut problems) = (Vec::<Machine>::new(), Vec::new());
         for (machine, mac) in read.await? {
             match machine {
+                // it may already be there, by another of its network cards
+                Some(machine) if found.iter().any(|other| other.mac == machine.mac) => {}
                 Some(machine) => found.push(machine),
                 None => problems.push(Problem::new(mac.as_str(), "the machine does not exist")),
             }

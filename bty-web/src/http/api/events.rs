@@ -127,6 +127,7 @@ impl EventQuery {
         ("subject_kind" = Option<String>, Query, description = "kind of their subject"),
         ("subject_id" = Option<String>, Query, description = "subject, such as a MAC address"),
         ("actor" = Option<String>, Query, description = "operator, system or pxe-client"),
+        ("actor_name" = Option<String>, Query, description = "name of a user or token"),
         ("source_ip" = Option<String>, Query, description = "address of the client"),
         ("failed" = Option<bool>, Query, description = "only failures, or none"),
         ("acknowledged" = Option<bool>, Query, description = "only acknowledged events, or none"),

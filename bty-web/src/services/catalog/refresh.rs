@@ -27,9 +27,9 @@ pub struct Refreshed {
 /// An image with another digest than before.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ImageMove {
-    /// Its name.
+    /// Name of the image in the catalog.
     pub name: String,
-    /// Its URL.
+    /// Address of the image in the catalog.
     pub src: String,
     /// Its SHA-256 before.
     pub old: Option<String>,
