@@ -83,6 +83,7 @@ mod lab {
     mod fake;
     pub(crate) mod images;
     pub(crate) mod site;
+    mod upgrade;
 }
 
 /// Machines from power-on to the flashed system: one path per firmware, one per way to deliver the

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod backups;
 mod cli;
 mod command;
 mod compose;

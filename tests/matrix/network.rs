@@ -12,6 +12,18 @@ fn uefi_and_ahci() {
     Lab::new("one line").flashes(Firmware::Uefi, Bus::Ahci);
 }
 
+#[test]
+#[ignore = "long: make test-all"]
+fn uefi_over_ipv6() {
+    Lab::over_ipv6().flashes(Firmware::Uefi, Bus::Virtio);
+}
+
+#[test]
+#[ignore = "long: make test-all"]
+fn uefi_http_boot_over_ipv6() {
+    Lab::over_ipv6().flashes(Firmware::UefiHttp, Bus::Virtio);
+}
+
 /// An installed Debian boots from the disk, or by `kexec` without going through the firmware again.
 fn installed(firmware: Firmware, after: &str) {
     let lab = Lab::with(

@@ -26,6 +26,7 @@ Examples:
   BTY_PATHS_STATE_DIR=/tmp/s bty-web             start it with another state directory
   bty-web cache --data-dir /srv/cache --max-bytes 200G      start a cache host
   bty-web tftp --root /srv/ipxe --server-url http://bty.lan:8080   start a TFTP server
+  bty-web backup /mnt/nas/bty.db                 back up the whole state
   bty-web import /old/state.db                   migrate from the reference server
   bty-web machine set 52:54:00:12:34:56 --plan bty-flash-once --image \"debian 13\" --disk S1
   bty-web plan simulate 52:54:00:12:34:56        show what it would do at its next boots
@@ -58,6 +59,13 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "url")]
         cache: bool,
     },
+    /// Write a backup of the whole state to a file; the server may be running
+    Backup {
+        /// New file [default: a directory in paths.backup_dir, as the server makes it]
+        file: Option<PathBuf>,
+    },
+    /// Replace the state by a backup; the server on this host must be stopped
+    Restore(RestoreArgs),
     /// Export everything but events and secrets to DEST/inventory.json
     Export {
         /// Directory; created if it does not exist
@@ -136,6 +144,21 @@ pub(crate) enum Command {
     /// Run scripts for a server; started by the server
     #[command(hide = true)]
     ScriptWorker,
+}
+
+#[derive(Args)]
+pub(crate) struct RestoreArgs {
+    /// File that `bty-web backup` wrote, a state.db, or the directory of a backup
+    pub(crate) backup: PathBuf,
+    /// Restore it although the current state is newer, and keep that state beside it
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Let machines go on with their plans, without being saved first
+    #[arg(long)]
+    pub(crate) armed: bool,
+    /// Check the backup, say what it holds, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Subcommand)]

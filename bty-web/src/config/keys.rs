@@ -71,6 +71,8 @@ pub enum Origin {
     Toml(PathBuf),
     /// In this environment variable.
     Env(&'static str),
+    /// In this file, which contains nothing else.
+    File(PathBuf),
     /// By the program around the server.
     Program,
 }
@@ -81,6 +83,7 @@ impl std::fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::Toml(path) => write!(f, "toml({})", path.display()),
             Self::Env(name) => write!(f, "env({name})"),
+            Self::File(path) => write!(f, "file({})", path.display()),
             Self::Program => f.write_str("program"),
         }
     }

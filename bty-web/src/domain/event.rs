@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::domain::time::Time;
 
 /// All kinds of events. Kinds that end in `failed` are failures.
-pub const KINDS: [&str; 83] = [
+pub const KINDS: [&str; 84] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -77,6 +77,7 @@ pub const KINDS: [&str; 83] = [
     "backup.pruned",
     "state.imported",
     "state.import.failed",
+    "state.restored",
     "auth.login.succeeded",
     "auth.login.failed",
     "auth.login.throttled",

@@ -387,7 +387,8 @@ mod tests {
         let find = |name: &str| {
             env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        let config = Config::load(&crate::config::Sources { env: &find, named: &[] }).unwrap();
+        let config =
+            Config::load(&crate::config::Sources { env: &find, names: &[], named: &[] }).unwrap();
         let headers = fields
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Author, NewEvent};
 use crate::domain::mac::Mac;
-use crate::domain::machine::save::{Assignment, IMPORTED};
+use crate::domain::machine::save::{Assignment, IMPORTED, RESTORED};
 use crate::domain::machine::{Machine, hardware};
 use crate::domain::plan::{Plan, bundled, params::Need};
 use crate::domain::time::Time;
@@ -172,6 +172,36 @@ pub fn import(
     );
     transaction.record(&event.caused_by(author).with(serde_json::to_value(&summary)?))?;
     Ok(summary)
+}
+
+/// Disarms a state that was restored from `source`, and records that. Machines whose plans may
+/// write to disks are put on hold, because the backup is older than the contents of their disks.
+/// Returns how many; none with `is_armed`, and then all machines continue where they were.
+///
+/// # Errors
+/// - `ErrorKind::Full` when the disk has no space.
+/// - `ErrorKind::Internal` when the database fails.
+pub fn disarm(
+    transaction: &Transaction<'_>,
+    source: &str,
+    is_armed: bool,
+    author: &Author,
+) -> Result<usize> {
+    let filter = ImportFilter::new(transaction, ImportRules::default())?;
+    let mut held = 0;
+    for mut machine in store::machines::all(transaction)? {
+        if is_armed || machine.hold.is_some() || !filter.writes(&machine.plan) {
+            continue;
+        }
+        machine.hold = Some(RESTORED.into());
+        machine.cycle = None;
+        machine.answers.clear();
+        store::machines::put(transaction, &machine)?;
+        held += 1;
+    }
+    let event = NewEvent::new("state.restored", "state", format!("restored from {source}"));
+    transaction.record(&event.caused_by(author).with(json!({ "source": source, "held": held })))?;
+    Ok(held)
 }
 
 fn import_own(

@@ -127,7 +127,7 @@ fn config_row(config: &Config, key: &'static str, variable: &'static str) -> Con
     let is_secret = SECRETS.contains(&key);
     let source = match origin {
         Origin::Default => "default",
-        Origin::Toml(_) => "file",
+        Origin::Toml(_) | Origin::File(_) => "file",
         Origin::Env(_) => "environment",
         Origin::Program => "program",
     };

@@ -6,13 +6,17 @@ use std::process::Command;
 use bty_script::decide::{Decision, PlanCall};
 use bty_script::worker::Workers;
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::config::Config;
 use crate::config::limits::PerMinute;
+use crate::domain::event::NewEvent;
+use crate::domain::machine::bulk::MachineChanges;
 use crate::domain::machine::{Cycle, Stage};
 use crate::domain::time::Time;
 use crate::services::event_bus::EventBus;
+use crate::store;
 
 struct BulkBench {
     bulk: BulkEdits,
