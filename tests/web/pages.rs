@@ -459,13 +459,17 @@ fn a_failed_machine_says_why_and_what_to_do_in_the_list_and_on_its_page() {
     report(&web, &token, &json!({ "status": "failed", "reason": "the disk has gone" }));
     for path in [PAGE, "/ui/machines"] {
         let page = web.get(path).expect(200).text();
-        for shown in ["Flash failed", "the disk has gone", ">Retry…<", "Show log", "Acknowledge<"] {
+        for shown in ["Flash failed", "the disk has gone", ">Retry…<", "Show log", "Acknowledge<"]
+        {
             assert!(page.contains(shown), "{shown} on {path}: {page}");
         }
     }
     let list = "/ui/machines?state=trouble";
     let page = done(&web, &format!("{PAGE}/acknowledge"), &[("back", list)]);
-    assert!(page.contains("acknowledged 1 failure") && page.contains("the disk has gone"), "{page}");
+    assert!(
+        page.contains("acknowledged 1 failure") && page.contains("the disk has gone"),
+        "{page}"
+    );
     assert!(!page.contains(&format!("{PAGE}/acknowledge")), "{page}");
     let health = web.get("/ui/events?q=failed+ack:no").text();
     assert!(health.contains("No events match"), "{health}");

@@ -476,12 +476,13 @@ fn an_assignment_on_a_page_takes_effect_now_if_there_is_a_hook() {
     let post = |digest: Option<&str>| {
         let digest = digest.map(|digest| ("digest", digest));
         let pairs = fields.iter().copied().chain(digest);
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        let body =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         let head = [("Content-Type", "application/x-www-form-urlencoded")];
         web.request("POST", "/ui/machines/assign", &head, body.as_bytes())
     };
     let asked = post(None).expect(200).text();
-    assert!(asked.contains("to boot now"), "{asked}");
+    assert!(asked.contains("restart now"), "{asked}");
     assert_eq!(hook.actions(), [""; 0], "nothing is switched yet");
     let digest = asked.split("name=\"digest\" value=\"").nth(1).unwrap().split('"').next().unwrap();
     let to = post(Some(digest)).expect(303);

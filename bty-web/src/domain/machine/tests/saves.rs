@@ -141,7 +141,11 @@ fn a_flash_whose_assignment_was_replaced_keeps_its_progress_until_it_ends() {
         world.order(Some(&token));
         let report = |written_bytes| Report {
             status: "progress".into(),
-            progress: Some(Progress { phase: "write".into(), written_bytes, ..Progress::default() }),
+            progress: Some(Progress {
+                phase: "write".into(),
+                written_bytes,
+                ..Progress::default()
+            }),
             ..Report::default()
         };
         world.with(|m, context, client| apply_report(m, context, client, Some(&token), &report(1)));
@@ -171,7 +175,10 @@ fn a_discovered_machine_is_new_until_somebody_saves_it() {
     world.order(Some(&token));
     assert_eq!(world.machine.status().phase(), Phase::Working);
     world.inventory(Some(&token));
-    assert_eq!((world.machine.status().phase(), world.machine.status().state()), (Phase::New, "new"));
+    assert_eq!(
+        (world.machine.status().phase(), world.machine.status().state()),
+        (Phase::New, "new")
+    );
     world.save(&Assignment { boot_mode: "bty-inventory".into(), ..Assignment::default() });
     assert_eq!(world.machine.status().phase(), Phase::Pending);
 }

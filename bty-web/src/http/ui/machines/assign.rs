@@ -14,8 +14,10 @@ use super::image_choice::{IMAGES_SHOWN, ImageChoice, ImageTarget, choices};
 use super::selection::{FormSender, TickedMachines, list_of};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::mac::Mac;
+use crate::domain::machine::architecture::mismatch;
 use crate::domain::machine::table::TableRow;
 use crate::domain::machine::{ClientContext, Machine};
+use crate::domain::plan::params::Need;
 use crate::domain::plan::{Plan, bundled};
 use crate::http::extract::{ClientGone, parse_mac};
 use crate::http::state::service_group;
@@ -24,7 +26,7 @@ use crate::http::ui::frame::Frame;
 use crate::http::ui::notice::{Notice, Notices};
 use crate::http::ui::render::{count, render};
 use crate::services::access::Principal;
-use crate::services::bulk_edits::{BulkEdits, BulkReport, TableRequest};
+use crate::services::bulk_edits::{BulkEdits, BulkReport, SkippedMachine, TableRequest};
 use crate::services::image_catalog::ImageCatalog;
 use crate::services::machine_reads::MachineReads;
 use crate::services::power::Power;
@@ -229,9 +231,9 @@ impl AssignServices {
         let change = ShownChange::read(&self.reads, &snapshot, report).await?;
         let mut hidden = request.ticked.hidden;
         hidden.extend(choice_fields(&request.fields));
-        let when = if request.input.is_now { "now" } else { "at their next network boot" };
+        let when = if request.input.is_now { "restart now" } else { "at the next network boot" };
         let page = ChangePage {
-            title: format!("Assign {}, to boot {when}", count(request.macs.len(), "machine")),
+            title: format!("Assign {}: {when}", count(request.macs.len(), "machine")),
             action: "/ui/machines/assign",
             back: request.ticked.back,
             hidden,
@@ -292,59 +294,79 @@ impl AssignServices {
         }
         let macs = report.machines.iter().map(|item| parse_mac(&item.mac));
         let macs = macs.collect::<Result<Vec<_>>>()?;
-        let queue = self.power.flash_many(request.sender.who.clone(), macs).await?;
+        let queue = self.power.flash_many(request.sender.who.clone(), macs).await;
+        let queue = queue.map_err(|error| Error {
+            detail: format!("assigned: {assigned}; cannot restart: {}", error.detail),
+            ..error
+        })?;
         Ok(format!("Assigned: {assigned}. Booting from the network now: {}.", queue.accepted))
     }
 
     /// Imports the choice as a table of machines; without a digest, only returns what it would do.
     async fn import(&self, request: &AssignRequest, digest: Option<String>) -> Result<BulkReport> {
-        let AssignRequest { sender, macs, input, fields, .. } = request;
-        let is_needed = self.needs_disk(&input.plan);
-        let disks = MachineDisks::read(&self.reads, macs).await?;
-        let mut rows = Vec::new();
-        for mac in macs {
-            let disk = chosen_disk(fields, mac);
-            if disks.machine(mac.as_str()).is_none() || (is_needed && disk.is_none()) {
-                continue;
-            }
-            rows.push(TableRow {
-                mac: mac.to_string(),
-                plan: Some(input.plan.clone()),
-                image: Some(input.image.clone()),
-                disk: Some(disk.unwrap_or_default()),
-                ..TableRow::default()
-            });
-        }
-        if rows.is_empty() {
-            return Err(Error::invalid("choose the disk that may be overwritten"));
-        }
-        let left_out = macs.len() - rows.len();
+        let (rows, skipped) = self.table(request).await?;
         let dry_run = digest.is_none();
         let table = TableRequest { rows, replace: true, dry_run, digest };
-        let report = self.bulk.import(sender.request(), table).await?;
-        check_report(report, left_out)
+        let mut report = self.bulk.import(request.sender.request(), table).await?;
+        report.skipped.extend(skipped);
+        check_report(report)
     }
 
-    fn needs_disk(&self, plan: &str) -> bool {
-        let needs = crate::domain::plan::params::Need::Disk;
-        self.snapshots.current().plan(plan).is_some_and(|plan| plan.declared.needs.contains(&needs))
+    /// Returns the choice as a table, and the machines that are left out.
+    async fn table(&self, request: &AssignRequest) -> Result<(Vec<TableRow>, Vec<SkippedMachine>)> {
+        let AssignRequest { macs, input, fields, .. } = request;
+        let snapshot = self.snapshots.current();
+        let needs = snapshot.plan(&input.plan).map_or(&[][..], |plan| &plan.declared.needs);
+        let entries = self.images.entries().await?;
+        let image = entries.iter().find(|image| image.bty_image_ref == input.image);
+        let arch = image.and_then(|image| image.arch.as_deref());
+        let disks = MachineDisks::read(&self.reads, macs).await?;
+        let (mut rows, mut skipped) = (Vec::new(), Vec::new());
+        for machine in macs.iter().filter_map(|mac| disks.machine(mac.as_str())) {
+            let disk = chosen_disk(fields, &machine.mac);
+            let no_disk = || "no disk is chosen".to_owned();
+            let missing = (disk.is_none() && needs.contains(&Need::Disk)).then(no_disk);
+            match missing.or_else(|| mismatch(arch, &machine.hardware)) {
+                Some(reason) => {
+                    skipped.push(SkippedMachine { mac: machine.mac.to_string(), reason });
+                }
+                None => rows.push(TableRow {
+                    mac: machine.mac.to_string(),
+                    plan: Some(input.plan.clone()),
+                    image: Some(input.image.clone()),
+                    disk: Some(disk.unwrap_or_default()),
+                    ..TableRow::default()
+                }),
+            }
+        }
+        let has_disk = macs.iter().any(|mac| chosen_disk(fields, mac).is_some());
+        let lacks_image = input.image.is_empty() && needs.contains(&Need::Image);
+        let lacks_disk = !has_disk && needs.contains(&Need::Disk);
+        let missing = [
+            lacks_image.then_some("an image"),
+            lacks_disk.then_some("the disk that may be overwritten"),
+        ];
+        let missing: Vec<&str> = missing.into_iter().flatten().collect();
+        match missing.is_empty() {
+            true => Ok((rows, skipped)),
+            false => Err(Error::invalid(format!("choose {}", missing.join(" and ")))),
+        }
     }
 }
 
-/// Refuses a choice that changes no machine. `left_out` is the number of machines without a disk.
-fn check_report(report: BulkReport, left_out: usize) -> Result<BulkReport> {
+/// Refuses a choice that changes no machine.
+fn check_report(report: BulkReport) -> Result<BulkReport> {
     if !report.machines.is_empty() || !report.dry_run {
         return Ok(report);
     }
-    let reasons =
-        report.skipped.iter().map(|skipped| format!("{}: {}", skipped.mac, skipped.reason));
+    let skipped = report.skipped.iter();
+    let reasons = skipped.map(|skipped| format!("{}: {}", skipped.mac, skipped.reason));
     let at_work = report.at_work.iter().map(|mac| format!("{mac}: it is carrying out an order"));
     let unchanged = (report.unchanged > 0).then(|| {
         let machines = count(report.unchanged, "machine");
-        format!("{machines} assigned so already: use Flash again, or Order again in the list")
+        format!("this is assigned to {machines} already: order it again instead")
     });
-    let without = (left_out > 0).then(|| format!("{} without a disk", count(left_out, "machine")));
-    let all: Vec<String> = reasons.chain(at_work).chain(unchanged).chain(without).collect();
+    let all: Vec<String> = reasons.chain(at_work).chain(unchanged).collect();
     Err(Error::invalid(format!("nothing can be assigned: {}", all.join("; "))))
 }
 

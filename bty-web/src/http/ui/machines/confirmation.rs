@@ -104,6 +104,11 @@ impl ShownChange {
 }
 
 impl ChangePage {
+    /// True if the operator can go on: something is missing, or something changes.
+    fn has_button(&self) -> bool {
+        self.field.is_some() || self.change.as_ref().is_some_and(|change| change.total() > 0)
+    }
+
     /// Renders the page, as invalid input if there is a problem.
     pub(super) fn respond(&self) -> Result<Response> {
         let mut response = render(self)?;
