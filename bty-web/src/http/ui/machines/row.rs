@@ -46,7 +46,9 @@ impl MachineRow {
             state: state_label(&status),
             model: machine.map(model).unwrap_or_default(),
             image: image.unwrap_or_default(),
-            progress: machine.and_then(|machine| progress(rates, machine)),
+            progress: machine
+                .filter(|_| status.phase() != Phase::Trouble)
+                .and_then(|machine| progress(rates, machine)),
             trouble: listed.and_then(|l| trouble(&l.machine, l.has_failures, now)),
             heading: None,
             brief,
