@@ -15,9 +15,11 @@ use super::selection::{FormSender, TickedMachines, list_of};
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::mac::Mac;
 use crate::domain::machine::architecture::mismatch;
+use crate::domain::machine::save::Assignment;
 use crate::domain::machine::table::TableRow;
 use crate::domain::machine::{ClientContext, Machine};
 use crate::domain::plan::params::Need;
+use crate::domain::plan::simulate::Step;
 use crate::domain::plan::{Plan, bundled};
 use crate::http::extract::{ClientGone, parse_mac};
 use crate::http::state::service_group;
@@ -29,6 +31,7 @@ use crate::services::access::Principal;
 use crate::services::bulk_edits::{BulkEdits, BulkReport, SkippedMachine, TableRequest};
 use crate::services::image_catalog::ImageCatalog;
 use crate::services::machine_reads::MachineReads;
+use crate::services::plan_simulation::{PlanSimulator, Scenario};
 use crate::services::power::Power;
 use crate::services::snapshot::{Snapshot, Snapshots};
 use crate::services::undo::Undo;
@@ -101,9 +104,10 @@ pub struct AssignServices {
     snapshots: Arc<Snapshots>,
     bulk: BulkEdits,
     power: Power,
+    simulator: PlanSimulator,
 }
 
-service_group!(AssignServices { reads, images, snapshots, bulk, power });
+service_group!(AssignServices { reads, images, snapshots, bulk, power, simulator });
 
 /// A form that was sent.
 struct AssignRequest {
@@ -229,6 +233,7 @@ impl AssignServices {
         };
         let snapshot = self.snapshots.current();
         let change = ShownChange::read(&self.reads, &snapshot, report).await?;
+        let steps = self.simulate(&request).await?;
         let mut hidden = request.ticked.hidden;
         hidden.extend(choice_fields(&request.fields));
         let when = if request.input.is_now { "restart now" } else { "at the next network boot" };
@@ -242,9 +247,24 @@ impl AssignServices {
             is_alarm: change.writes > 0,
             problem,
             change: Some(change),
+            steps,
             frame,
         };
         page.respond()
+    }
+
+    /// Simulates the next network boots of the machine, if it is the only one.
+    async fn simulate(&self, request: &AssignRequest) -> Result<Vec<Step>> {
+        let [mac] = &request.macs[..] else { return Ok(Vec::new()) };
+        let mut assignment = Assignment::of(&self.reads.get(mac).await?);
+        request.input.plan.clone_into(&mut assignment.boot_mode);
+        assignment.bty_image_ref = request.fields.optional("image");
+        assignment.target_disk_serial = chosen_disk(&request.fields, mac);
+        if let Some(plan) = self.snapshots.current().plan(&assignment.boot_mode) {
+            assignment.params.retain(|name, _| plan.declared.parameters.contains_key(name));
+        }
+        let scenario = Scenario { assignment: Some(assignment), ..Scenario::default() };
+        self.simulator.simulate_machine(mac.clone(), request.sender.request(), scenario).await
     }
 
     /// Assigns what was confirmed.

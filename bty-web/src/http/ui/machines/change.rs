@@ -186,6 +186,7 @@ impl ChangeServices {
                 || change.as_ref().is_some_and(|change| change.writes > 0),
             problem,
             change,
+            steps: Vec::new(),
             frame,
         };
         page.respond()

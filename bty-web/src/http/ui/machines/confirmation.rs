@@ -7,6 +7,7 @@ use axum::response::Response;
 use super::disk_choice::MachineDisks;
 use crate::domain::error::{Error, Result};
 use crate::domain::mac::Mac;
+use crate::domain::plan::simulate::Step;
 use crate::http::ui::frame::Frame;
 use crate::http::ui::render::{count, render};
 use crate::services::bulk_edits::{BulkItem, BulkReport, SkippedMachine};
@@ -33,6 +34,8 @@ pub(super) struct ChangePage {
     pub(super) is_alarm: bool,
     pub(super) problem: Option<Error>,
     pub(super) change: Option<ShownChange>,
+    /// The next network boots of the only machine.
+    pub(super) steps: Vec<Step>,
 }
 
 /// A change that is shown before it is made.

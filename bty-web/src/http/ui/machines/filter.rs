@@ -167,7 +167,7 @@ impl MachineFilter {
         let (column, is_descending) = parse_sort(&self.sort);
         match column {
             "" | "name" => {
-                machines.sort_by_cached_key(|m| (m.name.is_empty(), m.name.to_lowercase()));
+                machines.sort_by_cached_key(|m| (m.name.is_empty(), natural_key(&m.name)));
             }
             "image" => machines.sort_by_cached_key(|m| {
                 m.image_ref.as_ref().and_then(|image| names.get(image)).cloned()
@@ -203,6 +203,23 @@ pub(super) fn group_key(machine: &Brief) -> (bool, Option<&str>) {
     (machine.labels.is_empty(), machine.labels.first().map(String::as_str))
 }
 
+/// Returns a key that sorts `node-9` before `node-10`: letters without their case, each part with
+/// the number that follows it.
+fn natural_key(name: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let is_digit = |c: char| c.is_ascii_digit();
+        let (text, after) = rest.split_at(rest.find(is_digit).unwrap_or(rest.len()));
+        let end = after.find(|c| !is_digit(c)).unwrap_or(after.len());
+        let (digits, after) = after.split_at(end);
+        // a number beyond 64 bits is no number that people count with
+        parts.push((text.to_lowercase(), digits.parse().unwrap_or(u64::MAX)));
+        rest = after;
+    }
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +244,13 @@ mod tests {
             filter().path_with("page", "4"),
             "/ui/machines?q=a+b&state=new&label=rack+1&page=4"
         );
+    }
+
+    #[test]
+    fn names_are_sorted_as_people_count() {
+        let mut names = ["node-10", "Node-9", "node", "a2b10", "a2b9", "büro", ""];
+        names.sort_by_cached_key(|name| natural_key(name));
+        assert_eq!(names, ["", "a2b9", "a2b10", "büro", "Node-9", "node-10", "node"]);
     }
 
     #[test]
