@@ -214,7 +214,8 @@ fn natural_key(name: &str) -> Vec<(String, u64)> {
         let end = after.find(|c| !is_digit(c)).unwrap_or(after.len());
         let (digits, after) = after.split_at(end);
         // a number beyond 64 bits is no number that people count with
-        parts.push((text.to_lowercase(), digits.parse().unwrap_or(u64::MAX)));
+        let number = if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u64::MAX) };
+        parts.push((text.to_lowercase(), number));
         rest = after;
     }
     parts
@@ -248,9 +249,9 @@ mod tests {
 
     #[test]
     fn names_are_sorted_as_people_count() {
-        let mut names = ["node-10", "Node-9", "node", "a2b10", "a2b9", "büro", ""];
+        let mut names = ["node-10", "Node-9", "node", "a2b10", "a2b9", "büro", "a1", "a"];
         names.sort_by_cached_key(|name| natural_key(name));
-        assert_eq!(names, ["", "a2b9", "a2b10", "büro", "Node-9", "node-10", "node"]);
+        assert_eq!(names, ["a", "a1", "a2b9", "a2b10", "büro", "node", "Node-9", "node-10"]);
     }
 
     #[test]
