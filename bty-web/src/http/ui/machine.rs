@@ -283,12 +283,12 @@ pub async fn save(
     let before = pages.reads.find(&mac).await?.map(Box::new);
     match pages.edits.save(who.clone(), &mac, assignment.clone()).await {
         Ok(after) => {
-            let after = Some(Box::new(after));
-            let undo = Undo::Machine { mac: mac.clone(), before, lshw: None, after };
             let mut text = format!("{mac} is saved with the plan {}.", assignment.boot_mode);
             if after.overtaken_cycle().is_some() {
                 text.push_str(" The flash that is running goes on; this takes effect after it.");
             }
+            let after = Some(Box::new(after));
+            let undo = Undo::Machine { mac: mac.clone(), before, lshw: None, after };
             let to = format!("/ui/machines/{}", mac.hyphens());
             Ok(notices.redirect(&to, Notice::success(text).with_undo(undo)))
         }

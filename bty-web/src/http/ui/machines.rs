@@ -25,7 +25,7 @@ pub mod assign;
 pub mod change;
 mod confirmation;
 mod disk_choice;
-mod filter;
+pub mod filter;
 mod image_choice;
 mod row;
 mod selection;
