@@ -274,7 +274,8 @@ pub async fn save(
         pages.snapshots.current().plan(&assignment.boot_mode).is_some_and(Plan::may_write)
             || steps.iter().any(Step::writes);
     if may_write && fields.text("confirmed") != confirmation::digest(&assignment) {
-        let names = &pages.snapshots.current().names;
+        let snapshot = pages.snapshots.current();
+        let names = &snapshot.names;
         let confirmation =
             Some(Confirmation::new(&pages.reads, &mac, names, &assignment, &steps).await?);
         let draft = MachineDraft { assignment: Some(assignment), problem: None, confirmation };

@@ -91,10 +91,10 @@ impl ListServices {
     ) -> Result<Vec<MachineRow>> {
         let macs: Vec<Mac> = briefs.iter().filter_map(|brief| brief.mac.parse().ok()).collect();
         let listed = self.reads.listed(macs).await?;
-        let names = &self.snapshots.current().names;
+        let snapshot = self.snapshots.current();
         let row = |brief: Brief| {
             let machine = listed.get(&brief.mac);
-            MachineRow::new(brief, machine, names, &self.rates, frame.now)
+            MachineRow::new(brief, machine, &snapshot.names, &self.rates, frame.now)
         };
         let mut rows: Vec<MachineRow> = briefs.into_iter().map(row).collect();
         if let Some(counts) = groups {

@@ -33,7 +33,7 @@ struct ListAction {
     done: &'static str,
 }
 
-const ACTIONS: [ListAction; 7] = [
+static ACTIONS: [ListAction; 7] = [
     ListAction { act: "again", verb: "Order again for", field: None, done: "Ordered again" },
     ListAction {
         act: "acknowledge",
