@@ -569,7 +569,9 @@ fn an_assignment_saved_during_a_flash_takes_effect_after_it_and_the_flash_is_sti
     assert!(undo(&web, &saved).contains("The change is undone."));
     let page = web.get(PAGE).text();
     assert!(!page.contains("after this flash") && page.contains("Flashing"), "{page}");
-    let disk = json!({ "path": "/dev/sda", "serial": "S1", "image": "x", "disk_bytes": 1, "verified_bytes": 1 });
+    let disk = json!({
+        "path": "/dev/sda", "serial": "S1", "image": "x", "disk_bytes": 1, "verified_bytes": 1,
+    });
     report(&web, &token, &json!({ "status": "done", "disks": [disk] }));
     assert!(web.get(PAGE).text().contains("Flashed"));
 }
