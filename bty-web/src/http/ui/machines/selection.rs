@@ -50,7 +50,7 @@ impl TickedMachines {
     /// Reads the selection from a form.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when no machine is selected.
+    /// [`ErrorKind::Invalid`](crate::domain::error::ErrorKind::Invalid) when none is selected.
     pub(super) async fn read(reads: &MachineReads, fields: &Fields) -> Result<Self> {
         let filter = MachineFilter::of_fields(fields);
         let parameters = filter.parameters().into_iter();
