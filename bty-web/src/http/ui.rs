@@ -30,6 +30,7 @@ pub mod events;
 pub mod form;
 pub mod frame;
 pub mod highlight;
+pub(crate) mod image_upload;
 pub mod images;
 pub mod live;
 pub mod login;
