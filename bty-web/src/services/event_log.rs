@@ -11,7 +11,7 @@ use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 use crate::services::metrics::Metrics;
 use crate::services::shutdown::Shutdown;
-use crate::store::Database;
+use crate::store::{self, Database};
 use crate::store::events::{self, EventRow};
 
 pub use crate::store::events::{EXPORT_MAX, Filter, Found, LIMIT_MAX};
@@ -115,6 +115,21 @@ impl EventLog {
     /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
     pub async fn acknowledge_failures(&self) -> Result<Vec<i64>> {
         self.db.write(|t| events::acknowledge_failures(t)).await
+    }
+
+    /// Acknowledges the failures of a machine. Returns the numbers of those that were not yet
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
+    pub async fn acknowledge_failures_of(&self, mac: &Mac) -> Result<Vec<i64>> {
+        let mac = mac.to_string();
+        let write = move |transaction: &store::Transaction<'_>| {
+            let ids = events::failures_of(transaction, &mac)?;
+            events::acknowledge_all(transaction, &ids, true)?;
+            Ok(ids)
+        };
+        self.db.write(write).await
     }
 
     /// Deletes events beyond `limits.event_days` and `limits.events`, every hour, until the server

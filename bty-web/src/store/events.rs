@@ -301,6 +301,18 @@ pub fn failures_of(conn: &Connection, mac: &str) -> Result<Vec<i64>> {
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
+/// True if there are failures of this machine that nobody has acknowledged.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn has_failures(conn: &Connection, mac: &str) -> Result<bool> {
+    // the other index has the failures of all machines
+    let sql = "SELECT EXISTS (SELECT 1 FROM events INDEXED BY events_by_subject \
+               WHERE subject_kind = 'machine' AND subject_id = ?1 AND acknowledged = 0 \
+               AND kind LIKE '%failed')";
+    Ok(conn.sql.prepare_cached(sql)?.query_row([mac], |row| row.get(0))?)
+}
+
 /// Acknowledges all failures. Returns the numbers of those that were not yet acknowledged.
 ///
 /// # Errors

@@ -89,6 +89,7 @@ pub(super) fn open_cycle(
         is_inventory_unreadable: false,
         order: None,
         progress: None,
+        failure: None,
         heard_at: client.now,
         stalled_at: None,
         is_past: false,

@@ -220,6 +220,8 @@ mod tests {
             seen_at: None,
             seen_ip: None,
             flashed_at: None,
+            discovered_at: None,
+            is_new: false,
         }
     }
 

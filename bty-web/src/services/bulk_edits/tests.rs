@@ -115,6 +115,7 @@ fn working(machine: Machine) -> Machine {
         is_inventory_unreadable: false,
         order: None,
         progress: None,
+        failure: None,
         heard_at: Time(1),
         stalled_at: None,
         is_past: false,
