@@ -360,6 +360,22 @@
   });
   addEventListener("beforeunload", (event) => uploading && event.preventDefault());
 
+  // ---- tiles of machines: one stop of the Tab key; arrow keys move between them
+
+  const TILES_IN_A_ROW = 40;
+  const TILE_MOVES = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -TILES_IN_A_ROW, ArrowDown: TILES_IN_A_ROW, Home: -Infinity, End: Infinity };
+
+  document.addEventListener("keydown", (event) => {
+    const tile = event.target.closest?.("[data-tiles] svg a");
+    const move = TILE_MOVES[event.key];
+    if (!tile || move === undefined) return;
+    const tiles = [...tile.closest("[data-tiles]").querySelectorAll("svg a")];
+    const next = tiles[Math.max(0, Math.min(tiles.length - 1, tiles.indexOf(tile) + move))];
+    event.preventDefault();
+    tiles.forEach((other) => other.setAttribute("tabindex", other === next ? "0" : "-1"));
+    next.focus();
+  });
+
   // ---- menus: one is open at a time, and closes with Escape or a click elsewhere
 
   function closeMenus(except) {

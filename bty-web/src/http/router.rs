@@ -428,7 +428,11 @@ fn scoped_cache_pages(acknowledge: Scope) -> Vec<(Permission, Pages)> {
         ),
         (
             readable(Scope::Read),
-            vec![("/ui/live", get(ui::live::stream)), ("/ui/logout", post(ui::login::log_out))],
+            vec![
+                ("/ui/live", get(ui::live::stream)),
+                ("/ui/logout", post(ui::login::log_out)),
+                ("/ui/{*path}", get(ui::error_page::missing)),
+            ],
         ),
         (ADMIN_ONLY, vec![("/ui/account", get(ui::account::page).post(ui::account::submit))]),
     ]
@@ -448,6 +452,7 @@ fn open_pages() -> Router<RouterState> {
     Router::new()
         .route("/", get(|| async { Redirect::to("/ui/login") }))
         .route("/ui", get(home))
+        .route("/ui/", get(home))
         .route("/ui/login", get(ui::login::page).post(ui::login::log_in))
         .route("/static/{name}", get(ui::assets::get))
 }
