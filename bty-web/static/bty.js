@@ -299,7 +299,7 @@
         await new Promise((resume) => setTimeout(resume, Math.min(RETRY_MS * failures, 15000)));
         const status = await exchange("HEAD", at);
         if (status?.status === 200) offset = Number(status.getResponseHeader("Upload-Offset"));
-        else if (status?.status === 404) throw this.refused(response ? detailOf(response) : "The upload was deleted.");
+        else if (status?.status === 404) throw this.refused(response ? detailOf(response) : "The connection ended with the upload. If the image is not in the list, choose it again.");
       }
       localStorage.removeItem(this.key);
     }

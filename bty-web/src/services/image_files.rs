@@ -61,7 +61,7 @@ impl ImageKey {
         let mut url: Url = base.parse().map_err(Error::internal)?;
         let mut parts =
             url.path_segments_mut().map_err(|()| Error::internal(format!("{base} has no path")))?;
-        parts.pop_if_empty().extend(["images", &self.sha256.to_string(), &self.name]);
+        parts.pop_if_empty().extend(["images", self.sha256.to_string().as_str(), self.name.as_str()]);
         drop(parts);
         Ok(url.into())
     }
@@ -69,8 +69,8 @@ impl ImageKey {
 
 /// Decodes the percent-encoding of a part of a path; `None` if it is not UTF-8.
 fn percent_decoded(text: &str) -> Option<String> {
-    // a plus is a space only in queries
-    let text = format!("x={}", text.replace('+', "%2B"));
+    // these characters have another meaning in queries, for which the parser is made
+    let text = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
     let (_, decoded) = url::form_urlencoded::parse(text.as_bytes()).next()?;
     (!decoded.contains('\u{fffd}')).then(|| decoded.into_owned())
 }
@@ -290,7 +290,9 @@ fn examine(client: &Client, path: &Path, name: &str) -> Result<Image> {
     let image = Image::open(client, path, &options, &CancelToken::new()).map_err(|error| {
         match error.kind() {
             bty::ErrorKind::Format | bty::ErrorKind::Usage | bty::ErrorKind::Integrity => {
-                refused(&error.to_string())
+                // without the path, which the client does not know
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                refused(&cause.unwrap_or_else(|| error.to_string()))
             }
             _ => Error::internal(format!("{error:#}")),
         }
@@ -339,7 +341,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_address_names_an_image_whatever_the_host_is() {
-        let key = ImageKey { sha256: Digest::of(b"a"), name: "a b+ü.img".into() };
+        let key = ImageKey { sha256: Digest::of(b"a"), name: "a b+ü&=%.img".into() };
         for base in ["http://h:8080", "https://bty.example/lab", "http://[::1]:1/"] {
             let address = key.address(base).unwrap();
             assert_eq!(ImageKey::of_address(&address), Some(key.clone()), "{address}");

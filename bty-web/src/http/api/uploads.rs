@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,12 +19,12 @@ use crate::http::extract::PathText;
 use crate::http::receive::{Receiver, content_length, discard};
 use crate::http::serve_file;
 use crate::services::image_files::ImageKey;
-use crate::services::image_uploads::{ImageUploads, NewUpload};
+use crate::services::image_uploads::{ImageUploads, NewUpload, OpenUpload};
 use crate::services::metrics::Metrics;
 
-const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
-const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
-const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
+const TUS_RESUMABLE: &str = "tus-resumable";
+const UPLOAD_OFFSET: &str = "upload-offset";
+const UPLOAD_LENGTH: &str = "upload-length";
 const TUS_VERSION: &str = "1.0.0";
 
 /// Returns an image that the server keeps.
@@ -67,7 +67,7 @@ pub(crate) async fn image(
 #[utoipa::path(options, path = "/uploads", tag = "catalog", responses((status = 204)))]
 pub(crate) async fn protocol(State(uploads): State<ImageUploads>) -> Response {
     let fields = [
-        ("tus-resumable", TUS_VERSION.to_owned()),
+        (TUS_RESUMABLE, TUS_VERSION.to_owned()),
         ("tus-version", TUS_VERSION.to_owned()),
         ("tus-extension", "creation,termination".to_owned()),
         ("tus-max-size", uploads.max_bytes.to_string()),
@@ -100,9 +100,9 @@ pub(crate) async fn create(
         return Ok(refused);
     }
     let mut new = metadata(&headers)?;
-    new.size_bytes = Some(number(&headers, &UPLOAD_LENGTH)?);
+    new.size_bytes = Some(number(&headers, UPLOAD_LENGTH)?);
     let id = uploads.create(new).await?;
-    let fields = [(header::LOCATION, format!("/uploads/{id}")), version()];
+    let fields = [("location", format!("/uploads/{id}")), version()];
     Ok((StatusCode::CREATED, fields).into_response())
 }
 
@@ -183,13 +183,13 @@ async fn open(
     uploads: &ImageUploads,
     id: String,
     headers: &HeaderMap,
-) -> Result<crate::services::image_uploads::OpenUpload> {
+) -> Result<OpenUpload> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if kind != Some("application/offset+octet-stream") {
         let detail = "the Content-Type must be application/offset+octet-stream";
         return Err(Error::new(ErrorKind::Malformed, detail));
     }
-    let offset = number(headers, &UPLOAD_OFFSET)?;
+    let offset = number(headers, UPLOAD_OFFSET)?;
     uploads.open(id, offset).await
 }
 
@@ -214,7 +214,7 @@ pub(crate) async fn cancel(
     Ok((StatusCode::NO_CONTENT, [version()]).into_response())
 }
 
-fn version() -> (HeaderName, String) {
+fn version() -> (&'static str, String) {
     (TUS_RESUMABLE, TUS_VERSION.to_owned())
 }
 
@@ -228,7 +228,7 @@ fn other_version(headers: &HeaderMap) -> Option<Response> {
     Some((StatusCode::PRECONDITION_FAILED, fields, axum::Json(body)).into_response())
 }
 
-fn number(headers: &HeaderMap, name: &HeaderName) -> Result<u64> {
+fn number(headers: &HeaderMap, name: &str) -> Result<u64> {
     let value = headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok());
     value.ok_or_else(|| {
         Error::new(ErrorKind::Malformed, format!("the header {name} must be a number of bytes"))
