@@ -278,7 +278,7 @@
       let [at, offset] = await this.start();
       const first = offset;
       let failures = 0;
-      while (offset < this.file.size || offset === 0) {
+      for (;;) {
         const body = this.file.slice(offset, offset + CHUNK_BYTES);
         this.request = new XMLHttpRequest();
         const headers = { "Upload-Offset": offset, "Content-Type": "application/offset+octet-stream" };
@@ -288,7 +288,7 @@
         if (response?.status === 204) {
           offset += body.size;
           failures = 0;
-          if (body.size === 0) break;
+          if (offset >= this.file.size) break;
           continue;
         }
         // the server knows what has arrived; a conflict means that it knows better than this page

@@ -102,7 +102,8 @@ fn a_form_uploads_an_image_that_machines_then_flash() {
 fn an_interrupted_upload_continues_where_it_was_even_after_a_restart() {
     let mut web = Web::start();
     let image = disk_image(IMAGE_BYTES);
-    let at = create(&web, "own.img", image.len()).expect(201).header("location").unwrap().to_owned();
+    let at =
+        create(&web, "own.img", image.len()).expect(201).header("location").unwrap().to_owned();
     append(&web, &at, 0, &image[..1 << 20]).expect(204);
     // a connection that ends early: what has arrived counts
     let head = format!(

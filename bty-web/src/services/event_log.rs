@@ -11,8 +11,8 @@ use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 use crate::services::metrics::Metrics;
 use crate::services::shutdown::Shutdown;
-use crate::store::{self, Database};
 use crate::store::events::{self, EventRow};
+use crate::store::{self, Database};
 
 pub use crate::store::events::{EXPORT_MAX, Filter, Found, LIMIT_MAX};
 

@@ -61,7 +61,11 @@ impl ImageKey {
         let mut url: Url = base.parse().map_err(Error::internal)?;
         let mut parts =
             url.path_segments_mut().map_err(|()| Error::internal(format!("{base} has no path")))?;
-        parts.pop_if_empty().extend(["images", self.sha256.to_string().as_str(), self.name.as_str()]);
+        parts.pop_if_empty().extend([
+            "images",
+            self.sha256.to_string().as_str(),
+            self.name.as_str(),
+        ]);
         drop(parts);
         Ok(url.into())
     }

@@ -114,7 +114,8 @@ impl ImageUploads {
         let name = new.name.clone().unwrap_or_else(|| new.file_name.clone());
         if new.description.as_ref().is_some_and(|text| text.chars().count() > DESCRIPTION_CHARS_MAX)
         {
-            let detail = format!("the description is longer than {DESCRIPTION_CHARS_MAX} characters");
+            let detail =
+                format!("the description is longer than {DESCRIPTION_CHARS_MAX} characters");
             return Err(Error::invalid(detail));
         }
         let bytes = new.size_bytes.unwrap_or_default();
@@ -239,7 +240,8 @@ impl ImageUploads {
     }
 
     async fn add(&self, caller: &ClientContext, path: PathBuf, new: NewUpload) -> Result<Stored> {
-        let (files, client, name) = (self.files.clone(), self.client.clone(), new.file_name.clone());
+        let (files, client, name) =
+            (self.files.clone(), self.client.clone(), new.file_name.clone());
         let kept = blocking(move || files.keep(&client, &path, &name)).await??;
         let file = NewFile {
             src: kept.key.address(&caller.base)?,

@@ -84,7 +84,8 @@ mod tests {
         ] {
             assert_eq!(label(plan, stage, mode), expected, "{plan} {stage:?}");
         }
-        let new = |stage| MachineStatus { stage, mode: Some("inventory"), is_new: true, ..unknown() };
+        let new =
+            |stage| MachineStatus { stage, mode: Some("inventory"), is_new: true, ..unknown() };
         assert_eq!(state_label(&new(None)), "New");
         assert_eq!(state_label(&new(Some(Stage::Done))), "New", "its inventory is no work done");
         assert_eq!(state_label(&new(Some(Stage::Working))), "Taking inventory");

@@ -164,8 +164,7 @@ pub(crate) async fn append(
     };
     let mut file = tokio::fs::File::from_std(upload.file);
     let dir = uploads.files().dir();
-    let receiver =
-        Receiver { dir, limit: upload.missing_bytes, rate: config.limits.body_rate };
+    let receiver = Receiver { dir, limit: upload.missing_bytes, rate: config.limits.body_rate };
     let bytes = receiver.receive(body, &mut file).await?;
     if bytes > upload.missing_bytes {
         uploads.discard(&upload.id);
@@ -179,11 +178,7 @@ pub(crate) async fn append(
     Ok((StatusCode::NO_CONTENT, fields).into_response())
 }
 
-async fn open(
-    uploads: &ImageUploads,
-    id: String,
-    headers: &HeaderMap,
-) -> Result<OpenUpload> {
+async fn open(uploads: &ImageUploads, id: String, headers: &HeaderMap) -> Result<OpenUpload> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if kind != Some("application/offset+octet-stream") {
         let detail = "the Content-Type must be application/offset+octet-stream";

@@ -43,8 +43,7 @@ pub async fn upload(
         Ok(form) => receiver.receive(&who, &principal, form).await,
         Err(e) => Err(malformed(&e.body_text())),
     };
-    let notice =
-        added.map(|entry| Notice::success(format!("{} is in the catalog.", entry.name)));
+    let notice = added.map(|entry| Notice::success(format!("{} is in the catalog.", entry.name)));
     notices.redirect("/ui/images", notice)
 }
 

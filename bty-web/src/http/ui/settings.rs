@@ -312,7 +312,16 @@ fn config_row(config: &Config, key: &'static str, variable: &'static str) -> Con
         true => "(set, not shown)".into(),
         false => value.clone(),
     };
-    ConfigRow { key, label: config_label(key), value, origin: origin.to_string(), source, variable, is_open, pending }
+    ConfigRow {
+        key,
+        label: config_label(key),
+        value,
+        origin: origin.to_string(),
+        source,
+        variable,
+        is_open,
+        pending,
+    }
 }
 
 /// Saves the settings in the fields `setting.KEY`.
