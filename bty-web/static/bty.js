@@ -161,6 +161,16 @@
     if (form) htmx.trigger(form, "htmx:abort");
   });
 
+  // ---- lists of choices, narrowed while their search is typed
+
+  document.addEventListener("input", (event) => {
+    const search = event.target.closest?.("[data-narrows]");
+    if (!search) return;
+    const text = search.value.trim().toLowerCase();
+    for (const choice of document.getElementById(search.dataset.narrows).children)
+      choice.hidden = !choice.textContent.toLowerCase().includes(text);
+  });
+
   // ---- the editor of plans: line numbers, and marks at lines with problems
 
   function editor() {

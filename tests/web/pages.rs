@@ -427,3 +427,151 @@ fn a_value_of_the_configuration_is_changed_for_the_next_start() {
             .contains("https://bty.example")
     );
 }
+
+/// Starts the flash of the machine that `stage` has set up. Returns the token of its boot cycle.
+fn flashing(web: &Web, image: &str) -> String {
+    let assignment = json!({
+        "boot_mode": "bty-flash-once", "bty_image_ref": image, "target_disk_serial": "S1",
+    });
+    web.send("PUT", &format!("/machines/{MAC}"), &assignment).expect(200);
+    let token = token(&web.get(&format!("/pxe/{MAC}?boot=flash")).text());
+    web.get(&format!("/pxe/{MAC}/plan?cycle={token}")).expect(200);
+    token
+}
+
+fn report(web: &Web, token: &str, report: &serde_json::Value) {
+    web.send("POST", &format!("/pxe/{MAC}/status?cycle={token}"), report).expect(204);
+}
+
+fn progress(web: &Web, token: &str, percent: u64) {
+    let total = 100_u64 << 30;
+    let progress = json!({
+        "phase": "write", "source_bytes": percent, "source_total": 100, "decoded_bytes": 0,
+        "decoded_total": total, "written_bytes": total / 100 * percent, "verified_bytes": 0,
+    });
+    report(web, token, &json!({ "status": "progress", "progress": progress }));
+}
+
+#[test]
+fn a_failed_machine_says_why_and_what_to_do_in_the_list_and_on_its_page() {
+    let (web, image) = stage();
+    let token = flashing(&web, &image);
+    report(&web, &token, &json!({ "status": "failed", "reason": "the disk has gone" }));
+    for path in [PAGE, "/ui/machines"] {
+        let page = web.get(path).expect(200).text();
+        for shown in ["Flash failed", "the disk has gone", ">Retry…<", "Show log", "Acknowledge<"]
+        {
+            assert!(page.contains(shown), "{shown} on {path}: {page}");
+        }
+    }
+    let list = "/ui/machines?state=trouble";
+    let page = done(&web, &format!("{PAGE}/acknowledge"), &[("back", list)]);
+    assert!(
+        page.contains("acknowledged 1 failure") && page.contains("the disk has gone"),
+        "{page}"
+    );
+    assert!(!page.contains(&format!("{PAGE}/acknowledge")), "{page}");
+    let health = web.get("/ui/events?q=failed+ack:no").text();
+    assert!(health.contains("No events match"), "{health}");
+    assert!(undo(&web, &page).contains("The change is undone."));
+    let retried = post(&web, PAGE, &[("again", "1")]).expect(200).text();
+    assert!(retried.contains("This overwrites a disk"), "{retried}");
+}
+
+#[test]
+fn a_new_machine_is_new_and_is_assigned_with_one_form() {
+    let (web, image) = stage();
+    let list = web.get("/ui/machines?state=new").expect(200).text();
+    assert!(list.contains(&format!("{PAGE}/assign")) && list.contains("1 to 1 of 1"), "{list}");
+    let form = web.get(&format!("{PAGE}/assign")).expect(200).text();
+    for shown in [
+        "name=\"disk.52-54-00-12-34-56\" value=\"S1\" checked",
+        &format!("value=\"{image}\" checked"),
+        "<option value=\"bty-flash-once\" selected>",
+        "Fast Disk",
+        "64.0 GiB",
+    ] {
+        assert!(form.contains(shown), "{shown} in {form}");
+    }
+    let path = "/ui/machines/assign";
+    let choice = [
+        ("mac", MAC),
+        ("step", "review"),
+        ("image", image.as_str()),
+        ("plan", "bty-flash-once"),
+        ("disk.52-54-00-12-34-56", "S1"),
+    ];
+    let asked = post(&web, path, &choice).expect(200).text();
+    for shown in ["This overwrites disks: 1", "flash debian", "<code>S1</code>", "Fast Disk"] {
+        assert!(asked.contains(shown), "{shown} in {asked}");
+    }
+    assert_eq!(bound(&web), "bty-inventory", "nothing is assigned yet");
+    let fields = confirmation(&asked);
+    let fields: Vec<(&str, &str)> =
+        fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let page = done(&web, path, &fields);
+    assert!(page.contains("Assigned: 1 machine") && page.contains("Waiting for boot"), "{page}");
+    assert_eq!(bound(&web), "bty-flash-once");
+    assert!(undo(&web, &page).contains("The change is undone."));
+    assert_eq!(bound(&web), "bty-inventory");
+    let list = web.get("/ui/machines?state=new").expect(200).text();
+    assert!(list.contains("1 to 1 of 1"), "after the undo it is new again: {list}");
+
+    let without = [choice[0], choice[1], choice[2], choice[3]];
+    assert!(post(&web, path, &without).expect(422).text().contains("choose the disk"));
+    let nothing = done(&web, path, &[("step", "review")]);
+    assert!(nothing.contains("tick at least one"), "{nothing}");
+}
+
+#[test]
+fn ticked_machines_are_changed_together_after_a_confirmation() {
+    let (web, _) = stage();
+    for n in 1..=3 {
+        let assignment = json!({ "boot_mode": "ipxe-exit", "labels": ["lab"] });
+        web.send("PUT", &format!("/machines/52540000000{n}"), &assignment).expect(200);
+    }
+    let path = "/ui/machines/change";
+    let all = [("all", "1"), ("label", "lab"), ("act", "label")];
+    let asked = post(&web, path, &all).expect(200).text();
+    assert!(asked.contains("Labels to add"), "{asked}");
+    let with_text = [all[0], all[1], all[2], ("text", "rack 1, west")];
+    let asked = post(&web, path, &with_text).expect(200).text();
+    assert!(asked.contains("Label 3 machines") && !asked.contains(MAC), "{asked}");
+    let digest = field(&asked, "digest").to_owned();
+    // a fourth one matches meanwhile: the new list is shown instead
+    let assignment = json!({ "boot_mode": "ipxe-exit", "labels": ["lab"] });
+    web.send("PUT", "/machines/525400000004", &assignment).expect(200);
+    let confirmed = |digest| [&with_text[..], &[("digest", digest)]].concat();
+    let again = post(&web, path, &confirmed(digest.as_str())).expect(422).text();
+    assert!(again.contains("have changed since") && again.contains("Label 4 machines"), "{again}");
+    let page = done(&web, path, &confirmed(field(&again, "digest")));
+    assert!(page.contains("Labeled: 4 machines."), "{page}");
+    let machine = web.get("/machines/525400000002").json();
+    assert_eq!(machine["labels"], json!(["lab", "rack 1", "west"]));
+    let grouped = web.get("/ui/machines?group=label").expect(200).text();
+    assert!(grouped.contains("lab: 4 machines") && grouped.contains("without a label: 1 machine"));
+}
+
+#[test]
+fn an_assignment_saved_during_a_flash_takes_effect_after_it_and_the_flash_is_still_shown() {
+    let (web, image) = stage();
+    let token = flashing(&web, &image);
+    progress(&web, &token, 89);
+    let page = web.get(PAGE).text();
+    assert!(page.contains("Flashing 89 %") && page.contains("now being flashed, 89 %"), "{page}");
+    let saved = done(&web, PAGE, &[("boot_mode", "ipxe-exit")]);
+    assert!(saved.contains("The flash that is running goes on"), "{saved}");
+    progress(&web, &token, 90);
+    let page = web.get(PAGE).text();
+    assert!(page.contains("takes effect at the network boot after this flash"), "{page}");
+    assert!(page.contains("Flashing 90 %") && page.contains("Idle"), "{page}");
+    // the undo makes the running order the machine's own again
+    assert!(undo(&web, &saved).contains("The change is undone."));
+    let page = web.get(PAGE).text();
+    assert!(!page.contains("after this flash") && page.contains("Flashing"), "{page}");
+    let disk = json!({
+        "path": "/dev/sda", "serial": "S1", "image": "x", "disk_bytes": 1, "verified_bytes": 1,
+    });
+    report(&web, &token, &json!({ "status": "done", "disks": [disk] }));
+    assert!(web.get(PAGE).text().contains("Flashed"));
+}

@@ -603,10 +603,16 @@ impl Decider<'_> {
         replace: bool,
     ) -> Decided {
         let before = view.machine.as_ref().map(Assignment::of);
-        let assignment = match changes(row, catalog) {
+        let mut assignment = match changes(row, catalog) {
             Ok(changes) => changes.apply(before.clone().unwrap_or_default()),
             Err(why) => return Decided::Skipped(why),
         };
+        // a table has no parameters, and another plan would refuse those of the former one
+        if let Some(plan) = self.snapshot.plan(&assignment.boot_mode)
+            && before.as_ref().is_some_and(|before| before.boot_mode != assignment.boot_mode)
+        {
+            assignment.params.retain(|name, _| plan.declared.parameters.contains_key(name));
+        }
         if before.as_ref() == Some(&assignment) {
             return Decided::Unchanged;
         }

@@ -43,7 +43,12 @@ pub(super) fn progress(rates: &Rates, machine: &Machine) -> Option<Progress> {
     let cycle = machine.open_cycle().or_else(|| machine.overtaken_cycle())?;
     let report: bty_script::plan::Progress =
         serde_json::from_value(cycle.progress.clone()?).ok()?;
-    Some(in_words(&report, rates.of(&machine.mac).unwrap_or_default()))
+    let progress = in_words(&report, rates.of(&machine.mac).unwrap_or_default());
+    if machine.status().is_stalled() {
+        let headline = format!("No progress since {} %", progress.percent);
+        return Some(Progress { headline, rates: String::new(), ..progress });
+    }
+    Some(progress)
 }
 
 fn in_words(report: &bty_script::plan::Progress, rate: Rate) -> Progress {
@@ -113,6 +118,8 @@ pub(super) fn silence(machine: &Machine, now: Time) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const GIB: u64 = 1 << 30;
@@ -142,6 +149,32 @@ mod tests {
         assert_eq!(words("write", 4 * GIB, rate(9, 0)), "Flashing 100 %");
         assert_eq!(words("wipe", 0, rate(9, 0)), "Erasing");
         assert_eq!(words("juggle", 0, rate(9, 0)), "Working");
+    }
+
+    #[test]
+    fn a_stalled_flash_claims_no_rate() {
+        let mac = "52:54:00:00:00:01".parse().unwrap();
+        let progress_now = serde_json::to_value(report("write", GIB)).unwrap();
+        let cycle = json!({
+            "token": "t", "opened_at": Time(1), "opened_by": null, "stage": "working",
+            "is_tokenless": false, "fallback": null, "has_inventory": true, "order": null,
+            "progress": progress_now, "heard_at": Time(60_000), "stalled_at": Time(90_000),
+        });
+        let cycle = Some(serde_json::from_value(cycle).unwrap());
+        let machine = Machine { cycle, ..Machine::new(mac, "bty-flash-once", Time(1)) };
+        let rates = Rates::default();
+        for n in 0..3 {
+            rates.progress(
+                &machine.mac,
+                &report("write", GIB * n / 4),
+                Time(10_000 + i64::try_from(n).unwrap()),
+            );
+        }
+        let shown = progress(&rates, &machine).unwrap();
+        assert_eq!((&*shown.headline, &*shown.rates), ("No progress since 25 %", ""));
+        let now = Time(60_000 + 17 * 60_000);
+        assert_eq!(silence(&machine, now).as_deref(), Some("no report for 17 min"));
+        assert_eq!(silence(&Machine { cycle: None, ..machine }, now), None);
     }
 
     #[test]

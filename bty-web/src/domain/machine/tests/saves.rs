@@ -132,3 +132,53 @@ fn kernel_arguments_choose_the_environment_and_name_keys_and_not_the_server() {
         assert!(check(wrong).unwrap_err().contains("only the server sets"), "{wrong}");
     }
 }
+
+#[test]
+fn a_flash_whose_assignment_was_replaced_keeps_its_progress_until_it_ends() {
+    for (status, stage) in [("done", Stage::Done), ("failed", Stage::Superseded)] {
+        let mut world = World::bound("bty-flash-once");
+        let token = live(&world.boot("1"));
+        world.order(Some(&token));
+        let report = |written_bytes| Report {
+            status: "progress".into(),
+            progress: Some(Progress {
+                phase: "write".into(),
+                written_bytes,
+                ..Progress::default()
+            }),
+            ..Report::default()
+        };
+        world.with(|m, context, client| apply_report(m, context, client, Some(&token), &report(1)));
+        assert!(world.machine.overtaken_cycle().is_none());
+        let other =
+            Assignment { bty_image_ref: Some(image_ref(OTHER)), ..assignment("bty-flash-once") };
+        world.save(&other);
+        let receipt = world
+            .with(|m, context, client| apply_report(m, context, client, Some(&token), &report(7)));
+        assert_eq!(receipt, Receipt::Repeated);
+        let progress = world.machine.overtaken_cycle().and_then(|cycle| cycle.progress.clone());
+        assert_eq!(progress.unwrap()["written_bytes"], 7);
+        assert_eq!(world.machine.status().phase(), Phase::Pending, "the new order is not done");
+        world.report(Some(&token), status);
+        assert!(world.machine.overtaken_cycle().is_none(), "{status}");
+        assert_eq!(world.machine.cycle.as_ref().unwrap().stage, stage);
+        assert_eq!(world.machine.boot_state(), "pending flash");
+    }
+}
+
+#[test]
+fn a_discovered_machine_is_new_until_somebody_saves_it() {
+    let mut world = World::new("bty-inventory");
+    world.machine.discovered_at = Some(world.client.now);
+    assert_eq!(world.machine.status().phase(), Phase::New);
+    let token = live(&world.boot("1"));
+    world.order(Some(&token));
+    assert_eq!(world.machine.status().phase(), Phase::Working);
+    world.inventory(Some(&token));
+    assert_eq!(
+        (world.machine.status().phase(), world.machine.status().state()),
+        (Phase::New, "new")
+    );
+    world.save(&Assignment { boot_mode: "bty-inventory".into(), ..Assignment::default() });
+    assert_eq!(world.machine.status().phase(), Phase::Pending);
+}
