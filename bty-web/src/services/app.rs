@@ -222,7 +222,7 @@ impl Foundation {
                 snapshots(),
                 webhooks.clone(),
             ),
-            images: ImageCatalog::new(db(), snapshots(), router.clone(), catalog.clone(), client),
+            images: ImageCatalog::new(db(), router.clone(), catalog.clone(), client),
             boot_cycles: BootCycles::new(
                 cards.clone(),
                 snapshots(),

@@ -17,7 +17,6 @@ use crate::services::access::Principal;
 use crate::services::auth::Scope;
 use crate::services::catalog::{self, CatalogEdits, Imported, concurrently};
 use crate::services::image_route::{ImageRouter, file_name, source};
-use crate::services::snapshot::Snapshots;
 use crate::store::{self, Database};
 
 pub use crate::store::catalog::Stored;
@@ -26,7 +25,6 @@ pub use crate::store::catalog::Stored;
 #[derive(Clone)]
 pub struct ImageCatalog {
     db: Database,
-    snapshots: Arc<Snapshots>,
     image_router: Arc<ImageRouter>,
     edits: CatalogEdits,
     client: Client,
@@ -35,12 +33,11 @@ pub struct ImageCatalog {
 impl ImageCatalog {
     pub(crate) fn new(
         db: Database,
-        snapshots: Arc<Snapshots>,
         image_router: Arc<ImageRouter>,
         edits: CatalogEdits,
         client: Client,
     ) -> Self {
-        Self { db, snapshots, image_router, edits, client }
+        Self { db, image_router, edits, client }
     }
 
     /// Returns all entries, sorted by name.
