@@ -73,6 +73,7 @@ mod web {
     mod subpath;
     mod tftp;
     mod upgrade;
+    mod uploads;
     mod users;
     mod webhooks;
 }

@@ -78,6 +78,8 @@ pub struct Config {
     pub(crate) site_dir: PathBuf,
     /// Directory of the backups.
     pub(crate) backup_dir: PathBuf,
+    /// Directory of uploaded images, and of those that an operator copies there.
+    pub(crate) image_dir: PathBuf,
     /// Catalog file that is imported at startup, if it exists.
     pub(crate) catalog_file: PathBuf,
     /// URL of an external cache host through which machines download images. Empty for none, or for

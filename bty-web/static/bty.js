@@ -230,6 +230,180 @@
     document.querySelectorAll(`input[type=checkbox][name="${all.dataset.all}"]`).forEach((box) => (box.checked = all.checked));
   });
 
+  // ---- uploads of images: the protocol tus 1.0, in chunks that proxies let through. An interrupted
+  // upload continues, also when the same file is chosen again in a new page.
+
+  const CHUNK_BYTES = 8 << 20;
+  const UPLOAD_RETRIES_MAX = 30;
+  let uploading = null;
+
+  // Returns the response of a request to the server; null without an answer.
+  function exchange(method, url, { headers = {}, body = null, onProgress, request = new XMLHttpRequest() } = {}) {
+    return new Promise((done) => {
+      request.open(method, url);
+      Object.entries({ "Tus-Resumable": "1.0.0", ...headers }).forEach(([name, value]) => request.setRequestHeader(name, value));
+      if (onProgress) request.upload.onprogress = (event) => onProgress(event.loaded);
+      request.onload = () => done(request);
+      request.onerror = request.onabort = () => done(null);
+      request.send(body);
+    });
+  }
+
+  const detailOf = (response) => {
+    try {
+      return JSON.parse(response.responseText).detail;
+    } catch {
+      return `The server answered ${response.status}.`;
+    }
+  };
+
+  const encoded = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
+
+  class Upload {
+    constructor(form) {
+      this.form = form;
+      this.file = form.elements.file.files[0];
+      this.root = form.dataset.upload;
+      this.key = `bty-upload ${this.root} ${this.file.name} ${this.file.size} ${this.file.lastModified}`;
+      this.begun = performance.now();
+    }
+
+    // Returns where the upload continues: its address, and the number of bytes that the server has.
+    async start() {
+      const known = localStorage.getItem(this.key);
+      const response = known && (await exchange("HEAD", known));
+      if (response?.status === 200) return [known, Number(response.getResponseHeader("Upload-Offset"))];
+      const { name, description, arch } = this.form.elements;
+      const metadata = Object.entries({ filename: this.file.name, name: name.value, description: description.value, arch: arch.value })
+        .filter(([, value]) => value)
+        .map(([key, value]) => `${key} ${encoded(value)}`);
+      const created = await exchange("POST", this.root, { headers: { "Upload-Length": this.file.size, "Upload-Metadata": metadata.join(",") } });
+      if (created?.status !== 201) throw new Error(created ? detailOf(created) : "The server does not answer. Try again.");
+      const at = created.getResponseHeader("Location");
+      localStorage.setItem(this.key, at);
+      return [at, 0];
+    }
+
+    async run() {
+      let [at, offset] = await this.start();
+      const first = offset;
+      let failures = 0;
+      for (;;) {
+        const body = this.file.slice(offset, offset + CHUNK_BYTES);
+        this.request = new XMLHttpRequest();
+        const headers = { "Upload-Offset": offset, "Content-Type": "application/offset+octet-stream" };
+        const onProgress = (sent) => this.show(offset + sent, first);
+        const response = await exchange("PATCH", at, { headers, body, onProgress, request: this.request });
+        if (this.isCancelled) return this.cancel(at);
+        if (response?.status === 204) {
+          offset += body.size;
+          failures = 0;
+          if (offset >= this.file.size) break;
+          continue;
+        }
+        // the server knows what has arrived; a conflict means that it knows better than this page
+        if (response && response.status !== 409 && response.status < 500) throw this.refused(detailOf(response));
+        failures += 1;
+        if (failures > UPLOAD_RETRIES_MAX) throw new Error("The server does not answer. Choose the same file again to continue.");
+        this.line("The connection was interrupted; continuing.");
+        await new Promise((resume) => setTimeout(resume, Math.min(RETRY_MS * failures, 15000)));
+        const status = await exchange("HEAD", at);
+        if (status?.status === 200) offset = Number(status.getResponseHeader("Upload-Offset"));
+        else if (status?.status === 404) throw this.refused(response ? detailOf(response) : "The connection ended with the upload. If the image is not in the list, choose it again.");
+      }
+      localStorage.removeItem(this.key);
+    }
+
+    refused(detail) {
+      localStorage.removeItem(this.key);
+      return new Error(detail);
+    }
+
+    async cancel(at) {
+      await exchange("DELETE", at);
+      throw this.refused("The upload is cancelled.");
+    }
+
+    show(done, first) {
+      const { size } = this.file;
+      const seconds = (performance.now() - this.begun) / 1000;
+      const rate = (done - first) / Math.max(seconds, 0.1);
+      const minutes = Math.ceil((size - done) / Math.max(rate, 1) / 60);
+      const left = done >= size ? "The server is reading the image." : `${(rate / 1048576).toFixed(1)} MiB/s, ${minutes} min left`;
+      const percent = Math.floor((100 * done) / Math.max(size, 1));
+      const bar = this.form.querySelector("progress");
+      bar.value = percent;
+      this.line(`${percent} % · ${left}`);
+    }
+
+    line(text) {
+      this.form.querySelector(".rates").textContent = text;
+    }
+  }
+
+  async function startUpload(form) {
+    if (uploading) return;
+    const result = form.querySelector(".upload-result");
+    const parts = [form.querySelector(".upload-progress"), form.querySelector("[data-upload-cancel]")];
+    uploading = new Upload(form);
+    parts.forEach((part) => (part.hidden = false));
+    form.querySelector("button.main").disabled = true;
+    result.className = "upload-result";
+    result.textContent = "";
+    try {
+      await uploading.run();
+      result.textContent = `${uploading.file.name} is in the catalog.`;
+      form.reset();
+    } catch (error) {
+      result.classList.add("error");
+      result.textContent = error.message;
+    }
+    uploading = null;
+    parts.forEach((part) => (part.hidden = true));
+    form.querySelector("button.main").disabled = false;
+  }
+
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form[data-upload]")) return;
+    event.preventDefault();
+    startUpload(event.target);
+  });
+  addEventListener("beforeunload", (event) => uploading && event.preventDefault());
+
+  // ---- tiles of machines: one stop of the Tab key; arrow keys move between them
+
+  const TILES_IN_A_ROW = 40;
+  const TILE_MOVES = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -TILES_IN_A_ROW, ArrowDown: TILES_IN_A_ROW, Home: -Infinity, End: Infinity };
+
+  document.addEventListener("keydown", (event) => {
+    const tile = event.target.closest?.("[data-tiles] svg a");
+    const move = TILE_MOVES[event.key];
+    if (!tile || move === undefined) return;
+    const tiles = [...tile.closest("[data-tiles]").querySelectorAll("svg a")];
+    const next = tiles[Math.max(0, Math.min(tiles.length - 1, tiles.indexOf(tile) + move))];
+    event.preventDefault();
+    tiles.forEach((other) => other.setAttribute("tabindex", other === next ? "0" : "-1"));
+    next.focus();
+  });
+
+  // ---- menus: one is open at a time, and closes with Escape or a click elsewhere
+
+  function closeMenus(except) {
+    document.querySelectorAll("details.menu[open]").forEach((menu) => menu.contains(except) || (menu.open = false));
+  }
+  document.addEventListener("click", (event) => {
+    closeMenus(event.target);
+    if (!event.target.closest?.("[data-upload-cancel]") || !uploading) return;
+    uploading.isCancelled = true;
+    uploading.request?.abort();
+  });
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" && event.target.closest?.("details.menu[open]");
+    if (!menu) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+
   document.addEventListener("DOMContentLoaded", () => {
     editor();
     follow();

@@ -420,11 +420,11 @@ test('plans: delete', async () => {
 
 test('images: add, check, cache, delete', async () => {
   await page.goto('/ui/images');
-  const add = card(page, 'Add an image');
-  await add.getByLabel('Address', { exact: true }).fill(`${files.base}/none.img`);
+  const add = card(page, 'Add an image by its address');
+  await add.getByLabel('Address or registry reference').fill(`${files.base}/none.img`);
   await press(add, 'Add');
   await refused(page, '404');
-  await add.getByLabel('Address', { exact: true }).fill(`${files.base}/small.img`);
+  await add.getByLabel('Address or registry reference').fill(`${files.base}/small.img`);
   await add.getByLabel('Name').fill('small');
   await add.getByLabel('Digest file').fill(`${files.base}/small.img.sha256`);
   await add.getByLabel('Description').fill('Nearly nothing');
@@ -432,11 +432,15 @@ test('images: add, check, cache, delete', async () => {
   await told(page, 'small is in the catalog');
   const row = page.locator('#list tbody tr').filter({ hasText: 'Nearly nothing' });
   await row.getByText('4.0 KiB').waitFor();
+  const menu = () => page.getByLabel('Actions for small', { exact: true }).click();
+  await menu();
   await press(row, 'Check');
   await told(page, 'small is available');
+  await menu();
   await press(row, 'Cache');
   await told(page, 'cache host fetches: 1');
-  await row.getByText('cached', { exact: true }).waitFor();
+  await row.locator('td[data-name=Cached]').getByText('yes', { exact: true }).waitFor();
+  await menu();
   await confirm(row, 'Delete');
   await told(page, 'is deleted');
   await row.waitFor({ state: 'detached' });
@@ -467,8 +471,10 @@ test('images: import and upload', async () => {
   await upload(toml('uploaded'));
   await told(page, '1 imported');
   await page.locator('#list').getByText('uploaded', { exact: true }).waitFor();
+  await page.getByLabel('Actions for all images').click();
   await press(page.getByRole('main'), 'Refresh digests');
   await told(page, 'none has another digest');
+  await page.getByLabel('Actions for all images').click();
   await press(page.getByRole('main'), 'Check all');
   await refused(page, 'different from the catalog');
 });
@@ -506,7 +512,7 @@ test('netboot: addresses, probes, digests, another version', async () => {
 
 test('events: search, pivot, acknowledge', async () => {
   await page.goto('/ui/events');
-  await page.getByRole('link', { name: 'Unacknowledged failures' }).click();
+  await page.getByRole('link', { name: /unacknowledged failure/ }).click();
   await page.waitForURL('**ack*');
   const rows = page.locator('#log tbody tr');
   const badge = page.getByRole('navigation', { name: 'Pages' }).locator('.badge.alarm');

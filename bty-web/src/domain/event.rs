@@ -42,6 +42,7 @@ pub const KINDS: [&str; 84] = [
     "catalog.entries.imported",
     "catalog.entries.import.failed",
     "catalog.entries.refreshed",
+    "catalog.file.deleted",
     "netboot.artifacts.fetched",
     "netboot.artifacts.fetch.requested",
     "netboot.artifacts.fetch.started",

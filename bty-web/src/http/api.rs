@@ -15,4 +15,5 @@ pub(crate) mod plans;
 pub(crate) mod power;
 pub(crate) mod settings;
 pub(crate) mod transfer;
+pub(crate) mod uploads;
 pub(crate) mod webhooks;

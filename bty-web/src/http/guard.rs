@@ -88,7 +88,7 @@ pub async fn permit(
 pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let peer = peer(&request);
     // also the uploads of pages, which are documented as a part of the API
-    let is_page = request.uri().path().starts_with("/ui/");
+    let is_page = ["/ui/", "/uploads"].iter().any(|path| request.uri().path().starts_with(path));
     let principal = authenticate(&guard, is_page, peer, request.headers()).await;
     match principal.and_then(|principal| guard.check(&principal).map(|()| principal)) {
         Ok(principal) => {

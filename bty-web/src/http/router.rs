@@ -13,6 +13,7 @@
 //! | `api::webhooks` | `/webhooks…` |
 //! | `api::jobs` | `/workers…`, `/boot/releases…` |
 //! | `api::transfer` | `/export`, `/import` |
+//! | `api::uploads` | `/uploads…`, `/images/…`: images that the server keeps |
 //! | `api::settings` | `/settings` |
 //! | `api::access` | `/tokens…`, `/sessions` |
 //! | `api::health` | `/healthz`, `/version`, `/metrics`, `/openapi.json` |
@@ -37,7 +38,7 @@ use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind};
 use crate::http::api::{
     access, bulk, cache, catalog, events, health, jobs, machine_cards, machines, plans, power,
-    settings, transfer, webhooks,
+    settings, transfer, uploads, webhooks,
 };
 use crate::http::bodies::Bodies;
 use crate::http::error::ErrorBody;
@@ -213,6 +214,7 @@ fn open_api() -> Api {
         .routes(routes!(boot_files::get))
         .routes(routes!(catalog::images))
         .routes(routes!(catalog::toml))
+        .routes(routes!(uploads::image))
         .merge(objects_api())
         .merge(server_api())
 }
@@ -313,7 +315,12 @@ fn catalog_changes_api() -> Api {
         .routes(routes!(catalog::add))
         .routes(routes!(catalog::delete))
         .routes(routes!(catalog::import))
-        .routes(routes!(ui::catalog_upload::upload))
+        .routes(routes!(ui::catalog_upload::upload).layer(DefaultBodyLimit::disable()))
+        .routes(routes!(uploads::create, uploads::protocol))
+        .routes(
+            routes!(uploads::status, uploads::append, uploads::cancel)
+                .layer(DefaultBodyLimit::disable()),
+        )
         .routes(routes!(catalog::refresh))
         .routes(routes!(catalog::warm))
         .merge(cache_changes_api())
@@ -360,7 +367,13 @@ fn scoped_pages() -> Vec<(Permission, Pages)> {
         (readable(Scope::Plans), plan_pages()),
         (
             readable(Scope::Catalog),
-            vec![("/ui/images", get(ui::images::page).post(ui::images::submit))],
+            vec![
+                ("/ui/images", get(ui::images::page).post(ui::images::submit)),
+                (
+                    "/ui/images/upload",
+                    post(ui::image_upload::upload).layer(DefaultBodyLimit::disable()),
+                ),
+            ],
         ),
         (readable(Scope::Admin), server_pages()),
         (ADMIN_ONLY, vec![("/ui/backups/{id}", get(ui::backups::download))]),
@@ -419,7 +432,11 @@ fn scoped_cache_pages(acknowledge: Scope) -> Vec<(Permission, Pages)> {
         ),
         (
             readable(Scope::Read),
-            vec![("/ui/live", get(ui::live::stream)), ("/ui/logout", post(ui::login::log_out))],
+            vec![
+                ("/ui/live", get(ui::live::stream)),
+                ("/ui/logout", post(ui::login::log_out)),
+                ("/ui/{*path}", get(ui::error_page::missing)),
+            ],
         ),
         (ADMIN_ONLY, vec![("/ui/account", get(ui::account::page).post(ui::account::submit))]),
     ]
@@ -439,6 +456,7 @@ fn open_pages() -> Router<RouterState> {
     Router::new()
         .route("/", get(|| async { Redirect::to("/ui/login") }))
         .route("/ui", get(home))
+        .route("/ui/", get(home))
         .route("/ui/login", get(ui::login::page).post(ui::login::log_in))
         .route("/static/{name}", get(ui::assets::get))
 }

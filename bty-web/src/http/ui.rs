@@ -31,6 +31,7 @@ pub mod form;
 pub mod frame;
 mod hardware;
 pub mod highlight;
+pub(crate) mod image_upload;
 pub mod images;
 pub mod live;
 pub mod login;

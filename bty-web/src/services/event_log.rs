@@ -202,6 +202,8 @@ enum Condition {
     Actor(String),
     SourceIp(String),
     Text(String),
+    /// Text that must not occur.
+    Without(String),
 }
 
 impl Condition {
@@ -212,6 +214,7 @@ impl Condition {
             Self::Actor(actor) => event.is_by(actor),
             Self::SourceIp(ip) => event.is_from(ip),
             Self::Text(text) => event.contains(text),
+            Self::Without(text) => !event.contains(text),
         }
     }
 }
@@ -237,9 +240,10 @@ impl Search {
                     continue;
                 }
                 (_, _, Ok(ip)) => Condition::SourceIp(ip.to_string()),
-                (text, ..) => match text.strip_prefix("actor:") {
-                    Some(actor) => Condition::Actor(actor.to_owned()),
-                    None => Condition::Text(lower),
+                (text, ..) => match (text.strip_prefix("actor:"), text.strip_prefix('-')) {
+                    (Some(actor), _) => Condition::Actor(actor.to_owned()),
+                    (_, Some(other)) if !other.is_empty() => Condition::Without(other.to_owned()),
+                    _ => Condition::Text(lower),
                 },
             };
             search.conditions.push(condition);

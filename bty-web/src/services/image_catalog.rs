@@ -17,7 +17,6 @@ use crate::services::access::Principal;
 use crate::services::auth::Scope;
 use crate::services::catalog::{self, CatalogEdits, Imported, concurrently};
 use crate::services::image_route::{ImageRouter, file_name, source};
-use crate::services::snapshot::Snapshots;
 use crate::store::{self, Database};
 
 pub use crate::store::catalog::Stored;
@@ -26,7 +25,6 @@ pub use crate::store::catalog::Stored;
 #[derive(Clone)]
 pub struct ImageCatalog {
     db: Database,
-    snapshots: Arc<Snapshots>,
     image_router: Arc<ImageRouter>,
     edits: CatalogEdits,
     client: Client,
@@ -35,12 +33,11 @@ pub struct ImageCatalog {
 impl ImageCatalog {
     pub(crate) fn new(
         db: Database,
-        snapshots: Arc<Snapshots>,
         image_router: Arc<ImageRouter>,
         edits: CatalogEdits,
         client: Client,
     ) -> Self {
-        Self { db, snapshots, image_router, edits, client }
+        Self { db, image_router, edits, client }
     }
 
     /// Returns all entries, sorted by name.
@@ -65,21 +62,27 @@ impl ImageCatalog {
     }
 
     /// Returns the catalog as TOML for clients that reached the server at `base`. URLs point to the
-    /// cache host if there is one and it responds.
+    /// cache host if there is one and it responds, and those of images that this server keeps to
+    /// `base`.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
     pub async fn client_toml(&self, base: &str) -> Result<String> {
-        let Some(host) = self.image_router.host(base) else {
-            return Ok(self.snapshots.current().catalog.to_string());
+        let router = &self.image_router;
+        let host = match router.host(base) {
+            Some(host) if router.is_reachable().await => Some(host),
+            _ => None,
         };
-        if !self.image_router.is_reachable().await {
-            return Ok(self.snapshots.current().catalog.to_string());
-        }
         let mut catalog = Catalog::new();
         for stored in self.entries().await? {
-            let packed = self.image_router.packed(&host, &stored);
-            catalog.add(through_cache(&host, &stored, packed)?)?;
+            let own = router.own_address(base, &stored.src);
+            catalog.add(match (&host, own) {
+                (Some(host), own) if own.is_none() || router.is_cached(&stored) => {
+                    through_cache(host, &stored, router.packed(host, &stored))?
+                }
+                (_, Some(own)) => with_address(&stored, own)?,
+                (_, None) => stored.entry()?,
+            })?;
         }
         Ok(catalog.to_toml())
     }
@@ -239,15 +242,22 @@ fn through_cache(host: &str, stored: &Stored, packed: Option<PackedImage>) -> Re
         return Ok(direct);
     }
     let url = blob_url(host, source, &file_name(stored), stored.disk_image_sha.as_deref());
-    let mut entry = Entry::new(direct.name.clone(), url)?;
-    (entry.sha256, entry.format, entry.size_bytes) =
-        (direct.sha256, direct.format, direct.size_bytes);
-    (entry.description, entry.arch) = (direct.description, direct.arch);
-    entry.index_sha256 = direct.index_sha256;
+    let mut entry = with_address(stored, url)?;
     if let Some(packed) = packed {
         entry.index_sha256 = packed.index_sha256.parse().ok();
         entry.packed = Some(packed.url);
     }
+    Ok(entry)
+}
+
+/// Returns the entry with another address of the same image.
+fn with_address(stored: &Stored, address: String) -> Result<Entry> {
+    let direct = stored.entry()?;
+    let mut entry = Entry::new(direct.name, address)?;
+    (entry.sha256, entry.format, entry.size_bytes) =
+        (direct.sha256, direct.format, direct.size_bytes);
+    (entry.description, entry.arch) = (direct.description, direct.arch);
+    entry.index_sha256 = direct.index_sha256;
     Ok(entry)
 }
 

@@ -1,4 +1,5 @@
 //! Routes of images: from the origin, or through a cache host that responds and can send the image.
+//! This server is the origin of the images that it keeps itself.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,7 @@ use crate::config::Config;
 use crate::domain::error::Result;
 use crate::domain::image_route::{CacheStatus, ImageRoute, PackedImage};
 use crate::domain::machine::ClientContext;
+use crate::services::image_files::ImageFiles;
 use crate::store::catalog::Stored;
 
 /// Time after which a cache host counts as not responding.
@@ -47,6 +49,8 @@ pub struct ImageRouter {
     cache: Option<Arc<CacheHost>>,
     /// Port of the cache host in this process.
     port: Option<u16>,
+    /// The images that this server keeps itself.
+    files: ImageFiles,
     /// What was last known of objects, by their URLs.
     known: Mutex<HashMap<String, Known>>,
 }
@@ -57,7 +61,14 @@ impl ImageRouter {
     #[must_use]
     pub fn new(config: &Config, client: Client, cache: Option<Arc<CacheHost>>) -> Self {
         let port = config.cache.as_ref().map(|(listen, _)| listen.port());
-        Self { url: config.cache_url.clone(), client, cache, port, known: Mutex::default() }
+        let (url, files) = (config.cache_url.clone(), ImageFiles::new(config.image_dir.clone()));
+        Self { url, client, cache, port, files, known: Mutex::default() }
+    }
+
+    /// Returns the address at `base` of the image with the address `src`, if this server keeps it.
+    #[must_use]
+    pub fn own_address(&self, base: &str, src: &str) -> Option<String> {
+        self.files.own_address(base, src)
     }
 
     /// Returns the URL of the cache host for a machine that reached this server at `base`.
@@ -93,6 +104,9 @@ impl ImageRouter {
             (Some(_), Err(_)) => (CacheStatus::Refused.into(), None, None),
             (None, _) => (CacheStatus::None.into(), None, None),
         };
+        // no detour for an image that is here, unless it is cached, perhaps packed
+        let own = self.own_address(base, src).filter(|_| known.status != CacheStatus::Hit);
+        let url = own.or(url);
         ImageRoute { src: src.to_owned(), url, packed, status: known.status }
     }
 
@@ -143,20 +157,26 @@ impl ImageRouter {
         known.packed_at(host, sha256, &file_name(entry))
     }
 
-    /// True if the cache host in this process has the image, or an external one had it at the last
-    /// check.
+    /// True if [`known_status`](Self::known_status) is a hit.
     #[must_use]
     pub fn is_cached(&self, entry: &Stored) -> bool {
-        let Ok(address) = source(entry).parse::<Address>() else { return false };
+        self.known_status(entry) == CacheStatus::Hit
+    }
+
+    /// Returns whether the cache host in this process has the image, or an external one had it at
+    /// the last check. Asks nobody: [`CacheStatus::None`] if it is not known.
+    #[must_use]
+    pub fn known_status(&self, entry: &Stored) -> CacheStatus {
+        let Ok(address) = source(entry).parse::<Address>() else { return CacheStatus::None };
         match &self.cache {
-            Some(cache) if self.url.is_empty() => {
-                matches!(cache.lookup(&address), Ok(Some(Lookup::Whole { .. })))
-            }
+            Some(cache) if self.url.is_empty() => match cache.lookup(&address) {
+                Ok(Some(Lookup::Whole { .. })) => CacheStatus::Hit,
+                Ok(Some(Lookup::Filling(_))) => CacheStatus::Filling,
+                _ => CacheStatus::None,
+            },
             _ => {
                 let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                known
-                    .get(&address.to_string())
-                    .is_some_and(|known| known.status == CacheStatus::Hit)
+                known.get(&address.to_string()).map_or(CacheStatus::None, |known| known.status)
             }
         }
     }

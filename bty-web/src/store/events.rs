@@ -449,6 +449,16 @@ pub fn tripwire(conn: &Connection) -> Result<i64> {
     Ok(conn.sql.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
+/// Returns the number of unacknowledged failures of the kind `kind`.
+///
+/// # Errors
+/// `ErrorKind::Internal` when the database cannot be read.
+pub fn unacknowledged(conn: &Connection, kind: &str) -> Result<i64> {
+    let sql = "SELECT count(*) FROM events \
+               WHERE acknowledged = 0 AND kind LIKE '%failed' AND kind = ?1";
+    Ok(conn.sql.prepare_cached(sql)?.query_row([kind], |row| row.get(0))?)
+}
+
 /// Reads a row. Redacts passwords in URLs, which earlier versions stored.
 fn from_row(row: &Row<'_>) -> Result<Event> {
     let details: String = row.get(8)?;

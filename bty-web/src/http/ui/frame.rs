@@ -16,7 +16,7 @@ use crate::services::access::{Access, Principal};
 use crate::services::auth::Scope;
 use crate::services::cache_control::CacheControl;
 use crate::services::event_log::EventLog;
-use crate::services::jobs::Jobs;
+use crate::services::jobs::{JobKind, Jobs};
 use crate::services::server_health::ServerHealth;
 use crate::services::snapshot::Snapshots;
 
@@ -48,8 +48,8 @@ pub struct Frame {
     pub shortage: Option<String>,
     /// Number of the newest event.
     pub newest: i64,
-    /// Number of running jobs.
-    pub jobs: usize,
+    /// The running jobs that a page shows, by the name of the page.
+    jobs: [(&'static str, usize); 2],
     /// The time that relative times on the page refer to.
     pub now: Time,
     zone: TimeZone,
@@ -90,7 +90,10 @@ impl Frames {
             failures,
             shortage: self.health.shortage(),
             newest,
-            jobs: self.jobs.list(None).iter().filter(|job| !job.status.is_over()).count(),
+            jobs: [
+                ("Netboot", self.running(JobKind::Release)),
+                ("Backups", self.running(JobKind::Backup)),
+            ],
             principal: principal.cloned(),
             ..self.outside()
         })
@@ -112,7 +115,7 @@ impl Frames {
             failures: 0,
             shortage: None,
             newest: 0,
-            jobs: 0,
+            jobs: [("", 0); 2],
             now: Time::now(),
             zone: self.snapshots.current().zone.clone(),
         }
@@ -122,6 +125,10 @@ impl Frames {
     #[must_use]
     pub fn public(&self, path: &str) -> Frame {
         Frame { nav: self.nav(None), path: path.to_owned(), is_open: false, ..self.outside() }
+    }
+
+    fn running(&self, kind: JobKind) -> usize {
+        self.jobs.list(Some(kind)).iter().filter(|job| !job.status.is_over()).count()
     }
 
     /// Returns the pages that `principal` may see; all of them without one.
@@ -157,6 +164,18 @@ impl Frame {
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.principal.as_ref()?.user().map(|user| user.name.as_str())
+    }
+
+    /// Returns the number of running jobs that the page `name` shows.
+    #[must_use]
+    pub fn jobs_of(&self, name: &str) -> usize {
+        self.jobs.iter().find(|(page, _)| *page == name).map_or(0, |(_, jobs)| *jobs)
+    }
+
+    /// Returns the name of this page in the navigation, or of the page above it.
+    #[must_use]
+    pub fn nav_here(&self) -> Option<&'static str> {
+        self.nav.iter().find(|(_, path)| self.is_at(path)).map(|(name, _)| *name)
     }
 
     /// Returns the version of the program.

@@ -1,4 +1,4 @@
-//! The list of plans.
+//! The gallery of plans.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use crate::services::snapshot::Snapshots;
 #[template(path = "plans.html")]
 struct Plans {
     frame: Frame,
-    plans: Vec<PlanSummary>,
+    /// The plans, each with the number of machines that have it.
+    plans: Vec<(PlanSummary, usize)>,
     /// The default plan of unknown machines.
     default: String,
 }
@@ -28,7 +29,9 @@ pub async fn page(
     State(snapshots): State<Arc<Snapshots>>,
     frame: Frame,
 ) -> Result<Response> {
-    let plans = plans.list().await?;
+    let plans = plans.list().await?.into_iter();
+    let plans = plans.map(|plan| (usize::try_from(plan.machines).unwrap_or_default(), plan));
+    let plans = plans.map(|(machines, plan)| (plan, machines)).collect();
     let default = snapshots.current().settings.get("plans.default").to_owned();
     render(&Plans { frame, plans, default })
 }
