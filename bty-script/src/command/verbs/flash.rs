@@ -82,11 +82,21 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     created.create(&system)?;
     let result = plan.execute(&image, &system, &*progress, &cancel);
     progress.clear();
-    let report = result.inspect_err(|_| created.remove(|_| true))?;
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => {
+            created.remove(|_| true);
+            output.error(&error);
+            if flash.create.is_none() {
+                say_state(&plan.targets, error.has_written(), PART_OF_IMAGE, output);
+            }
+            return Ok(exit::code(error.kind()));
+        }
+    };
     created
         .remove(|path| report.targets.iter().any(|t| t.disk.path == path && t.failure.is_some()));
     output.event("report", &report);
-    show_report(&report, output);
+    show_report(&report, flash, output);
     match report.failure_kind() {
         None => Ok(ExitCode::SUCCESS),
         Some(kind) => Ok(exit::code(kind)),
@@ -298,7 +308,23 @@ pub(super) fn ask(
     Ok(false)
 }
 
-fn show_report(report: &FlashReport, output: &Output) {
+/// What a disk is to which a flash has written that failed.
+const PART_OF_IMAGE: &str = "may hold part of the image and does not boot; flash it again before \
+                             you use it";
+
+/// Says what the disks are after a failure: unchanged, or what `written` says of each that was not
+/// finished.
+pub(super) fn say_state(disks: &[Disk], has_written: bool, written: &str, output: &Output) {
+    for disk in disks {
+        let state = if has_written { written } else { "is unchanged; nothing was written" };
+        // some of several disks may have been finished, but the error does not say which
+        let unless = if has_written && disks.len() > 1 { ", unless it was finished," } else { "" };
+        let name = text::escape_name(&disk.path);
+        output.say_styled(" ", Style::Strong, "now", &format!(": {name}{unless} {state}"));
+    }
+}
+
+fn show_report(report: &FlashReport, flash: &Flash, output: &Output) {
     let total: u64 = report.phases.iter().map(|p| p.elapsed_ms).sum();
     for target in &report.targets {
         let name = text::escape_name(&target.disk.path);
@@ -318,6 +344,10 @@ fn show_report(report: &FlashReport, output: &Output) {
                 );
                 if let Some(hint) = &failure.hint {
                     output.say(&format!(" next: {hint}"));
+                }
+                if flash.create.is_none() {
+                    let disk = std::slice::from_ref(&target.disk);
+                    say_state(disk, failure.has_written, PART_OF_IMAGE, output);
                 }
             }
         }
