@@ -95,6 +95,7 @@ mod chain {
     pub(crate) mod faults;
     pub(crate) mod lab;
     pub(crate) mod network;
+    mod power;
     pub(crate) mod sticks;
 }
 

@@ -305,6 +305,13 @@ impl Hardware {
         self
     }
 
+    /// Leaves the machine off, until the command `cont` of its monitor.
+    #[must_use]
+    pub fn off(mut self) -> Self {
+        self.with(&["-S"]);
+        self
+    }
+
     /// Switches the machine on.
     #[must_use]
     pub fn start(self) -> Machine {
@@ -385,10 +392,15 @@ impl Machine {
         self.monitor(self.late.iter().map(|device| format!("device_add {device}")));
     }
 
+    /// The socket of QEMU's monitor.
+    #[must_use]
+    pub fn monitor_path(&self) -> PathBuf {
+        self.dir.path().join("monitor")
+    }
+
     /// Has QEMU's monitor run commands.
     fn monitor(&self, commands: impl IntoIterator<Item = String>) {
-        let mut monitor =
-            BufReader::new(UnixStream::connect(self.dir.path().join("monitor")).unwrap());
+        let mut monitor = BufReader::new(UnixStream::connect(self.monitor_path()).unwrap());
         for command in commands {
             monitor.get_mut().write_all(format!("{command}\n").as_bytes()).unwrap();
         }

@@ -157,6 +157,12 @@ fn an_export_restores_everything_on_another_server_and_orders_nothing() {
     ] {
         other.send("POST", "/import", &bad).expect(422);
     }
+    // a machine that cannot be read is left out, and the others are imported
+    let mut older = bundle.clone();
+    older["machines"][0]["mac"] = json!("01:00:5e:00:00:01");
+    let summary = other.send("POST", "/import?replace=true", &older).expect(200).json();
+    assert_eq!(summary["machines"], 1, "{summary}");
+    assert!(summary["skipped"][0].as_str().unwrap().contains("multicast"), "{summary}");
     let third = json!({
         "bty_export_version": 3,
         "machines": [

@@ -13,7 +13,7 @@ use super::lookup::Lookup;
 use super::revalidate::CacheRequest;
 use super::transfer::Transfers;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::Actor;
+use crate::domain::event::Author;
 
 /// Maximum number of concurrent transfers. Further fills wait.
 const TRANSFERS_MAX: usize = 8;
@@ -44,7 +44,7 @@ impl FillQueue {
         &self,
         request: &CacheRequest,
         expected: Option<Digest>,
-        actor: Actor,
+        author: Author,
     ) -> Result<Lookup> {
         let storage = &self.transfers.storage;
         let mut index = storage.index();
@@ -71,7 +71,7 @@ impl FillQueue {
         drop(index);
         if is_new {
             storage.record_miss(request.key, &request.address);
-            self.start(Arc::clone(&fill), request.declared, actor);
+            self.start(Arc::clone(&fill), request.declared, author);
         } else {
             storage.counters.joined.fetch_add(1, Ordering::Relaxed);
         }
@@ -79,19 +79,20 @@ impl FillQueue {
     }
 
     /// Runs the transfer once a permit is available.
-    fn start(&self, fill: Arc<Fill>, declared: Option<Digest>, actor: Actor) {
+    fn start(&self, fill: Arc<Fill>, declared: Option<Digest>, author: Author) {
         let (transfers, permits) = (Arc::clone(&self.transfers), Arc::clone(&self.permits));
         tokio::spawn(async move {
             let permit = permits.acquire_owned().await;
             // on its own thread: a transfer can block for minutes
             let (shared, own) = (Arc::clone(&transfers), Arc::clone(&fill));
+            let by = author.clone();
             let spawned = std::thread::Builder::new().name("cache-fill".into()).spawn(move || {
                 let _permit = permit;
-                shared.run(&own, declared, actor);
+                shared.run(&own, declared, &by);
             });
             if let Err(e) = spawned {
                 let error = Error::internal(format!("starting a thread: {e}"));
-                tokio::task::block_in_place(|| transfers.finish(&fill, Err(error), actor, None));
+                tokio::task::block_in_place(|| transfers.finish(&fill, Err(error), &author, None));
             }
         });
     }

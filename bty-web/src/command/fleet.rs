@@ -35,6 +35,7 @@ fn show(report: &FleetRunReport) {
         late,
         stalled,
         silent,
+        ordered_again,
         seconds,
         ..
     } = report;
@@ -47,7 +48,7 @@ fn show(report: &FleetRunReport) {
     );
     out!(
         "{flashes} flashes started, {completed} completed; {crashes} crashes, {repeated} messages \
-         repeated, {late} late, {} stalled",
+         repeated, {late} late, {} stalled, {ordered_again} ordered again",
         stalled + silent
     );
     let ms = |ms: f64| format!("{ms:.1}");

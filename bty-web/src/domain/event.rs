@@ -148,6 +148,13 @@ pub struct Author {
     pub ip: Option<String>,
 }
 
+impl From<Actor> for Author {
+    /// An actor without a name and an address.
+    fn from(actor: Actor) -> Self {
+        Self { actor, name: None, ip: None }
+    }
+}
+
 /// An event that is not yet written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {

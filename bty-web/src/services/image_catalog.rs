@@ -117,7 +117,7 @@ impl ImageCatalog {
         let entries = self.entries_at(src).await?;
         let mut images = Vec::with_capacity(entries.len());
         for entry in entries {
-            let status = self.image_router.look(&who.base, &entry, is_warming).await?;
+            let status = self.image_router.look(who, &entry, is_warming).await?;
             images.push(CachedImage { name: entry.name, src: entry.src, status });
         }
         Ok(images)

@@ -13,6 +13,7 @@ use crate::cache::{CacheHost, Lookup};
 use crate::config::Config;
 use crate::domain::error::Result;
 use crate::domain::image_route::{CacheStatus, ImageRoute, PackedImage};
+use crate::domain::machine::ClientContext;
 use crate::store::catalog::Stored;
 
 /// Time after which a cache host counts as not responding.
@@ -175,16 +176,22 @@ impl ImageRouter {
     ///
     /// # Errors
     /// `ErrorKind::Upstream` when the cache host of this process cannot download the image.
-    pub async fn look(&self, base: &str, entry: &Stored, is_warming: bool) -> Result<CacheStatus> {
+    pub async fn look(
+        &self,
+        who: &ClientContext,
+        entry: &Stored,
+        is_warming: bool,
+    ) -> Result<CacheStatus> {
         let src = source(entry);
-        let choice = self.choose(base, src, &entry.name, entry.disk_image_sha.as_deref()).await;
+        let sha256 = entry.disk_image_sha.as_deref();
+        let choice = self.choose(&who.base, src, &entry.name, sha256).await;
         if is_warming
             && choice.status == CacheStatus::Miss
             && let (Some(cache), Ok(address)) = (&self.cache, src.parse::<Address>())
         {
             // an external cache host starts the download when it is asked about the image
-            let sha256 = entry.disk_image_sha.as_deref().and_then(|sha| sha.parse().ok());
-            return Ok(match cache.fetch(&address, sha256).await? {
+            let sha256 = sha256.and_then(|sha| sha.parse().ok());
+            return Ok(match cache.fetch(&address, sha256, who.author()).await? {
                 Lookup::Whole { .. } => CacheStatus::Hit,
                 Lookup::Filling(_) => CacheStatus::Filling,
             });

@@ -35,7 +35,7 @@ pub struct Bundle {
     pub exported_by_bty_version: String,
     /// Machines with the states of their plans, but without boot cycles.
     #[schema(value_type = Vec<Object>)]
-    pub machines: Vec<ExportedMachine>,
+    pub machines: Vec<Value>,
     /// The newest revision of each of the operators' plans.
     #[serde(default)]
     pub plans: Vec<ExportedPlan>,
@@ -51,7 +51,7 @@ pub struct Bundle {
 
 /// A machine in an export.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ExportedMachine {
+struct ExportedMachine {
     #[serde(flatten)]
     machine: Machine,
     hw_lshw: Option<Value>,
@@ -103,7 +103,7 @@ pub fn export(conn: &Connection) -> Result<Bundle> {
             Some((text, at)) => (Some(serde_json::from_str(&text)?), Some(at)),
             None => (None, None),
         };
-        machines.push(ExportedMachine { machine, hw_lshw, hw_lshw_at });
+        machines.push(serde_json::to_value(ExportedMachine { machine, hw_lshw, hw_lshw_at })?);
     }
     let plans = store::plans::all(conn)?.into_iter();
     let settings = store::settings::all(conn)?;
@@ -204,13 +204,22 @@ fn import_own(
 
 fn import_machines(
     transaction: &Transaction<'_>,
-    exported: Vec<ExportedMachine>,
+    exported: Vec<Value>,
     rules: ImportRules,
     now: Time,
     summary: &mut ImportSummary,
 ) -> Result<()> {
     let mut filter = ImportFilter::new(transaction, rules)?;
-    for ExportedMachine { mut machine, hw_lshw, hw_lshw_at } in exported {
+    for value in exported {
+        let mac = value["mac"].as_str().unwrap_or("without an address").to_owned();
+        let exported = match serde_json::from_value(value) {
+            Ok(exported) => exported,
+            Err(error) => {
+                summary.skipped.push(format!("machine {mac}: {error}"));
+                continue;
+            }
+        };
+        let ExportedMachine { mut machine, hw_lshw, hw_lshw_at } = exported;
         let problem = filter.problem(&machine.mac)?.or_else(|| filter.assignment_problem(&machine));
         if let Some(why) = problem {
             summary.skipped.push(format!("machine {}: {why}", machine.mac));

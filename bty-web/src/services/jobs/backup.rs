@@ -205,7 +205,7 @@ impl BackupJobs {
                 () = tokio::time::sleep(TICK) => {}
             }
             let snapshot = self.snapshots.current();
-            let scheduler = Author { actor: Actor::System, name: None, ip: None };
+            let scheduler = Author::from(Actor::System);
             if is_due(&snapshot.settings, Time::now())
                 && !self.jobs.list(Some(JobKind::Backup)).iter().any(|job| !job.status.is_over())
                 && let Err(error) = self.request(scheduler, "scheduled").await
