@@ -29,7 +29,6 @@ pub use console::Console;
 pub use echo::EchoTerminal;
 pub use scripted::ScriptedTerminal;
 pub use table::Table;
-pub(crate) use table::wrap;
 
 /// Size of a terminal in characters. The default, 80 by 25, is used where the terminal does not
 /// report its size, as on serial lines.

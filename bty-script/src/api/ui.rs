@@ -8,11 +8,10 @@ use crate::api::types::{MaybeString, PickedRow, Rows, Strings};
 use crate::context::{Capability, ScriptContext};
 use crate::error::{CallResult, HostError, raise};
 use crate::render::{self, Table};
-use crate::terminal::{Choice, ChoiceList, ChoiceRow, Style, escape_for_terminal, wrap};
+use crate::terminal::{Choice, ChoiceList, ChoiceRow, Style, escape_for_terminal};
 
 /// Names of the options of `ui::choose`.
-pub(super) const CHOOSE_OPTIONS: [&str; 5] =
-    ["keys", "refusals", "details", "selected", "height"];
+pub(super) const CHOOSE_OPTIONS: [&str; 5] = ["keys", "refusals", "details", "selected", "height"];
 
 fn show(call: &NativeCallContext<'_>, text: &str) -> CallResult<()> {
     // keeps the styles that `paint` adds, and escapes other control characters
@@ -125,7 +124,7 @@ pub(super) mod functions {
         text::escape(text).into_owned()
     }
 
-    /// Shows lines in a frame with a title. Lines that are too long break between words.
+    /// Shows lines in a frame with a title.
     #[rhai_fn(volatile, return_raw)]
     pub fn panel(call: NativeCallContext, title: &str, lines: Strings) -> CallResult<()> {
         let context = ScriptContext::require(&call, Capability::Dialogs)?;
@@ -137,8 +136,7 @@ pub(super) mod functions {
         let top = format!("{}{title}{}", "=".repeat(left), "=".repeat(right));
         terminal.say(&terminal.paint(Style::Strong, &top));
         for line in &lines {
-            let line = escape_for_terminal(&render::one_line(line), true);
-            wrap(&line, terminal.size().columns).iter().for_each(|part| terminal.say(part));
+            terminal.say(&escape_for_terminal(&render::one_line(line), true));
         }
         terminal.say(&terminal.paint(Style::Strong, &"=".repeat(width)));
         Ok(())
@@ -186,8 +184,10 @@ pub(super) mod functions {
             rows: Vec::new(),
             ..ChoiceList::default()
         };
-        list.rows =
-            cells_of(rows)?.into_iter().map(|cells| ChoiceRow { cells, ..ChoiceRow::default() }).collect();
+        list.rows = cells_of(rows)?
+            .into_iter()
+            .map(|cells| ChoiceRow { cells, ..ChoiceRow::default() })
+            .collect();
         for (name, value) in &options {
             add_option(&mut list, name, value)?;
         }

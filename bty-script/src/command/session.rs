@@ -31,7 +31,8 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(network: &Network, output: &Output) -> Result<Self> {
         let signals = Signals::listen()?;
-        let console = Arc::new(Console::new(output.has_color()).with_cursor_keys(has_cursor_keys()));
+        let console =
+            Arc::new(Console::new(output.has_color()).with_cursor_keys(has_cursor_keys()));
         let progress = Arc::new(ProgressDisplay::new(output.is_json()));
         let client = network::client(network, progress.clone())?;
         let world = SystemWorld::world(client.clone(), console.clone(), progress.clone());

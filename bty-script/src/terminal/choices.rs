@@ -57,8 +57,14 @@ pub enum Choice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Complaint {
     /// The row with this number cannot be picked.
-    Refused { number: usize, reason: String },
-    OutOfRange { number: usize, count: usize },
+    Refused {
+        number: usize,
+        reason: String,
+    },
+    OutOfRange {
+        number: usize,
+        count: usize,
+    },
     /// The text is no key, no number and in no row.
     NoMatch(String),
 }

@@ -18,6 +18,7 @@ use rustix::termios::{
 
 use super::choices::{numbered, picker::Picker};
 use super::keys::{Key, KeyDecoder};
+use super::table::wrap;
 use super::{Choice, ChoiceList, Style, Terminal, TerminalSize, escape_for_terminal, stdout};
 
 const CANCEL_POLL: Duration = Duration::from_millis(50);
@@ -69,9 +70,8 @@ impl Console {
         self.has_cursor_keys
             && self.can_ask
             && std::io::stderr().is_terminal()
-            && Self::reported_size().is_some_and(|size| {
-                size.columns >= SIZE_MIN.columns && size.rows >= SIZE_MIN.rows
-            })
+            && Self::reported_size()
+                .is_some_and(|size| size.columns >= SIZE_MIN.columns && size.rows >= SIZE_MIN.rows)
     }
 
     /// Shows the list on the last lines of the screen until a key chooses.
@@ -259,7 +259,16 @@ impl Terminal for Console {
     }
 
     fn say(&self, text: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{}", escape_for_terminal(text, self.has_color));
+        let text = escape_for_terminal(text, self.has_color);
+        let mut stderr = std::io::stderr().lock();
+        if !stderr.is_terminal() {
+            let _ = writeln!(stderr, "{text}");
+            return;
+        }
+        let width = self.size().columns;
+        for line in text.split('\n').flat_map(|line| wrap(line, width)) {
+            let _ = writeln!(stderr, "{line}");
+        }
     }
 
     fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>> {

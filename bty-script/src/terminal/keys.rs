@@ -160,7 +160,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_decoded_and_little_is_kept(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_decoded_and_little_is_kept(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
             let mut decoder = KeyDecoder::default();
             for byte in bytes {
                 let _ = decoder.feed(byte);

@@ -49,7 +49,7 @@ fn fit(text: &str, width: usize) -> String {
 }
 
 /// Cuts `text` to at most `width` characters, with a mark at the end.
-pub(crate) fn cut(text: &str, width: usize) -> String {
+pub(super) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -65,7 +65,7 @@ const WIDTH_MIN: usize = 8;
 /// Breaks a line at spaces into lines of at most `width` characters. Those after the first are
 /// indented like the text after the label, as in `Image   debian.img`. Sequences of
 /// [`Terminal::paint`](super::Terminal::paint) take no room; a word longer than a line is split.
-pub(crate) fn wrap(line: &str, width: usize) -> Vec<String> {
+pub(super) fn wrap(line: &str, width: usize) -> Vec<String> {
     let width = width.max(WIDTH_MIN);
     if visible_len(line) <= width {
         return vec![line.to_owned()];

@@ -13,11 +13,11 @@ use bty::digest::Checksums;
 use bty::flash::{
     DeltaMode, DeltaReport, FlashOptions, FlashPlan, FlashReport, Proof, Refusal, TargetReport,
 };
-use bty::image::OpenOptions;
+use bty::image::{OpenOptions, directory};
 use bty::size::human;
 use bty::{
-    CancelToken, Client, Disk, DiskHost, Error, ErrorKind, Image, Result, Selector, SystemHost,
-    text,
+    CancelToken, Client, Disk, DiskHost, Error, ErrorKind, Image, Remedy, Result, Selector,
+    SystemHost, text,
 };
 use bty_script::terminal::Style;
 use serde_json::json;
@@ -25,6 +25,7 @@ use serde_json::json;
 use crate::cli::{Flash, Network};
 use crate::output::Output;
 use crate::progress::ProgressDisplay;
+use crate::verbs::catalog::CatalogPlace;
 use crate::verbs::disks;
 use crate::{exit, network, remedies, signals};
 
@@ -113,10 +114,14 @@ pub(super) fn open_image(
     delta: DeltaMode,
     cancel: &CancelToken,
 ) -> Result<(Image, bool)> {
-    let Some(catalog) = catalog else {
-        return Ok((Image::open(client, src, &options, cancel)?, false));
+    let catalog = match catalog.map(CatalogPlace::of) {
+        None => return Ok((Image::open(client, src, &options, cancel)?, false)),
+        Some(CatalogPlace::Directory(dir)) => {
+            let src = file_in(&dir, src)?;
+            return Ok((Image::open(client, &src, &options, cancel)?, false));
+        }
+        Some(CatalogPlace::File(catalog)) => Catalog::load(client, &catalog, cancel)?,
     };
-    let catalog = Catalog::load(client, catalog, cancel)?;
     let entry = catalog.find(src)?;
     let (given, listed) =
         (Checksums { sha256: options.sha256, sha512: options.sha512 }, entry.checksums());
@@ -132,6 +137,21 @@ pub(super) fn open_image(
     let listed_index = forms.options().pack_index_sha256;
     options.pack_index_sha256 = listed_index.or(options.pack_index_sha256);
     Ok((forms.with_options(options).open(client, delta, cancel)?, entry.raw))
+}
+
+/// The reference of the image file `name` in a directory.
+pub(super) fn file_in(dir: &Path, name: &str) -> Result<String> {
+    let files = directory::list(dir)?;
+    let found = files.iter().find(|file| file.name == name);
+    found.map(|file| text::path_reference(&file.path)).ok_or_else(|| {
+        let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        let hint = match names.as_slice() {
+            [] => "it has no images and no catalog.toml".to_owned(),
+            names => format!("it has: {}", names.join(", ")),
+        };
+        let message = format!("{} has no image {name:?}", dir.display());
+        Error::new(ErrorKind::Usage, message).hint(hint).with_remedy(Remedy::ListImages)
+    })
 }
 
 /// True if the only objection is an unrecognized image, and a person is there to overrule it.

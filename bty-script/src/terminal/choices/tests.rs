@@ -23,8 +23,18 @@ fn list(names: &[&str]) -> ChoiceList {
 /// The list of the tests: a row that can be picked, one that cannot, and ten more.
 fn systems() -> ChoiceList {
     let mut list = list(&[
-        "debian-12", "debian-13", "fedora-42", "ubuntu-24", "alpine", "arch", "rocky", "suse",
-        "nixos", "void", "gentoo", "freebsd",
+        "debian-12",
+        "debian-13",
+        "fedora-42",
+        "ubuntu-24",
+        "alpine",
+        "arch",
+        "rocky",
+        "suse",
+        "nixos",
+        "void",
+        "gentoo",
+        "freebsd",
     ]);
     list.rows[1].refusal = Some("it is in use".into());
     list
