@@ -49,7 +49,7 @@ fn kind_of_next(line: &str) -> Option<Candidates> {
             continue;
         };
         let name = option.trim_start_matches('-');
-        let takes_value = |argument: &&clap::Argument| {
+        let takes_value = |argument: &&clap::Arg| {
             let is_named = argument.get_long() == Some(name)
                 || argument.get_short().is_some_and(|short| name == short.to_string());
             is_named && argument.get_num_args().is_some_and(|values| values.min_values() > 0)
