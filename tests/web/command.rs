@@ -137,7 +137,7 @@ fn a_machine_is_shown_listed_within_the_terminal_and_deleted_from_a_shell() {
     let set = ["machine", "set", MAC, "--plan", "bty-flash-once", "--image", "debian"];
     run(
         &web,
-        &[&set[..], &["--disk", "S1", "--name", "a-long-name-".repeat(6).as_str()]].concat(),
+        &[&set[..], &["--disk", "S1", "--name", "a-long-name-".repeat(4).as_str()]].concat(),
         0,
     );
     web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);

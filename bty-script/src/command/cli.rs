@@ -380,34 +380,7 @@ pub(crate) enum CatalogAction {
         json: bool,
     },
     /// Add images to a catalog file, and create the file if it is missing
-    Add {
-        /// Catalog file to change
-        catalog: PathBuf,
-        /// http(s):// or oras:// references of the images; files with --base-url
-        #[arg(required = true, value_name = "IMAGE")]
-        src: Vec<String>,
-        /// The images are files, which machines find at this URL followed by the name of the file
-        #[arg(long, value_name = "URL", conflicts_with = "sha_url")]
-        base_url: Option<String>,
-        /// Name of the image in the catalog; default: the file name or the artifact's title
-        #[arg(long)]
-        name: Option<String>,
-        /// SHA-256 of the file as published
-        #[arg(long, value_name = "HEX")]
-        sha256: Option<Digest>,
-        /// SHA-512 of the file as published
-        #[arg(long, value_name = "HEX")]
-        sha512: Option<Sha512>,
-        /// URL of a list of digests that includes the image (SHA256SUMS, SHA512SUMS, CHECKSUM)
-        #[arg(long, value_name = "URL", conflicts_with_all = ["sha256", "sha512"])]
-        sha_url: Option<String>,
-        /// Description of the image
-        #[arg(long)]
-        description: Option<String>,
-        /// Print one JSON object per image
-        #[arg(long)]
-        json: bool,
-    },
+    Add(Box<AddImages>),
     /// Print the ref (a digest) and the canonical form of image references
     Ref {
         /// References of images: http(s)://, oras:// or file://
@@ -417,6 +390,36 @@ pub(crate) enum CatalogAction {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AddImages {
+    /// Catalog file to change
+    pub(crate) catalog: PathBuf,
+    /// http(s):// or oras:// references of the images; files with --base-url
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) src: Vec<String>,
+    /// The images are files, which machines find at this URL followed by the name of the file
+    #[arg(long, value_name = "URL", conflicts_with = "sha_url")]
+    pub(crate) base_url: Option<String>,
+    /// Name of the image in the catalog; default: the file name or the artifact's title
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// SHA-256 of the file as published
+    #[arg(long, value_name = "HEX")]
+    pub(crate) sha256: Option<Digest>,
+    /// SHA-512 of the file as published
+    #[arg(long, value_name = "HEX")]
+    pub(crate) sha512: Option<Sha512>,
+    /// URL of a list of digests that includes the image (SHA256SUMS, SHA512SUMS, CHECKSUM)
+    #[arg(long, value_name = "URL", conflicts_with_all = ["sha256", "sha512"])]
+    pub(crate) sha_url: Option<String>,
+    /// Description of the image
+    #[arg(long)]
+    pub(crate) description: Option<String>,
+    /// Print one JSON object per image
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -694,8 +697,8 @@ impl Cli {
             Verb::Catalog { action } => match action {
                 CatalogAction::Show { json, .. }
                 | CatalogAction::Check { json, .. }
-                | CatalogAction::Add { json, .. }
                 | CatalogAction::Ref { json, .. } => *json,
+                CatalogAction::Add(add) => add.json,
             },
             Verb::Flash(flash) => flash.json,
             Verb::Erase(erase) => erase.json,

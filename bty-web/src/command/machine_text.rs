@@ -49,7 +49,7 @@ pub(super) fn show(machine: &Value, images: &Value) {
     fact("labels", words(&machine["labels"]));
     let params = machine["params"].as_object().into_iter().flatten();
     let params: Vec<String> = params.map(|(name, value)| format!("{name}={value}")).collect();
-    fact("parameters", bty::text::escape(&or_dash(params.join(" "))).into_owned());
+    fact("parameters", or_dash(&params.join(" ")));
     fact("arguments", shown(&machine["extra_args"]));
     fact("last seen", moment(&machine["last_seen_at"], &machine["last_seen_ip"], "from"));
     fact(
@@ -59,18 +59,18 @@ pub(super) fn show(machine: &Value, images: &Value) {
     fact("other cards", words(&machine["macs"]));
     let hardware = &machine["hardware"];
     let parts = ["vendor", "product", "serial"].map(|name| hardware[name].as_str());
-    fact("hardware", or_dash(parts.into_iter().flatten().collect::<Vec<_>>().join(" ")));
+    fact("hardware", or_dash(&parts.into_iter().flatten().collect::<Vec<_>>().join(" ")));
     for disk in machine["known_disks"].as_array().into_iter().flatten() {
         fact("has disk", disk_text(disk));
     }
 }
 
-fn or_dash(text: String) -> String {
-    if text.is_empty() { "-".to_owned() } else { bty::text::escape(&text).into_owned() }
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { bty::text::escape(text).into_owned() }
 }
 
 fn words(list: &Value) -> String {
-    or_dash(list.as_array().into_iter().flatten().map(shown).collect::<Vec<_>>().join(", "))
+    or_dash(&list.as_array().into_iter().flatten().map(shown).collect::<Vec<_>>().join(", "))
 }
 
 /// How long ago `time` was, and `more` about it.
@@ -87,5 +87,5 @@ fn disk_text(disk: &Value) -> String {
     let text = |name: &str| disk[name].as_str().map(str::to_owned);
     let serial = text("serial").map(|serial| format!("serial {serial}"));
     let facts = [text("path"), size, text("model"), serial];
-    or_dash(facts.into_iter().flatten().collect::<Vec<_>>().join("  "))
+    or_dash(&facts.into_iter().flatten().collect::<Vec<_>>().join("  "))
 }

@@ -11,7 +11,7 @@ use bty::size::human;
 use bty::{CancelToken, Client, Error, ErrorKind, Location, Result, text};
 use serde_json::json;
 
-use crate::cli::{CatalogAction, Network};
+use crate::cli::{AddImages, CatalogAction, Network};
 use crate::output::{NoticePrinter, Output};
 use crate::{exit, network, signals};
 
@@ -24,36 +24,7 @@ pub(super) fn run(action: CatalogAction, network: &Network, output: &Output) -> 
             CatalogPlace::File(src) => show(&Catalog::load(&client, &src, &cancel)?, output),
         },
         CatalogAction::Check { src, .. } => return check(&client, &src, output, &cancel),
-        CatalogAction::Add {
-            catalog,
-            src,
-            base_url,
-            name,
-            sha256,
-            sha512,
-            sha_url,
-            description,
-            ..
-        } => {
-            let given = Checksums { sha256, sha512 };
-            for src in &src {
-                let mut entry = match &base_url {
-                    Some(base) => examine_file(&client, src, base, name.as_deref(), &cancel)?,
-                    None => examine(&client, src, name.as_deref(), &cancel)?,
-                };
-                let listed = sha_url.as_deref().map(|url| {
-                    let is_web = matches!(src.parse(), Ok(Location::Http(_)));
-                    let file = if is_web { None } else { catalog::file_name(src) };
-                    let image = file.unwrap_or_else(|| src.clone());
-                    catalog::fetch_checksum(&client, url, &image, &cancel)
-                });
-                let promised = listed.transpose()?.unwrap_or(given);
-                entry.sha256 = promised.sha256.or(entry.sha256);
-                entry.sha512 = promised.sha512;
-                entry.description.clone_from(&description);
-                add(&catalog, &entry, output)?;
-            }
-        }
+        CatalogAction::Add(images) => add_all(&client, &images, output, &cancel)?,
         CatalogAction::Ref { src, .. } => {
             for src in &src {
                 let canonical = catalog::canonical_src(src)?;
@@ -125,6 +96,33 @@ fn check(client: &Client, src: &str, output: &Output, cancel: &CancelToken) -> R
     let bad = checks.iter().filter(|c| !c.is_ok()).count();
     output.say(&format!("{} checked, {bad} with problems", text::count(checks.len(), "image")));
     Ok(if bad == 0 { ExitCode::SUCCESS } else { exit::code(ErrorKind::Source) })
+}
+
+fn add_all(
+    client: &Client,
+    images: &AddImages,
+    output: &Output,
+    cancel: &CancelToken,
+) -> Result<()> {
+    let given = Checksums { sha256: images.sha256, sha512: images.sha512 };
+    for src in &images.src {
+        let mut entry = match &images.base_url {
+            Some(base) => examine_file(client, src, base, images.name.as_deref(), cancel)?,
+            None => examine(client, src, images.name.as_deref(), cancel)?,
+        };
+        let listed = images.sha_url.as_deref().map(|url| {
+            let is_web = matches!(src.parse(), Ok(Location::Http(_)));
+            let file = if is_web { None } else { catalog::file_name(src) };
+            let image = file.unwrap_or_else(|| src.clone());
+            catalog::fetch_checksum(client, url, &image, cancel)
+        });
+        let promised = listed.transpose()?.unwrap_or(given);
+        entry.sha256 = promised.sha256.or(entry.sha256);
+        entry.sha512 = promised.sha512;
+        entry.description.clone_from(&images.description);
+        add(&images.catalog, &entry, output)?;
+    }
+    Ok(())
 }
 
 /// Creates an entry for `src`, with the size and digest that its server reports.
