@@ -26,6 +26,7 @@ mod health;
 mod image;
 mod log;
 mod machine;
+mod machine_text;
 mod options;
 mod password;
 mod plan;
@@ -125,7 +126,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Power { remote, args } => {
             remote.run(async |server| power::run(server, args).await)
         }
-        Command::Events { remote, verb } => {
+        Command::Event { remote, verb } => {
             remote.run(async |server| events::run(server, verb).await)
         }
         Command::Token { verb } => token::run(&load(&named)?, verb),

@@ -278,6 +278,7 @@ fn the_other_modes_of_an_older_server_do_as_they_say() {
         run.stderr
     );
     assert_eq!(inventory.requests("/inventory").len(), 2);
+    assert!(!run.stderr.contains("404"), "a new machine is no reason to warn: {}", run.stderr);
     assert!(inventory.reports().is_empty());
 
     let exit = PlanServer::start(|_| Plan::Json(json!({ "mode": "exit" })), Vec::new());

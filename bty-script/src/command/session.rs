@@ -31,7 +31,8 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(network: &Network, output: &Output) -> Result<Self> {
         let signals = Signals::listen()?;
-        let console = Arc::new(Console::new(output.has_color()));
+        let console =
+            Arc::new(Console::new(output.has_color()).with_cursor_keys(has_cursor_keys()));
         let progress = Arc::new(ProgressDisplay::new(output.is_json()));
         let client = network::client(network, progress.clone())?;
         let world = SystemWorld::world(client.clone(), console.clone(), progress.clone());
@@ -114,6 +115,11 @@ fn image_root() -> String {
 /// True if the wizard and `auto` make the firmware boot the flashed disk next.
 fn registers_uefi_boot() -> bool {
     is_set("BTY_REGISTER_UEFI_BOOT")
+}
+
+/// False on terminals that say that they cannot move the cursor.
+fn has_cursor_keys() -> bool {
+    std::env::var("TERM").is_ok_and(|term| !["", "dumb", "unknown"].contains(&term.as_str()))
 }
 
 fn is_set(name: &str) -> bool {

@@ -83,21 +83,21 @@ pub(crate) enum Command {
         #[arg(long)]
         replace: bool,
     },
-    /// Show, edit and simulate the plans of a server
+    /// Show, edit, simulate and delete the plans of a server
     Plan {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
         verb: PlanVerb,
     },
-    /// List, assign and change the machines of a server
+    /// List, show, assign, change and delete the machines of a server
     Machine {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
         verb: MachineVerb,
     },
-    /// List, check, refresh and delete the images of a server
+    /// List, add, check, refresh and delete the images of a server
     Image {
         #[command(flatten)]
         remote: Remote,
@@ -111,12 +111,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         args: PowerArgs,
     },
-    /// Export the events of a server
-    Events {
+    /// List, follow and export the events of a server
+    #[command(alias = "events")]
+    Event {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
-        verb: EventsVerb,
+        verb: EventVerb,
     },
     /// Manage tokens for programs, in the state directory on this host
     Token {
@@ -182,6 +183,12 @@ pub(crate) enum PlanVerb {
         #[arg(long, default_value = "")]
         note: String,
     },
+    /// List the revisions of a plan, newest first; those of a deleted plan remain
+    Revisions { name: String },
+    /// Save an earlier revision as the newest one
+    RollBack { name: String, revision: i64 },
+    /// Delete a plan that no machine has
+    Delete { name: String },
     /// Show what a machine would do at its next boots, or what would change for the fleet
     Simulate {
         /// MAC address of the machine [default: the fleet]
@@ -209,8 +216,14 @@ pub(crate) enum MachineVerb {
         #[arg(short = 'q', long, visible_alias = "query", value_name = "SEARCH")]
         filter: Option<String>,
     },
-    /// Print a machine as JSON
+    /// Show a machine: its assignment, its state and its disks
     Show { mac: String },
+    /// Delete machines; one that contacts the server again is a new one
+    Delete {
+        /// MAC addresses of the machines
+        #[arg(required = true)]
+        mac: Vec<String>,
+    },
     /// Assign a machine; what is not given stays as it is, and an unknown machine is added
     Set {
         mac: String,
@@ -357,25 +370,62 @@ pub(crate) struct PowerArgs {
 }
 
 #[derive(Subcommand)]
-pub(crate) enum EventsVerb {
+pub(crate) enum EventVerb {
+    /// List the most recent events, newest first
+    List {
+        #[command(flatten)]
+        filter: EventFilter,
+        /// Only events with this text, as on the page of events
+        #[arg(short = 'q', long = "filter", value_name = "TEXT")]
+        text: Option<String>,
+        /// Maximum number of events, from 1 to 500
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+    },
+    /// Print events as they happen, until you press Ctrl-C
+    Follow {
+        #[command(flatten)]
+        filter: EventFilter,
+    },
     /// Print events as JSON lines, oldest first
     Export {
         /// Only events after this number, or from this time on, such as 2026-11-24T08:30:00Z
         #[arg(long, value_name = "ID|TIME")]
         since: Option<String>,
-        /// Only events of this kind, such as machine.flashed
-        #[arg(long)]
-        kind: Option<String>,
-        /// Only failures
-        #[arg(long)]
-        failed: bool,
+        #[command(flatten)]
+        filter: EventFilter,
     },
+}
+
+/// Which events a command prints.
+#[derive(Args)]
+pub(crate) struct EventFilter {
+    /// Only events of this kind, such as machine.flashed
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// Only failures
+    #[arg(long)]
+    pub(crate) failed: bool,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum ImageVerb {
     /// List images
     List,
+    /// Add an image by its address; the server must be able to reach it
+    Add {
+        /// http://, https:// or oras:// address
+        address: String,
+        /// Name of the image [default: its file name, or its title in the registry]
+        #[arg(long)]
+        name: Option<String>,
+        /// Address of a checksum file with its digest, such as SHA256SUMS
+        #[arg(long, value_name = "URL")]
+        sha_url: Option<String>,
+        /// Description of the image
+        #[arg(long)]
+        description: Option<String>,
+    },
     /// Check whether images exist at their addresses, unchanged; the exit code is 0 if all do
     Check {
         /// Name, reference or address of the image [default: all]

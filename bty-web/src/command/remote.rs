@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use crate::client;
 use crate::domain::error::Result;
+use crate::domain::time::Time;
+use bty_script::terminal::{Table, stdout};
 use clap::Args;
 use serde_json::Value;
 
@@ -47,22 +49,28 @@ impl Remote {
     }
 }
 
-/// Prints a table with aligned columns.
+/// Prints a table. On a terminal, its lines are as long as the terminal is wide; elsewhere nothing
+/// is cut.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
-    let mut widths: Vec<usize> = head.iter().map(|name| name.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
+    let table = Table { rows: rows.to_vec(), ..Table::new(head) };
+    for line in table.lines(stdout::columns().unwrap_or(usize::MAX)) {
+        out!("{line}");
     }
-    let line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        out!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
-    };
-    line(head.to_vec());
-    for row in rows {
-        line(row.iter().map(String::as_str).collect());
+}
+
+/// Prints a table, or the sentence `if_empty` on stderr if it has no rows.
+pub(crate) fn table_or(if_empty: &str, head: &[&str], rows: &[Vec<String>]) {
+    if rows.is_empty() {
+        eprintln!("{if_empty}");
+    } else {
+        table(head, rows);
     }
+}
+
+/// Returns how long ago the time in a field was, such as `3 min`; a dash if it is null.
+pub(crate) fn age(value: &Value) -> String {
+    let time = value.as_str().and_then(Time::parse);
+    time.map_or_else(|| "-".to_owned(), |time| time.age(Time::now()))
 }
 
 /// Returns the text of a field; a dash if it is null or empty.

@@ -17,7 +17,7 @@ use crate::store::users::{self, StoredUser};
 use super::cli::UserVerb;
 use super::password;
 use super::print::out;
-use super::remote::table;
+use super::remote::table_or;
 
 pub(crate) fn run(config: &Config, verb: UserVerb) -> Result<ExitCode> {
     let db = super::existing_state::open(config)?;
@@ -49,7 +49,8 @@ fn list(db: &Database) -> Result<()> {
             vec![stored.user.name, role, login.to_owned(), stored.created_at.to_string()]
         })
         .collect();
-    table(&["Name", "Role", "Login", "Added"], &rows);
+    let if_empty = "no users besides the admin; bty-web user add NAME --role ROLE adds one";
+    table_or(if_empty, &["Name", "Role", "Login", "Added"], &rows);
     Ok(())
 }
 

@@ -252,6 +252,7 @@ impl BlockDevice {
             partitions: Vec::new(),
             uses: Vec::new(),
             file_holds: None,
+            unreadable: None,
         }
     }
 

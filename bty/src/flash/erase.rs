@@ -98,7 +98,7 @@ impl EraseReport {
             if let Some(offset) = failure.offset {
                 error = error.at_offset(offset);
             }
-            return Err(error.after_writing());
+            return Err(if failure.has_written { error.after_writing() } else { error });
         }
         Ok(Self {
             disk: target.disk.clone(),

@@ -116,5 +116,6 @@ fn describe(name: &str, disk: &MemoryDisk) -> Disk {
         partitions: Vec::new(),
         uses: Vec::new(),
         file_holds: None,
+        unreadable: None,
     }
 }

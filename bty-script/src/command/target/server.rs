@@ -35,6 +35,15 @@ pub(super) enum PlanReply {
     Interrupted,
 }
 
+/// What became of a post.
+pub(super) enum PostOutcome {
+    Accepted,
+    /// The server rejects the body for good: the reason, for display.
+    Rejected(String),
+    /// The caller stopped before the server answered.
+    Stopped,
+}
+
 /// The connection of one machine to its server.
 pub(super) struct Server {
     /// Address of the server, without a slash at the end.
@@ -53,6 +62,10 @@ pub(super) struct Server {
 }
 
 impl Server {
+    pub(super) fn output(&self) -> &Output {
+        &self.output
+    }
+
     pub(super) fn new(
         url: &str,
         mac: &str,
@@ -123,29 +136,25 @@ impl Server {
         }
     }
 
-    /// Posts `body` to `endpoint` until the server accepts it. `should_stop` waits for the pause
-    /// that it gets, and returns true to stop early. Returns false if the server rejects the body
-    /// for good, or if stopped.
+    /// Posts `body` to `endpoint` until the server accepts or rejects it. `should_stop` waits for
+    /// the pause that it gets, and returns true to stop early.
     pub(super) fn post(
         &self,
         endpoint: &str,
         body: &serde_json::Value,
         should_stop: &dyn Fn(Duration) -> bool,
-    ) -> bool {
+    ) -> PostOutcome {
         let url = self.url(endpoint);
         let mut pause = FIRST_PAUSE;
         loop {
             let mut request = Request::post_json(&url, body);
             request.timeout = REQUEST_TIMEOUT;
             match self.client.exchange(&request, &self.cancel) {
-                Ok(reply) if reply.is_success() => return true,
+                Ok(reply) if reply.is_success() => return PostOutcome::Accepted,
                 Ok(reply) if !is_transient(&reply) => {
-                    self.output.warn(&format!(
-                        "{url} rejected the request: {} {}",
-                        reply.status,
-                        reply.excerpt()
-                    ));
-                    return false;
+                    let (status, excerpt) = (reply.status, reply.excerpt());
+                    let reason = format!("{url} rejected the request: {status} {excerpt}");
+                    return PostOutcome::Rejected(reason);
                 }
                 Ok(reply) => {
                     self.output.warn(&format!("{url} answered {}; retrying", reply.status));
@@ -153,7 +162,7 @@ impl Server {
                 Err(error) => self.output.warn(&format!("{error:#}; retrying")),
             }
             if should_stop(pause) {
-                return false;
+                return PostOutcome::Stopped;
             }
             pause = (pause * 2).min(LAST_PAUSE);
         }
@@ -177,8 +186,14 @@ impl Server {
             self.output.say("  (press Enter to continue without reporting)");
             self.console.wait_for_enter(pause, &self.cancel) || self.cancel.is_cancelled()
         };
-        self.post("status", &self.body(report), &should_stop);
+        self.post_report(&self.body(report), &should_stop);
         self.cancel.check()
+    }
+
+    fn post_report(&self, body: &serde_json::Value, should_stop: &dyn Fn(Duration) -> bool) {
+        if let PostOutcome::Rejected(reason) = self.post("status", body, should_stop) {
+            self.output.warn(&reason);
+        }
     }
 
     /// Sends a report in the background, until the server acknowledges it or the process exits.
@@ -190,7 +205,7 @@ impl Server {
                 thread::sleep(pause);
                 server.cancel.is_cancelled()
             };
-            server.post("status", &body, &should_stop);
+            server.post_report(&body, &should_stop);
         });
         if thread.is_err() {
             self.report_once(report);

@@ -212,14 +212,8 @@ impl Frame {
     #[must_use]
     pub fn ago(&self, time: impl OptionalTime) -> String {
         let Some(time) = time.time() else { return "<span class=\"none\">never</span>".into() };
-        let seconds = self.now.ms_since(time).max(0) / 1000;
-        let text = match seconds {
-            0..=119 => format!("{seconds} s"),
-            120..=7199 => format!("{} min", seconds / 60),
-            7200..=172_799 => format!("{} h", seconds / 3600),
-            _ => format!("{} days", seconds / 86400),
-        };
-        format!("<time datetime=\"{time}\" title=\"{}\">{text} ago</time>", self.text(time))
+        let (exact, age) = (self.text(time), time.age(self.now));
+        format!("<time datetime=\"{time}\" title=\"{exact}\">{age} ago</time>")
     }
 }
 

@@ -56,6 +56,7 @@ fn disk(
         partitions: Vec::new(),
         uses: Vec::new(),
         file_holds: None,
+        unreadable: None,
     }
 }
 
