@@ -2,10 +2,12 @@
 //! afterwards.
 
 use std::fs;
+use std::sync::Arc;
 
 use bty_tests::command::bty_path;
 use bty_tests::images::{gpt_image, write};
 use bty_tests::loops::{LoopDisk, Mount};
+use bty_tests::server::{Gate, Reply, Server};
 use bty_tests::terminal::{Start, Terminal};
 use tempfile::TempDir;
 
@@ -76,8 +78,8 @@ fn an_image_is_flashed_through_the_wizard_on_a_console() {
     assert!(disk.content().iter().all(|&byte| byte == 0), "something was written before the word");
     terminal.send("yes\r");
     terminal.wait_for("> Reboot now?");
-    for shown in ["decode", "write", "verify"] {
-        assert!(terminal.transcript().contains(shown), "no bar says {shown}");
+    for phase in ["write  [", "verify ["] {
+        assert!(terminal.transcript().contains(phase), "no line says {phase}");
     }
     assert!(terminal.screen().contains("Flash completed."), "{}", terminal.screen());
     terminal.send("\r");
@@ -252,6 +254,49 @@ fn an_image_that_is_not_there_leads_back_to_the_images() {
 }
 
 #[test]
+fn progress_is_one_line_on_consoles_of_all_sizes_and_keeps_what_is_above_it() {
+    let Some(disk) = LoopDisk::new(80 << 20, 512) else { return };
+    let shelf = Shelf::new();
+    let image = gpt_image(64 * MIB, 512);
+    let gate = Arc::new(Gate::default());
+    let until = Arc::clone(&gate);
+    let server = Server::start(move |request| {
+        Reply::file(request, &image, "\"v1\"").pause_after(image.len() / 2, Arc::clone(&until))
+    });
+    let catalog = format!(
+        "version = 1\n[[images]]\nname = \"slow\"\nsrc = \"{}\"\n",
+        server.url("/slow.img")
+    );
+    write(shelf.dir.path(), "Catalog.toml", catalog.as_bytes());
+    let start = shelf.wizard(&["--catalog", &shelf.path("Catalog.toml")]).env("BTY_LIVE", "1");
+    // the terminal of the live environment, and its consoles
+    let start = start.size(80, 24).mirror(80, 25).mirror(100, 37).mirror(160, 50);
+    let mut terminal = start.start();
+    terminal.answer("> Pick an image:", "2");
+    terminal.wait_for_prompt("> Pick the disk to write to:");
+    let number = number_of(&terminal, disk.path());
+    terminal.send(&format!("{number}\r"));
+    terminal.answer("> Type yes to erase and write:", "yes");
+    // the first MiB is written last
+    terminal.wait_for("31.0 of 64.0 MiB");
+    for screen in terminal.mirrors() {
+        let lines: Vec<&str> = screen.lines().collect();
+        let progress = lines.iter().filter(|line| line.contains(" of 64.0 MiB"));
+        assert_eq!(progress.count(), 1, "{screen}");
+        assert!(lines.last().is_some_and(|line| line.starts_with("write  [")), "{screen}");
+        let target = format!("Target  {}", disk.path());
+        for kept in [&*target, "ERASES ALL DATA ON THIS DISK", "erase and write: yes"] {
+            assert!(screen.contains(kept), "{kept} is gone:\n{screen}");
+        }
+    }
+    gate.open();
+    terminal.wait_for("> Reboot now?");
+    for screen in terminal.mirrors() {
+        assert!(!screen.contains("left") && screen.contains("Flash completed."), "{screen}");
+    }
+}
+
+#[test]
 fn ctrl_c_during_a_flash_cancels_it_and_keeps_the_wizard() {
     let Some(disk) = LoopDisk::new(600 << 20, 512) else { return };
     let shelf = Shelf::new();
@@ -265,7 +310,7 @@ fn ctrl_c_during_a_flash_cancels_it_and_keeps_the_wizard() {
     let number = number_of(&terminal, disk.path());
     terminal.send(&format!("{number}\r"));
     terminal.answer("> Type yes to erase and write:", "yes");
-    terminal.wait_for_ever_shown("decode");
+    terminal.wait_for_ever_shown("write  [");
     terminal.send("\x03");
     terminal.wait_for("> What now?");
     assert!(terminal.screen().contains("Flash cancelled."), "{}", terminal.screen());

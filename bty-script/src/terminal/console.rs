@@ -115,8 +115,10 @@ fn read_line() -> std::io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()))
 }
 
-impl Terminal for Console {
-    fn size(&self) -> TerminalSize {
+impl TerminalSize {
+    /// The size of the terminal of stderr or stdout, which may change at any time.
+    #[must_use]
+    pub fn of_stderr() -> Self {
         let reported = [tcgetwinsize(std::io::stderr()), tcgetwinsize(std::io::stdout())]
             .into_iter()
             .flatten()
@@ -124,10 +126,16 @@ impl Terminal for Console {
         match reported {
             // serial lines report 0
             Some(size) if size.ws_col > 0 && size.ws_row > 0 => {
-                TerminalSize { columns: size.ws_col.into(), rows: size.ws_row.into() }
+                Self { columns: size.ws_col.into(), rows: size.ws_row.into() }
             }
-            _ => TerminalSize::default(),
+            _ => Self::default(),
         }
+    }
+}
+
+impl Terminal for Console {
+    fn size(&self) -> TerminalSize {
+        TerminalSize::of_stderr()
     }
 
     fn print(&self, text: &str) {
