@@ -52,14 +52,16 @@ impl Table {
     }
 }
 
-/// Pads or truncates `text` to exactly `width` characters.
+/// Pads `text` to exactly `width` characters, or cuts it in the middle: names of images and models
+/// of disks differ at their ends.
 fn fit(text: &str, width: usize) -> String {
     let len = text.chars().count();
     if len <= width {
         return format!("{text}{}", " ".repeat(width - len));
     }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{kept}~")
+    let kept = width.saturating_sub(1);
+    let begin = text.chars().take(kept.div_ceil(2));
+    begin.chain(['~']).chain(text.chars().skip(len - kept / 2)).collect()
 }
 
 /// Formats a value in one line, as `print` does.

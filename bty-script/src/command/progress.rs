@@ -1,13 +1,8 @@
 //! Shows progress: one line on a terminal, which is rewritten in place, and a line every few
 //! seconds elsewhere.
-//!
-//! The line is always shorter than the terminal is wide, and nothing depends on where a terminal
-//! wraps or how it moves its cursor: the live environment shows one output on consoles of several
-//! sizes.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -18,6 +13,7 @@ use bty_script::terminal::TerminalSize;
 use bty_script::world::ProgressSink;
 
 use crate::output::Output;
+use crate::status_line::StatusLine;
 
 /// Interval of progress lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -29,9 +25,8 @@ pub(crate) struct ProgressDisplay {
 }
 
 struct View {
-    is_terminal: bool,
-    /// Number of characters of the line on the terminal; 0 if there is none.
-    shown_chars: usize,
+    /// The line on the terminal; `None` without one.
+    status: Option<StatusLine>,
     /// When the last line was printed, without a terminal.
     last_line: Instant,
     phase: Option<Phase>,
@@ -51,21 +46,15 @@ struct Rate {
 
 impl ProgressDisplay {
     pub(crate) fn new(is_json: bool) -> Self {
-        let view = View {
-            is_terminal: !is_json && std::io::stderr().is_terminal(),
-            shown_chars: 0,
-            last_line: Instant::now(),
-            phase: None,
-            rate: None,
-            failed: HashSet::new(),
-        };
+        let is_possible = !is_json && StatusLine::is_possible();
+        let view = View::new(is_possible.then(StatusLine::default));
         Self { output: Output::new(is_json), view: Mutex::new(view) }
     }
 
     /// Removes the line from the terminal.
     pub(crate) fn clear(&self) {
         if let Ok(mut view) = self.view.lock() {
-            view.show("");
+            view.clear();
         }
     }
 
@@ -78,7 +67,7 @@ impl ProgressDisplay {
 
     /// Prints text above the line.
     fn say(&self, view: &mut View, text: &str) {
-        view.show("");
+        view.clear();
         self.output.say(text);
     }
 }
@@ -86,7 +75,7 @@ impl ProgressDisplay {
 impl ProgressSink for ProgressDisplay {
     fn finished(&self) {
         if let Ok(mut view) = self.view.lock() {
-            view.show("");
+            view.clear();
             (view.phase, view.rate) = (None, None);
             view.failed.clear();
         }
@@ -107,8 +96,8 @@ impl Observer for ProgressDisplay {
             }
             Event::Progress { phase, counts, targets, .. } => {
                 let Some(line) = view.measure(*phase, counts, targets) else { return };
-                if view.is_terminal {
-                    view.show(&line.fitted(TerminalSize::of_stderr().columns));
+                if let Some(status) = &mut view.status {
+                    status.show(&line.fitted(TerminalSize::of_stderr().columns));
                 } else if view.last_line.elapsed() >= LINE_EVERY {
                     view.last_line = Instant::now();
                     self.output.say(&line.plain());
@@ -120,19 +109,13 @@ impl Observer for ProgressDisplay {
 }
 
 impl View {
-    /// Replaces the line on the terminal; an empty text removes it.
-    fn show(&mut self, text: &str) {
-        let chars = text.chars().count();
-        if chars == 0 && self.shown_chars == 0 {
-            return;
-        }
-        let blanks = " ".repeat(self.shown_chars.saturating_sub(chars));
-        // an empty line leaves the cursor at its beginning, for the text that follows
-        let end = if chars == 0 { "\r" } else { "" };
-        let mut stderr = std::io::stderr().lock();
-        let _ = stderr.write_all(format!("\r{text}{blanks}{end}").as_bytes());
-        let _ = stderr.flush();
-        self.shown_chars = chars;
+    fn new(status: Option<StatusLine>) -> Self {
+        Self { status, last_line: Instant::now(), phase: None, rate: None, failed: HashSet::new() }
+    }
+
+    /// Removes the line from the terminal.
+    fn clear(&mut self) {
+        self.status.iter_mut().for_each(StatusLine::clear);
     }
 
     /// What to show of the counts in this phase. Of several targets, the slowest one counts.
@@ -272,17 +255,6 @@ mod tests {
         Line { what: "write".into(), done, total, per_second }
     }
 
-    fn view() -> View {
-        View {
-            is_terminal: false,
-            shown_chars: 0,
-            last_line: Instant::now(),
-            phase: None,
-            rate: None,
-            failed: HashSet::new(),
-        }
-    }
-
     fn target(name: &str, written: u64, verified: u64) -> TargetCounts {
         let mut target = TargetCounts::default();
         (target.target, target.written_bytes) = (name.into(), written);
@@ -309,7 +281,7 @@ mod tests {
 
     #[test]
     fn of_several_targets_the_slowest_that_has_not_failed_counts() {
-        let mut view = view();
+        let mut view = View::new(None);
         let mut counts = Counts::default();
         counts.decoded_total = Some(100);
         let targets = [target("a", 10, 0), target("b", 30, 7), target("c", 50, 9)];
@@ -326,9 +298,9 @@ mod tests {
     fn an_image_of_unknown_size_is_measured_by_its_file() {
         let mut counts = Counts::default();
         (counts.source_bytes, counts.source_total) = (4, Some(8));
-        let line = view().measure(Phase::Write, &counts, &[target("a", 90, 0)]).unwrap();
+        let line = View::new(None).measure(Phase::Write, &counts, &[target("a", 90, 0)]).unwrap();
         assert_eq!((&*line.what, line.done, line.total), ("write", 4, Some(8)));
-        assert!(view().measure(Phase::Wipe, &counts, &[]).is_none());
+        assert!(View::new(None).measure(Phase::Wipe, &counts, &[]).is_none());
     }
 
     proptest::proptest! {
