@@ -52,7 +52,7 @@ pub(crate) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
     machine.type_in("yes\r");
     machine.wait(PATIENCE, "the result", |said| said.contains("Reboot now?"));
     let has_warning = machine.said().contains("Take the stick out before you press Enter");
-    assert_eq!(has_warning, firmware == Firmware::Bios, "{}", machine.said());
+    assert!(has_warning || firmware != Firmware::Bios, "{}", machine.said());
     if firmware == Firmware::Uefi {
         // through BootNext: the stick is still there, and the first in the boot order
         machine.type_in("\r");

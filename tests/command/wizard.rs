@@ -90,6 +90,64 @@ fn an_image_is_flashed_through_the_wizard_on_a_console() {
 }
 
 #[test]
+fn a_machine_that_a_stick_has_started_is_flashed_with_what_the_stick_knows() {
+    let (Some(disk), Some(stick)) = (LoopDisk::new(32 << 20, 512), LoopDisk::new(16 << 20, 512))
+    else {
+        return;
+    };
+    let shelf = Shelf::new();
+    fs::create_dir_all(shelf.path("media/sdb1")).unwrap();
+    write(shelf.dir.path(), "media/sdb1/extra.img", &shelf.content);
+    // as bty-live starts it, with no keyboard layout
+    let mut terminal = shelf
+        .wizard(&[])
+        .env("BTY_LIVE", "1")
+        .env("BTY_MEDIA", &shelf.path("media"))
+        .env("BTY_MEDIUM", stick.path())
+        .start();
+    terminal.wait_for("> Pick an image:");
+    assert!(terminal.screen().contains("extra.img"), "{}", terminal.screen());
+    terminal.send("2\r");
+    terminal.wait_for_prompt("> Pick the disk to write to:");
+    let medium = format!("{} is the medium that this machine was started from", stick.path());
+    let screen = terminal.screen();
+    assert!(screen.contains(&medium), "{screen}");
+    assert_eq!(screen.matches(stick.path()).count(), 1, "{screen}");
+    let number = number_of(&terminal, disk.path());
+    terminal.send(&format!("{number}\r"));
+    terminal.wait_for("backup GPT will not be at the end");
+    terminal.answer("> Type yes to erase and write:", "g");
+    // the keys of yes, on a German keyboard
+    terminal.answer("> Type yes to erase and write:", "zes");
+    terminal.wait_for("> Reboot now?");
+    let screen = terminal.screen();
+    assert!(screen.contains("Take the stick out before you press Enter"), "{screen}");
+    terminal.send("p\r");
+    assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
+    assert!(terminal.transcript().contains("power off skipped because of --no-reboot"));
+    let backup = (32 << 20) - 512;
+    assert_eq!(&disk.content()[backup..backup + 8], b"EFI PART", "the GPT was not fixed");
+}
+
+#[test]
+fn with_a_keyboard_layout_zes_is_not_yes() {
+    let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };
+    let shelf = Shelf::new();
+    for variables in [&[("BTY_LIVE", "1"), ("BTY_KEYBOARD", "de")][..], &[]] {
+        let start = shelf.wizard(&[]);
+        let start = variables.iter().fold(start, |start, (name, value)| start.env(name, value));
+        let mut terminal = start.start();
+        terminal.answer("> Pick an image:", "1");
+        terminal.wait_for_prompt("> Pick the disk to write to:");
+        let number = number_of(&terminal, disk.path());
+        terminal.send(&format!("{number}\r"));
+        terminal.answer("> Type yes to erase and write:", "zes");
+        terminal.wait_for("nothing was written");
+    }
+    assert!(disk.content().iter().all(|&byte| byte == 0), "something was written");
+}
+
+#[test]
 fn a_computer_that_somebody_works_at_restarts_only_by_the_word() {
     let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };
     let shelf = Shelf::new();

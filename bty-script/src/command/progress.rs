@@ -119,12 +119,7 @@ impl View {
     }
 
     /// What to show of the counts in this phase. Of several targets, the slowest one counts.
-    fn measure(
-        &mut self,
-        phase: Phase,
-        counts: &Counts,
-        targets: &[TargetCounts],
-    ) -> Option<Line> {
+    fn measure(&mut self, phase: Phase, counts: &Counts, targets: &[TargetCounts]) -> Option<Line> {
         if self.phase.replace(phase) != Some(phase) {
             self.rate = None;
         }
@@ -146,7 +141,9 @@ impl View {
                 _ => read,
             },
             Phase::Scan => slowest(|t| t.scanned_bytes).map(|(done, t)| (done, t.scan_total))?,
-            Phase::Verify => slowest(|t| t.verified_bytes).map(|(done, t)| (done, t.verify_total))?,
+            Phase::Verify => {
+                slowest(|t| t.verified_bytes).map(|(done, t)| (done, t.verify_total))?
+            }
             _ => return None,
         };
         let what = match running.len() {
@@ -216,12 +213,7 @@ impl Line {
     fn plain(&self) -> String {
         let percent = self.percent().map(|percent| format!("{percent} %, ")).unwrap_or_default();
         let left = self.left().map(|left| format!(", {left}")).unwrap_or_default();
-        format!(
-            "{}: {percent}{}, {}/s{left}",
-            self.what,
-            self.bytes(),
-            human(self.per_second)
-        )
+        format!("{}: {percent}{}, {}/s{left}", self.what, self.bytes(), human(self.per_second))
     }
 
     /// The line with a bar, shorter than `columns`. What does not fit is left out: first the

@@ -11,7 +11,8 @@ use std::thread;
 
 use rustix::fs::OFlags;
 use rustix::termios::{
-    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize, tcsetattr,
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize,
+    tcsetattr,
 };
 
 use crate::kernel_args::KernelArgs;
@@ -72,8 +73,7 @@ impl Consoles {
 /// The smallest width and height; that of a serial line where a console reports 0, and without a
 /// console.
 fn smallest(sizes: impl Iterator<Item = (u16, u16)>) -> (u16, u16) {
-    let known =
-        sizes.map(|size| if size.0 == 0 || size.1 == 0 { SERIAL_SIZE } else { size });
+    let known = sizes.map(|size| if size.0 == 0 || size.1 == 0 { SERIAL_SIZE } else { size });
     known.reduce(|a, b| (a.0.min(b.0), a.1.min(b.1))).unwrap_or(SERIAL_SIZE)
 }
 

@@ -30,9 +30,8 @@ fn find(dir: &Path, layout: &str) -> Result<File, String> {
 
 fn known(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let mut names: Vec<String> = names
-        .filter_map(|name| Some(name.to_str()?.strip_suffix(ENDING)?.to_owned()))
-        .collect();
+    let mut names: Vec<String> =
+        names.filter_map(|name| Some(name.to_str()?.strip_suffix(ENDING)?.to_owned())).collect();
     names.sort();
     names
 }

@@ -99,8 +99,7 @@ fn parameters(args: &KernelArgs) -> String {
 }
 
 fn output_of(program: &[&str]) -> String {
-    let output =
-        Command::new(program[0]).args(&program[1..]).stdin(Stdio::null()).output();
+    let output = Command::new(program[0]).args(&program[1..]).stdin(Stdio::null()).output();
     match output {
         Ok(output) => {
             let all = [output.stdout, output.stderr].concat();

@@ -58,11 +58,14 @@ impl Settings {
                 }
             }
         }
-        messages.insert(0, match read.len() {
-            0 => "bty.txt: no settings".to_owned(),
-            1 => format!("bty.txt: 1 setting: {}", read[0]),
-            count => format!("bty.txt: {count} settings: {}", read.join(", ")),
-        });
+        messages.insert(
+            0,
+            match read.len() {
+                0 => "bty.txt: no settings".to_owned(),
+                1 => format!("bty.txt: 1 setting: {}", read[0]),
+                count => format!("bty.txt: {count} settings: {}", read.join(", ")),
+            },
+        );
         Self { args, messages }
     }
 }
@@ -131,7 +134,8 @@ mod tests {
 
     #[test]
     fn settings_without_effect_are_named_with_the_one_that_was_meant() {
-        let text = "bty.serevr=http://a server=b BTY.KEYBOARD=de\nbty.mac=\nconsole=ttyS0 \u{1b}[2J";
+        let text =
+            "bty.serevr=http://a server=b BTY.KEYBOARD=de\nbty.mac=\nconsole=ttyS0 \u{1b}[2J";
         let settings = Settings::parse(text);
         assert_eq!(
             settings.messages,

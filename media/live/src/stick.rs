@@ -82,6 +82,10 @@ impl Media {
         // the partitions of a disk appear a moment after it
         let settled = present.iter().filter(|name| self.last.contains(*name));
         let new = settled.filter(|name| {
+            // opening the drive of a CD closes its tray
+            if is_flashing && name.starts_with("sr") {
+                return false;
+            }
             let disk = disk_name(name).filter(|_| is_flashing);
             !self.seen.contains(*name) && disk.is_none_or(|disk| !self.seen.contains(&disk))
         });
@@ -217,9 +221,8 @@ fn block_devices() -> BTreeSet<String> {
 /// The file systems of all block devices, sorted by device.
 pub(crate) fn file_systems() -> Vec<FileSystem> {
     let names = block_devices();
-    let examine = |name: &String| {
-        FileSystem::examine(name, &File::open(format!("/dev/{name}")).ok()?)
-    };
+    let examine =
+        |name: &String| FileSystem::examine(name, &File::open(format!("/dev/{name}")).ok()?);
     names.iter().filter_map(examine).collect()
 }
 
