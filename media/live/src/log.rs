@@ -4,6 +4,9 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use crate::kernel_args::KernelArgs;
 
@@ -13,8 +16,10 @@ pub(crate) const FALLBACK: &str = "/run/bty-live/log.txt";
 const TRANSCRIPT_BYTES: usize = 64 << 10;
 /// How much of the output of a program is kept, in bytes.
 const SECTION_BYTES: usize = 1 << 20;
+/// How long a program may take: one that reads a broken disk may never end.
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Programs that describe the machine.
-const PROGRAMS: [&[&str]; 9] = [
+static PROGRAMS: [&[&str]; 9] = [
     &["/bin/bty", "disks"],
     &["/bin/bty", "disks", "--json"],
     &["/bin/ip", "addr"],
@@ -37,7 +42,7 @@ impl Transcript {
     }
 
     /// The output as lines, without escape sequences and without lines that were rewritten.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let bytes: Vec<u8> = self.0.iter().copied().collect();
         let mut text = String::new();
         for line in String::from_utf8_lossy(&bytes).split('\n') {
@@ -72,13 +77,13 @@ pub(crate) struct Report {
 }
 
 /// Collects the log. The token of a boot cycle is a secret, so it is left out.
-pub(crate) fn report(args: &KernelArgs, transcript: &Transcript) -> Report {
+pub(crate) fn report(args: &KernelArgs, transcript: &str) -> Report {
     let now = jiff::Zoned::now();
     let mut text = format!("bty {} live environment, {now}\n", env!("CARGO_PKG_VERSION"));
     section(&mut text, "parameters", &parameters(args));
-    section(&mut text, "bty", &transcript.text());
+    section(&mut text, "bty", transcript);
     for program in PROGRAMS {
-        section(&mut text, &program.join(" "), &output_of(program));
+        section(&mut text, &program.join(" "), &output_in_time(program));
     }
     if let Some(token) = args.get("bty.cycle") {
         text = text.replace(token, "(left out)");
@@ -96,6 +101,12 @@ fn parameters(args: &KernelArgs) -> String {
         None => name.to_owned(),
     });
     shown.collect::<Vec<_>>().join(" ")
+}
+
+fn output_in_time(program: &'static [&'static str]) -> String {
+    let (sender, output) = channel();
+    thread::spawn(move || sender.send(output_of(program)));
+    output.recv_timeout(PROGRAM_TIMEOUT).unwrap_or_else(|_| "no answer in time".into())
 }
 
 fn output_of(program: &[&str]) -> String {
@@ -122,7 +133,7 @@ mod tests {
         transcript.add(b"\rwrite [=>  ]  20 %\rwrite [==> ]  40 %\r                 \r");
         transcript.add(b"\x1b[1;31mFlash FAILED.\x1b[0m\r\n  the disk is gone\r\n");
         let args = KernelArgs::parse("quiet bty.server=10.0.0.1 bty.cycle=5f0c2a9e");
-        let report = report(&args, &transcript);
+        let report = report(&args, &transcript.text());
         assert!(report.text.contains("\nFlash FAILED.\n  the disk is gone\n"), "{}", report.text);
         assert!(!report.text.contains("20 %") && !report.text.contains('\x1b'));
         assert!(report.text.contains("quiet bty.server=10.0.0.1 bty.cycle=(left out)"));

@@ -43,6 +43,8 @@ enum Event {
     Shell(Vec<u8>),
     /// Somebody has pressed Ctrl-Alt-Del.
     CtrlAltDel,
+    /// The log that somebody has asked for.
+    Log(log::Report),
 }
 
 enum Step {
@@ -127,6 +129,7 @@ impl Session {
                     }
                 }
                 Ok(Event::CtrlAltDel) => self.ctrl_alt_del(),
+                Ok(Event::Log(report)) => self.save_log(&report),
                 Ok(Event::Shell(text)) if text.is_empty() => self.shell_has_ended(),
                 Ok(Event::Shell(text)) => self.consoles.write(&text),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -193,9 +196,16 @@ impl Session {
         }
     }
 
-    /// Saves a log to the stick, for a person who helps from afar.
-    fn save_log(&self) {
-        let report = log::report(&self.args, &self.transcript);
+    /// Collects a log for a person who helps from afar, on another thread: it may take a while.
+    fn collect_log(&self) {
+        self.print("\nlog: collecting\n");
+        let (args, shown, sender) =
+            (self.args.clone(), self.transcript.text(), self.sender.clone());
+        std::thread::spawn(move || sender.send(Event::Log(log::report(&args, &shown))));
+    }
+
+    /// Saves a log to the stick, or else where it stays until the machine restarts.
+    fn save_log(&self, report: &log::Report) {
         let said = match self.media.save(&report.name, report.text.as_bytes()) {
             Ok(()) => format!("saved to the stick: {}", report.name),
             Err(why) => match std::fs::write(log::FALLBACK, &report.text) {
@@ -407,7 +417,7 @@ impl Session {
             return self.start_shell();
         }
         if keys.windows(LOG_KEY.len()).any(|window| window == LOG_KEY) {
-            return self.save_log();
+            return self.collect_log();
         }
         match (&mut self.step, keys.first()) {
             (Step::Running(terminal), _) => terminal.write(keys),
@@ -415,7 +425,7 @@ impl Session {
             (Step::Waiting(_), Some(b'\r' | b'\n')) => self.start_bty(None),
             (Step::Ended, Some(b'\r' | b'\n')) => self.restart(),
             (Step::Ended, Some(b's')) => self.start_shell(),
-            (Step::Ended, Some(b'l')) => self.save_log(),
+            (Step::Ended, Some(b'l')) => self.collect_log(),
             (Step::Ended, Some(b'f')) => full::request().unwrap_or_else(|why| self.print(&why)),
             (Step::Ended, Some(b'r')) => reboot(rustix::system::RebootCommand::Restart),
             (Step::Ended, Some(b'p')) => reboot(rustix::system::RebootCommand::PowerOff),

@@ -98,12 +98,14 @@ impl Media {
         let own: Vec<_> = new.iter().filter(|system| system.is_own()).map(disk_of).collect();
         let mut found = Vec::new();
         for system in new {
+            // of a stick that bty has made, only the images partition has images
+            if system.label == BOOT_LABEL || !system.is_own() && own.contains(&disk_of(&system)) {
+                continue;
+            }
             match self.take(&system, print) {
                 Ok(settings) => found.extend(
                     settings.map(|settings| Found { device: system.device.clone(), settings }),
                 ),
-                // the other partitions of a stick with images are no news
-                Err(_) if own.contains(&disk_of(&system)) => {}
                 Err(why) => print(&format!("images: {} is skipped: {why}", system.device)),
             }
         }
