@@ -42,6 +42,9 @@ pub(crate) fn flash_offline(firmware: Firmware, bus: Bus) -> TempDir {
         .start();
     machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image:"));
     assert!(machine.said().contains("the partition has been grown to "), "{}", machine.said());
+    // F10
+    machine.type_in("\x1b[21~");
+    machine.wait(PATIENCE, "the log", |said| said.contains("log: saved to the stick: bty-log-"));
     machine.type_in("1\r");
     machine.wait(PATIENCE, "the disks", |said| said.contains("Pick the disk to write to:"));
     let said = machine.said();

@@ -19,7 +19,7 @@ const SECTION_BYTES: usize = 1 << 20;
 /// How long a program may take: one that reads a broken disk may never end.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Programs that describe the machine.
-static PROGRAMS: [&[&str]; 9] = [
+const PROGRAMS: [&[&str]; 9] = [
     &["/bin/bty", "disks"],
     &["/bin/bty", "disks", "--json"],
     &["/bin/ip", "addr"],

@@ -16,6 +16,7 @@ mod full;
 mod grow;
 mod kernel_args;
 mod keyboard;
+mod keys;
 mod log;
 mod modules;
 mod mounts;

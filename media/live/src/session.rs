@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::console::{Consoles, quiet_kernel};
 use crate::devices::{self, Coldplug};
 use crate::kernel_args::KernelArgs;
+use crate::keys::{Key, KeyFilter};
 use crate::modules::Modules;
 use crate::network::{Lease, Network, State};
 use crate::screen::{self, StatusLine};
@@ -24,11 +25,6 @@ const TICK: Duration = Duration::from_millis(50);
 const STICK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval of looking for media while `bty` runs.
 const MEDIA_EVERY: Duration = Duration::from_secs(1);
-/// Ctrl-\ and F12 open a shell beside the running `bty`. On some keyboards the first one needs
-/// three keys.
-const SHELL_KEYS: [&[u8]; 2] = [b"\x1c", b"\x1b[24~"];
-/// F10 saves a log.
-const LOG_KEY: &[u8] = b"\x1b[21~";
 /// Modules that no device asks for: file systems of sticks, keyboards, and what the full
 /// environment needs.
 const EXTRA_MODULES: [&str; 8] =
@@ -75,6 +71,7 @@ struct Session {
     looks_for_stick: bool,
     /// The layout of the keyboard, if one was loaded.
     keyboard: Option<String>,
+    keys: KeyFilter,
     /// Ctrl-Alt-Del was pressed while `bty` runs; pressed again, it restarts the machine.
     asks_to_restart: bool,
     /// The last output of `bty`, for the log.
@@ -99,6 +96,7 @@ pub(crate) fn run() -> Result<u8, String> {
         media: Media::default(),
         media_polled: Instant::now(),
         keyboard: None,
+        keys: KeyFilter::default(),
         asks_to_restart: false,
         transcript: log::Transcript::default(),
         step: Step::Waiting(StatusLine::new()),
@@ -132,7 +130,9 @@ impl Session {
                 Ok(Event::Log(report)) => self.save_log(&report),
                 Ok(Event::Shell(text)) if text.is_empty() => self.shell_has_ended(),
                 Ok(Event::Shell(text)) => self.consoles.write(&text),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.keys.release().into_iter().for_each(|key| self.handle_key(&key));
+                }
                 Err(RecvTimeoutError::Disconnected) => return Err("all consoles are gone".into()),
             }
             if full::take_request() {
@@ -413,12 +413,17 @@ impl Session {
         if let Some(shell) = &mut self.shell {
             return shell.write(keys);
         }
-        if SHELL_KEYS.iter().any(|key| keys.windows(key.len()).any(|window| window == *key)) {
-            return self.start_shell();
+        for key in self.keys.feed(keys) {
+            self.handle_key(&key);
         }
-        if keys.windows(LOG_KEY.len()).any(|window| window == LOG_KEY) {
-            return self.collect_log();
-        }
+    }
+
+    fn handle_key(&mut self, key: &Key) {
+        let keys = match key {
+            Key::Shell => return self.start_shell(),
+            Key::Log => return self.collect_log(),
+            Key::Other(keys) => keys,
+        };
         match (&mut self.step, keys.first()) {
             (Step::Running(terminal), _) => terminal.write(keys),
             (Step::AskingServer(_), _) => self.edit_server(keys),
