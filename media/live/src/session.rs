@@ -419,7 +419,12 @@ impl Session {
     }
 
     fn handle_key(&mut self, key: &Key) {
+        // typed right after the key that has opened it
+        if let (Some(shell), Key::Other(keys)) = (&mut self.shell, key) {
+            return shell.write(keys);
+        }
         let keys = match key {
+            _ if self.shell.is_some() => return,
             Key::Shell => return self.start_shell(),
             Key::Log => return self.collect_log(),
             Key::Other(keys) => keys,
