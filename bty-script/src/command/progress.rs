@@ -229,7 +229,10 @@ impl Line {
         }
         let fields = [Some(self.bytes()), Some(human(self.per_second) + "/s"), self.left()];
         let tails = (0..=fields.len()).map(|first| {
-            fields[first..].iter().flatten().fold(String::new(), |tail, field| tail + "  " + field)
+            fields[first..]
+                .iter()
+                .flatten()
+                .fold(String::new(), |tail, field| tail + "  " + field.as_str())
         });
         let lines = tails.map(|tail| format!("{head}{tail}"));
         let mut fitting = lines.filter(|line| line.chars().count() < columns);

@@ -78,7 +78,7 @@ pub(crate) struct Report {
 
 /// Collects the log. The token of a boot cycle is a secret, so it is left out.
 pub(crate) fn report(args: &KernelArgs, transcript: &str) -> Report {
-    let now = jiff::Zoned::now();
+    let now = jiff::Timestamp::now();
     let mut text = format!("bty {} live environment, {now}\n", env!("CARGO_PKG_VERSION"));
     section(&mut text, "parameters", &parameters(args));
     section(&mut text, "bty", transcript);

@@ -79,8 +79,9 @@ fn decode(bytes: &[u8]) -> String {
     match bytes {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        [1.., 0, ..] => utf16(bytes, u16::from_le_bytes),
-        [0, 1.., ..] => utf16(bytes, u16::from_be_bytes),
+        // the first character of a file without a mark is ASCII
+        [first, 0, ..] if *first != 0 => utf16(bytes, u16::from_le_bytes),
+        [0, second, ..] if *second != 0 => utf16(bytes, u16::from_be_bytes),
         _ => String::from_utf8_lossy(bytes).into_owned(),
     }
 }

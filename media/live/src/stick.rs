@@ -76,8 +76,11 @@ impl Media {
     /// those of an image that was just written.
     pub(crate) fn poll(&mut self, is_flashing: bool, print: &mut dyn FnMut(&str)) -> Vec<Found> {
         let present = block_devices();
-        let gone = self.mounted.extract_if(.., |name, _| !present.contains(name));
-        gone.for_each(|(name, medium)| release(&name, &medium));
+        let is_gone = |name: &&String| !present.contains(*name);
+        let gone: Vec<String> = self.mounted.keys().filter(is_gone).cloned().collect();
+        for name in gone {
+            self.mounted.remove(&name).into_iter().for_each(|medium| release(&name, &medium));
+        }
         self.seen.retain(|name| present.contains(name));
         // the partitions of a disk appear a moment after it
         let settled = present.iter().filter(|name| self.last.contains(*name));
