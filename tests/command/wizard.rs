@@ -2,11 +2,13 @@
 //! afterwards.
 
 use std::fs;
+use std::sync::Arc;
 
 use bty_tests::command::bty_path;
 use bty_tests::eventually;
 use bty_tests::images::{gpt_image, write};
 use bty_tests::loops::{LoopDisk, Mount};
+use bty_tests::server::{Gate, Reply, Server};
 use bty_tests::terminal::{Start, Terminal};
 use tempfile::TempDir;
 
@@ -74,8 +76,8 @@ fn an_image_is_flashed_through_the_wizard_on_a_console() {
     assert!(disk.content().iter().all(|&byte| byte == 0), "something was written before the word");
     terminal.send("yes\r");
     terminal.wait_for("> Reboot now?");
-    for shown in ["decode", "write", "verify"] {
-        assert!(terminal.transcript().contains(shown), "no bar says {shown}");
+    for phase in ["write  [", "verify ["] {
+        assert!(terminal.transcript().contains(phase), "no line says {phase}");
     }
     assert!(terminal.screen().contains("Flash completed."), "{}", terminal.screen());
     terminal.send("\r");
@@ -83,6 +85,64 @@ fn an_image_is_flashed_through_the_wizard_on_a_console() {
     assert!(terminal.transcript().contains("reboot skipped because of --no-reboot"));
     assert!(terminal.is_restored());
     assert!(disk.content()[..8 * MIB] == shelf.content, "the disk does not hold the image");
+}
+
+#[test]
+fn a_machine_that_a_stick_has_started_is_flashed_with_what_the_stick_knows() {
+    let (Some(disk), Some(stick)) = (LoopDisk::new(32 << 20, 512), LoopDisk::new(16 << 20, 512))
+    else {
+        return;
+    };
+    let shelf = Shelf::new();
+    fs::create_dir_all(shelf.path("media/sdb1")).unwrap();
+    write(shelf.dir.path(), "media/sdb1/extra.img", &shelf.content);
+    // as bty-live starts it, with no keyboard layout
+    let mut terminal = shelf
+        .wizard(&[])
+        .env("BTY_LIVE", "1")
+        .env("BTY_MEDIA", &shelf.path("media"))
+        .env("BTY_MEDIUM", stick.path())
+        .start();
+    terminal.wait_for("> Pick an image:");
+    assert!(terminal.screen().contains("extra.img"), "{}", terminal.screen());
+    terminal.send("2\r");
+    terminal.wait_for_prompt("> Pick the disk to write to:");
+    let medium = format!("{} is the medium that this machine was started from", stick.path());
+    let screen = terminal.screen();
+    assert!(screen.contains(&medium), "{screen}");
+    assert_eq!(screen.matches(stick.path()).count(), 1, "{screen}");
+    let number = number_of(&terminal, disk.path());
+    terminal.send(&format!("{number}\r"));
+    terminal.wait_for("backup GPT will not be at the end");
+    terminal.answer("> Type yes to erase and write:", "g");
+    // the keys of yes, on a German keyboard
+    terminal.answer("> Type yes to erase and write:", "zes");
+    terminal.wait_for("> Reboot now?");
+    let screen = terminal.screen();
+    assert!(screen.contains("Take the stick out before you press Enter"), "{screen}");
+    terminal.send("p\r");
+    assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
+    assert!(terminal.transcript().contains("power off skipped because of --no-reboot"));
+    let backup = (32 << 20) - 512;
+    assert_eq!(&disk.content()[backup..backup + 8], b"EFI PART", "the GPT was not fixed");
+}
+
+#[test]
+fn with_a_keyboard_layout_zes_is_not_yes() {
+    let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };
+    let shelf = Shelf::new();
+    for variables in [&[("BTY_LIVE", "1"), ("BTY_KEYBOARD", "de")][..], &[]] {
+        let start = shelf.wizard(&[]);
+        let start = variables.iter().fold(start, |start, (name, value)| start.env(name, value));
+        let mut terminal = start.start();
+        terminal.answer("> Pick an image:", "1");
+        terminal.wait_for_prompt("> Pick the disk to write to:");
+        let number = number_of(&terminal, disk.path());
+        terminal.send(&format!("{number}\r"));
+        terminal.answer("> Type yes to erase and write:", "zes");
+        terminal.wait_for("nothing was written");
+    }
+    assert!(disk.content().iter().all(|&byte| byte == 0), "something was written");
 }
 
 #[test]
@@ -254,6 +314,49 @@ fn an_image_that_is_not_there_leads_back_to_the_images() {
 }
 
 #[test]
+fn progress_is_one_line_on_consoles_of_all_sizes_and_keeps_what_is_above_it() {
+    let Some(disk) = LoopDisk::new(80 << 20, 512) else { return };
+    let shelf = Shelf::new();
+    let image = gpt_image(64 * MIB, 512);
+    let gate = Arc::new(Gate::default());
+    let until = Arc::clone(&gate);
+    let server = Server::start(move |request| {
+        Reply::file(request, &image, "\"v1\"").pause_after(image.len() / 2, Arc::clone(&until))
+    });
+    let catalog = format!(
+        "version = 1\n[[images]]\nname = \"slow\"\nsrc = \"{}\"\n",
+        server.url("/slow.img")
+    );
+    write(shelf.dir.path(), "Catalog.toml", catalog.as_bytes());
+    let start = shelf.wizard(&["--catalog", &shelf.path("Catalog.toml")]).env("BTY_LIVE", "1");
+    // the terminal of the live environment, and its consoles
+    let start = start.size(80, 24).mirror(80, 25).mirror(100, 37).mirror(160, 50);
+    let mut terminal = start.start();
+    terminal.answer("> Pick an image:", "2");
+    terminal.wait_for_prompt("> Pick the disk to write to:");
+    let number = number_of(&terminal, disk.path());
+    terminal.send(&format!("{number}\r"));
+    terminal.answer("> Type yes to erase and write:", "yes");
+    // the first MiB is written last
+    terminal.wait_for("31.0 of 64.0 MiB");
+    for screen in terminal.mirrors() {
+        let lines: Vec<&str> = screen.lines().collect();
+        let progress = lines.iter().filter(|line| line.contains(" of 64.0 MiB"));
+        assert_eq!(progress.count(), 1, "{screen}");
+        assert!(lines.last().is_some_and(|line| line.starts_with("write  [")), "{screen}");
+        let target = format!("Target  {}", disk.path());
+        for kept in [&*target, "ERASES ALL DATA ON THIS DISK", "erase and write: yes"] {
+            assert!(screen.contains(kept), "{kept} is gone:\n{screen}");
+        }
+    }
+    gate.open();
+    terminal.wait_for("> Reboot now?");
+    for screen in terminal.mirrors() {
+        assert!(!screen.contains("left") && screen.contains("Flash completed."), "{screen}");
+    }
+}
+
+#[test]
 fn ctrl_c_during_a_flash_cancels_it_and_keeps_the_wizard() {
     let Some(disk) = LoopDisk::new(600 << 20, 512) else { return };
     let shelf = Shelf::new();
@@ -267,7 +370,7 @@ fn ctrl_c_during_a_flash_cancels_it_and_keeps_the_wizard() {
     let number = number_of(&terminal, disk.path());
     terminal.send(&format!("{number}\r"));
     terminal.answer("> Type yes to erase and write:", "yes");
-    terminal.wait_for_ever_shown("decode");
+    terminal.wait_for_ever_shown("write  [");
     terminal.send("\x03");
     terminal.wait_for("> What now?");
     assert!(terminal.screen().contains("Flash cancelled."), "{}", terminal.screen());

@@ -19,6 +19,7 @@ mod remedies;
 mod repl;
 mod session;
 mod signals;
+mod status_line;
 mod target;
 mod verbs;
 mod wizard;

@@ -97,6 +97,10 @@ impl ScriptFacts {
             ("image_root", self.image_root.unwrap_or_else(image_root).into()),
             ("uefi_boot", registers_uefi_boot().into()),
             ("is_live", is_set("BTY_LIVE").into()),
+            // set by the live environment
+            ("media", text(std::env::var("BTY_MEDIA").ok())),
+            ("medium", text(std::env::var("BTY_MEDIUM").ok())),
+            ("keyboard", text(std::env::var("BTY_KEYBOARD").ok())),
             ("catalog", text(self.catalog)),
             ("mac", text(self.mac)),
             ("server", text(self.server)),

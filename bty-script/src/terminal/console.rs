@@ -246,9 +246,17 @@ fn read_line() -> std::io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()))
 }
 
+impl TerminalSize {
+    /// The size of the terminal of stderr or stdout, which may change at any time.
+    #[must_use]
+    pub fn of_stderr() -> Self {
+        Console::reported_size().unwrap_or_default()
+    }
+}
+
 impl Terminal for Console {
     fn size(&self) -> TerminalSize {
-        Self::reported_size().unwrap_or_default()
+        TerminalSize::of_stderr()
     }
 
     fn print(&self, text: &str) {

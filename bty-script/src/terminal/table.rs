@@ -43,9 +43,16 @@ impl Table {
     }
 }
 
-/// Pads or cuts `text` to exactly `width` characters.
+/// Pads `text` to exactly `width` characters, or cuts it in the middle: names of images and models
+/// of disks differ at their ends.
 fn fit(text: &str, width: usize) -> String {
-    format!("{:width$}", cut(text, width))
+    let len = text.chars().count();
+    if len <= width {
+        return format!("{text}{}", " ".repeat(width - len));
+    }
+    let kept = width.saturating_sub(1);
+    let begin = text.chars().take(kept.div_ceil(2));
+    begin.chain(['~']).chain(text.chars().skip(len - kept / 2)).collect()
 }
 
 /// Cuts `text` to at most `width` characters, with a mark at the end.

@@ -35,7 +35,7 @@ use decider::Decider;
 use decision::{BulkDecisions, BulkWrite, Decided};
 use job::{BulkChange, BulkJob, BulkSelection, table_job};
 
-pub use report::{BulkReport, SkippedMachine};
+pub use report::{BulkItem, BulkReport, SkippedMachine};
 
 /// Number of threads that decide about machines.
 const THREADS: usize = 4;

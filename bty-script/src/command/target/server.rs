@@ -11,6 +11,7 @@ use bty_script::terminal::Console;
 
 use crate::output::Output;
 use crate::session::Session;
+use crate::status_line::StatusLine;
 
 /// Timeout of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -115,20 +116,22 @@ impl Server {
         let url = self.url("plan");
         let accept = format!("{}, application/json;q=0.5", plan::MEDIA_TYPE);
         let mut pause = FIRST_PAUSE;
+        let mut outage = Outage::default();
         loop {
             let mut request = Request::get(&url);
             (request.accept, request.timeout) = (&accept, REQUEST_TIMEOUT);
             let failure = match self.client.exchange(&request, &self.cancel) {
                 Ok(reply) if is_transient(&reply) => format!("{url} answered {}", reply.status),
-                Ok(reply) => return Ok(parse_reply(&url, &reply)),
+                Ok(reply) => {
+                    outage.line.clear();
+                    return Ok(parse_reply(&url, &reply));
+                }
                 Err(error) => format!("{error:#}"),
             };
             self.cancel.check()?;
-            self.output.warn(&format!(
-                "plan fetch failed: {failure}; retrying in {:.1} s (press Enter for the wizard)",
-                pause.as_secs_f32()
-            ));
+            outage.show(&self.output, &failure, pause);
             if self.console.wait_for_enter(pause, &self.cancel) {
+                outage.line.clear();
                 return Ok(PlanReply::Interrupted);
             }
             self.cancel.check()?;
@@ -259,6 +262,36 @@ impl Server {
         });
         // without a thread no progress is sent; the final report does not need it
         ProgressReporter { mailbox, thread: Mutex::new(thread.ok()) }
+    }
+}
+
+/// Shows that the server gives no plan: the reason once, and below it a line that is rewritten at
+/// each attempt.
+#[derive(Default)]
+struct Outage {
+    failure: String,
+    attempts: usize,
+    line: StatusLine,
+}
+
+impl Outage {
+    fn show(&mut self, output: &Output, failure: &str, pause: Duration) {
+        self.attempts += 1;
+        if self.failure != failure {
+            self.line.clear();
+            output.warn(&format!("plan fetch failed: {failure}"));
+            failure.clone_into(&mut self.failure);
+        }
+        let text = format!(
+            "no plan after {}; retrying in {:.1} s (press Enter for the wizard)",
+            bty::text::count(self.attempts, "attempt"),
+            pause.as_secs_f32()
+        );
+        if StatusLine::is_possible() {
+            self.line.show(&text);
+        } else {
+            output.warn(&text);
+        }
     }
 }
 
