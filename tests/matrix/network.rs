@@ -15,13 +15,7 @@ fn uefi_and_ahci() {
 #[test]
 #[ignore = "long: make test-all"]
 fn uefi_over_ipv6() {
-    Lab::over_ipv6().flashes(Firmware::Uefi, Bus::Virtio);
-}
-
-#[test]
-#[ignore = "long: make test-all"]
-fn uefi_http_boot_over_ipv6() {
-    Lab::over_ipv6().flashes(Firmware::UefiHttp, Bus::Virtio);
+    Lab::over_ipv6().flashes(Firmware::UefiIpv6, Bus::Virtio);
 }
 
 /// An installed Debian boots from the disk, or by `kexec` without going through the firmware again.

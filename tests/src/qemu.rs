@@ -20,6 +20,8 @@ pub enum Firmware {
     UefiRom,
     /// OVMF without PXE: HTTP Boot only.
     UefiHttp,
+    /// OVMF whose PXE is that over IPv6.
+    UefiIpv6,
     /// OVMF with Secure Boot and Microsoft's keys, which machines are sold with.
     UefiSecure,
     /// UEFI on arm64, which boots by PXE.
@@ -144,7 +146,7 @@ impl Hardware {
         };
         match firmware {
             Firmware::Bios => {}
-            Firmware::Uefi | Firmware::UefiRom | Firmware::UefiHttp => {
+            Firmware::Uefi | Firmware::UefiRom | Firmware::UefiHttp | Firmware::UefiIpv6 => {
                 this.flash("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd");
             }
             Firmware::UefiSecure => {
@@ -173,11 +175,16 @@ impl Hardware {
             .expect("the Debian packages ovmf and qemu-efi-aarch64 are installed");
         self.with(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
         self.with(&["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
-        // firmware would wait for IPv6
-        self.with(&["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
-        let has_pxe =
-            if matches!(self.firmware, Firmware::UefiHttp | Firmware::ArmHttp) { "n" } else { "y" };
-        self.with(&["-fw_cfg", &format!("name=opt/org.tianocore/IPv4PXESupport,string={has_pxe}")]);
+        // firmware would wait for the other family, and for PXE before it tries HTTP Boot
+        let (over_ipv4, over_ipv6) = match self.firmware {
+            Firmware::UefiHttp | Firmware::ArmHttp => ("n", "n"),
+            Firmware::UefiIpv6 => ("n", "y"),
+            _ => ("y", "n"),
+        };
+        for (family, is_on) in [("IPv4", over_ipv4), ("IPv6", over_ipv6)] {
+            let setting = format!("name=opt/org.tianocore/{family}PXESupport,string={is_on}");
+            self.with(&["-fw_cfg", &setting]);
+        }
     }
 
     fn with(&mut self, arguments: &[&str]) {
