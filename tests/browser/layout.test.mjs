@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { accessible, faultless, fits, NO_COLORS, picture } from './lib/checks.mjs';
 import { openBrowser, operator, REFUSED } from './lib/browser.mjs';
+import { card, press } from './lib/form.mjs';
 import { Machine } from './lib/machine.mjs';
 import { fleet } from './lib/seeds.mjs';
 import { Server } from './lib/server.mjs';
@@ -17,7 +18,11 @@ before(async () => {
   server = await Server.start();
   ({ machines } = await fleet(server));
   // nobody assigns these
-  for (const n of [0x2001, 0x2002]) await new Machine(server, n).contact();
+  for (const n of [0x2001, 0x2002]) {
+    const machine = new Machine(server, n);
+    await machine.contact();
+    await machine.takeStock();
+  }
 });
 
 after(async () => {
@@ -155,7 +160,7 @@ test('settings are found, switched, and saved by group', async () => {
   const toggle = page.getByRole('switch', { name: 'Scheduled backups' });
   for (const isOn of [true, false]) {
     await toggle.setChecked(isOn);
-    await page.getByRole('button', { name: 'Save', exact: true }).click();
+    await press(card(page, 'Backups'), 'Save');
     await page.locator('.notice[role=status]').filter({ hasText: 'The settings are saved' }).waitFor();
     const settings = await server.api('GET', '/settings');
     assert.equal(JSON.stringify(settings).includes('"backup.enabled","value":"1"') || settings['backup.enabled'] === '1', isOn);

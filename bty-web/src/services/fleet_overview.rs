@@ -29,17 +29,6 @@ pub struct FleetOverview {
     pub has_flash: bool,
 }
 
-impl FleetOverview {
-    /// Returns the number of machines in trouble, and how many of them are stalled.
-    #[must_use]
-    pub fn troubled(&self) -> (usize, usize) {
-        let is_troubled = |machine: &&Brief| machine.status().phase() == Phase::Trouble;
-        let troubled: Vec<&Brief> = self.machines.iter().filter(is_troubled).collect();
-        let stalled = troubled.iter().filter(|machine| machine.status().is_stalled()).count();
-        (troubled.len(), stalled)
-    }
-}
-
 const EVENTS_SHOWN: u32 = 10;
 const LOGINS_SHOWN: u32 = 3;
 const FAILED_LOGIN: &str = "auth.login.failed";

@@ -238,33 +238,12 @@ fn health(
     let check = |is_well, what, detail: String, path| HealthCheck { is_well, what, detail, path };
     let mismatch = netboot::mismatch(&services.config, snapshot.netboot_version());
     let serves = services.health.serves_tftp();
-    let unacknowledged = frame.failures - overview.failed_logins;
-    let failures = match unacknowledged {
-        0 => "none unacknowledged".to_owned(),
-        n => format!("{n} unacknowledged"),
-    };
     let last = Time::parse(snapshot.settings.get("backup.last_run_at"));
     let is_scheduled = snapshot.settings.get("backup.enabled") == "1"
         && snapshot.settings.get("backup.cadence") != "manual";
     let cache = services.image_router.host(&who.base);
     let images = overview.images;
-    let (troubled, stalled) = overview.troubled();
     vec![
-        check(
-            Some(troubled == 0),
-            "Machines",
-            match troubled {
-                0 => "none in trouble".into(),
-                n => format!("{} ({stalled} stalled)", bty::text::count(n, "troubled machine")),
-            },
-            "/ui/machines?state=trouble",
-        ),
-        check(
-            Some(unacknowledged == 0),
-            "Failures",
-            failures,
-            "/ui/events?q=failed+ack:no+-auth.login.failed",
-        ),
         check(
             Some(mismatch.is_none()),
             "Live environment",

@@ -103,6 +103,11 @@ struct ImageRow {
 }
 
 impl ImageRow {
+    /// Returns its description, if there is one.
+    fn about(&self) -> Option<&str> {
+        self.image.description.as_deref().filter(|text| !text.is_empty())
+    }
+
     /// Returns what deleting the entry means.
     fn lost(&self) -> &'static str {
         match self.is_kept {

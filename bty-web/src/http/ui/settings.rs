@@ -203,6 +203,14 @@ fn control(key: &str) -> Control {
     }
 }
 
+/// Returns what a setting is for. A switch has no values to explain.
+fn about_words(setting: &Setting) -> &'static str {
+    match control(setting.key) {
+        Control::Switch => setting.about.strip_prefix("1 to ").unwrap_or(setting.about),
+        _ => setting.about,
+    }
+}
+
 /// Returns the default of a setting in the words of its control.
 fn default_words(setting: &Setting) -> String {
     match control(setting.key) {
