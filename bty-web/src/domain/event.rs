@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::domain::time::Time;
 
 /// All kinds of events. Kinds that end in `failed` are failures.
-pub const KINDS: [&str; 84] = [
+pub const KINDS: [&str; 85] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
