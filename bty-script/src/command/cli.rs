@@ -110,8 +110,12 @@ fn reference() -> impl TypedValueParser<Value = String> {
 const WITHOUT_NETWORK: [&str; 9] =
     ["disks", "images", "erase", "check", "test", "eject", "docs", "man", "completions"];
 
-fn hide(verb: clap::Command, arguments: &[&str]) -> clap::Command {
-    arguments.iter().fold(verb, |verb, name| verb.mut_arg(*name, |argument| argument.hide(true)))
+fn hide(verb: clap::Command, names: &[&str]) -> clap::Command {
+    // in place: replaced arguments would lose their default values
+    verb.mut_args(|argument| {
+        let is_hidden = argument.is_hide_set() || names.contains(&argument.get_id().as_str());
+        argument.hide(is_hidden)
+    })
 }
 
 /// True if the first argument can only be an image: no command has a dot, a slash or a colon in its

@@ -374,7 +374,7 @@ pub(crate) enum EventVerb {
     /// List the most recent events, newest first
     List {
         #[command(flatten)]
-        filter: EventFilter,
+        filter: EventSelection,
         /// Only events with this text, as on the page of events
         #[arg(short = 'q', long = "filter", value_name = "TEXT")]
         text: Option<String>,
@@ -385,7 +385,7 @@ pub(crate) enum EventVerb {
     /// Print events as they happen, until you press Ctrl-C
     Follow {
         #[command(flatten)]
-        filter: EventFilter,
+        filter: EventSelection,
     },
     /// Print events as JSON lines, oldest first
     Export {
@@ -393,13 +393,13 @@ pub(crate) enum EventVerb {
         #[arg(long, value_name = "ID|TIME")]
         since: Option<String>,
         #[command(flatten)]
-        filter: EventFilter,
+        filter: EventSelection,
     },
 }
 
 /// Which events a command prints.
 #[derive(Args)]
-pub(crate) struct EventFilter {
+pub(crate) struct EventSelection {
     /// Only events of this kind, such as machine.flashed
     #[arg(long)]
     pub(crate) kind: Option<String>,

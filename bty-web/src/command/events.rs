@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::domain::error::Result;
 
-use super::cli::{EventFilter, EventVerb};
+use super::cli::{EventSelection, EventVerb};
 use super::print::{out, out_json};
 use super::remote::{RemoteServer, age, encoded, shown, table_or};
 
@@ -33,7 +33,7 @@ pub(crate) async fn run(server: &RemoteServer, verb: EventVerb) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn query(filter: &EventFilter) -> String {
+fn query(filter: &EventSelection) -> String {
     let mut query = String::new();
     query.extend(filter.kind.as_ref().map(|kind| format!("&kind={}", encoded(kind))));
     query.extend(filter.failed.then_some("&failed=true"));
