@@ -396,7 +396,7 @@ pub(crate) mod tests {
         assert!(!copied.exists());
         assert!(names(&files, Some(&kept.key)).is_empty(), "the catalog lists it");
         let path = format!("{}/a.img", kept.key.sha256);
-        assert_eq!(names(&files, None), std::slice::from_ref(&path));
+        assert_eq!(names(&files, None), [path.as_str()]);
         let (again, name) = files.loose_file(&path).unwrap();
         assert_eq!(files.keep(&Client::default(), &again, &name).unwrap().key, kept.key);
         assert_eq!(files.delete(&path).unwrap(), "a.img");
