@@ -113,7 +113,7 @@ fn a_machine_that_a_stick_has_started_is_flashed_with_what_the_stick_knows() {
     assert_eq!(screen.matches(stick.path()).count(), 1, "{screen}");
     let number = number_of(&terminal, disk.path());
     terminal.send(&format!("{number}\r"));
-    terminal.wait_for("backup GPT will not be at the end");
+    terminal.wait_for("so its backup GPT will not be at the");
     terminal.answer("> Type yes to erase and write:", "g");
     // the keys of yes, on a German keyboard
     terminal.answer("> Type yes to erase and write:", "zes");

@@ -96,7 +96,9 @@ fn no_body_and_no_path_causes_an_internal_error() {
                     answer.status,
                     answer.text()
                 );
-                if answer.status >= 400 && !concrete.starts_with("/ui") {
+                // the answer to HEAD has no body
+                let has_body = method != "HEAD" && !concrete.starts_with("/ui");
+                if answer.status >= 400 && has_body {
                     assert!(
                         answer.json()["detail"].is_string(),
                         "{method} {concrete} {shown}: {}",

@@ -439,8 +439,9 @@ fn flashing(web: &Web, image: &str) -> String {
     token
 }
 
-fn report(web: &Web, token: &str, report: &serde_json::Value) {
-    web.send("POST", &format!("/pxe/{MAC}/status?cycle={token}"), report).expect(204);
+fn report(web: &Web, token: &str, mut report: serde_json::Value) {
+    report["cycle"] = token.into();
+    web.send("POST", &format!("/pxe/{MAC}/status"), &report).expect(204);
 }
 
 fn progress(web: &Web, token: &str, percent: u64) {
@@ -449,14 +450,14 @@ fn progress(web: &Web, token: &str, percent: u64) {
         "phase": "write", "source_bytes": percent, "source_total": 100, "decoded_bytes": 0,
         "decoded_total": total, "written_bytes": total / 100 * percent, "verified_bytes": 0,
     });
-    report(web, token, &json!({ "status": "progress", "progress": progress }));
+    report(web, token, json!({ "status": "progress", "progress": progress }));
 }
 
 #[test]
 fn a_failed_machine_says_why_and_what_to_do_in_the_list_and_on_its_page() {
     let (web, image) = stage();
     let token = flashing(&web, &image);
-    report(&web, &token, &json!({ "status": "failed", "reason": "the disk has gone" }));
+    report(&web, &token, json!({ "status": "failed", "reason": "the disk has gone" }));
     for path in [PAGE, "/ui/machines"] {
         let page = web.get(path).expect(200).text();
         for shown in ["Flash failed", "the disk has gone", ">Retry…<", "Show log", "Acknowledge<"]
@@ -572,6 +573,6 @@ fn an_assignment_saved_during_a_flash_takes_effect_after_it_and_the_flash_is_sti
     let disk = json!({
         "path": "/dev/sda", "serial": "S1", "image": "x", "disk_bytes": 1, "verified_bytes": 1,
     });
-    report(&web, &token, &json!({ "status": "done", "disks": [disk] }));
+    report(&web, &token, json!({ "status": "done", "disks": [disk] }));
     assert!(web.get(PAGE).text().contains("Flashed"));
 }

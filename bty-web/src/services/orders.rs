@@ -111,7 +111,10 @@ trait RouteChooser: Sync {
 
 impl RouteChooser for ImageOrigins {
     async fn choose_route(&self, base: &str, image: &ImageToRoute) -> Option<ImageRoute> {
-        self.router.host(base)?;
+        let is_here = self.router.own_address(base, &image.src).is_some();
+        if !is_here && self.router.host(base).is_none() {
+            return None;
+        }
         Some(self.router.choose(base, &image.src, &image.name, image.sha256.as_deref()).await)
     }
 

@@ -190,8 +190,9 @@ fn close_with_report(
     let needs_proof = machine.cycle.as_ref().is_some_and(|cycle| !cycle.is_tokenless);
     let wrong = wrong_disk(machine, order.as_ref(), &report.disks, needs_proof);
     let (kind, stage, summary, details) = if report.status != "done" || wrong.is_some() {
-        let reason =
-            wrong.or_else(|| report.reason.clone()).unwrap_or_else(|| "no reason given".into());
+        // a machine that has failed knows why, and may not have come to its disk
+        let known = report.reason.clone().filter(|_| report.status != "done");
+        let reason = known.or(wrong).unwrap_or_else(|| "no reason given".into());
         let details = json!({ "reason": reason, "boot_mode": machine.plan, "disks": report.disks });
         if let Some(cycle) = machine.open_cycle_mut() {
             cycle.failure = Some(reason.chars().take(FAILURE_CHARS_MAX).collect());
