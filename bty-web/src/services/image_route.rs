@@ -106,8 +106,8 @@ impl ImageRouter {
         };
         // no detour for an image that is here, unless it is cached, perhaps packed
         let own = self.own_address(base, src).filter(|_| known.status != CacheStatus::Hit);
-        let url = own.or(url);
-        ImageRoute { src: src.to_owned(), url, packed, status: known.status }
+        let is_own = own.is_some();
+        ImageRoute { src: src.to_owned(), url: own.or(url), is_own, packed, status: known.status }
     }
 
     async fn ask(&self, address: &Address, url: &str, sha256: Option<&str>) -> Known {

@@ -97,7 +97,7 @@ impl ImageToRoute {
 /// Chooses the route of an image. A trait, so that tests need no cache host.
 trait RouteChooser: Sync {
     /// `base` is the URL at which the machine reached this server. Returns `None` without a cache
-    /// host.
+    /// host, unless this server keeps the image.
     fn choose_route(
         &self,
         base: &str,
@@ -111,9 +111,8 @@ trait RouteChooser: Sync {
 
 impl RouteChooser for ImageOrigins {
     async fn choose_route(&self, base: &str, image: &ImageToRoute) -> Option<ImageRoute> {
-        let is_here = self.router.own_address(base, &image.src).is_some();
-        if !is_here && self.router.host(base).is_none() {
-            return None;
+        if self.router.host(base).is_none() {
+            self.router.own_address(base, &image.src)?;
         }
         Some(self.router.choose(base, &image.src, &image.name, image.sha256.as_deref()).await)
     }
@@ -333,6 +332,7 @@ mod tests {
             Some(ImageRoute {
                 src: image.src.clone(),
                 url: Some(MIRRORED.into()),
+                is_own: false,
                 packed: Some(PackedImage { url: PACKED.into(), index_sha256: "ab".repeat(32) }),
                 status: CacheStatus::Hit,
             })
