@@ -188,8 +188,11 @@ fn close_with_report(
     let mac = machine.mac.clone();
     // the reference's live environment does not report which disks it has written
     let needs_proof = machine.cycle.as_ref().is_some_and(|cycle| !cycle.is_tokenless);
-    let wrong = wrong_disk(machine, order.as_ref(), &report.disks, needs_proof);
-    let (kind, stage, summary, details) = if report.status != "done" || wrong.is_some() {
+    // a failed report says itself why, and needs to prove nothing
+    let is_done = report.status == "done";
+    let wrong =
+        is_done.then(|| wrong_disk(machine, order.as_ref(), &report.disks, needs_proof)).flatten();
+    let (kind, stage, summary, details) = if !is_done || wrong.is_some() {
         let reason =
             wrong.or_else(|| report.reason.clone()).unwrap_or_else(|| "no reason given".into());
         let details = json!({ "reason": reason, "boot_mode": machine.plan, "disks": report.disks });
