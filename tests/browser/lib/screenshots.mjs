@@ -18,21 +18,18 @@ export const SCREENSHOTS = [
   { name: 'dashboard', path: '/ui/dashboard' },
   { name: 'machines', path: '/ui/machines' },
   { name: 'machine', path: '/ui/machines/02-b7-f0-00-00-11', prepare: (page) => page.locator('#state progress').waitFor() },
-  { name: 'assign', path: '/ui/machines/02-b7-f0-00-00-05/assign', prepare: choose },
-  { name: 'confirmation', path: '/ui/machines/02-b7-f0-00-00-05/assign', prepare: assign },
+  { name: 'confirmation', path: '/ui/machines/02-b7-f0-00-00-05', prepare: assign },
   { name: 'plan-editor', path: '/ui/plans/night/edit', prepare: misspell },
   { name: 'images', path: '/ui/images' },
 ];
 
-async function choose(page) {
-  await page.getByRole('radio', { name: /debian 13/ }).check();
-  await page.getByRole('radio', { name: /Fast 480/ }).check();
-}
-
 // Assigns an image and a disk, and stops at the question.
 async function assign(page) {
-  await choose(page);
-  await submit(page, 'Continue');
+  const form = page.locator('#binding');
+  await form.getByLabel('Plan', { exact: true }).selectOption('bty-flash-once');
+  await form.getByLabel('Image', { exact: true }).selectOption({ index: 1 });
+  await form.getByLabel('Target disk').selectOption({ index: 1 });
+  await submit(form, 'Save');
   await page.locator('.danger').waitFor();
 }
 
