@@ -219,7 +219,7 @@ test('an assignment: the search narrows the images, and those for others say why
   await page.getByRole('searchbox', { name: 'Search' }).pressSequentially('ubuntu');
   await page.waitForFunction(() => [...document.querySelectorAll('#images label')].filter((label) => label.checkVisibility()).length === 1);
   await page.getByRole('button', { name: 'Continue' }).click();
-  await refused(page, 'choose the disk');
+  await refused(page, 'the disk that may be overwritten');
   assert.equal(await page.getByRole('radio', { name: /Fast 480/ }).isChecked(), false, 'two disks: a person chooses');
 });
 

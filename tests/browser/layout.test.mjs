@@ -91,7 +91,8 @@ test('the dashboard begins with what needs a person', async () => {
   const page = await operator(browser, server);
   await page.goto('/ui/dashboard');
   const titles = await page.locator('main .card h2').allInnerTexts();
-  assert.deepEqual(titles.slice(0, 2), ['Needs you', 'Running: 8']);
+  assert.equal(titles[0], 'Needs you');
+  assert.match(titles[1], /^Running: \d+$/);
   const attention = page.locator('#attention');
   assert.equal(await attention.locator('.rows li').count(), 8);
   await attention.getByRole('link', { name: '2 new machines: Assign…' }).click();
