@@ -66,8 +66,8 @@ impl MachineStatus<'_> {
                 Phase::Trouble
             }
             (None, Some(stage)) if stage.is_open() && self.is_silent => Phase::Trouble,
-            // a new machine waits for an assignment, whatever its default plan does meanwhile
-            _ if self.is_new && self.mode != Some("flash") => Phase::New,
+            // the wizard waits for a person, and so does a new machine
+            _ if self.is_new && !matches!(self.mode, Some("flash" | "inventory")) => Phase::New,
             (None, Some(stage)) if stage.is_open() => Phase::Working,
             _ if self.is_new => Phase::New,
             (None, Some(Stage::Done)) => Phase::Done,
