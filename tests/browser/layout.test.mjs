@@ -19,11 +19,7 @@ before(async () => {
   server = await Server.start();
   ({ machines } = await fleet(server));
   // nobody assigns these
-  for (const n of [0x2001, 0x2002]) {
-    const machine = new Machine(server, n);
-    await machine.contact();
-    await machine.takeStock();
-  }
+  for (const n of [0x2001, 0x2002]) await new Machine(server, n).boot();
 });
 
 after(async () => {

@@ -65,6 +65,12 @@ impl ImageRouter {
         Self { url, client, cache, port, files, known: Mutex::default() }
     }
 
+    /// True if this server keeps images itself.
+    #[must_use]
+    pub fn keeps_images(&self) -> bool {
+        self.files.dir().read_dir().is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Returns the address at `base` of the image with the address `src`, if this server keeps it.
     #[must_use]
     pub fn own_address(&self, base: &str, src: &str) -> Option<String> {

@@ -41,8 +41,9 @@ pub async fn give(
     origins: &ImageOrigins,
     request: OrderRequest,
 ) -> Result<MachineOrder> {
-    let has_cache = origins.router.host(&request.client.base).is_some();
-    match has_cache || origins.rolling.is_any() {
+    let router = &origins.router;
+    let has_routes = router.host(&request.client.base).is_some() || router.keeps_images();
+    match has_routes || origins.rolling.is_any() {
         true => give_routed(machines, origins, request).await,
         false => give_under_lock(machines, request, None, false).await,
     }

@@ -23,8 +23,7 @@ pub fn state_label(status: &MachineStatus<'_>) -> String {
     }
     let is_flash = status.mode == Some("flash");
     let is_inventory = status.mode == Some("inventory");
-    // what a new machine is doing says more
-    if status.phase() == Phase::New && !status.stage.is_some_and(Stage::is_open) {
+    if status.phase() == Phase::New {
         return phase_label(Phase::New).to_owned();
     }
     let label = match status.stage {

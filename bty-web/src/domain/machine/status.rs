@@ -66,8 +66,6 @@ impl MachineStatus<'_> {
                 Phase::Trouble
             }
             (None, Some(stage)) if stage.is_open() && self.is_silent => Phase::Trouble,
-            // the wizard waits for a person, and so does a new machine
-            _ if self.is_new && !matches!(self.mode, Some("flash" | "inventory")) => Phase::New,
             (None, Some(stage)) if stage.is_open() => Phase::Working,
             _ if self.is_new => Phase::New,
             (None, Some(Stage::Done)) => Phase::Done,
