@@ -73,7 +73,6 @@ mod web {
     mod subpath;
     mod tftp;
     mod upgrade;
-    mod uploads;
     mod users;
     mod webhooks;
 }
@@ -84,7 +83,6 @@ mod lab {
     mod fake;
     pub(crate) mod images;
     pub(crate) mod site;
-    mod upgrade;
 }
 
 /// Machines from power-on to the flashed system: one path per firmware, one per way to deliver the
@@ -97,7 +95,6 @@ mod chain {
     pub(crate) mod faults;
     pub(crate) mod lab;
     pub(crate) mod network;
-    mod power;
     pub(crate) mod sticks;
 }
 

@@ -127,15 +127,13 @@ value! {
         uses: Vec<Use> = |it| all(&it.uses);
         /// What a regular file contains if bty did not create it as a disk; none for devices.
         file_holds: Option<String> = |it| it.file_holds.clone();
-        /// Why the content could not be read, such as `run as root`; none if it was read.
-        unreadable: Option<String> = |it| it.unreadable.clone();
     } own constructor {
         #[new]
         #[pyo3(signature = (
             path, size_bytes, *, kind="disk", logical_sector_bytes=512, physical_sector_bytes=4096,
             vendor=None, model=None, serial=None, wwn=None, transport=None, is_removable=false,
             is_read_only=false, is_rotational=None, diskseq=None, table=None, content=None,
-            partitions=None, uses=None, file_holds=None, unreadable=None
+            partitions=None, uses=None, file_holds=None
         ))]
         #[allow(clippy::too_many_arguments)] // keyword arguments in Python
         fn new(
@@ -158,7 +156,6 @@ value! {
             partitions: Option<Vec<Bound<'_, Partition>>>,
             uses: Option<Vec<Bound<'_, Use>>>,
             file_holds: Option<String>,
-            unreadable: Option<String>,
         ) -> PyResult<Self> {
             // validates `kind` and `table`
             let mut disk: bty::Disk = json::from_json(serde_json::json!({
@@ -180,7 +177,7 @@ value! {
             disk.partitions =
                 partitions.iter().flatten().map(|partition| partition.get().0.clone()).collect();
             disk.uses = uses.iter().flatten().map(|one| one.get().0.clone()).collect();
-            (disk.file_holds, disk.unreadable) = (file_holds, unreadable);
+            disk.file_holds = file_holds;
             Ok(Self(disk))
         }
 
@@ -363,8 +360,6 @@ value! {
         offset: Option<u64> = |it| it.offset;
         /// The first difference, if the target did not read back as written.
         difference: Option<Difference> = |it| maybe(it.difference.as_ref());
-        /// True if the target may hold part of the image; false if nothing was written.
-        has_written: bool = |it| it.has_written;
     }
 }
 

@@ -112,7 +112,7 @@ impl OptionMap {
 }
 
 /// All arguments that are maps with certain keys.
-pub(crate) const OPTION_MAPS: [OptionMap; 10] = [
+pub(crate) const OPTION_MAPS: [OptionMap; 9] = [
     OptionMap::new("", "flash", 0, "key", &images::IMAGE_KEYS),
     OptionMap::new("", "flash", 2, "option", &flash::FLASH_OPTIONS),
     OptionMap::new("", "verify", 0, "key", &images::IMAGE_KEYS),
@@ -122,7 +122,6 @@ pub(crate) const OPTION_MAPS: [OptionMap; 10] = [
     OptionMap::new("images", "pack", 0, "key", &images::IMAGE_KEYS),
     OptionMap::new("images", "pack", 2, "option", &images::PACK_OPTIONS),
     OptionMap::new("images", "create", 2, "option", &images::CREATE_OPTIONS),
-    OptionMap::new("ui", "choose", 3, "option", &ui::CHOOSE_OPTIONS),
 ];
 
 /// "a value of type T", with T as scripts name it.

@@ -13,8 +13,6 @@ use serde_json::Value;
 pub struct MachineFacts {
     /// MAC address: lower case, with colons.
     pub mac: String,
-    /// Name that operators have given the machine; empty for none.
-    pub name: String,
     /// Labels that operators have given the machine.
     pub labels: Vec<String>,
     /// Name of the assigned plan.

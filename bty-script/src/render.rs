@@ -9,8 +9,58 @@ use rhai::{Array, Dynamic, Map};
 
 use crate::convert::Size;
 use crate::error::HostError;
-pub use crate::terminal::Table;
 use crate::world::{Image, PlannedFlash};
+
+/// A table of text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Titles of the columns.
+    pub headers: Vec<String>,
+    /// Rows, each with one text per column.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// An empty table with these columns.
+    #[must_use]
+    pub fn new(headers: &[&str]) -> Self {
+        Self { headers: headers.iter().map(|&h| h.to_owned()).collect(), rows: Vec::new() }
+    }
+
+    /// The lines of the table, headers first, truncated to `width` characters: the widest columns
+    /// shrink first. Cells are escaped.
+    #[must_use]
+    pub fn lines(&self, width: usize) -> Vec<String> {
+        let rows = || std::iter::once(&self.headers).chain(&self.rows);
+        let columns = rows().map(Vec::len).max().unwrap_or(0);
+        let cell = |row: &[String], at: usize| {
+            row.get(at).map(|text| text::escape(text).into_owned()).unwrap_or_default()
+        };
+        let mut widths: Vec<usize> = (0..columns)
+            .map(|at| rows().map(|row| cell(row, at).chars().count()).max().unwrap_or(0))
+            .collect();
+        let gaps = 2 * columns.saturating_sub(1);
+        while widths.iter().sum::<usize>() + gaps > width {
+            let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > 4) else { break };
+            *widest -= 1;
+        }
+        let line = |row: &Vec<String>| {
+            let cells = widths.iter().enumerate().map(|(at, &width)| fit(&cell(row, at), width));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        };
+        rows().map(line).collect()
+    }
+}
+
+/// Pads or truncates `text` to exactly `width` characters.
+fn fit(text: &str, width: usize) -> String {
+    let len = text.chars().count();
+    if len <= width {
+        return format!("{text}{}", " ".repeat(width - len));
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}~")
+}
 
 /// Formats a value in one line, as `print` does.
 pub(crate) fn one_line(value: &Dynamic) -> String {

@@ -16,19 +16,14 @@ use std::fmt;
 
 use bty::{CancelToken, Result};
 
-mod choices;
 mod console;
 mod echo;
-mod keys;
 mod scripted;
 pub mod stdout;
-mod table;
 
-pub use choices::{Choice, ChoiceList, ChoiceRow};
 pub use console::Console;
 pub use echo::EchoTerminal;
 pub use scripted::ScriptedTerminal;
-pub use table::Table;
 
 /// Size of a terminal in characters. The default, 80 by 25, is used where the terminal does not
 /// report its size, as on serial lines.
@@ -130,15 +125,6 @@ pub trait Terminal: Send + Sync {
     /// - [`ErrorKind::Usage`](bty::ErrorKind::Usage): stdin is not a terminal
     /// - [`ErrorKind::Host`](bty::ErrorKind::Host): reading fails
     fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>>;
-
-    /// Shows a list, and waits until the person picks a row or a key of it. `None` at the end of the
-    /// input, and after Ctrl-C. By default the rows are picked by their numbers.
-    ///
-    /// # Errors
-    /// Those of [`read_line`](Self::read_line).
-    fn choose(&self, list: &ChoiceList, cancel: &CancelToken) -> Result<Option<Choice>> {
-        choices::numbered::choose(self, list, cancel)
-    }
 
     /// Returns `text` in a style, or unchanged if the terminal has no styles.
     fn paint(&self, _style: Style, text: &str) -> String {

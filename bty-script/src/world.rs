@@ -87,12 +87,6 @@ pub trait Images: Send + Sync {
     /// - [`ErrorKind::Source`](bty::ErrorKind::Source): the directory cannot be read
     fn list(&self, dir: &Path) -> Result<Vec<ImageFile>>;
 
-    /// Lists the image files in the direct subdirectories of `dir`; none if there is no `dir`.
-    /// Subdirectories that cannot be read are skipped.
-    fn list_below(&self, _dir: &Path) -> Vec<ImageFile> {
-        Vec::new()
-    }
-
     /// Reads a whole image and computes its digests.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ use std::time::Duration;
 use bty::{ClientOptions, Digest};
 
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Actor, Author, NewEvent};
+use crate::domain::event::{Actor, NewEvent};
 use crate::domain::network::Networks;
 use crate::state_dir::{self, StateLock, Use};
 use crate::store::cache::{self as rows, ObjectRecord};
@@ -216,7 +216,7 @@ impl CacheHost {
                 "cache miss (recorded); this cache is curated, so an operator must add the object",
             ));
         }
-        self.fills.join_or_start(&request, expected, Actor::PxeClient.into())
+        self.fills.join_or_start(&request, expected, Actor::PxeClient)
     }
 
     fn get_in_background(self: &Arc<Self>, address: Address, expected: Option<Digest>) {
@@ -250,17 +250,12 @@ impl CacheHost {
     /// - [`ErrorKind::Upstream`] if the registry does not respond, or the object does not have the
     ///   `expected` digest.
     /// - [`ErrorKind::Throttled`] if there are too many fills.
-    pub async fn fetch(
-        &self,
-        address: &Address,
-        expected: Option<Digest>,
-        author: Author,
-    ) -> Result<Lookup> {
+    pub async fn fetch(&self, address: &Address, expected: Option<Digest>) -> Result<Lookup> {
         self.policy.check_operator(address, self.holds(address)).await?;
         let request = self.revalidator.resolve(address).await?;
         match self.revalidator.current(&request, expected).await? {
             Some(found) => Ok(found),
-            None => self.fills.join_or_start(&request, expected, author),
+            None => self.fills.join_or_start(&request, expected, Actor::Operator),
         }
     }
 
@@ -269,10 +264,10 @@ impl CacheHost {
     /// # Errors
     /// - [`ErrorKind::NotFound`] if there is no such object.
     /// - [`ErrorKind::Full`] or [`ErrorKind::Internal`] if the database fails.
-    pub async fn evict(&self, key: &Key, author: &Author) -> Result<()> {
+    pub async fn evict(&self, key: &Key) -> Result<()> {
         let object = self.storage.find(key)?;
         let summary = format!("deleted {}", object.record.address);
-        self.storage.remove_object(&object, "cache.object.deleted", summary, author).await
+        self.storage.remove_object(&object, "cache.object.deleted", summary, Actor::Operator).await
     }
 
     /// Pins an object, so that it is never evicted, or unpins it.
@@ -280,7 +275,7 @@ impl CacheHost {
     /// # Errors
     /// - [`ErrorKind::NotFound`] if there is no such object.
     /// - [`ErrorKind::Full`] or [`ErrorKind::Internal`] if the database fails.
-    pub async fn pin(&self, key: &Key, is_pinned: bool, author: &Author) -> Result<ObjectRecord> {
+    pub async fn pin(&self, key: &Key, is_pinned: bool) -> Result<ObjectRecord> {
         let object = self.storage.find(key)?;
         object.set_pinned(is_pinned);
         let record = object.current();
@@ -289,7 +284,7 @@ impl CacheHost {
             true => ("cache.object.pinned", format!("pinned {address}")),
             false => ("cache.object.unpinned", format!("unpinned {address}")),
         };
-        let event = NewEvent::new(kind, address, summary).caused_by(author);
+        let event = NewEvent::new(kind, address, summary).by(Actor::Operator, None);
         let written = record.clone();
         self.storage
             .db

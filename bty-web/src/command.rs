@@ -15,7 +15,6 @@ use crate::config::{Config, Sources};
 use crate::domain::error::{ErrorKind, Result};
 use crate::services::transfer::ImportRules;
 
-mod backup;
 mod bulk;
 mod cli;
 mod config;
@@ -26,7 +25,6 @@ mod health;
 mod image;
 mod log;
 mod machine;
-mod machine_text;
 mod options;
 mod password;
 mod plan;
@@ -77,10 +75,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let named = cli.config;
     raise_file_limit();
     // systemd has already put the variables of its file into the environment of a service
-    let names: Vec<String> =
-        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
-    let load_service =
-        |named: &[PathBuf]| Config::load(&Sources { env: &variable, names: &names, named });
+    let load_service = |named: &[PathBuf]| Config::load(&Sources { env: &variable, named });
     let file = match named.is_empty() {
         true => EnvFile::find(variable),
         // --config names the configuration of another server, to which the file does not belong
@@ -93,8 +88,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     };
     // a monitor may lack permission to read the file, and needs only the port
     let load_quietly = |named: &[PathBuf]| {
-        let names: Vec<String> = names.iter().chain(file.values.keys()).cloned().collect();
-        Config::load(&Sources { env: &|name| file.over(variable, name), names: &names, named })
+        Config::load(&Sources { env: &|name| file.over(variable, name), named })
     };
     let load = |named: &[PathBuf]| {
         warn();
@@ -109,8 +103,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Health { url, cache } => {
             health::run(|| load_quietly(&named), url, cache).inspect_err(|_| warn())
         }
-        Command::Backup { file } => backup::back_up(&load(&named)?, file.as_deref()),
-        Command::Restore(args) => backup::restore(&load(&named)?, &args),
         Command::Export { dest } => transfer::export(&load(&named)?, &dest),
         Command::Import { path, armed, replace } => {
             let rules = ImportRules { is_armed: armed, replaces: replace };
@@ -126,7 +118,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Power { remote, args } => {
             remote.run(async |server| power::run(server, args).await)
         }
-        Command::Event { remote, verb } => {
+        Command::Events { remote, verb } => {
             remote.run(async |server| events::run(server, verb).await)
         }
         Command::Token { verb } => token::run(&load(&named)?, verb),

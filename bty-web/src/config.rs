@@ -21,7 +21,6 @@ pub mod env_file;
 mod keys;
 pub mod limits;
 mod loader;
-mod names;
 mod outbound;
 mod power;
 mod sources;
@@ -78,8 +77,6 @@ pub struct Config {
     pub(crate) site_dir: PathBuf,
     /// Directory of the backups.
     pub(crate) backup_dir: PathBuf,
-    /// Directory of uploaded images, and of those that an operator copies there.
-    pub(crate) image_dir: PathBuf,
     /// Catalog file that is imported at startup, if it exists.
     pub(crate) catalog_file: PathBuf,
     /// URL of an external cache host through which machines download images. Empty for none, or for
@@ -258,55 +255,7 @@ mod tests {
         let find = |name: &str| {
             env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        let names: Vec<String> = env.iter().map(|(name, _)| (*name).to_owned()).collect();
-        Config::load(&Sources { env: &find, names: &names, named })
-    }
-
-    fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file.toml");
-        std::fs::write(&path, content).unwrap();
-        (dir, path)
-    }
-
-    fn problems(env: &[(&str, &str)], named: &[PathBuf]) -> Vec<String> {
-        let error = load(env, named).unwrap_err();
-        error.problems.iter().map(|p| format!("{}: {}", p.at, p.message)).collect()
-    }
-
-    #[test]
-    fn misspelled_variables_and_keys_are_refused_with_their_right_names() {
-        let (_dir, file) = file("[server]\nprot = 1\nfuture = 2\n");
-        let path = file.display();
-        assert_eq!(
-            problems(&[("BTY_SERVER_HOTS", "::")], std::slice::from_ref(&file)),
-            [
-                format!("{path}: there is no key server.prot; did you mean server.port?"),
-                "BTY_SERVER_HOTS: bty-web has no such variable; did you mean BTY_SERVER_HOST?"
-                    .into(),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_secret_is_read_from_the_file_that_a_variable_names() {
-        let (_dir, file) = file("s3cret\n");
-        let path = file.to_str().unwrap();
-        let config = load(&[("BTY_ADMIN_PASSWORD_FILE", path)], &[]).unwrap();
-        assert_eq!(config.password.as_deref(), Some("s3cret"));
-        assert!(config.shown().contains(&format!("file({path})")), "{}", config.shown());
-        let both = [("BTY_ADMIN_PASSWORD_FILE", path), ("BTY_ADMIN_PASSWORD", "x")];
-        assert_eq!(
-            problems(&both, &[]),
-            ["BTY_ADMIN_PASSWORD_FILE: BTY_ADMIN_PASSWORD is set too; unset one"]
-        );
-        std::fs::write(&file, "\n").unwrap();
-        assert_eq!(
-            problems(&both[..1], &[]),
-            [format!("BTY_ADMIN_PASSWORD_FILE: {path} is empty")]
-        );
-        let missing = problems(&[("BTY_POWER_SECRET_FILE", "/nonexistent/x")], &[]);
-        assert!(missing[0].contains("cannot read /nonexistent/x: No such file"), "{missing:?}");
+        Config::load(&Sources { env: &find, named })
     }
 
     #[test]

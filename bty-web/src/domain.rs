@@ -7,7 +7,6 @@
 pub mod catalog_image;
 pub mod error;
 pub mod event;
-pub mod file_name;
 pub mod image_route;
 pub mod ipxe;
 pub mod limit;

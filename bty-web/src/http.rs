@@ -10,7 +10,6 @@ pub mod extract;
 pub mod guard;
 mod middleware;
 pub mod pxe;
-mod receive;
 mod rewrite;
 pub mod router;
 mod serve_file;

@@ -14,7 +14,6 @@ pub mod reference;
 mod schema;
 pub mod search;
 pub mod settings;
-pub mod state_file;
 mod time;
 pub mod users;
 pub mod webhooks;

@@ -1,9 +1,8 @@
-//! Creates an image from a disk, and copies images into files.
+//! Creates an image from a disk.
 //!
 //! [`create`] reads a disk, writes an image without the zeros, and then compares the image with the
 //! disk. Only then does the image get its final name. A `.sha256` file next to it holds its digest,
-//! so that a damaged copy is detected before it is flashed. [`pull`] copies a published image in the
-//! same way.
+//! so that a damaged copy is detected before it is flashed.
 //!
 //! ```no_run
 //! use bty::create::{CreateOptions, create};
@@ -37,14 +36,12 @@ use crate::{
 
 pub(crate) mod part;
 mod prove;
-mod pull;
 mod qcow2;
 mod raw;
 mod shape;
 mod zstd;
 
 use part::PartFile;
-pub use pull::{PullReport, pull};
 use shape::Shape;
 
 /// Number of buffers between the reader and the writer.

@@ -94,10 +94,6 @@ pub struct Disk {
     /// data`. Absent for devices, for files of zeros, and for files that bty wrote as disks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_holds: Option<String>,
-    /// Why its content could not be read, so that `table` and `content` are unknown: `run as root`.
-    /// Absent for a disk that was read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unreadable: Option<String>,
 }
 
 /// A holder of a disk. Its text names the device, the holder and, in parentheses, how to release
@@ -224,7 +220,6 @@ impl Disk {
             partitions: Vec::new(),
             uses: Vec::new(),
             file_holds: None,
-            unreadable: None,
         }
     }
 
@@ -253,13 +248,6 @@ impl Disk {
     /// One line for display: the current contents, which a flash destroys.
     #[must_use]
     pub fn contents(&self) -> String {
-        if let Some(reason) = &self.unreadable {
-            let known = match self.partitions.len() {
-                0 => String::new(),
-                partitions => format!(" ({})", crate::text::count(partitions, "partition")),
-            };
-            return format!("not readable: {reason}{known}");
-        }
         let table = match self.table {
             Some(TableKind::Gpt) => "GPT",
             Some(TableKind::Mbr) => "MBR",

@@ -278,15 +278,6 @@ pub struct Failure {
     pub offset: Option<u64>,
     /// The first difference, if the target failed because it differs from the image.
     pub difference: Option<Difference>,
-    /// True if the target may hold part of the image: it does not boot. False if nothing was
-    /// written, so that it is as it was.
-    #[serde(default = "unknown_has_written")]
-    pub has_written: bool,
-}
-
-/// Reports of older versions do not say it.
-fn unknown_has_written() -> bool {
-    true
 }
 
 /// The first difference between a disk and an image.
@@ -324,9 +315,7 @@ mod tests;
 impl TargetReport {
     /// Marks the target as failed with `error`, and resets `verified_bytes` to 0.
     pub fn fail(&mut self, error: &Error) {
-        let mut failure = Failure::new(error, None);
-        failure.has_written |= self.written_bytes > 0;
-        self.failure = Some(failure);
+        self.failure = Some(Failure::new(error, None));
         self.verified_bytes = 0;
     }
 }
@@ -339,7 +328,6 @@ impl Failure {
             hint: error.next_step().map(str::to_owned),
             offset: error.offset(),
             difference,
-            has_written: error.has_written(),
         }
     }
 }

@@ -109,9 +109,6 @@ pub(crate) struct Upgrade {
     /// Go back to the version before the last upgrade, and to its data
     #[arg(long)]
     pub(crate) back: bool,
-    /// Install this version although a later one is running
-    #[arg(long, conflicts_with = "back")]
-    pub(crate) allow_downgrade: bool,
 }
 
 #[derive(Args)]

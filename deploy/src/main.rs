@@ -8,7 +8,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-mod backups;
 mod cli;
 mod command;
 mod compose;

@@ -9,7 +9,7 @@ from .debian import Archive
 from .small import CONSOLES
 
 #: Nobody can edit this command line, so the server comes from DHCP.
-CMDLINE = "console=tty0 loglevel=4 panic=60 modprobe.blacklist=nouveau,rndis_host nouveau.modeset=0 bty.server=dhcp"
+CMDLINE = "console=tty0 loglevel=5 panic=60 modprobe.blacklist=nouveau,rndis_host nouveau.modeset=0 bty.server=dhcp"
 STUBS = {"amd64": "linuxx64.efi.stub", "arm64": "linuxaa64.efi.stub"}
 
 

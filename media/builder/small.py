@@ -29,19 +29,6 @@ NO_FIRMWARE = ("netronome/flower", "netronome/bpf", "netronome/nic-sriov", "liqu
 INDEXES = ("modules.alias", "modules.builtin", "modules.dep")
 #: Serial consoles on the kernel command line, besides the screen.
 CONSOLES = {"amd64": "console=ttyS0,115200 console=ttyS1,115200", "arm64": "console=ttyAMA0,115200"}
-#: Keyboard layouts, by their names in `bty.keyboard=`, as files of Debian's console-data.
-LAYOUTS = {
-    "ch": "qwertz/sg-latin1",
-    "de": "qwertz/de-latin1-nodeadkeys",
-    "dk": "qwerty/dk-latin1",
-    "es": "qwerty/es",
-    "fr": "azerty/fr-latin9",
-    "it": "qwerty/it",
-    "no": "qwerty/no-latin1",
-    "pt": "qwerty/pt-latin1",
-    "se": "qwerty/se-latin1",
-    "uk": "qwerty/uk",
-}
 DIRS = ["dev", "proc", "sys", "run", "tmp", "root", "mnt", "full", "var/tmp", "var/lib/bty/images", "etc", "lib/modules"]
 
 
@@ -58,7 +45,6 @@ def build(archive: Archive, programs: dict[str, Path], work: Path, level: int) -
     tree.copy("etc/udhcpc.script", HERE / "udhcpc.script", 0o755)
     tree.add(HERE / "etc", "etc")
     tree.put("etc/ssl/certs/ca-certificates.crt", authorities(archive))
-    keymaps(tree, archive)
     modules(tree, archive, kernel.root, work, level)
     (vmlinuz,) = kernel.root.glob("boot/vmlinuz-*")
     return vmlinuz, tree.pack()
@@ -82,14 +68,6 @@ def authorities(archive: Archive) -> bytes:
     """Returns the CA certificates of Debian's package."""
     root = archive.get("ca-certificates").root / "usr/share/ca-certificates"
     return b"".join(path.read_bytes() for path in sorted(root.rglob("*.crt")))
-
-
-def keymaps(tree: Tree, archive: Archive):
-    """Adds keyboard layouts in the format of BusyBox's `loadkmap`."""
-    root = archive.get("console-data").root / "usr/share/keymaps/i386"
-    for name, file in LAYOUTS.items():
-        converted = subprocess.run(["loadkeys", "-q", "-b", root / f"{file}.kmap.gz"], check=True, stdout=subprocess.PIPE)
-        tree.put(f"etc/keymaps/{name}.bmap", converted.stdout)
 
 
 def is_selected(path: str, rules: list[str]) -> bool:

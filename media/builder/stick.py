@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import fat, iso
 from .debian import Archive
-from .small import CONSOLES, LAYOUTS
+from .small import CONSOLES
 
 HERE = Path(__file__).resolve().parent.parent / "stick"
 MIB = 1 << 20
@@ -28,7 +28,7 @@ EARLY = f"search --no-floppy --set=root --file /{MARK}\nset prefix=($root)/boot/
 def build(out: Path, version: str, archive: Archive, programs: dict[str, Path], files: dict[str, bytes]):
     """Writes the stick. `files` are the kernel and the environments, below `bty/`."""
     menu = (HERE / "grub.cfg").read_text()
-    for name, value in {"VERSION": version, "SERIAL": SERIAL[archive.arch], "CONSOLES": CONSOLES[archive.arch], "LAYOUTS": layouts()}.items():
+    for name, value in {"VERSION": version, "SERIAL": SERIAL[archive.arch], "CONSOLES": CONSOLES[archive.arch]}.items():
         menu = menu.replace(f"@{name}@", value)
     readme = (HERE / "README.txt").read_bytes()
     efi_arch, grub_arch = EFI[archive.arch]
@@ -51,12 +51,6 @@ def build(out: Path, version: str, archive: Archive, programs: dict[str, Path], 
         iso.build(out, "BTY_USB", content, esp, EARLY if has_bios else None)
         # the partition type of exFAT
         iso.append(out, images, 0x07)
-
-
-def layouts() -> str:
-    """Returns a menu entry for each keyboard layout."""
-    entry = '    menuentry "{0}" {{\n        linux /bty/vmlinuz $args bty.keyboard={0}\n        initrd /bty/initrd\n    }}'
-    return "\n".join(entry.format(name) for name in LAYOUTS)
 
 
 def format_images(path: Path, bty_live: Path):

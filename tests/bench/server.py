@@ -10,7 +10,6 @@ import http.cookiejar
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import sqlite3
@@ -54,16 +53,6 @@ was answered within {seconds} s. bty-web had {bad} errors in total.
 {starts}
 
 Memory is the proportional size (`Pss`) of the server, for bty-web together with its script workers.
-
-## Ten thousand machines with a million events
-
-| what | bty-web |
-|---|---|
-{large_site}
-
-The machines are the same, with an audit log of {events:,} events. A search is the median and the slowest of
-{searches} requests of one client for the first page of the list of machines. The change of many machines orders a flash for
-each, after a dry run whose digest confirms it; its answer comes when everything is on the disk.
 
 ## A simulated fleet
 
@@ -198,72 +187,12 @@ def measure(command: str, state: Path, machines: int, seconds: int) -> tuple[dic
     return found, server.start_ms, memory
 
 
-EVENTS = 1_000_000
-SEARCHES = 50
-SEARCHED = {"rack 17": "a label", "S4711": "a serial number", "02:00:00:00:1f": "a part of a MAC address", "image 42": "an image", "no such thing": "nothing"}
-CHANGED = 1_000
-
-GROW = """
-INSERT INTO events (ts, kind, subject_kind, subject_id, actor, source_ip, summary, details_json)
-WITH RECURSIVE s(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM s WHERE i + 1 < :events)
-SELECT :now - (:events - i) * 100, 'netboot.pxe.offered', 'machine', mac, 'pxe-client', '10.0.0.1', mac || ': bty-inventory', '{}'
-FROM (SELECT i, printf('02:00:00:00:%02x:%02x', i % 10000 / 256, i % 256) AS mac FROM s)
-"""
-
-
-def answer(server: Server, method: str, path: str, body: dict | None = None, headers: dict | None = None) -> tuple[bytes, float]:
-    """The body of an answer, and the milliseconds until its last byte."""
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json", **(headers or {})}
-    request = urllib.request.Request(server.base + path, data, headers, method=method)
-    begun = time.monotonic()
-    with urllib.request.urlopen(request, timeout=60) as reply:
-        content = reply.read()
-    return content, (time.monotonic() - begun) * 1000
-
-
-def large_site(bty_web: str, state: Path, seconds: int) -> tuple[list[tuple[str, str]], dict]:
-    """Measures searches, a change of many machines, contacts and memory beside a long audit log."""
-    db = sqlite3.connect(state / "state.db")
-    db.execute(GROW, {"events": EVENTS, "now": int(time.time() * 1000)})
-    db.commit()
-    db.close()
-    token = create_token(bty_web, state)
+def fleet(bty_web: str, state: Path) -> str:
     server = Server(bty_web, state)
-    rows, slowest = [], 0.0
-    session, bearer = {"Cookie": server.cookie()}, {"Authorization": f"Bearer {token}"}
-    for term, what in SEARCHED.items():
-        path = "/ui/machines?" + urllib.parse.urlencode({"q": term})
-        times = sorted(answer(server, "GET", path, headers=session)[1] for _ in range(SEARCHES))
-        slowest = max(slowest, times[-1])
-        rows.append((f"search for {what}", f"{times[SEARCHES // 2]:.1f} ms, slowest {times[-1]:.1f} ms"))
-    macs = [f"02:00:00:00:{n >> 8:02x}:{n & 255:02x}" for n in range(CHANGED)]
-    change = {"macs": macs, "action": {"assign": {"boot_mode": "bty-flash-once"}}}
-    planned, dry_ms = answer(server, "PATCH", "/machines", {**change, "dry_run": True}, bearer)
-    digest = json.loads(planned)["digest"]
-    changed, change_ms = answer(server, "PATCH", "/machines", {**change, "digest": digest}, bearer)
-    rows.append((f"dry run for {CHANGED:,} machines", f"{dry_ms:.0f} ms"))
-    rows.append((f"the change, {len(json.loads(changed)['machines']):,} machines", f"{change_ms:.0f} ms"))
-    contact = load(server, "contact", SIZES[-1], 64, seconds)
-    rate = contact["requests"] / (contact["us"] / 1e6)
-    rows.append(("contacts of 64 clients", f"{rate:.0f} a second, p99 {contact['p99'] / 1000:.1f} ms"))
-    memory = server.memory_mib()
-    rows.append(("memory after all that", f"{memory:.0f} MiB"))
-    server.stop()
-    print(*rows, sep="\n", flush=True)
-    return rows, {"search_ms": slowest, "change_ms": change_ms, "memory_mib": memory}
-
-
-def create_token(bty_web: str, state: Path) -> str:
-    return subprocess.run(
+    token = subprocess.run(
         [bty_web, "token", "create", "bench", "--scope", "machines"],
         env={"BTY_PATHS_STATE_DIR": str(state)}, capture_output=True, text=True, check=True,
     ).stdout.strip()
-
-
-def fleet(bty_web: str, state: Path) -> str:
-    server = Server(bty_web, state)
-    token = create_token(bty_web, state)
     command = [bty_web, "simulate-fleet", "--machines", "1000", "--parallel", "1000", "--server", server.base, "--token", token]
     run = subprocess.run(command, capture_output=True, text=True)
     server.stop()
@@ -290,10 +219,6 @@ def main():
             Server(f"{venv}/bin/bty-web", theirs_state).stop()
             seed(theirs_state / "state.db", machines)
             subprocess.run([bty_web, "import", str(theirs_state / "state.db")], env={"BTY_PATHS_STATE_DIR": str(own_state)}, check=True)
-            if machines == SIZES[-1]:
-                # before any contact has begun the work that an order would have to wait for
-                shutil.copytree(own_state, Path(scratch, "site"))
-                site_rows, site = large_site(bty_web, Path(scratch, "site"), seconds)
             own = measure(bty_web, own_state, machines, seconds)
             theirs = measure(f"{venv}/bin/bty-web", theirs_state, machines, seconds)
             if machines == SIZES[-1]:
@@ -319,9 +244,6 @@ def main():
         ("the cost of a contact does not depend on the number of machines", f"{share:.2f} of the rate with 50 machines", share > 0.8),
         ("at most 60 MiB", f"{ours[large][2]:.0f} MiB", ours[large][2] <= 60),
         ("start in at most 100 ms", f"{ours[large][1]:.0f} ms", ours[large][1] <= 100),
-        ("a search at most 50 ms, with 10,000 machines and 1,000,000 events", f"{site['search_ms']:.0f} ms", site["search_ms"] <= 50),
-        ("orders for 1,000 machines, on the disk in at most 1 s", f"{site['change_ms']:.0f} ms", site["change_ms"] <= 1000),
-        ("at most 80 MiB there", f"{site['memory_mib']:.0f} MiB", site["memory_mib"] <= 80),
         ("1,000 simulated machines without one wrong decision", report.splitlines()[-1], "no wrong decision" in report),
     ]
     version = subprocess.run([f"{venv}/bin/bty-web", "--version"], capture_output=True, text=True).stdout.strip()
@@ -329,7 +251,6 @@ def main():
     opening = page.opening("server", ABOUT, aims, "bench-server", "tests/bench/server.py", how)
     Path(output).write_text(opening + "\n" + PAGE.format(
         rows="\n".join(rows), starts="\n".join(starts), seconds=seconds, bad=bad, large=f"{large:,}", fleet=report,
-        large_site="\n".join(f"| {what} | {took} |" for what, took in site_rows), events=EVENTS, searches=SEARCHES,
     ))
 
 

@@ -22,7 +22,6 @@ before(async () => {
     ['machines', '/ui/machines'],
     ['machines-searched', `/ui/machines?q=${q}&state=${q}&plan=${q}&sort=${q}`],
     ...machines.map((machine, n) => [`machine-${n}`, machine.path]),
-    ...machines.map((machine, n) => [`machine-assign-${n}`, `${machine.path}/assign`]),
     ['plans', '/ui/plans'],
     ...[0, 1, 2].map((n) => [`plan-${n}`, `/ui/plans/evil-${n}?since=1`]),
     ...[0, 1, 2].map((n) => [`plan-edit-${n}`, `/ui/plans/evil-${n}/edit`]),

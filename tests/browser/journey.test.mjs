@@ -50,8 +50,8 @@ test('from an empty server to a flashed machine, and who did what', async () => 
 
   // an image
   await page.locator('#first').getByRole('link', { name: 'Add an image' }).click();
-  const add = card(page, 'Add an image by its address');
-  await add.getByLabel('Address or registry reference').fill(`${files.base}/debian-13.img`);
+  const add = card(page, 'Add an image');
+  await add.getByLabel('Address', { exact: true }).fill(`${files.base}/debian-13.img`);
   await add.getByLabel('Name').fill('debian 13');
   await add.getByLabel('Digest file').fill(`${files.base}/debian-13.img.sha256`);
   await press(add, 'Add');

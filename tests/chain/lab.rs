@@ -62,22 +62,6 @@ impl Lab {
         Self::in_rack(Rack::new("BIOS, UEFI", &borrowed(&files), &ENV), &marker_image())
     }
 
-    /// Like [`new`](Self::new), for UEFI machines that boot over IPv6.
-    pub(crate) fn over_ipv6() -> Self {
-        let env = ENV.map(|(name, value)| {
-            (name, if name == "BTY_CACHE_LISTEN" { "[::]:3000" } else { value })
-        });
-        let rack = Rack::over_ipv6(&borrowed(&product("netboot-pc", "x86_64")), &env);
-        Self::in_rack(rack, &marker_image())
-    }
-
-    /// Like [`new`](Self::new), with a program that switches the machines.
-    pub(crate) fn with_hook(program: &Path) -> Self {
-        let env = [&ENV[..], &[("BTY_POWER_PROGRAM", program.to_str().unwrap())]].concat();
-        let rack = Rack::new("BIOS, UEFI", &borrowed(&product("netboot-pc", "x86_64")), &env);
-        Self::in_rack(rack, &marker_image())
-    }
-
     /// Like [`new`](Self::new), but the catalog has the digest of the image.
     pub(crate) fn with_digest(what: &str) -> Self {
         let rack = Rack::new(what, &borrowed(&product("netboot-pc", "x86_64")), &ENV);

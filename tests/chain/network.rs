@@ -2,7 +2,6 @@
 
 use bty_tests::media::product;
 use bty_tests::qemu::{Bus, Firmware};
-use bty_tests::rack::section;
 
 use super::lab::Lab;
 
@@ -44,4 +43,13 @@ pub(crate) fn one_file(arch: &str) -> Lab {
     let name = efi.file_name().unwrap().to_str().unwrap();
     let program = if arch == "arm64" { "ipxe-arm64.efi" } else { "snponly.efi" };
     Lab::with_lines(|config| section(config, "HTTP Boot").replace(program, name), arch, &[efi])
+}
+
+/// The section of the DHCP configuration whose first line contains `what`.
+fn section(config: &str, what: &str) -> String {
+    config
+        .split("\n\n")
+        .find(|section| section.lines().next().unwrap().contains(what))
+        .unwrap()
+        .to_owned()
 }

@@ -86,18 +86,16 @@ fn help() {
         let name = if verb.is_empty() { "help".to_owned() } else { format!("help_{verb}") };
         insta::assert_snapshot!(name, shown.stdout);
     }
-    for action in ["create", "pull"] {
-        insta::assert_snapshot!(
-            format!("help_image_{action}"),
-            bty(&["image", action, "--help"]).expect(0).stdout
-        );
-    }
     for action in ["show", "check", "add", "ref"] {
         insta::assert_snapshot!(
             format!("help_catalog_{action}"),
             bty(&["catalog", action, "--help"]).expect(0).stdout
         );
     }
+    insta::assert_snapshot!(
+        "help_image_create",
+        bty(&["image", "create", "--help"]).expect(0).stdout
+    );
     let version = bty(&["--version"]).expect(0).stdout;
     assert_eq!(version, concat!("bty ", env!("CARGO_PKG_VERSION"), "\n"));
 }
@@ -660,112 +658,4 @@ fn a_reader_that_goes_away_is_no_reason_to_fail() {
     );
     tool(&["bash", "-c", &line]);
     assert!(Path::new(&bty_path()).exists());
-}
-
-#[test]
-fn only_commands_that_use_the_network_offer_its_options() {
-    for (arguments, has_network) in [
-        (&["flash"][..], true),
-        (&["image", "pull"], true),
-        (&["repl"], true),
-        (&["disks"], false),
-        (&["erase"], false),
-        (&["image", "create"], false),
-    ] {
-        let shown = bty(&[arguments, &["--help"]].concat()).expect(0).stdout;
-        assert_eq!(shown.contains("--plain-http"), has_network, "{arguments:?}: {shown}");
-    }
-    // scripts that pass them to every command go on working
-    let _ = bty(&["disks", "--plain-http"]).expect(0);
-}
-
-#[test]
-fn a_disk_that_only_root_may_read_is_not_called_empty() {
-    let Some(disk) = LoopDisk::new(16 << 20, 512) else { return };
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let run = |verb: &[&str]| {
-        let mut command = std::process::Command::new(nobody[0]);
-        Outcome::from(command.args(&nobody[1..]).arg(bty_path()).args(verb).output().unwrap())
-    };
-    let listed = run(&["disks"]).expect(0).stdout;
-    let lines: Vec<&str> = listed.lines().collect();
-    let at = lines.iter().position(|line| line.starts_with(disk.path())).unwrap();
-    assert_eq!(lines[at + 1], "    not readable: run as root", "{listed}");
-    // and what nobody can open is unchanged after the attempt
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let image = write(dir.path(), "a.img", &gpt_image(8 * MIB, 512));
-    let failed = run(&["flash", image.to_str().unwrap(), disk.path(), "--yes"]);
-    assert!(failed.code != 0 && failed.stderr.contains("nothing was written"), "{failed:?}");
-    assert!(!failed.stderr.contains("part of the image"), "{failed:?}");
-}
-
-#[test]
-fn a_pulled_image_has_its_digest_beside_it_and_is_flashed_with_it() {
-    let bench = Bench::new();
-    let out = bench.dir.path().join("copies");
-    fs::create_dir(&out).unwrap();
-    let out = out.to_str().unwrap();
-    let report = bty(&["image", "pull", &bench.image, out, "--json"]).expect(0).last();
-    let copy = format!("{out}/debian-13.img.zst");
-    assert_eq!((&report["event"], &report["path"]), (&json!("report"), &json!(copy)));
-    assert_eq!(report["sha256"], bench.digest());
-    assert_eq!(fs::read(&copy).unwrap(), fs::read(&bench.image).unwrap());
-    let flashed = bty(&["flash", &copy, &bench.target, "--yes"]).expect(0);
-    assert!(flashed.stderr.contains("the digest matches"), "{}", flashed.stderr);
-    // nothing is replaced, and a wrong copy gets no name
-    let again = bty(&["image", "pull", &bench.image, &copy]).expect(3);
-    assert!(again.stderr.contains("already exists"), "{}", again.stderr);
-    let wrong = Digest::of(b"another").to_string();
-    let other = format!("{out}/other.img.zst");
-    let _ = bty(&["image", "pull", &bench.image, &other, "--sha256", &wrong]).expect(5);
-    assert!(!Path::new(&other).exists());
-}
-
-#[test]
-fn a_directory_is_a_catalog_and_files_become_entries_with_the_url_of_their_directory() {
-    let bench = Bench::new();
-    let dir = bench.path();
-    let listed = bty(&["catalog", "show", dir]).expect(0).stdout;
-    assert!(listed.contains("debian-13.img.zst"), "{listed}");
-    let by_name = ["flash", "debian-13.img.zst", &bench.target, "--catalog", dir, "--yes"];
-    let _ = bty(&by_name).expect(0);
-    let unknown = bty(&["flash", "fedora.img", &bench.target, "--catalog", dir, "--yes"]).expect(2);
-    assert!(unknown.stderr.contains("it has: debian-13.img.zst"), "{}", unknown.stderr);
-
-    let catalog = format!("{dir}/catalog.toml");
-    let refused = bty(&["catalog", "add", &catalog, &bench.image]).expect(2);
-    assert!(refused.stderr.contains("--base-url"), "{}", refused.stderr);
-    let url = "http://images.lan/debian/";
-    let _ = bty(&["catalog", "add", &catalog, &bench.image, "--base-url", url]).expect(0);
-    // now the directory has a catalog, which comes first
-    let entry = bty(&["catalog", "show", dir, "--json"]).expect(0).last();
-    assert_eq!(entry["src"], "http://images.lan/debian/debian-13.img.zst");
-    assert_eq!(entry["sha256"], bench.digest());
-    assert_eq!(entry["size_bytes"], fs::metadata(&bench.image).unwrap().len());
-}
-
-#[test]
-fn bash_completes_disks_and_the_names_of_a_catalog() {
-    let Some(disk) = LoopDisk::new(16 << 20, 512) else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let entry = "version = 1\n[[images]]\nname = \"debian 13\"\nsrc = \"http://h/a.img\"\n";
-    let catalog = write(dir.path(), "c.toml", entry.as_bytes());
-    let script = bty(&["completions", "bash"]).expect(0).stdout;
-    let complete = |line: &str| {
-        let words: Vec<&str> = line.split(' ').collect();
-        let (last, count) = (words[words.len() - 1], words.len() - 1);
-        let bash = format!(
-            "{script}\nCOMP_LINE='{line}' COMP_POINT={} COMP_CWORD={count} COMP_WORDS=({line} '')\n\
-             _bty_names bty '{last}' x\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
-            line.len()
-        );
-        tool(&["bash", "-c", &bash])
-    };
-    let program = bty_path();
-    let program = program.to_str().unwrap();
-    let disks = complete(&format!("{program} flash a.img /dev/"));
-    assert!(disks.lines().any(|line| line == disk.path()), "{disks}");
-    let names = complete(&format!("{program} flash --catalog {} deb", catalog.display()));
-    assert!(names.lines().any(|line| line == "debian\\ 13"), "{names}");
 }

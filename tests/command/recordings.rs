@@ -110,7 +110,7 @@ fn an_image_is_flashed_with_progress() {
     recording.add(&shell.snapshot(), LONG);
     shell.send("yes\r");
     // the first MiB is written last
-    shell.wait_for("31.0 of 64.0 MiB");
+    shell.wait_for("write   31.0 MiB/64.0 MiB");
     recording.add(&shell.snapshot(), SHORT);
     gate.open();
     shell.wait_for_prompt("$");

@@ -2,13 +2,10 @@
 //! afterwards.
 
 use std::fs;
-use std::sync::Arc;
 
 use bty_tests::command::bty_path;
-use bty_tests::eventually;
 use bty_tests::images::{gpt_image, write};
 use bty_tests::loops::{LoopDisk, Mount};
-use bty_tests::server::{Gate, Reply, Server};
 use bty_tests::terminal::{Start, Terminal};
 use tempfile::TempDir;
 
@@ -72,12 +69,15 @@ fn an_image_is_flashed_through_the_wizard_on_a_console() {
     terminal.send(&format!("{number}\r"));
     terminal.wait_for("> Type yes to erase and write:");
     let screen = shelf.redact(&terminal.screen()).replace(disk.path(), "/dev/DISK");
-    insta::assert_snapshot!("wizard_plan", screen);
+    insta::assert_snapshot!(
+        "wizard_plan",
+        screen.replace(&format!("write to: {number}"), "write to: NUMBER")
+    );
     assert!(disk.content().iter().all(|&byte| byte == 0), "something was written before the word");
     terminal.send("yes\r");
     terminal.wait_for("> Reboot now?");
-    for phase in ["write  [", "verify ["] {
-        assert!(terminal.transcript().contains(phase), "no line says {phase}");
+    for shown in ["decode", "write", "verify"] {
+        assert!(terminal.transcript().contains(shown), "no bar says {shown}");
     }
     assert!(terminal.screen().contains("Flash completed."), "{}", terminal.screen());
     terminal.send("\r");
@@ -85,64 +85,6 @@ fn an_image_is_flashed_through_the_wizard_on_a_console() {
     assert!(terminal.transcript().contains("reboot skipped because of --no-reboot"));
     assert!(terminal.is_restored());
     assert!(disk.content()[..8 * MIB] == shelf.content, "the disk does not hold the image");
-}
-
-#[test]
-fn a_machine_that_a_stick_has_started_is_flashed_with_what_the_stick_knows() {
-    let (Some(disk), Some(stick)) = (LoopDisk::new(32 << 20, 512), LoopDisk::new(16 << 20, 512))
-    else {
-        return;
-    };
-    let shelf = Shelf::new();
-    fs::create_dir_all(shelf.path("media/sdb1")).unwrap();
-    write(shelf.dir.path(), "media/sdb1/extra.img", &shelf.content);
-    // as bty-live starts it, with no keyboard layout
-    let mut terminal = shelf
-        .wizard(&[])
-        .env("BTY_LIVE", "1")
-        .env("BTY_MEDIA", &shelf.path("media"))
-        .env("BTY_MEDIUM", stick.path())
-        .start();
-    terminal.wait_for("> Pick an image:");
-    assert!(terminal.screen().contains("extra.img"), "{}", terminal.screen());
-    terminal.send("2\r");
-    terminal.wait_for_prompt("> Pick the disk to write to:");
-    let medium = format!("{} is the medium that this machine was started from", stick.path());
-    let screen = terminal.screen();
-    assert!(screen.contains(&medium), "{screen}");
-    assert_eq!(screen.matches(stick.path()).count(), 1, "{screen}");
-    let number = number_of(&terminal, disk.path());
-    terminal.send(&format!("{number}\r"));
-    terminal.wait_for("so its backup GPT will not be at the");
-    terminal.answer("> Type yes to erase and write:", "g");
-    // the keys of yes, on a German keyboard
-    terminal.answer("> Type yes to erase and write:", "zes");
-    terminal.wait_for("> Reboot now?");
-    let screen = terminal.screen();
-    assert!(screen.contains("Take the stick out before you press Enter"), "{screen}");
-    terminal.send("p\r");
-    assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
-    assert!(terminal.transcript().contains("power off skipped because of --no-reboot"));
-    let backup = (32 << 20) - 512;
-    assert_eq!(&disk.content()[backup..backup + 8], b"EFI PART", "the GPT was not fixed");
-}
-
-#[test]
-fn with_a_keyboard_layout_zes_is_not_yes() {
-    let Some(disk) = LoopDisk::new(32 << 20, 512) else { return };
-    let shelf = Shelf::new();
-    for variables in [&[("BTY_LIVE", "1"), ("BTY_KEYBOARD", "de")][..], &[]] {
-        let start = shelf.wizard(&[]);
-        let start = variables.iter().fold(start, |start, (name, value)| start.env(name, value));
-        let mut terminal = start.start();
-        terminal.answer("> Pick an image:", "1");
-        terminal.wait_for_prompt("> Pick the disk to write to:");
-        let number = number_of(&terminal, disk.path());
-        terminal.send(&format!("{number}\r"));
-        terminal.answer("> Type yes to erase and write:", "zes");
-        terminal.wait_for("nothing was written");
-    }
-    assert!(disk.content().iter().all(|&byte| byte == 0), "something was written");
 }
 
 #[test]
@@ -195,8 +137,7 @@ fn a_refusal_before_the_first_write_leaves_the_disk_as_it_was_and_says_so() {
     let screen = terminal.screen();
     assert!(screen.contains("Flash FAILED.") && screen.contains("is mounted on"), "{screen}");
     assert!(
-        screen.contains(&format!("Nothing was written: {} is unchanged.", disk.path()))
-            && !screen.contains("part of the image"),
+        screen.contains("Nothing was written") && !screen.contains("part of the image"),
         "{screen}"
     );
 }
@@ -207,17 +148,16 @@ fn only_the_whole_word_starts_a_flash() {
     let shelf = Shelf::new();
     let mut terminal = shelf.wizard(&[]).start();
     terminal.answer("> Pick an image:", "1");
-    terminal.wait_for_prompt("> Pick the disk to write to:");
-    let number = number_of(&terminal, disk.path());
-    terminal.send(&format!("{number}\r"));
-    for (count, answer) in ["y", "YES", ""].into_iter().enumerate() {
+    for (answer, is_explained) in [("y", true), ("YES", true), ("b", false), ("", false)] {
+        terminal.wait_for_prompt("> Pick the disk to write to:");
+        let number = number_of(&terminal, disk.path());
+        terminal.send(&format!("{number}\r"));
         terminal.answer("> Type yes to erase and write:", answer);
-        let explained = "type the whole word yes to write";
-        eventually(bty_tests::LIMIT, "it asks again", || {
-            (terminal.screen().matches(explained).count() == count + 1).then_some(())
-        });
+        if is_explained {
+            terminal.wait_for("to start, type the word yes");
+            terminal.answer("(press Enter to continue)", "");
+        }
     }
-    terminal.answer("> Type yes to erase and write:", "b");
     terminal.answer("> Pick the disk to write to:", "q");
     assert_eq!(terminal.wait_exit(), 0);
     assert!(disk.content().iter().all(|&byte| byte == 0), "something was written");
@@ -241,15 +181,13 @@ fn a_disk_in_use_is_refused_with_the_reason_and_a_read_only_one_is_not_offered()
         "{}",
         terminal.screen()
     );
-    let line = terminal.screen();
-    let line = line.lines().find(|l| l.split_whitespace().nth(1) == Some(disk.path())).unwrap();
-    assert!(line.trim_end().ends_with("in use"), "{line}");
     let number = number_of(&terminal, disk.path());
     terminal.send(&format!("{number}\r"));
-    terminal.wait_for(&format!("{number} cannot be picked:"));
+    terminal.wait_for("(press Enter to choose another disk)");
     assert!(terminal.screen().contains("is mounted on"), "{}", terminal.screen());
-    // Ctrl-U clears what was typed; the end of the input acts like q
-    terminal.send("\x15");
+    terminal.send("\r");
+    terminal.wait_for("[3.Disk]");
+    // the end of the input acts like q
     terminal.wait_for_prompt("> Pick the disk to write to:");
     terminal.send("\x04");
     assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
@@ -259,7 +197,7 @@ fn a_disk_in_use_is_refused_with_the_reason_and_a_read_only_one_is_not_offered()
 fn wrong_keys_are_explained_and_addresses_keep_their_case() {
     let shelf = Shelf::new();
     fs::remove_dir_all(shelf.path("images")).unwrap();
-    let mut terminal = shelf.wizard(&[]).size(0, 0).start();
+    let mut terminal = shelf.wizard(&[]).start();
     terminal.wait_for("> Pick an image source:");
     insta::assert_snapshot!("wizard_catalog", shelf.redact(&terminal.screen()));
     terminal.send("x\r");
@@ -269,8 +207,9 @@ fn wrong_keys_are_explained_and_addresses_keep_their_case() {
     terminal.answer("> Catalog (q cancels):", &shelf.path("Catalog.toml"));
     terminal.wait_for("far away (x86_64)");
     for (answer, complaint) in [
-        ("7", "there is no number 7: pick 1 to 1"),
-        ("seven", "\"seven\" matches no row, number or key"),
+        ("7", "there is no image 7: pick 1 to 1"),
+        ("0", "there is no image 0: pick 1 to 1"),
+        ("seven", "\"seven\" is neither a key nor a number"),
     ] {
         terminal.answer("> Pick an image:", answer);
         terminal.wait_for(complaint);
@@ -313,49 +252,6 @@ fn an_image_that_is_not_there_leads_back_to_the_images() {
 }
 
 #[test]
-fn progress_is_one_line_on_consoles_of_all_sizes_and_keeps_what_is_above_it() {
-    let Some(disk) = LoopDisk::new(80 << 20, 512) else { return };
-    let shelf = Shelf::new();
-    let image = gpt_image(64 * MIB, 512);
-    let gate = Arc::new(Gate::default());
-    let until = Arc::clone(&gate);
-    let server = Server::start(move |request| {
-        Reply::file(request, &image, "\"v1\"").pause_after(image.len() / 2, Arc::clone(&until))
-    });
-    let catalog = format!(
-        "version = 1\n[[images]]\nname = \"slow\"\nsrc = \"{}\"\n",
-        server.url("/slow.img")
-    );
-    write(shelf.dir.path(), "Catalog.toml", catalog.as_bytes());
-    let start = shelf.wizard(&["--catalog", &shelf.path("Catalog.toml")]).env("BTY_LIVE", "1");
-    // the terminal of the live environment, and its consoles
-    let start = start.size(80, 24).mirror(80, 25).mirror(100, 37).mirror(160, 50);
-    let mut terminal = start.start();
-    terminal.answer("> Pick an image:", "2");
-    terminal.wait_for_prompt("> Pick the disk to write to:");
-    let number = number_of(&terminal, disk.path());
-    terminal.send(&format!("{number}\r"));
-    terminal.answer("> Type yes to erase and write:", "yes");
-    // the first MiB is written last
-    terminal.wait_for("31.0 of 64.0 MiB");
-    for screen in terminal.mirrors() {
-        let lines: Vec<&str> = screen.lines().collect();
-        let progress = lines.iter().filter(|line| line.contains(" of 64.0 MiB"));
-        assert_eq!(progress.count(), 1, "{screen}");
-        assert!(lines.last().is_some_and(|line| line.starts_with("write  [")), "{screen}");
-        let target = format!("Target  {}", disk.path());
-        for kept in [&*target, "ERASES ALL DATA ON THIS DISK", "erase and write: yes"] {
-            assert!(screen.contains(kept), "{kept} is gone:\n{screen}");
-        }
-    }
-    gate.open();
-    terminal.wait_for("> Reboot now?");
-    for screen in terminal.mirrors() {
-        assert!(!screen.contains("left") && screen.contains("Flash completed."), "{screen}");
-    }
-}
-
-#[test]
 fn ctrl_c_during_a_flash_cancels_it_and_keeps_the_wizard() {
     let Some(disk) = LoopDisk::new(600 << 20, 512) else { return };
     let shelf = Shelf::new();
@@ -369,12 +265,11 @@ fn ctrl_c_during_a_flash_cancels_it_and_keeps_the_wizard() {
     let number = number_of(&terminal, disk.path());
     terminal.send(&format!("{number}\r"));
     terminal.answer("> Type yes to erase and write:", "yes");
-    terminal.wait_for_ever_shown("write  [");
+    terminal.wait_for_ever_shown("decode");
     terminal.send("\x03");
     terminal.wait_for("> What now?");
     assert!(terminal.screen().contains("Flash cancelled."), "{}", terminal.screen());
     assert!(terminal.screen().contains("It does not boot"), "{}", terminal.screen());
-    assert!(terminal.screen().contains("  now: "), "{}", terminal.screen());
     assert!(disk.content()[..MIB].iter().all(|&byte| byte == 0), "the first MiB is not zero");
     terminal.send("\r");
     terminal.wait_for("[3.Disk]");
@@ -417,93 +312,27 @@ fn a_serial_line_gets_the_same_wizard() {
         "{}",
         terminal.screen()
     );
-    insta::assert_snapshot!("wizard_serial", shelf.redact(&terminal.screen()));
     terminal.send("q\r");
     assert_eq!(terminal.wait_exit(), 0);
-    assert!(!terminal.transcript().contains("\x1b[J"), "a serial line gets no redrawn list");
 }
 
-/// A shelf with 41 images.
-fn long_shelf() -> Shelf {
+#[test]
+fn long_lists_are_shown_by_pages() {
     let shelf = Shelf::new();
     for number in 0..40 {
         write(shelf.dir.path(), &format!("images/image-{number:02}.img"), &[1; 512]);
     }
-    shelf
-}
-
-#[test]
-fn lists_are_filtered_by_typing_and_rows_picked_with_arrow_keys() {
-    let shelf = long_shelf();
-    for has_color in [true, false] {
-        let no_color = if has_color { "" } else { "1" };
-        let mut terminal = shelf.wizard(&[]).env("NO_COLOR", no_color).start();
-        terminal.wait_for("1..10 of 41");
-        terminal.send("IMAGE-3");
-        terminal.wait_for("10 of 41 match");
-        terminal.send("\x1b[B\x1b[B\x1b[A\x1b[B");
-        terminal.wait_for("> 34  image-32.img");
-        if has_color {
-            insta::assert_snapshot!("wizard_filter", shelf.redact(&terminal.screen()));
-        }
-        let snapshot = terminal.snapshot();
-        let bold = |row: u16| snapshot.cell(row, 0).is_some_and(vt100::Cell::bold);
-        let selected: Vec<u16> = (0..25)
-            .filter(|&row| snapshot.cell(row, 0).is_some_and(|cell| cell.contents() == ">"))
-            .collect();
-        assert_eq!(bold(selected[0]), has_color, "the selected row is bold with colors only");
-        // the whole list again, page by page
-        terminal.send("\x1b");
-        terminal.wait_for("1..10 of 41");
-        terminal.send("\x1b[6~");
-        terminal.wait_for("2..11 of 41");
-        terminal.send("\x1b[F");
-        terminal.wait_for("32..41 of 41");
-        terminal.send("\r");
-        terminal.wait_for("image: image-39.img");
-        assert!(terminal.screen().contains("> Pick an image: image-39.img"), "what was picked");
-        terminal.answer("> Pick the disk to write to:", "q");
-        assert_eq!(terminal.wait_exit(), 0);
-        assert!(terminal.is_restored());
-    }
-}
-
-#[test]
-fn a_list_is_whole_on_every_size_of_terminal() {
-    let shelf = long_shelf();
-    for (columns, rows) in [(80, 25), (100, 37), (160, 50), (60, 20)] {
-        let mut terminal = shelf.wizard(&[]).size(columns, rows).start();
-        terminal.wait_for_prompt("> Pick an image:");
-        // what scrolls off the screen above may do so
-        let below = |screen: &str| screen[screen.find("Steps:").unwrap()..].to_owned();
-        let before = below(&terminal.screen());
-        // moving the cursor and filtering leave nothing behind, and erase nothing above
-        terminal.send("\x1b[B\x1b[6~\x1b[Hx");
-        terminal.wait_for("> Pick an image: x");
-        terminal.send("\x15");
-        terminal.wait_for_prompt("> Pick an image:");
-        assert_eq!(below(&terminal.screen()), before, "{columns} by {rows}");
-        terminal.send("q\r");
-        assert_eq!(terminal.wait_exit(), 0);
-    }
-}
-
-#[test]
-fn long_lists_on_a_serial_line_are_shown_by_pages() {
-    let shelf = long_shelf();
-    let mut terminal = shelf.wizard(&[]).size(0, 0).start();
-    terminal.wait_for("1..10 of 41");
+    let mut terminal = shelf.wizard(&[]).start();
+    terminal.wait_for("1..11 of 41");
     assert!(
         terminal.screen().starts_with("bty: ") || terminal.screen().contains("1.Catalog"),
         "{}",
         terminal.screen()
     );
     terminal.answer("> Pick an image:", "n");
-    terminal.wait_for("11..20 of 41");
+    terminal.wait_for("12..22 of 41");
     terminal.answer("> Pick an image:", "p");
-    terminal.wait_for("1..10 of 41");
-    terminal.answer("> Pick an image:", "image-3");
-    terminal.wait_for("1..10 of 10 with \"image-3\"; Enter shows all");
+    terminal.wait_for("1..11 of 41");
     // a number from another page is accepted too
     terminal.answer("> Pick an image:", "41");
     terminal.wait_for("image: image-39.img");

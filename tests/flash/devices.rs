@@ -390,7 +390,6 @@ fn an_interrupt_ends_it_within_a_second_and_leaves_nothing_that_boots() {
         // a limit for hangs, not for speed
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         assert_eq!(outcome.last()["kind"], "cancelled", "{}", outcome.stdout);
-        assert!(outcome.stderr.contains("may hold part of the image"), "{}", outcome.stderr);
         let content = disk.content();
         assert!(is_zero(&content[..MIB]), "{name}: it may boot");
     }

@@ -4,18 +4,17 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use bty_tests::command::{Outcome, write_program};
 use bty_tests::netns::Netns;
-use bty_tests::podman::{EARLIER, earlier, lab_path};
+use bty_tests::podman::lab_path;
 use bty_tests::qemu::ipxe;
 use bty_tests::web::web_path;
 use tempfile::TempDir;
 
 /// The user of the programs, and that of earlier versions.
 pub(super) const UID: u32 = 61069;
-pub(super) const EARLIER_UID: u32 = 1000;
+const EARLIER_UID: u32 = 1000;
 
 const IMAGES: [&str; 3] = ["bty-web", "bty-cache", "bty-tftp"];
 
@@ -44,21 +43,17 @@ impl Host {
             write_program(&host.path(to), &std::fs::read_to_string(here.join(from)).unwrap());
         }
         host.put("version", "5.4.2");
-        host.put_images(env!("CARGO_PKG_VERSION"));
-        host
-    }
-
-    fn put_images(&self, version: &str) {
         for image in IMAGES {
-            self.put(&format!("images/localhost_{image}:{version}"), "amd64");
+            host.put(&format!("images/localhost_{image}:{}", env!("CARGO_PKG_VERSION")), "amd64");
         }
+        host
     }
 
     pub(super) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -67,11 +62,11 @@ impl Host {
         write_program(&self.path("bin").join(name), &format!("#!/bin/sh\n{script}\n"));
     }
 
-    pub(super) fn put(&self, name: &str, text: &str) {
+    fn put(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    pub(super) fn calls(&self) -> String {
+    fn calls(&self) -> String {
         std::fs::read_to_string(self.path("calls")).unwrap_or_default()
     }
 
@@ -83,32 +78,18 @@ impl Host {
             .current_dir(self.dir.path())
             .env("PATH", path)
             .env("FAKE", self.dir.path());
-        let earlier = earlier_program("bty-web");
-        command
-            .env("BTY_WEB", web_path())
-            .env("BTY_WEB_EARLIER", earlier)
-            .env_remove("SUDO_UID")
-            .stdin(Stdio::null());
+        command.env("BTY_WEB", web_path()).env_remove("SUDO_UID").stdin(Stdio::null());
         command
     }
 
     pub(super) fn lab(&self, arguments: &[&str]) -> Outcome {
-        self.lab_of(&lab_path(), arguments)
-    }
-
-    /// Runs the `bty-lab` of an earlier version.
-    pub(super) fn earlier_lab(&self, arguments: &[&str]) -> Outcome {
-        self.put_images(EARLIER);
-        self.lab_of(&earlier_program("bty-lab"), arguments)
-    }
-
-    fn lab_of(&self, program: &Path, arguments: &[&str]) -> Outcome {
+        let program = lab_path();
         let words = [&[program.to_str().unwrap()], arguments].concat();
         self.ns.run(|| self.command(&words).output().unwrap().into())
     }
 
-    /// Runs a `bty-lab` on a host with a fake systemd and Quadlet.
-    fn lab_with_systemd(&self, program: &Path, arguments: &[&str]) -> Outcome {
+    /// Runs `bty-lab` on a host with a fake systemd and Quadlet.
+    fn lab_with_systemd(&self, arguments: &[&str]) -> Outcome {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/systemctl.sh");
         write_program(&self.path("bin/systemctl"), &std::fs::read_to_string(here).unwrap());
         let script = r#"set -e
@@ -119,6 +100,7 @@ impl Host {
             mount -t tmpfs tmpfs /etc/containers && mkdir /etc/containers/systemd
             mount --bind "$FAKE/units" /etc/containers/systemd
             exec "$0" "$@""#;
+        let program = lab_path();
         let words =
             [&["unshare", "--mount", "sh", "-c", script, program.to_str().unwrap()], arguments]
                 .concat();
@@ -130,20 +112,6 @@ impl Host {
         text.replace(self.dir.path().to_str().unwrap(), "DIR")
             .replace(env!("CARGO_PKG_VERSION"), "VERSION")
     }
-}
-
-/// Path of a program of an earlier version.
-fn earlier_program(name: &str) -> PathBuf {
-    static DIR: OnceLock<TempDir> = OnceLock::new();
-    let make = || {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        for program in [lab_path(), web_path()] {
-            earlier(&program, &dir.path().join(program.file_name().unwrap()));
-        }
-        dir
-    };
-    DIR.get_or_init(make).path().join(name)
 }
 
 impl Drop for Host {
@@ -392,16 +360,14 @@ fn settings_that_are_wrong_are_all_told() {
 #[test]
 fn where_systemd_runs_units_are_installed_and_taken_away() {
     let host = Host::new();
-    host.put_images(EARLIER);
-    let earlier = earlier_program("bty-lab");
-    let run = host.lab_with_systemd(&earlier, &["deploy", "site"]).expect(0);
+    let run = host.lab_with_systemd(&["deploy", "site"]).expect(0);
     assert!(run.stderr.contains("systemd, with Quadlet units"), "{}", run.stderr);
     assert_eq!(std::fs::read_dir(host.path("units")).unwrap().count(), 3);
     assert!(!host.calls().contains("podman run"), "systemd starts them");
     let refused = host.lab(&["upgrade", "site"]).expect(1);
     assert!(refused.stderr.contains("systemd runs this site"), "{}", refused.stderr);
-    let _ = host.lab_with_systemd(&lab_path(), &["upgrade", "site"]).expect(0);
-    let _ = host.lab_with_systemd(&lab_path(), &["purge", "site", "--yes"]).expect(0);
+    let _ = host.lab_with_systemd(&["upgrade", "site"]).expect(0);
+    let _ = host.lab_with_systemd(&["purge", "site", "--yes"]).expect(0);
     assert_eq!(std::fs::read_dir(host.path("units")).unwrap().count(), 0);
     let calls = host
         .calls()
@@ -414,7 +380,7 @@ fn where_systemd_runs_units_are_installed_and_taken_away() {
 }
 
 /// Changes the owner of a site to the user of earlier versions.
-pub(super) fn of_earlier_version(host: &Host) {
+fn of_earlier_version(host: &Host) {
     let script =
         format!("chown -R -h {EARLIER_UID}:{EARLIER_UID} data bty.toml && chmod 750 data/*");
     let mut command = Command::new("sh");
@@ -422,7 +388,7 @@ pub(super) fn of_earlier_version(host: &Host) {
     assert!(command.status().unwrap().success());
 }
 
-pub(super) fn owner(path: &Path) -> (u32, u32) {
+fn owner(path: &Path) -> (u32, u32) {
     let meta = path.symlink_metadata().unwrap();
     (meta.uid(), meta.gid())
 }
@@ -471,6 +437,54 @@ fn a_site_of_an_earlier_version_is_handed_over_and_nothing_else_is() {
             .filter(|line| line.contains(" run "))
             .all(|line| line.contains(&format!("--user={UID}:{UID}")))
     );
+}
+
+#[test]
+fn an_upgrade_and_the_way_back_hand_the_data_over_while_nothing_runs() {
+    let host = Host::new();
+    let _ = host.lab(&["deploy", "site"]).expect(0);
+    let state = host.path("site/data/bty/state.db");
+    std::fs::write(&state, "of before").unwrap();
+    of_earlier_version(&host);
+    let _ = host.lab(&["upgrade", "site"]).expect(0);
+    assert_eq!(owner(&state), (UID, UID));
+    let backup = host.path("site/backup");
+    assert_eq!(backup.metadata().unwrap().mode() & 0o777, 0o700, "copies of secrets are in it");
+    assert_eq!(owner(&backup.join("bty-web/state.db")), (EARLIER_UID, EARLIER_UID), "as it was");
+    std::fs::write(&state, "of after").unwrap();
+    let _ = host.lab(&["upgrade", "site", "--back"]).expect(0);
+    assert_eq!(std::fs::read_to_string(&state).unwrap(), "of before");
+    assert_eq!(owner(&state), (UID, UID), "the image of before runs as the same user");
+
+    of_earlier_version(&host);
+    host.put("fails", "rm the container cannot be stopped\n");
+    let _ = host.lab(&["upgrade", "site"]).expect(1);
+    assert_eq!(
+        owner(&state),
+        (EARLIER_UID, EARLIER_UID),
+        "a program that still runs keeps its data"
+    );
+}
+
+#[test]
+fn no_state_is_touched_while_a_service_cannot_be_stopped() {
+    let host = Host::new();
+    let _ = host.lab(&["deploy", "site"]).expect(0);
+    host.put("fails", "rm the container cannot be stopped\n");
+    let refused = host.lab(&["upgrade", "site"]).expect(1);
+    assert!(
+        refused.stderr.contains("cannot be stopped; the data is unchanged"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!host.path("site/backup").exists());
+    std::fs::remove_file(host.path("fails")).unwrap();
+    let _ = host.lab(&["upgrade", "site"]).expect(0);
+    let kept = host.path("site/data/bty/state.db");
+    std::fs::write(&kept, "of now").unwrap();
+    host.put("fails", "rm the container cannot be stopped\n");
+    let _ = host.lab(&["upgrade", "site", "--back"]).expect(1);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "of now");
 }
 
 #[test]

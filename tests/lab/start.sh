@@ -13,9 +13,6 @@ bty-web) set -- serve ;;
 bty-cache) set -- cache --data-dir "$BTY_PATHS_STATE_DIR" ;;
 bty-tftp) set -- tftp --root "$FAKE/ipxe" --metrics 127.0.0.1:6969 ;;
 esac
-case "$image" in
-*:0.0.0) BTY_WEB=$BTY_WEB_EARLIER ;;
-esac
 mkdir -p "$BTY_PATHS_STATE_DIR"
 setsid "$BTY_WEB" "$@" >"$FAKE/$name.log" 2>&1 </dev/null &
 echo $! >"$FAKE/pids/$name"

@@ -4,11 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use bty_tests::command::tool;
-use bty_tests::media::{full_product, stick};
-use bty_tests::qemu::{Bus, Firmware, Hardware, Machine};
+use bty_tests::qemu::{Bus, Firmware, Machine};
 
 use crate::chain::lab::{Lab, PATIENCE, SERIAL, open_shell};
-use crate::chain::sticks::GIB;
 
 /// Switches from a shell to the full environment, and waits until its boot has finished.
 fn go_on_with_full(machine: &mut Machine) {
@@ -54,40 +52,6 @@ fn a_person_gets_the_full_environment_when_it_is_asked_for() {
     assert!(said.contains("\nin by 7"), "{said}");
     assert!(said.contains("Permission denied (publickey)"), "passwords are not asked for: {said}");
 }
-
-/// A machine with a stick that has the full environment, and an image.
-fn start_from_stick(dir: &Path) -> Machine {
-    let (path, note) = (dir.join("stick"), dir.join("a.img"));
-    std::fs::write(&note, "an image").unwrap();
-    let files = full_product("usbboot-pc", "x86_64");
-    let iso = files.iter().find(|file| file.extension().is_some_and(|end| end == "iso")).unwrap();
-    stick(iso, &path, GIB, Some((&note, "a.img")));
-    Hardware::new(Firmware::Bios).disk(Bus::Usb, &path, "STICK").start()
-}
-
-#[test]
-#[ignore = "long: make test-all"]
-fn the_full_environment_of_a_stick_starts_from_its_menu_and_from_a_shell() {
-    let dir = tempfile::tempdir().unwrap();
-    for from_menu in [true, false] {
-        let mut machine = start_from_stick(dir.path());
-        if from_menu {
-            machine.wait(PATIENCE, "the menu", |said| said.contains("The full environment"));
-            // down three times, by ^N: the sequence of an arrow key may arrive in parts
-            machine.type_in("\x0e\x0e\x0e\r");
-            machine.wait(PATIENCE, "the full environment", |said| said.contains("root@"));
-        } else {
-            // the images partition is mounted by now
-            machine.wait(PATIENCE, "the wizard", |said| said.contains("Pick an image:"));
-            open_shell(&mut machine);
-            go_on_with_full(&mut machine);
-        }
-        machine.type_in("ls /var/lib/bty/images; echo all is $((1 + 1))\r");
-        machine.wait(PATIENCE, "the images", |said| said.contains("all is 2"));
-        assert!(machine.said().contains("\na.img"), "{}", machine.said());
-    }
-}
-
 /// Prints a count in a form that the echoed command itself does not contain.
 const COUNT: &str = "echo assembled here: $(ls /sys/block | grep -cE '^(md|dm-)')\r";
 

@@ -12,12 +12,6 @@ fn uefi_and_ahci() {
     Lab::new("one line").flashes(Firmware::Uefi, Bus::Ahci);
 }
 
-#[test]
-#[ignore = "long: make test-all"]
-fn uefi_over_ipv6() {
-    Lab::over_ipv6().flashes(Firmware::UefiIpv6, Bus::Virtio);
-}
-
 /// An installed Debian boots from the disk, or by `kexec` without going through the firmware again.
 fn installed(firmware: Firmware, after: &str) {
     let lab = Lab::with(

@@ -20,8 +20,6 @@ pub enum Firmware {
     UefiRom,
     /// OVMF without PXE: HTTP Boot only.
     UefiHttp,
-    /// OVMF whose PXE is that over IPv6.
-    UefiIpv6,
     /// OVMF with Secure Boot and Microsoft's keys, which machines are sold with.
     UefiSecure,
     /// UEFI on arm64, which boots by PXE.
@@ -146,7 +144,7 @@ impl Hardware {
         };
         match firmware {
             Firmware::Bios => {}
-            Firmware::Uefi | Firmware::UefiRom | Firmware::UefiHttp | Firmware::UefiIpv6 => {
+            Firmware::Uefi | Firmware::UefiRom | Firmware::UefiHttp => {
                 this.flash("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd");
             }
             Firmware::UefiSecure => {
@@ -175,16 +173,11 @@ impl Hardware {
             .expect("the Debian packages ovmf and qemu-efi-aarch64 are installed");
         self.with(&["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
         self.with(&["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
-        // firmware would wait for the other family, and for PXE before it tries HTTP Boot
-        let (over_ipv4, over_ipv6) = match self.firmware {
-            Firmware::UefiHttp | Firmware::ArmHttp => ("n", "n"),
-            Firmware::UefiIpv6 => ("n", "y"),
-            _ => ("y", "n"),
-        };
-        for (family, is_on) in [("IPv4", over_ipv4), ("IPv6", over_ipv6)] {
-            let setting = format!("name=opt/org.tianocore/{family}PXESupport,string={is_on}");
-            self.with(&["-fw_cfg", &setting]);
-        }
+        // firmware would wait for IPv6
+        self.with(&["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]);
+        let has_pxe =
+            if matches!(self.firmware, Firmware::UefiHttp | Firmware::ArmHttp) { "n" } else { "y" };
+        self.with(&["-fw_cfg", &format!("name=opt/org.tianocore/IPv4PXESupport,string={has_pxe}")]);
     }
 
     fn with(&mut self, arguments: &[&str]) {
@@ -312,13 +305,6 @@ impl Hardware {
         self
     }
 
-    /// Leaves the machine off, until the command `cont` of its monitor.
-    #[must_use]
-    pub fn off(mut self) -> Self {
-        self.with(&["-S"]);
-        self
-    }
-
     /// Switches the machine on.
     #[must_use]
     pub fn start(self) -> Machine {
@@ -399,15 +385,10 @@ impl Machine {
         self.monitor(self.late.iter().map(|device| format!("device_add {device}")));
     }
 
-    /// The socket of QEMU's monitor.
-    #[must_use]
-    pub fn monitor_path(&self) -> PathBuf {
-        self.dir.path().join("monitor")
-    }
-
     /// Has QEMU's monitor run commands.
     fn monitor(&self, commands: impl IntoIterator<Item = String>) {
-        let mut monitor = BufReader::new(UnixStream::connect(self.monitor_path()).unwrap());
+        let mut monitor =
+            BufReader::new(UnixStream::connect(self.dir.path().join("monitor")).unwrap());
         for command in commands {
             monitor.get_mut().write_all(format!("{command}\n").as_bytes()).unwrap();
         }

@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn what_differs_from_run_to_run_is_replaced_and_nothing_else() {
         for (text, expected) in [
-            ("read   [=>  ]  31 %  1.1 MiB/s  0:07 left", "read   [=>  ]  31 %  25.0 MiB/s"),
+            ("read    4.0 MiB/12.9 MiB 1.1 MiB/s 0:07 left", "read    4.0 MiB/12.9 MiB 25.0 MiB/s"),
             (
                 "12.9 MiB read in 0.31 s; the digest matches:",
                 "12.9 MiB read in 1.6 s; the digest matches:",

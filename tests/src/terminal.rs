@@ -24,8 +24,6 @@ pub struct Terminal {
 
 struct Shown {
     parser: vt100::Parser,
-    /// Further terminals that show the same output.
-    mirrors: Vec<vt100::Parser>,
     all: Vec<u8>,
 }
 
@@ -33,7 +31,6 @@ struct Shown {
 pub struct Start {
     command: CommandBuilder,
     size: PtySize,
-    mirrors: Vec<(u16, u16)>,
     home: TempDir,
 }
 
@@ -54,7 +51,6 @@ impl Start {
         Self {
             command,
             size: PtySize { rows: 25, cols: 80, pixel_width: 0, pixel_height: 0 },
-            mirrors: Vec::new(),
             home,
         }
     }
@@ -73,14 +69,6 @@ impl Start {
         self
     }
 
-    /// Shows the output on a further terminal of this size, which the program does not know, as the
-    /// live environment does on all consoles.
-    #[must_use]
-    pub fn mirror(mut self, columns: u16, rows: u16) -> Self {
-        self.mirrors.push((columns, rows));
-        self
-    }
-
     /// Starts the program.
     ///
     /// # Panics
@@ -96,7 +84,6 @@ impl Start {
             (self.size.rows.max(25), if self.size.cols == 0 { 80 } else { self.size.cols });
         let shown = Arc::new(Mutex::new(Shown {
             parser: vt100::Parser::new(rows, columns, 0),
-            mirrors: self.mirrors.iter().map(|(c, r)| vt100::Parser::new(*r, *c, 0)).collect(),
             all: Vec::new(),
         }));
         let seen = Arc::clone(&shown);
@@ -105,7 +92,6 @@ impl Start {
             while let Ok(len @ 1..) = screen.read(&mut chunk) {
                 let mut shown = seen.lock().expect("nobody panics holding it");
                 shown.parser.process(&chunk[..len]);
-                shown.mirrors.iter_mut().for_each(|mirror| mirror.process(&chunk[..len]));
                 shown.all.extend_from_slice(&chunk[..len]);
             }
         });
@@ -120,13 +106,6 @@ impl Start {
     }
 }
 
-/// The text on a screen, without blanks at the ends of lines.
-fn text_of(parser: &vt100::Parser) -> String {
-    let lines = parser.screen().contents();
-    let lines = lines.lines().map(|line| line.trim_end().to_owned() + "\n");
-    lines.collect::<String>().trim_end().to_owned()
-}
-
 impl Terminal {
     /// Its home directory, which is also its working directory.
     #[must_use]
@@ -138,17 +117,12 @@ impl Terminal {
     #[must_use]
     pub fn screen(&self) -> String {
         let shown = self.shown.lock().expect("nobody panics holding it");
-        text_of(&shown.parser)
-    }
-
-    /// The texts on the further terminals, in the order in which they were added.
-    ///
-    /// # Panics
-    /// If the thread that reads the screen has panicked.
-    #[must_use]
-    pub fn mirrors(&self) -> Vec<String> {
-        let shown = self.shown.lock().expect("nobody panics holding it");
-        shown.mirrors.iter().map(text_of).collect()
+        let text = shown.parser.screen().contents();
+        text.lines()
+            .map(|line| line.trim_end().to_owned() + "\n")
+            .collect::<String>()
+            .trim_end()
+            .to_owned()
     }
 
     /// The screen with its colors.

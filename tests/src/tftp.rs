@@ -1,8 +1,7 @@
 //! A TFTP client (RFC 1350, 2347, 2348, 7440) that simulates packet loss in both directions.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// A file to fetch.
@@ -88,7 +87,7 @@ impl Download<'_> {
     /// # Errors
     /// If the server sends an error, or stops answering.
     pub fn run(&self) -> io::Result<Vec<u8>> {
-        let socket = UdpSocket::bind((own_loopback_address(), 0))?;
+        let socket = UdpSocket::bind(("127.0.0.1", 0))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let state = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut line =
@@ -148,14 +147,6 @@ impl Download<'_> {
             }
         }
     }
-}
-
-/// An address that no other client of this process has. A port of 127.0.0.1 may still get late
-/// answers to the client that had it before.
-fn own_loopback_address() -> Ipv4Addr {
-    static NEXT: AtomicU16 = AtomicU16::new(1);
-    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    Ipv4Addr::new(127, 77, high, low)
 }
 
 /// Discards the rest of a window in which a block is missing.

@@ -321,18 +321,6 @@ impl Web {
         answer
     }
 
-    /// Sends the beginning of a request, and no more of it: the connection ends when the returned
-    /// one is dropped.
-    ///
-    /// # Panics
-    /// If the server does not listen.
-    #[must_use]
-    pub fn interrupted(&self, bytes: &[u8]) -> TcpStream {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-        stream.write_all(bytes).expect("it reads");
-        stream
-    }
-
     /// Sends a request.
     ///
     /// # Panics

@@ -1,9 +1,7 @@
 //! The subcommands of `bty-web` other than `serve`.
 
-use std::io::BufRead as _;
 use std::process::Output;
 
-use bty_tests::terminal::Start;
 use bty_tests::web::{Web, web_path};
 
 use super::pxe::{MAC, add_image};
@@ -97,8 +95,6 @@ fn images_are_listed_checked_and_deleted_from_a_shell() {
         &["machine", "set", MAC, "--plan", "bty-flash-once", "--image", "debian", "--disk", "S1"],
         0,
     );
-    let no_address = run(&web, &["image", "add", "ftp://images/a.img"], 2);
-    assert!(no_address.contains("ftp://images/a.img"), "{no_address}");
     let list = run(&web, &["image", "list"], 0);
     assert!(
         list.lines().nth(1).is_some_and(|line| line.starts_with("debian  abababababab  -  ")),
@@ -113,100 +109,6 @@ fn images_are_listed_checked_and_deleted_from_a_shell() {
     assert!(refused.contains("debian is used by 1 machine") && refused.contains(MAC), "{refused}");
     assert_eq!(run(&web, &["image", "delete", "debian", "--force"], 0), "deleted debian\n");
     assert!(run(&web, &["machine", "list"], 0).contains("on hold: its image debian was deleted"));
-}
-
-#[test]
-fn an_empty_server_answers_lists_with_sentences() {
-    let web = Web::start();
-    for (arguments, sentence) in [
-        (&["machine", "list"][..], "no machine has contacted the server yet\n"),
-        (&["machine", "list", "-q", "rack7"], "no machine matches rack7\n"),
-        (&["image", "list"], "the catalog is empty; bty-web image add ADDRESS adds an image\n"),
-        (&["event", "list", "--kind", "machine.flashed"], "no events\n"),
-    ] {
-        let output = web.command(arguments).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stderr), sentence, "{arguments:?}");
-        assert!(output.stdout.is_empty(), "{arguments:?}: programs read nothing");
-    }
-}
-
-#[test]
-fn a_machine_is_shown_listed_within_the_terminal_and_deleted_from_a_shell() {
-    let web = Web::start();
-    add_image(&web);
-    let set = ["machine", "set", MAC, "--plan", "bty-flash-once", "--image", "debian"];
-    run(
-        &web,
-        &[&set[..], &["--disk", "S1", "--name", "a-long-name-".repeat(4).as_str()]].concat(),
-        0,
-    );
-    web.get(&format!("/pxe/{MAC}?boot=1")).expect(200);
-    let shown = run(&web, &["machine", "show", MAC], 0);
-    for line in ["  plan         bty-flash-once", "  image        debian", "  disk         S1"] {
-        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
-    }
-    assert!(shown.contains(" s ago, from 127.0.0.1"), "{shown}");
-    let json: serde_json::Value =
-        serde_json::from_str(&run(&web, &["machine", "show", MAC, "--json"], 0)).unwrap();
-    assert_eq!(json["mac"], MAC);
-    let mut start = Start::new(&web_path(), &["machine", "list"]);
-    start = start.env("BTY_WEB_SERVER", &web.base());
-    let mut terminal = start.start();
-    assert_eq!(terminal.wait_exit(), 0, "{}", terminal.screen());
-    let screen = terminal.screen();
-    assert_eq!(screen.lines().count(), 2, "no line wraps: {screen}");
-    assert!(
-        screen.contains("debian") && screen.lines().nth(1).unwrap().ends_with(" s"),
-        "{screen}"
-    );
-    assert_eq!(run(&web, &["machine", "delete", MAC], 0), format!("deleted {MAC}\n"));
-    run(&web, &["machine", "show", MAC], 1);
-}
-
-#[test]
-fn events_are_listed_and_followed_from_a_shell() {
-    let web = Web::start();
-    run(&web, &["machine", "set", MAC, "--plan", "ipxe-exit"], 0);
-    let list = run(&web, &["event", "list", "--kind", "machine.created"], 0);
-    assert!(list.lines().nth(1).is_some_and(|line| line.contains("machine.created")), "{list}");
-    let mut follow = web.command(&["event", "follow", "--kind", "plan.deleted"]);
-    let mut follow = follow.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut lines = std::io::BufReader::new(follow.stdout.take().unwrap()).lines();
-    let file = web.state().join("new.rhai");
-    std::fs::write(&file, "fn boot(m) { boot_disk() }\n").unwrap();
-    // the event may come before the follower has started, so there is one until it is seen
-    let seen = std::thread::scope(|scope| {
-        let (sender, seen) = std::sync::mpsc::channel();
-        scope.spawn(move || sender.send(lines.next().unwrap().unwrap()));
-        loop {
-            run(&web, &["plan", "edit", "mine", "--file", file.to_str().unwrap()], 0);
-            run(&web, &["plan", "delete", "mine"], 0);
-            if let Ok(line) = seen.recv_timeout(std::time::Duration::from_secs(1)) {
-                return line;
-            }
-        }
-    });
-    assert!(seen.contains("plan.deleted") && seen.contains("mine"), "{seen}");
-    follow.kill().unwrap();
-    follow.wait().unwrap();
-}
-
-#[test]
-fn a_plan_is_rolled_back_and_deleted_from_a_shell() {
-    let web = Web::start();
-    let file = web.state().join("new.rhai");
-    for (text, note) in [("boot_disk", "first"), ("boot_live", "second")] {
-        std::fs::write(&file, format!("fn boot(m) {{ {text}() }}\n")).unwrap();
-        let edit = ["plan", "edit", "mine", "--file", file.to_str().unwrap(), "--note", note];
-        run(&web, &edit, 0);
-    }
-    let revisions = run(&web, &["plan", "revisions", "mine"], 0);
-    assert!(revisions.lines().nth(1).is_some_and(|line| line.ends_with("second")), "{revisions}");
-    let back = run(&web, &["plan", "roll-back", "mine", "1"], 0);
-    assert_eq!(back, "saved revision 1 of mine as revision 3\n");
-    assert_eq!(run(&web, &["plan", "show", "mine"], 0), "fn boot(m) { boot_disk() }\n");
-    assert_eq!(run(&web, &["plan", "delete", "mine"], 0), "deleted mine\n");
-    run(&web, &["plan", "show", "mine"], 1);
 }
 
 #[test]

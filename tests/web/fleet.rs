@@ -23,9 +23,7 @@ fn a_fleet_with_faults_gets_no_wrong_decision() {
     for what in ["flashes", "completed", "crashes", "repeated", "late"] {
         assert!(report[what].as_u64().unwrap() > 10, "{what}: {report}");
     }
-    for what in ["stalled", "ordered_again"] {
-        assert!(report[what].as_u64().unwrap() > 0, "{what}: {report}");
-    }
+    assert!(report["stalled"].as_u64().unwrap() > 0, "{report}");
     let machines = web.get("/machines?label=simulated").json();
     assert_eq!(machines.as_array().map(Vec::len), Some(100));
 }

@@ -456,39 +456,3 @@ fn the_example_for_labgrid_switches_a_simulated_place() {
     let calls = example.calls();
     assert_eq!(calls.matches(" acquire").count(), calls.matches(" release").count(), "{calls}");
 }
-
-#[test]
-fn an_assignment_on_a_page_takes_effect_now_if_there_is_a_hook() {
-    let hook = Hook::new("echo ok");
-    let web = hook.start(&[("BTY_ADMIN_OPEN", "1")]);
-    let image = add_image(&web);
-    let form = web.get(&format!("/ui/machines/{}/assign", MAC.replace(':', "-"))).expect(200);
-    assert!(form.text().contains("name=\"when\" value=\"now\""), "{}", form.text());
-    let disk = format!("disk.{}", MAC.replace(':', "-"));
-    let fields = [
-        ("step", "review"),
-        ("mac", MAC),
-        ("image", &*image),
-        ("plan", "bty-flash-once"),
-        (&*disk, "S1"),
-        ("when", "now"),
-    ];
-    let post = |digest: Option<&str>| {
-        let digest = digest.map(|digest| ("digest", digest));
-        let pairs = fields.iter().copied().chain(digest);
-        let body =
-            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        let head = [("Content-Type", "application/x-www-form-urlencoded")];
-        web.request("POST", "/ui/machines/assign", &head, body.as_bytes())
-    };
-    let asked = post(None).expect(200).text();
-    assert!(asked.contains("restart now"), "{asked}");
-    assert_eq!(hook.actions(), [""; 0], "nothing is switched yet");
-    let digest = asked.split("name=\"digest\" value=\"").nth(1).unwrap().split('"').next().unwrap();
-    let to = post(Some(digest)).expect(303);
-    let page = web.get(to.header("location").unwrap()).expect(200).text();
-    assert!(page.contains("Booting from the network now: 1"), "{page}");
-    eventually(LIMIT, "the machine is restarted", || {
-        (hook.actions() == ["netboot", "cycle"]).then_some(())
-    });
-}

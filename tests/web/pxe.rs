@@ -334,7 +334,7 @@ fn a_machine_that_falls_silent_is_stalled_everywhere() {
     let metrics = web.get("/metrics").text();
     assert!(metrics.contains("bty_machine_states{state=\"stalled\"} 1"), "{metrics}");
     let dashboard = web.get("/ui/dashboard").text();
-    assert!(dashboard.contains("Stalled: the live environment is silent"), "{dashboard}");
+    assert!(dashboard.contains("1 troubled machine (1 stalled)"), "{dashboard}");
     web.send("PUT", "/settings", &json!({ "machines.stalled_after": "900" })).expect(200);
     let live = token(&web.get(&format!("/pxe/{MAC}?boot=2")).text());
     let posted = json!({ "disks": [] });

@@ -120,7 +120,6 @@ class Disk:
         partitions: Optional[Sequence[Partition]] = None,
         uses: Optional[Sequence[Use]] = None,
         file_holds: Optional[str] = None,
-        unreadable: Optional[str] = None,
     ) -> Disk: ...
     @property
     def path(self) -> Path:
@@ -183,9 +182,6 @@ class Disk:
     @property
     def file_holds(self) -> Optional[str]:
         """What a regular file contains if bty did not create it as a disk; none for devices."""
-    @property
-    def unreadable(self) -> Optional[str]:
-        """Why the content could not be read, such as `run as root`; none if it was read."""
     def summary(self) -> str:
         """One line for display: path, size, model, serial number."""
     def contents(self) -> str:
@@ -416,9 +412,6 @@ class Failure:
     @property
     def difference(self) -> Optional[Difference]:
         """The first difference, if the target did not read back as written."""
-    @property
-    def has_written(self) -> bool:
-        """True if the target may hold part of the image; false if nothing was written."""
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data, with the names and units of the command's ``--json``."""
     @staticmethod

@@ -262,12 +262,6 @@ pub(super) mod functions {
         disk.contents()
     }
 
-    /// Why the content of the disk could not be read, such as `run as root`; `()` if it was read.
-    #[rhai_fn(global, get = "unreadable", pure)]
-    pub fn unreadable(disk: &mut Disk) -> MaybeString {
-        text(disk.unreadable.as_ref())
-    }
-
     /// Path, size, model and serial number in one line.
     #[rhai_fn(global, name = "to_string", name = "to_debug", pure)]
     pub fn to_string(disk: &mut Disk) -> String {

@@ -142,7 +142,7 @@ fn failure(report: &FlashReport) -> Option<HostError> {
     error.offset = first.and_then(|(_, failure)| failure.offset);
     error.hint = failed.clone().find_map(|(_, failure)| failure.hint.clone());
     error.report = serde_json::to_value(report).ok();
-    error.has_written = failed.clone().any(|(_, failure)| failure.has_written);
+    error.has_written = true;
     Some(error)
 }
 

@@ -285,14 +285,6 @@ pub(super) mod functions {
         Ok(files.into_iter().map(Dynamic::from).collect())
     }
 
-    /// Lists the image files in the direct subdirectories of a directory, such as one with a
-    /// subdirectory for each stick. Empty if there is no such directory.
-    #[rhai_fn(return_raw)]
-    pub fn list_below(call: NativeCallContext, dir: &str) -> CallResult<ImageFiles> {
-        let images = &ScriptContext::require(&call, Capability::Read)?.world.images;
-        Ok(images.list_below(dir.as_ref()).into_iter().map(Dynamic::from).collect())
-    }
-
     /// Reads a whole image without writing it. Returns a map with `source_bytes`, `source_sha256`,
     /// `disk_bytes`, `data_bytes`. Fails if a digest differs from the expected one.
     #[rhai_fn(return_raw)]

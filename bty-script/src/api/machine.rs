@@ -114,12 +114,6 @@ pub(super) mod functions {
         machine.with(|data| data.facts.mac.clone())
     }
 
-    /// The name that operators have given the machine; empty for none.
-    #[rhai_fn(get = "name", pure)]
-    pub fn name(machine: &mut PlanMachine) -> String {
-        machine.with(|data| data.facts.name.clone())
-    }
-
     /// The labels, an array of strings.
     #[rhai_fn(get = "labels", pure)]
     pub fn labels(machine: &mut PlanMachine) -> Names {

@@ -158,9 +158,9 @@ pub(super) mod functions {
         outcome.record().result.as_ref().map(|outcome| outcome.value.clone()).unwrap_or_default()
     }
 
-    /// A `Machine` to call the functions of a plan with. `facts` may have `mac`, `name`,
-    /// `labels`, `params`, `state`, `image_ref`, `target_serial`, `disks`, `hardware`, `flashed`,
-    /// `history`, `inventory_at`, `now`, `clock`, `server`, and `catalog` as TOML.
+    /// A `Machine` to call the functions of a plan with. `facts` may have `mac`, `labels`,
+    /// `params`, `state`, `image_ref`, `target_serial`, `disks`, `hardware`, `flashed`, `history`,
+    /// `inventory_at`, `now`, `clock`, `server`, and `catalog` as TOML.
     #[rhai_fn(return_raw)]
     pub fn machine(call: NativeCallContext, facts: rhai::Map) -> CallResult<PlanMachine> {
         ScriptContext::from_call(&call)?;

@@ -94,7 +94,6 @@ fn images_and_catalogs_open_by_every_reference() {
             json!(["zstd", 1u64 << 30, 4u64 << 30, "gpt"]),
         ),
         ("images::list(\"/images\").map(|f| f.name)", json!(["a.img", "broken.img"])),
-        ("images::list_below(\"/none\")", json!([])),
         ("images::read_fully(images::open(\"/images/a.img\")).disk_bytes", json!(4u64 << 30)),
         ("images::architecture(\"debian-amd64.img\")", json!("x86_64")),
         (

@@ -29,7 +29,6 @@ script_types! {
     MaybeInt = Dynamic, "int | ()";
     MaybeBool = Dynamic, "bool | ()";
     MaybeMap = Dynamic, "map | ()";
-    PickedRow = Dynamic, "int | String | ()";
     Text = Dynamic, "String";
     Bytes = Dynamic, "Size";
     Object = Dynamic, "map";

@@ -7,7 +7,7 @@ use bty::digest::Sha512;
 use bty::flash::{DeltaMode, EraseWay};
 use bty::{Digest, size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -29,7 +29,6 @@ Examples:
   bty disks                                      list disks
   bty image debian.img.zst                       show what an image contains
   bty image create /dev/sdb card.img.zst         create an image of a disk
-  bty image pull https://host/a.img.xz           copy an image into a file, with its digest
   bty flash debian.img.zst serial:S3Z9NX0M       show the plan, ask, write, read back
   bty debian.img.zst serial:S3Z9NX0M             the same
   bty flash https://host/a.img.xz /dev/sdb --sha256 HEX --yes
@@ -72,8 +71,7 @@ pub(crate) struct Cli {
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Without a command (wizard, or plan of a server)")]
 pub(crate) struct Start {
-    /// Start the wizard with this catalog (path, http(s):// or oras:// reference), or with the
-    /// images in this directory
+    /// Start the wizard with this catalog (path, http(s):// or oras:// reference)
     #[arg(long, value_name = "CATALOG", value_parser = reference())]
     pub(crate) catalog: Option<String>,
     /// Offer the images in this directory in the wizard; default: $BTY_IMAGE_ROOT, then
@@ -104,18 +102,6 @@ pub(crate) struct Start {
 /// Parses a path, URL or name. A path that is not UTF-8 becomes a `file://` URL.
 fn reference() -> impl TypedValueParser<Value = String> {
     OsStringValueParser::new().map(|argument| bty::text::argument(&argument))
-}
-
-/// Commands that never use the network.
-const WITHOUT_NETWORK: [&str; 9] =
-    ["disks", "images", "erase", "check", "test", "eject", "docs", "man", "completions"];
-
-fn hide(verb: clap::Command, names: &[&str]) -> clap::Command {
-    // in place: replaced arguments would lose their default values
-    verb.mut_args(|argument| {
-        let is_hidden = argument.is_hide_set() || names.contains(&argument.get_id().as_str());
-        argument.hide(is_hidden)
-    })
 }
 
 /// True if the first argument can only be an image: no command has a dot, a slash or a colon in its
@@ -186,7 +172,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show an image, create one of a disk, or copy one into a file
+    /// Show an image, or create one of a disk
     #[command(
         args_conflicts_with_subcommands = true,
         subcommand_negates_reqs = true,
@@ -302,13 +288,6 @@ pub(crate) enum Verb {
     /// Answer plan calls on stdin; started by a server
     #[command(hide = true)]
     ScriptWorker,
-    /// Print names of disks or images that may end a command line; asked by shells
-    #[command(hide = true)]
-    CompleteNames {
-        /// The command line up to the cursor
-        #[arg(allow_hyphen_values = true)]
-        line: String,
-    },
     /// Print shell completions
     Completions {
         /// Shell to print completions for
@@ -321,32 +300,6 @@ pub(crate) enum ImageAction {
     /// Create an image of a disk, and compare the two
     #[command(after_help = EXIT_CODES)]
     Create(CreateImage),
-    /// Copy an image as published into a file, with its digest beside it
-    ///
-    /// A flash of the copy checks the digest. Nothing is decoded.
-    #[command(after_help = EXIT_CODES)]
-    Pull(PullImage),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct PullImage {
-    /// Path, http(s):// or oras:// reference; with --catalog, the name of an image in it
-    #[arg(value_name = "IMAGE", value_parser = reference())]
-    pub(crate) src: String,
-    /// File to create, or the directory for it; default: its published name, in this directory
-    pub(crate) out: Option<PathBuf>,
-    /// Look up IMAGE in this catalog (path, http(s):// or oras:// reference)
-    #[arg(long, value_name = "CATALOG", value_parser = reference())]
-    pub(crate) catalog: Option<String>,
-    /// Required SHA-256 of the file as published
-    #[arg(long, value_name = "HEX")]
-    pub(crate) sha256: Option<Digest>,
-    /// Required SHA-512 of the file as published
-    #[arg(long, value_name = "HEX")]
-    pub(crate) sha512: Option<Sha512>,
-    /// Print JSON lines: progress, then the report or the error
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -384,7 +337,31 @@ pub(crate) enum CatalogAction {
         json: bool,
     },
     /// Add images to a catalog file, and create the file if it is missing
-    Add(Box<AddImages>),
+    Add {
+        /// Catalog file to change
+        catalog: PathBuf,
+        /// http(s):// or oras:// references of the images
+        #[arg(required = true, value_name = "IMAGE")]
+        src: Vec<String>,
+        /// Name of the image in the catalog; default: the file name or the artifact's title
+        #[arg(long)]
+        name: Option<String>,
+        /// SHA-256 of the file as published
+        #[arg(long, value_name = "HEX")]
+        sha256: Option<Digest>,
+        /// SHA-512 of the file as published
+        #[arg(long, value_name = "HEX")]
+        sha512: Option<Sha512>,
+        /// URL of a list of digests that includes the image (SHA256SUMS, SHA512SUMS, CHECKSUM)
+        #[arg(long, value_name = "URL", conflicts_with_all = ["sha256", "sha512"])]
+        sha_url: Option<String>,
+        /// Description of the image
+        #[arg(long)]
+        description: Option<String>,
+        /// Print one JSON object per image
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the ref (a digest) and the canonical form of image references
     Ref {
         /// References of images: http(s)://, oras:// or file://
@@ -394,36 +371,6 @@ pub(crate) enum CatalogAction {
         #[arg(long)]
         json: bool,
     },
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct AddImages {
-    /// Catalog file to change
-    pub(crate) catalog: PathBuf,
-    /// http(s):// or oras:// references of the images; files with --base-url
-    #[arg(required = true, value_name = "IMAGE")]
-    pub(crate) src: Vec<String>,
-    /// The images are files, which machines find at this URL followed by the name of the file
-    #[arg(long, value_name = "URL", conflicts_with = "sha_url")]
-    pub(crate) base_url: Option<String>,
-    /// Name of the image in the catalog; default: the file name or the artifact's title
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// SHA-256 of the file as published
-    #[arg(long, value_name = "HEX")]
-    pub(crate) sha256: Option<Digest>,
-    /// SHA-512 of the file as published
-    #[arg(long, value_name = "HEX")]
-    pub(crate) sha512: Option<Sha512>,
-    /// URL of a list of digests that includes the image (SHA256SUMS, SHA512SUMS, CHECKSUM)
-    #[arg(long, value_name = "URL", conflicts_with_all = ["sha256", "sha512"])]
-    pub(crate) sha_url: Option<String>,
-    /// Description of the image
-    #[arg(long)]
-    pub(crate) description: Option<String>,
-    /// Print one JSON object per image
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -653,26 +600,7 @@ impl Cli {
         if arguments.len() > 2 && is_image(&arguments[1]) {
             arguments.insert(1, "flash".into());
         }
-        let mut command = Self::full_command();
-        let matches = command.try_get_matches_from_mut(arguments)?;
-        let parsed = Self::from_arg_matches(&matches);
-        parsed.map_err(|error| error.format(&mut command)).and_then(Self::checked)
-    }
-
-    /// The whole command line, with the network options hidden from commands that use none.
-    pub(crate) fn full_command() -> clap::Command {
-        let mut command = Self::command();
-        // hands the global options down to the subcommands
-        command.build();
-        let network = Network::augment_args(clap::Command::new("network"));
-        let hidden: Vec<&str> =
-            network.get_arguments().map(|argument| argument.get_id().as_str()).collect();
-        for name in WITHOUT_NETWORK {
-            command = command.mut_subcommand(name, |verb| hide(verb, &hidden));
-        }
-        command.mut_subcommand("image", |image| {
-            image.mut_subcommand("create", |verb| hide(verb, &hidden))
-        })
+        Self::try_parse_from(arguments).and_then(Self::checked)
     }
 
     /// Rejects options of the wizard and of `--mac` in front of a command.
@@ -696,13 +624,12 @@ impl Cli {
             | Verb::Disks { json }
             | Verb::Images { json, .. } => *json,
             Verb::Image { action: Some(ImageAction::Create(create)), .. } => create.json,
-            Verb::Image { action: Some(ImageAction::Pull(pull)), .. } => pull.json,
             Verb::Image { json, .. } => *json,
             Verb::Catalog { action } => match action {
                 CatalogAction::Show { json, .. }
                 | CatalogAction::Check { json, .. }
+                | CatalogAction::Add { json, .. }
                 | CatalogAction::Ref { json, .. } => *json,
-                CatalogAction::Add(add) => add.json,
             },
             Verb::Flash(flash) => flash.json,
             Verb::Erase(erase) => erase.json,
@@ -715,7 +642,6 @@ impl Cli {
             | Verb::Docs { .. }
             | Verb::Man { .. }
             | Verb::ScriptWorker
-            | Verb::CompleteNames { .. }
             | Verb::Completions { .. } => false,
         }
     }

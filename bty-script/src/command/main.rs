@@ -19,7 +19,6 @@ mod remedies;
 mod repl;
 mod session;
 mod signals;
-mod status_line;
 mod target;
 mod verbs;
 mod wizard;

@@ -1,38 +1,37 @@
-//! Shows progress: one line on a terminal, which is rewritten in place, and a line every few
-//! seconds elsewhere.
+//! Shows progress: bars on a terminal, a line every few seconds elsewhere.
 
-use std::collections::HashSet;
-use std::fmt::Write as _;
+use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bty::progress::{Counts, TargetCounts};
 use bty::size::human;
 use bty::{Event, Observer, Phase};
-use bty_script::terminal::TerminalSize;
 use bty_script::world::ProgressSink;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::Output;
-use crate::status_line::StatusLine;
 
 /// Interval of progress lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Shows events as JSON lines, one line in place, or plain lines.
+/// Shows events as JSON lines, progress bars, or plain lines.
 pub(crate) struct ProgressDisplay {
     output: Output,
     view: Mutex<View>,
 }
 
 struct View {
-    /// The line on the terminal; `None` without one.
-    status: Option<StatusLine>,
+    /// The bars below the output; `None` without a terminal.
+    bars: Option<MultiProgress>,
+    /// The bars of this phase, by their labels.
+    visible: HashMap<String, ProgressBar>,
+    /// The rates of this phase, by the labels of bars.
+    rates: HashMap<String, Rate>,
     /// When the last line was printed, without a terminal.
     last_line: Instant,
     phase: Option<Phase>,
-    rate: Option<Rate>,
-    /// Targets that have failed, whose counts stand still.
-    failed: HashSet<String>,
 }
 
 /// Bytes per second, updated once a second.
@@ -46,15 +45,20 @@ struct Rate {
 
 impl ProgressDisplay {
     pub(crate) fn new(is_json: bool) -> Self {
-        let is_possible = !is_json && StatusLine::is_possible();
-        let view = View::new(is_possible.then(StatusLine::default));
+        let with_bars = !is_json && std::io::stderr().is_terminal();
+        let bars = with_bars
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
+        let (visible, rates) = (HashMap::new(), HashMap::new());
+        let view = View { bars, visible, rates, last_line: Instant::now(), phase: None };
         Self { output: Output::new(is_json), view: Mutex::new(view) }
     }
 
-    /// Removes the line from the terminal.
+    /// Removes the bars from the screen.
     pub(crate) fn clear(&self) {
-        if let Ok(mut view) = self.view.lock() {
-            view.clear();
+        if let Ok(view) = self.view.lock()
+            && let Some(bars) = &view.bars
+        {
+            let _ = bars.clear();
         }
     }
 
@@ -65,19 +69,22 @@ impl ProgressDisplay {
         }
     }
 
-    /// Prints text above the line.
-    fn say(&self, view: &mut View, text: &str) {
-        view.clear();
-        self.output.say(text);
+    /// Prints text above the bars.
+    fn say(&self, view: &View, text: &str) {
+        match &view.bars {
+            Some(bars) => bars.suspend(|| self.output.say(text)),
+            None => self.output.say(text),
+        }
     }
 }
 
 impl ProgressSink for ProgressDisplay {
     fn finished(&self) {
+        self.clear();
         if let Ok(mut view) = self.view.lock() {
-            view.clear();
-            (view.phase, view.rate) = (None, None);
-            view.failed.clear();
+            view.rates.clear();
+            view.visible.clear();
+            view.phase = None;
         }
     }
 }
@@ -89,18 +96,19 @@ impl Observer for ProgressDisplay {
         }
         let Ok(mut view) = self.view.lock() else { return };
         match event {
-            Event::Notice { message } => self.say(&mut view, &format!("note: {message}")),
+            Event::Phase { phase } => view.enter(*phase),
+            Event::Notice { message } => self.say(&view, &format!("note: {message}")),
             Event::TargetFailed { target, message, .. } => {
-                view.failed.insert(target.clone());
-                self.say(&mut view, &format!("{target} failed: {message}"));
+                self.say(&view, &format!("{target} failed: {message}"));
             }
             Event::Progress { phase, counts, targets, .. } => {
-                let Some(line) = view.measure(*phase, counts, targets) else { return };
-                if let Some(status) = &mut view.status {
-                    status.show(&line.fitted(TerminalSize::of_stderr().columns));
+                let lines = view.measure(*phase, counts, targets);
+                if view.bars.is_some() {
+                    view.draw(&lines);
                 } else if view.last_line.elapsed() >= LINE_EVERY {
                     view.last_line = Instant::now();
-                    self.output.say(&line.plain());
+                    let text: Vec<String> = lines.iter().map(Line::text).collect();
+                    self.say(&view, &format!("{}: {}", phase.as_str(), text.join("; ")));
                 }
             }
             _ => {}
@@ -108,70 +116,9 @@ impl Observer for ProgressDisplay {
     }
 }
 
-impl View {
-    fn new(status: Option<StatusLine>) -> Self {
-        Self { status, last_line: Instant::now(), phase: None, rate: None, failed: HashSet::new() }
-    }
-
-    /// Removes the line from the terminal.
-    fn clear(&mut self) {
-        self.status.iter_mut().for_each(StatusLine::clear);
-    }
-
-    /// What to show of the counts in this phase. Of several targets, the slowest one counts.
-    fn measure(&mut self, phase: Phase, counts: &Counts, targets: &[TargetCounts]) -> Option<Line> {
-        if self.phase.replace(phase) != Some(phase) {
-            self.rate = None;
-        }
-        let running: Vec<&TargetCounts> =
-            targets.iter().filter(|target| !self.failed.contains(&target.target)).collect();
-        let slowest = |done: fn(&TargetCounts) -> u64| {
-            running.iter().map(|target| (done(target), *target)).min_by_key(|(done, _)| *done)
-        };
-        let written = |t: &TargetCounts| t.written_bytes + t.zeroed_bytes + t.kept_bytes;
-        let read = match (counts.source_total, counts.decoded_total) {
-            (None, Some(total)) => (counts.decoded_bytes, Some(total)),
-            (total, _) => (counts.source_bytes, total),
-        };
-        let (done, total) = match phase {
-            Phase::Read => read,
-            Phase::Write => match (counts.decoded_total, slowest(written)) {
-                (Some(total), Some((done, _))) => (done, Some(total)),
-                // the size of the image shows only at its end
-                _ => read,
-            },
-            Phase::Scan => slowest(|t| t.scanned_bytes).map(|(done, t)| (done, t.scan_total))?,
-            Phase::Verify => {
-                slowest(|t| t.verified_bytes).map(|(done, t)| (done, t.verify_total))?
-            }
-            _ => return None,
-        };
-        let what = match running.len() {
-            0 | 1 => phase.as_str().to_owned(),
-            count => format!("{phase} {count} disks"),
-        };
-        Some(Line { what, done, total, per_second: self.rate(done) })
-    }
-
-    /// The rate of the last full second.
-    fn rate(&mut self, done: u64) -> u64 {
-        let now = Instant::now();
-        let rate = self.rate.get_or_insert(Rate { since: now, from: done, per_second: 0 });
-        let elapsed = now - rate.since;
-        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
-        let per_second = done.saturating_sub(rate.from).saturating_mul(1000) / millis;
-        if elapsed >= Duration::from_secs(1) {
-            (rate.since, rate.from, rate.per_second) = (now, done, per_second);
-        }
-        // a rough rate in the first second is better than none
-        if rate.per_second == 0 && millis >= 100 { per_second } else { rate.per_second }
-    }
-}
-
-/// The progress of a phase.
-#[derive(Debug)]
+/// One progress bar or one part of a progress line.
 struct Line {
-    /// The phase, and the number of targets if there are several.
+    /// The label: a verb, and the target if there are several.
     what: String,
     done: u64,
     total: Option<u64>,
@@ -179,138 +126,127 @@ struct Line {
 }
 
 impl Line {
-    /// Percent, as far as the total is known.
-    fn percent(&self) -> Option<u64> {
-        let total = u128::from(self.total.filter(|total| *total > 0)?);
-        u64::try_from((u128::from(self.done) * 100 / total).min(100)).ok()
+    fn text(&self) -> String {
+        let total = self.total.map_or(String::new(), |t| format!(" of {}", human(t)));
+        let eta = self.eta().map_or(String::new(), |s| format!(", {s} s left"));
+        format!("{} {}{total} ({}/s{eta})", self.what, human(self.done), human(self.per_second))
     }
 
-    /// `31.0 of 64.0 MiB`.
-    fn bytes(&self) -> String {
-        let done = human(self.done);
-        let Some(total) = self.total.map(human) else { return done };
-        match (done.rsplit_once(' '), total.rsplit_once(' ')) {
-            (Some((number, unit)), Some((_, total_unit))) if unit == total_unit => {
-                format!("{number} of {total}")
-            }
-            _ => format!("{done} of {total}"),
-        }
-    }
-
-    /// Time left at the current rate, as `1:02:03 left`; `None` if unknown or done.
-    fn left(&self) -> Option<String> {
+    /// Seconds left at the current rate; `None` if unknown or done.
+    fn eta(&self) -> Option<u64> {
         let left = self.total?.saturating_sub(self.done);
-        let seconds = left.checked_div(self.per_second).filter(|_| left > 0)?;
-        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        Some(if hours > 0 {
-            format!("{hours}:{minutes:02}:{seconds:02} left")
-        } else {
-            format!("{minutes}:{seconds:02} left")
-        })
-    }
-
-    /// A line without a bar, for logs.
-    fn plain(&self) -> String {
-        let percent = self.percent().map(|percent| format!("{percent} %, ")).unwrap_or_default();
-        let left = self.left().map(|left| format!(", {left}")).unwrap_or_default();
-        format!("{}: {percent}{}, {}/s{left}", self.what, self.bytes(), human(self.per_second))
-    }
-
-    /// The line with a bar, shorter than `columns`. What does not fit is left out: first the
-    /// bytes, then the rate, then the time.
-    fn fitted(&self, columns: usize) -> String {
-        let mut head = format!("{:<6}", self.what);
-        if let Some(percent) = self.percent() {
-            let width = columns.saturating_sub(63).clamp(8, 40);
-            let full = width * usize::try_from(percent).unwrap_or(0) / 100;
-            let tip = if full < width { ">" } else { "" };
-            let bar = "=".repeat(full) + tip;
-            let _ = write!(head, " [{bar:<width$}] {percent:>3} %");
-        }
-        let fields = [Some(self.bytes()), Some(human(self.per_second) + "/s"), self.left()];
-        let tails = (0..=fields.len()).map(|first| {
-            fields[first..]
-                .iter()
-                .flatten()
-                .fold(String::new(), |tail, field| tail + "  " + field.as_str())
-        });
-        let lines = tails.map(|tail| format!("{head}{tail}"));
-        let mut fitting = lines.filter(|line| line.chars().count() < columns);
-        fitting.next().unwrap_or_else(|| head.chars().take(columns.saturating_sub(1)).collect())
+        (self.per_second > 0 && left > 0).then(|| left / self.per_second)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn line(done: u64, total: Option<u64>, per_second: u64) -> Line {
-        Line { what: "write".into(), done, total, per_second }
+impl View {
+    /// Begins a phase: the bars of the one before disappear.
+    fn enter(&mut self, phase: Phase) {
+        if self.phase != Some(phase) {
+            self.rates.clear();
+            for bar in self.visible.drain().map(|(_, bar)| bar) {
+                bar.finish_and_clear();
+            }
+        }
+        self.phase = Some(phase);
     }
 
-    fn target(name: &str, written: u64, verified: u64) -> TargetCounts {
-        let mut target = TargetCounts::default();
-        (target.target, target.written_bytes) = (name.into(), written);
-        (target.verified_bytes, target.verify_total) = (verified, Some(100));
-        target
+    /// What to show of the counts in this phase.
+    fn measure(&mut self, phase: Phase, counts: &Counts, targets: &[TargetCounts]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        match phase {
+            Phase::Read | Phase::Write => {
+                lines.push(self.line("read", counts.source_bytes, counts.source_total));
+                lines.push(self.line("decode", counts.decoded_bytes, counts.decoded_total));
+                for target in targets {
+                    let name = name_of("write", target, targets);
+                    let done = target.written_bytes + target.zeroed_bytes + target.kept_bytes;
+                    lines.push(self.line(&name, done, counts.decoded_total));
+                }
+            }
+            Phase::Scan => {
+                for target in targets {
+                    let name = name_of("scan", target, targets);
+                    lines.push(self.line(&name, target.scanned_bytes, target.scan_total));
+                }
+            }
+            Phase::Verify => {
+                for target in targets {
+                    let name = name_of("verify", target, targets);
+                    lines.push(self.line(&name, target.verified_bytes, target.verify_total));
+                }
+            }
+            _ => {}
+        }
+        lines
     }
 
-    #[test]
-    fn a_line_says_phase_percent_bytes_rate_and_time_left() {
-        let half = line(31 * MIB, Some(64 * MIB), 25 * MIB);
-        assert_eq!(
-            half.fitted(80),
-            "write  [========>        ]  48 %  31.0 of 64.0 MiB  25.0 MiB/s  0:01 left"
-        );
-        assert_eq!(half.fitted(60), "write  [===>    ]  48 %  25.0 MiB/s  0:01 left");
-        assert_eq!(half.fitted(24), "write  [===>    ]  48 %");
-        assert_eq!(half.plain(), "write: 48 %, 31.0 of 64.0 MiB, 25.0 MiB/s, 0:01 left");
-        let unknown = line(MIB, None, 0);
-        assert_eq!(unknown.fitted(80), "write   1.0 MiB  0 B/s");
-        let long = line(900 * MIB, Some(8 << 40), MIB);
-        assert_eq!(long.left().as_deref(), Some("2329:55:08 left"));
-        assert_eq!(line(5, Some(5), 1).left(), None);
+    /// A line whose rate is that of the last full second.
+    fn line(&mut self, what: &str, done: u64, total: Option<u64>) -> Line {
+        let rate = self.rates.entry(what.to_owned()).or_insert(Rate {
+            since: Instant::now(),
+            from: done,
+            per_second: 0,
+        });
+        let elapsed = rate.since.elapsed();
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+        let now = done.saturating_sub(rate.from).saturating_mul(1000) / millis;
+        if rate.per_second == 0 && (100..1000).contains(&millis) {
+            // a rough rate in the first second is better than none
+            return Line { what: what.to_owned(), done, total, per_second: now };
+        }
+        if elapsed >= Duration::from_secs(1) {
+            rate.per_second = now;
+            rate.since = Instant::now();
+            rate.from = done;
+        }
+        Line { what: what.to_owned(), done, total, per_second: rate.per_second }
     }
 
-    #[test]
-    fn of_several_targets_the_slowest_that_has_not_failed_counts() {
-        let mut view = View::new(None);
-        let mut counts = Counts::default();
-        counts.decoded_total = Some(100);
-        let targets = [target("a", 10, 0), target("b", 30, 7), target("c", 50, 9)];
-        let all = view.measure(Phase::Write, &counts, &targets).unwrap();
-        assert_eq!((&*all.what, all.done, all.total), ("write 3 disks", 10, Some(100)));
-        view.failed.insert("a".into());
-        let rest = view.measure(Phase::Write, &counts, &targets).unwrap();
-        assert_eq!((&*rest.what, rest.done), ("write 2 disks", 30));
-        let proof = view.measure(Phase::Verify, &counts, &targets).unwrap();
-        assert_eq!((&*proof.what, proof.done, proof.total), ("verify 2 disks", 7, Some(100)));
-    }
-
-    #[test]
-    fn an_image_of_unknown_size_is_measured_by_its_file() {
-        let mut counts = Counts::default();
-        (counts.source_bytes, counts.source_total) = (4, Some(8));
-        let line = View::new(None).measure(Phase::Write, &counts, &[target("a", 90, 0)]).unwrap();
-        assert_eq!((&*line.what, line.done, line.total), ("write", 4, Some(8)));
-        assert!(View::new(None).measure(Phase::Wipe, &counts, &[]).is_none());
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn a_line_is_always_shorter_than_the_terminal(
-            done: u64,
-            total: Option<u64>,
-            per_second: u64,
-            disks in "write|verify [1-9]{1,3} disks",
-            columns in 2_usize..300,
-        ) {
-            let line = Line { what: disks, done, total, per_second };
-            let shown = line.fitted(columns);
-            proptest::prop_assert!(shown.chars().count() < columns, "{shown:?}");
-            proptest::prop_assert!(!shown.contains(char::is_control));
+    fn draw(&mut self, lines: &[Line]) {
+        let Some(bars) = &self.bars else { return };
+        for line in lines {
+            let bar = self
+                .visible
+                .entry(line.what.clone())
+                .or_insert_with(|| bars.add(new_bar(line.total)));
+            if let (None, Some(total)) = (bar.length(), line.total) {
+                // the total became known only now
+                bar.set_length(total);
+                bar.set_style(style(line.total));
+            }
+            bar.set_position(line.done);
+            let eta =
+                line.eta().map_or(String::new(), |s| format!(" {}:{:02} left", s / 60, s % 60));
+            let total = line.total.map_or(String::new(), |t| format!("/{}", human(t)));
+            bar.set_message(format!(
+                "{:<7} {}{total} {}/s{eta}",
+                line.what,
+                human(line.done),
+                human(line.per_second)
+            ));
         }
     }
+}
+
+/// The label of a bar; it names the target only if there are several.
+fn name_of(verb: &str, target: &TargetCounts, targets: &[TargetCounts]) -> String {
+    if targets.len() == 1 {
+        verb.to_owned()
+    } else {
+        format!("{verb} {}", bty::text::escape(&target.target))
+    }
+}
+
+fn new_bar(total: Option<u64>) -> ProgressBar {
+    let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+    bar.with_style(style(total))
+}
+
+/// A bar if the total is known, a spinner otherwise.
+fn style(total: Option<u64>) -> ProgressStyle {
+    let template = if total.is_some() { "{bar:24} {msg}" } else { "{spinner:24} {msg}" };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ").tick_chars("|/-\\ ")
 }

@@ -31,8 +31,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(network: &Network, output: &Output) -> Result<Self> {
         let signals = Signals::listen()?;
-        let console =
-            Arc::new(Console::new(output.has_color()).with_cursor_keys(has_cursor_keys()));
+        let console = Arc::new(Console::new(output.has_color()));
         let progress = Arc::new(ProgressDisplay::new(output.is_json()));
         let client = network::client(network, progress.clone())?;
         let world = SystemWorld::world(client.clone(), console.clone(), progress.clone());
@@ -97,10 +96,6 @@ impl ScriptFacts {
             ("image_root", self.image_root.unwrap_or_else(image_root).into()),
             ("uefi_boot", registers_uefi_boot().into()),
             ("is_live", is_set("BTY_LIVE").into()),
-            // set by the live environment
-            ("media", text(std::env::var("BTY_MEDIA").ok())),
-            ("medium", text(std::env::var("BTY_MEDIUM").ok())),
-            ("keyboard", text(std::env::var("BTY_KEYBOARD").ok())),
             ("catalog", text(self.catalog)),
             ("mac", text(self.mac)),
             ("server", text(self.server)),
@@ -119,11 +114,6 @@ fn image_root() -> String {
 /// True if the wizard and `auto` make the firmware boot the flashed disk next.
 fn registers_uefi_boot() -> bool {
     is_set("BTY_REGISTER_UEFI_BOOT")
-}
-
-/// False on terminals that say that they cannot move the cursor.
-fn has_cursor_keys() -> bool {
-    std::env::var("TERM").is_ok_and(|term| !["", "dumb", "unknown"].contains(&term.as_str()))
 }
 
 fn is_set(name: &str) -> bool {

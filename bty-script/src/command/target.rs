@@ -60,7 +60,9 @@ pub(crate) fn run(
         }
         PlanReply::Json(JsonPlan::Interactive { catalog }) => {
             output.say("Plan: interactive");
-            target.wizard(Some(catalog.unwrap_or_else(|| target.catalog())), None)
+            let catalog =
+                catalog.unwrap_or_else(|| format!("{}/catalog.toml", target.server.base()));
+            target.wizard(Some(catalog), None)
         }
         PlanReply::Json(flash) => match flash.script(mac).map(|script| script.render()) {
             Some(Ok(text)) => target.json_flash(&text),
@@ -68,7 +70,6 @@ pub(crate) fn run(
             None => target.give_up("this version of bty does not know the mode of the plan"),
         },
         PlanReply::Unusable(reason) => target.give_up(&reason),
-        // without the catalog of a server that does not answer, local images are there at once
         PlanReply::Interrupted => {
             target.wizard(None, Some("the plan was not fetched: you pressed Enter".into()))
         }
@@ -186,7 +187,7 @@ impl Target<'_> {
             pending.wait();
             return Ok(exit::script(error));
         }
-        self.wizard(Some(self.catalog()), Some(format!("the plan failed: {}", error.message)))
+        self.wizard(None, Some(format!("the plan failed: {}", error.message)))
     }
 
     /// Handles a plan that cannot start for `reason`.
@@ -196,15 +197,10 @@ impl Target<'_> {
         self.failed(&refused.into())
     }
 
-    /// Address of the server's catalog.
-    fn catalog(&self) -> String {
-        format!("{}/catalog.toml", self.server.base())
-    }
-
-    /// Starts the wizard with `catalog`; with `None`, it offers local images first.
+    /// Starts the wizard with `catalog`, by default that of the server.
     fn wizard(&self, catalog: Option<String>, banner: Option<String>) -> Result<ExitCode> {
         let facts = ScriptFacts {
-            catalog,
+            catalog: catalog.or_else(|| Some(format!("{}/catalog.toml", self.server.base()))),
             mac: Some(self.server.mac().to_owned()),
             server: Some(self.server.base().to_owned()),
             banner,

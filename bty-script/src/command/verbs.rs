@@ -2,7 +2,6 @@
 
 mod catalog;
 mod check;
-mod complete_names;
 mod create_image;
 mod diff;
 mod disks;
@@ -13,23 +12,22 @@ pub(crate) mod flash;
 mod image;
 mod images;
 mod pack;
-mod pull_image;
 mod run;
 mod test;
 mod verify;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bty::{Error, ErrorKind, Result};
 use bty_script::Limits;
+use clap::CommandFactory;
+
 use bty_script::world::SingleDiskHost;
 
 use crate::cli::{Cli, ImageAction, Start, Verb};
 use crate::console_log::ConsoleLog;
 use crate::output::Output;
 use crate::session::{ScriptFacts, Session};
-use crate::verbs::catalog::CatalogPlace;
 use crate::{repl, target, wizard};
 
 /// Runs the command; without one, the wizard or the plan of a server.
@@ -46,9 +44,6 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
         Verb::Disks { .. } => disks::run(output),
         Verb::Image { action: Some(ImageAction::Create(create)), .. } => {
             create_image::run(&create, output)
-        }
-        Verb::Image { action: Some(ImageAction::Pull(pull)), .. } => {
-            pull_image::run(&pull, network, output)
         }
         Verb::Image { src, full, .. } => {
             image::run(&src.unwrap_or_default(), full, network, output)
@@ -71,7 +66,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
         }
         Verb::Man { dir } => {
             std::fs::create_dir_all(&dir)
-                .and_then(|()| clap_mangen::generate_to(Cli::full_command(), &dir))
+                .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir))
                 .map_err(|e| {
                     Error::new(ErrorKind::Host, format!("writing man pages to {}", dir.display()))
                         .because(e)
@@ -83,12 +78,10 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<ExitCode> {
             served.map_err(|e| Error::new(ErrorKind::Host, "answering plan calls").because(e))?;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::CompleteNames { line } => complete_names::run(&line, output),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::full_command(), "bty", &mut script);
+            clap_complete::generate(shell, &mut Cli::command(), "bty", &mut script);
             output.print(String::from_utf8_lossy(&script).trim_end());
-            output.print(complete_names::shell_function(shell));
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -103,26 +96,14 @@ fn start(start: &Start, session: &Session, output: &Output) -> Result<ExitCode> 
         Some(mac) => target::run(mac, start, session, output),
         None => {
             console_log.status("starting interface ...");
-            let (catalog, images) = sources(start)?;
-            let image_root = images.map(|dir| dir.to_string_lossy().into_owned());
-            let facts = ScriptFacts { catalog, image_root, ..ScriptFacts::default() };
+            let facts = ScriptFacts {
+                catalog: start.catalog.clone(),
+                image_root: start.images.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
+                ..ScriptFacts::default()
+            };
             wizard::run(session, facts, start.no_reboot, output)
         }
     };
     console_log.announce(&format!("exiting v{version}"));
     result
-}
-
-/// The catalog and the directory of images for the wizard.
-fn sources(start: &Start) -> Result<(Option<String>, Option<PathBuf>)> {
-    match (start.catalog.as_deref().map(CatalogPlace::of), &start.images) {
-        (None, images) => Ok((None, images.clone())),
-        (Some(CatalogPlace::File(catalog)), images) => Ok((Some(catalog), images.clone())),
-        (Some(CatalogPlace::Directory(dir)), None) => Ok((None, Some(dir))),
-        (Some(CatalogPlace::Directory(dir)), Some(_)) => {
-            let message = format!("{} is a directory without catalog.toml", dir.display());
-            Err(Error::new(ErrorKind::Usage, message)
-                .hint("name one directory of images, with --images or with --catalog"))
-        }
-    }
 }

@@ -150,7 +150,6 @@ fn a_context_without_capabilities_only_computes() {
         "images::open(\"x.img\")",
         "images::open(\"http://host/x.img\")",
         "images::list(\".\")",
-        "images::list_below(\".\")",
         "catalog::load(\"x.toml\")",
         "oci::resolve(\"oras://host/a/b:c\")",
         "flash(\"x.img\", \"/dev/sda\")",

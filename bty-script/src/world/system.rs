@@ -79,13 +79,6 @@ impl Images for SystemWorld {
         directory::list(dir)
     }
 
-    fn list_below(&self, dir: &Path) -> Vec<ImageFile> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut dirs: Vec<_> = entries.map(|entry| entry.path()).collect();
-        dirs.sort();
-        dirs.iter().filter_map(|dir| directory::list(dir).ok()).flatten().collect()
-    }
-
     fn read_fully(
         &self,
         image: &Image,

@@ -13,7 +13,7 @@ use super::lookup::Lookup;
 use super::revalidate::CacheRequest;
 use super::transfer::Transfers;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::Author;
+use crate::domain::event::Actor;
 
 /// Maximum number of concurrent transfers. Further fills wait.
 const TRANSFERS_MAX: usize = 8;
@@ -44,7 +44,7 @@ impl FillQueue {
         &self,
         request: &CacheRequest,
         expected: Option<Digest>,
-        author: Author,
+        actor: Actor,
     ) -> Result<Lookup> {
         let storage = &self.transfers.storage;
         let mut index = storage.index();
@@ -71,7 +71,7 @@ impl FillQueue {
         drop(index);
         if is_new {
             storage.record_miss(request.key, &request.address);
-            self.start(Arc::clone(&fill), request.declared, author);
+            self.start(Arc::clone(&fill), request.declared, actor);
         } else {
             storage.counters.joined.fetch_add(1, Ordering::Relaxed);
         }
@@ -79,20 +79,19 @@ impl FillQueue {
     }
 
     /// Runs the transfer once a permit is available.
-    fn start(&self, fill: Arc<Fill>, declared: Option<Digest>, author: Author) {
+    fn start(&self, fill: Arc<Fill>, declared: Option<Digest>, actor: Actor) {
         let (transfers, permits) = (Arc::clone(&self.transfers), Arc::clone(&self.permits));
         tokio::spawn(async move {
             let permit = permits.acquire_owned().await;
             // on its own thread: a transfer can block for minutes
             let (shared, own) = (Arc::clone(&transfers), Arc::clone(&fill));
-            let by = author.clone();
             let spawned = std::thread::Builder::new().name("cache-fill".into()).spawn(move || {
                 let _permit = permit;
-                shared.run(&own, declared, &by);
+                shared.run(&own, declared, actor);
             });
             if let Err(e) = spawned {
                 let error = Error::internal(format!("starting a thread: {e}"));
-                tokio::task::block_in_place(|| transfers.finish(&fill, Err(error), &author, None));
+                tokio::task::block_in_place(|| transfers.finish(&fill, Err(error), actor, None));
             }
         });
     }

@@ -11,7 +11,7 @@ use super::object::CacheObject;
 use super::origin::OriginClient;
 use super::storage::Storage;
 use crate::domain::error::Result;
-use crate::domain::event::{Actor, Author, NewEvent};
+use crate::domain::event::{Actor, NewEvent};
 use crate::domain::time::Time;
 use crate::store::cache as rows;
 
@@ -171,8 +171,7 @@ impl Revalidator {
 
     async fn remove_outdated(&self, object: &Arc<CacheObject>) -> Result<()> {
         let summary = format!("{} has changed at its origin", object.record.address);
-        let author = Author::from(Actor::System);
-        self.storage.remove_object(object, "cache.object.outdated", summary, &author).await
+        self.storage.remove_object(object, "cache.object.outdated", summary, Actor::System).await
     }
 
     /// Returns a time of the last check that makes the next one due after [`RETRY_AFTER_MS`].

@@ -13,7 +13,7 @@ use super::lookup::Lookup;
 use super::object::CacheObject;
 use super::stats::CacheCounters;
 use crate::domain::error::{Error, Result};
-use crate::domain::event::{Author, NewEvent};
+use crate::domain::event::{Actor, NewEvent};
 use crate::store::cache as rows;
 use crate::store::database::Database;
 
@@ -97,7 +97,7 @@ impl Storage {
         object: &Arc<CacheObject>,
         kind: &'static str,
         summary: String,
-        author: &Author,
+        actor: Actor,
     ) -> Result<()> {
         let key = object.record.key;
         {
@@ -110,7 +110,7 @@ impl Storage {
         let record = &object.record;
         let details =
             json!({ "size_bytes": record.size_bytes, "sha256": record.sha256.to_string() });
-        let event = NewEvent::new(kind, record.address.clone(), summary).caused_by(author);
+        let event = NewEvent::new(kind, record.address.clone(), summary).by(actor, None);
         let event = event.with(details);
         self.db
             .write(move |t| rows::delete_object(t, &key).and_then(|()| t.record(&event).map(drop)))

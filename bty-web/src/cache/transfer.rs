@@ -17,7 +17,7 @@ use super::fill::{Fill, FillHead, FillProgress};
 use super::object::CacheObject;
 use super::storage::{Storage, remove_file};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::{Author, NewEvent};
+use crate::domain::event::{Actor, NewEvent};
 use crate::domain::time::Time;
 use crate::random::random_token;
 use crate::store::cache::{self as rows, ObjectRecord, PartRecord};
@@ -52,13 +52,13 @@ impl Transfers {
     }
 
     /// Transfers an object. `declared` is the digest that its URL contains.
-    pub(super) fn run(&self, fill: &Arc<Fill>, declared: Option<Digest>, author: &Author) {
+    pub(super) fn run(&self, fill: &Arc<Fill>, declared: Option<Digest>, actor: Actor) {
         let begun = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| {
             Transfer::open(self, fill, declared)?.run(&self.is_stopping)
         }));
         let result = result.unwrap_or_else(|_| Err(Error::internal("a fill panicked")));
-        self.finish(fill, result, author, Some(begun));
+        self.finish(fill, result, actor, Some(begun));
     }
 
     /// Ends a fill: records the object and the event, updates the index, then notifies the clients.
@@ -67,11 +67,11 @@ impl Transfers {
         &self,
         fill: &Arc<Fill>,
         result: Result<Filled>,
-        author: &Author,
+        actor: Actor,
         begun: Option<Instant>,
     ) {
         let storage = &self.storage;
-        let event = self.event_of(fill, &result, begun).caused_by(author);
+        let event = self.event_of(fill, &result, begun).by(actor, None);
         let counter = match event.kind {
             "cache.object.filled" => &storage.counters.fills,
             _ => &storage.counters.failures,

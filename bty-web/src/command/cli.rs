@@ -26,7 +26,6 @@ Examples:
   BTY_PATHS_STATE_DIR=/tmp/s bty-web             start it with another state directory
   bty-web cache --data-dir /srv/cache --max-bytes 200G      start a cache host
   bty-web tftp --root /srv/ipxe --server-url http://bty.lan:8080   start a TFTP server
-  bty-web backup /mnt/nas/bty.db                 back up the whole state
   bty-web import /old/state.db                   migrate from the reference server
   bty-web machine set 52:54:00:12:34:56 --plan bty-flash-once --image \"debian 13\" --disk S1
   bty-web plan simulate 52:54:00:12:34:56        show what it would do at its next boots
@@ -59,13 +58,6 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with = "url")]
         cache: bool,
     },
-    /// Write a backup of the whole state to a file; the server may be running
-    Backup {
-        /// New file [default: a directory in paths.backup_dir, as the server makes it]
-        file: Option<PathBuf>,
-    },
-    /// Replace the state by a backup; the server on this host must be stopped
-    Restore(RestoreArgs),
     /// Export everything but events and secrets to DEST/inventory.json
     Export {
         /// Directory; created if it does not exist
@@ -83,21 +75,21 @@ pub(crate) enum Command {
         #[arg(long)]
         replace: bool,
     },
-    /// Show, edit, simulate and delete the plans of a server
+    /// Show, edit and simulate the plans of a server
     Plan {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
         verb: PlanVerb,
     },
-    /// List, show, assign, change and delete the machines of a server
+    /// List, assign and change the machines of a server
     Machine {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
         verb: MachineVerb,
     },
-    /// List, add, check, refresh and delete the images of a server
+    /// List, check, refresh and delete the images of a server
     Image {
         #[command(flatten)]
         remote: Remote,
@@ -111,13 +103,12 @@ pub(crate) enum Command {
         #[command(flatten)]
         args: PowerArgs,
     },
-    /// List, follow and export the events of a server
-    #[command(alias = "events")]
-    Event {
+    /// Export the events of a server
+    Events {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
-        verb: EventVerb,
+        verb: EventsVerb,
     },
     /// Manage tokens for programs, in the state directory on this host
     Token {
@@ -147,21 +138,6 @@ pub(crate) enum Command {
     ScriptWorker,
 }
 
-#[derive(Args)]
-pub(crate) struct RestoreArgs {
-    /// File that `bty-web backup` wrote, a state.db, or the directory of a backup
-    pub(crate) backup: PathBuf,
-    /// Restore it although the current state is newer, and keep that state beside it
-    #[arg(long)]
-    pub(crate) replace: bool,
-    /// Let machines go on with their plans, without being saved first
-    #[arg(long)]
-    pub(crate) armed: bool,
-    /// Check the backup, say what it holds, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
 #[derive(Subcommand)]
 pub(crate) enum PlanVerb {
     /// List all plans
@@ -183,12 +159,6 @@ pub(crate) enum PlanVerb {
         #[arg(long, default_value = "")]
         note: String,
     },
-    /// List the revisions of a plan, newest first; those of a deleted plan remain
-    Revisions { name: String },
-    /// Save an earlier revision as the newest one
-    RollBack { name: String, revision: i64 },
-    /// Delete a plan that no machine has
-    Delete { name: String },
     /// Show what a machine would do at its next boots, or what would change for the fleet
     Simulate {
         /// MAC address of the machine [default: the fleet]
@@ -216,14 +186,8 @@ pub(crate) enum MachineVerb {
         #[arg(short = 'q', long, visible_alias = "query", value_name = "SEARCH")]
         filter: Option<String>,
     },
-    /// Show a machine: its assignment, its state and its disks
+    /// Print a machine as JSON
     Show { mac: String },
-    /// Delete machines; one that contacts the server again is a new one
-    Delete {
-        /// MAC addresses of the machines
-        #[arg(required = true)]
-        mac: Vec<String>,
-    },
     /// Assign a machine; what is not given stays as it is, and an unknown machine is added
     Set {
         mac: String,
@@ -370,62 +334,25 @@ pub(crate) struct PowerArgs {
 }
 
 #[derive(Subcommand)]
-pub(crate) enum EventVerb {
-    /// List the most recent events, newest first
-    List {
-        #[command(flatten)]
-        filter: EventSelection,
-        /// Only events with this text, as on the page of events
-        #[arg(short = 'q', long = "filter", value_name = "TEXT")]
-        text: Option<String>,
-        /// Maximum number of events, from 1 to 500
-        #[arg(long, value_name = "N", default_value_t = 20)]
-        limit: u32,
-    },
-    /// Print events as they happen, until you press Ctrl-C
-    Follow {
-        #[command(flatten)]
-        filter: EventSelection,
-    },
+pub(crate) enum EventsVerb {
     /// Print events as JSON lines, oldest first
     Export {
         /// Only events after this number, or from this time on, such as 2026-11-24T08:30:00Z
         #[arg(long, value_name = "ID|TIME")]
         since: Option<String>,
-        #[command(flatten)]
-        filter: EventSelection,
+        /// Only events of this kind, such as machine.flashed
+        #[arg(long)]
+        kind: Option<String>,
+        /// Only failures
+        #[arg(long)]
+        failed: bool,
     },
-}
-
-/// Which events a command prints.
-#[derive(Args)]
-pub(crate) struct EventSelection {
-    /// Only events of this kind, such as machine.flashed
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
-    /// Only failures
-    #[arg(long)]
-    pub(crate) failed: bool,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum ImageVerb {
     /// List images
     List,
-    /// Add an image by its address; the server must be able to reach it
-    Add {
-        /// http://, https:// or oras:// address
-        address: String,
-        /// Name of the image [default: its file name, or its title in the registry]
-        #[arg(long)]
-        name: Option<String>,
-        /// Address of a checksum file with its digest, such as SHA256SUMS
-        #[arg(long, value_name = "URL")]
-        sha_url: Option<String>,
-        /// Description of the image
-        #[arg(long)]
-        description: Option<String>,
-    },
     /// Check whether images exist at their addresses, unchanged; the exit code is 0 if all do
     Check {
         /// Name, reference or address of the image [default: all]

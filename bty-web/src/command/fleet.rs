@@ -35,7 +35,6 @@ fn show(report: &FleetRunReport) {
         late,
         stalled,
         silent,
-        ordered_again,
         seconds,
         ..
     } = report;
@@ -48,7 +47,7 @@ fn show(report: &FleetRunReport) {
     );
     out!(
         "{flashes} flashes started, {completed} completed; {crashes} crashes, {repeated} messages \
-         repeated, {late} late, {} stalled, {ordered_again} ordered again",
+         repeated, {late} late, {} stalled",
         stalled + silent
     );
     let ms = |ms: f64| format!("{ms:.1}");

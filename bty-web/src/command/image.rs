@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use axum::http::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::cli::ImageVerb;
 use super::print::{out, out_json};
-use super::remote::{RemoteServer, age, encoded, shown, table_or};
+use super::remote::{RemoteServer, encoded, shown, table};
 use crate::domain::error::{Error, ErrorKind, Result};
 
 pub(crate) async fn run(server: &RemoteServer, verb: ImageVerb) -> Result<ExitCode> {
@@ -15,13 +15,6 @@ pub(crate) async fn run(server: &RemoteServer, verb: ImageVerb) -> Result<ExitCo
         ImageVerb::List => {
             let images = server.api.get("/catalog/entries").await?;
             show(server, &images, list);
-        }
-        ImageVerb::Add { address, name, sha_url, description } => {
-            let new = json!({
-                "image_url": address, "name": name, "sha_url": sha_url, "description": description,
-            });
-            let added = server.api.send(Method::POST, "/catalog/entries", Some(&new)).await?;
-            show(server, &added, |added| out!("added {}", shown(&added["name"])));
         }
         ImageVerb::Check { image } => {
             let path = format!("/catalog/check{}", selection(server, image).await?);
@@ -80,17 +73,13 @@ fn list(images: &Value) {
     let row = |image: &Value| {
         let sha256 = shown(&image["disk_image_sha"]);
         let short = sha256.chars().take(12).collect();
-        vec![shown(&image["name"]), short, age(&image["moved_at"]), shown(&image["src"])]
+        vec![shown(&image["name"]), short, shown(&image["moved_at"]), shown(&image["src"])]
     };
     let rows: Vec<Vec<String>> = images.as_array().into_iter().flatten().map(row).collect();
-    let if_empty = "the catalog is empty; bty-web image add ADDRESS adds an image";
-    table_or(if_empty, &["Name", "SHA-256", "Changed", "Address"], &rows);
+    table(&["Name", "SHA-256", "Changed", "Address"], &rows);
 }
 
 fn list_checks(checks: &Value) {
-    if checks.as_array().is_some_and(Vec::is_empty) {
-        eprintln!("the catalog is empty: there is nothing to check");
-    }
     for check in checks.as_array().into_iter().flatten() {
         let problems = check["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
         if problems.is_empty() {

@@ -6,10 +6,9 @@ use axum::http::Method;
 use serde_json::{Map, Value};
 
 use super::cli::MachineVerb;
-use super::machine_text;
 use super::options::{image_ref, params};
 use super::print::{out, out_json};
-use super::remote::{RemoteServer, encoded, shown};
+use super::remote::{RemoteServer, encoded, shown, table};
 use crate::domain::error::{ErrorKind, Result};
 
 pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<ExitCode> {
@@ -24,23 +23,11 @@ pub(crate) async fn run(server: &RemoteServer, verb: MachineVerb) -> Result<Exit
             if server.json {
                 out_json!("{machines:#}");
             } else {
-                machine_text::list(&machines, &server.api.get("/images").await?, &filter);
+                list(&machines);
             }
         }
         MachineVerb::Show { mac } => {
-            let machine = server.api.get(&format!("/machines/{}", encoded(&mac))).await?;
-            if server.json {
-                out_json!("{machine:#}");
-            } else {
-                machine_text::show(&machine, &server.api.get("/images").await?);
-            }
-        }
-        MachineVerb::Delete { mac } => {
-            for mac in mac {
-                let path = format!("/machines/{}", encoded(&mac));
-                server.api.send(Method::DELETE, &path, None).await?;
-                out!("deleted {mac}");
-            }
+            out_json!("{:#}", server.api.get(&format!("/machines/{}", encoded(&mac))).await?);
         }
         MachineVerb::Set {
             mac,
@@ -150,4 +137,26 @@ async fn set(
             server.api.send(Method::PUT, &path, Some(&assignment.into())).await
         }
     }
+}
+
+fn list(machines: &Value) {
+    let rows: Vec<Vec<String>> = machines
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|m| {
+            let labels: Vec<String> =
+                m["labels"].as_array().into_iter().flatten().map(shown).collect();
+            vec![
+                shown(&m["mac"]),
+                shown(&m["name"]),
+                shown(&m["boot_mode"]),
+                shown(&m["boot_state"]),
+                shown(&m["target_disk_serial"]),
+                shown(&m["last_seen_at"]),
+                labels.join(", "),
+            ]
+        })
+        .collect();
+    table(&["MAC", "Name", "Plan", "State", "Disk", "Last seen", "Labels"], &rows);
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::cli::PlanVerb;
 use super::print::{self, out, out_json};
-use super::remote::{RemoteServer, age, encoded, shown, table};
+use super::remote::{RemoteServer, encoded, shown, table};
 
 pub(crate) async fn run(server: &RemoteServer, verb: PlanVerb) -> Result<ExitCode> {
     match verb {
@@ -42,26 +42,6 @@ pub(crate) async fn run(server: &RemoteServer, verb: PlanVerb) -> Result<ExitCod
                 print::text(plan["source"].as_str().unwrap_or_default());
             }
         }
-        PlanVerb::Revisions { name } => {
-            let path = format!("/plans/{}/revisions", encoded(&name));
-            let revisions = server.api.get(&path).await?;
-            if server.json {
-                out_json!("{revisions:#}");
-            } else {
-                list_revisions(&revisions);
-            }
-        }
-        PlanVerb::RollBack { name, revision } => {
-            let path = format!("/plans/{}/roll-back", encoded(&name));
-            let body = json!({ "revision": revision });
-            let saved = server.api.send(Method::POST, &path, Some(&body)).await?;
-            out!("saved revision {revision} of {name} as revision {}", shown(&saved["revision"]));
-        }
-        PlanVerb::Delete { name } => {
-            let path = format!("/plans/{}", encoded(&name));
-            server.api.send(Method::DELETE, &path, None).await?;
-            out!("deleted {name}");
-        }
         PlanVerb::Edit { name, file, note } => edit(server, &name, file, &note).await?,
         PlanVerb::Simulate { mac, boots, file, plan, catalog } => {
             let source = file.as_deref().map(read).transpose()?;
@@ -76,19 +56,6 @@ pub(crate) async fn run(server: &RemoteServer, verb: PlanVerb) -> Result<ExitCod
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn list_revisions(revisions: &Value) {
-    let row = |revision: &Value| {
-        vec![
-            shown(&revision["revision"]),
-            age(&revision["saved_at"]),
-            shown(&revision["saved_by"]),
-            shown(&revision["note"]),
-        ]
-    };
-    let rows: Vec<Vec<String>> = revisions.as_array().into_iter().flatten().map(row).collect();
-    table(&["Revision", "Age", "Saved by", "Note"], &rows);
 }
 
 fn read(path: &Path) -> Result<String> {

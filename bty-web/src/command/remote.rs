@@ -4,8 +4,6 @@ use std::process::ExitCode;
 
 use crate::client;
 use crate::domain::error::Result;
-use crate::domain::time::Time;
-use bty_script::terminal::{Table, stdout};
 use clap::Args;
 use serde_json::Value;
 
@@ -49,28 +47,22 @@ impl Remote {
     }
 }
 
-/// Prints a table. On a terminal, its lines are as long as the terminal is wide; elsewhere nothing
-/// is cut.
+/// Prints a table with aligned columns.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
-    let table = Table { rows: rows.to_vec(), ..Table::new(head) };
-    for line in table.lines(stdout::columns().unwrap_or(usize::MAX)) {
-        out!("{line}");
+    let mut widths: Vec<usize> = head.iter().map(|name| name.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
     }
-}
-
-/// Prints a table, or the sentence `if_empty` on stderr if it has no rows.
-pub(crate) fn table_or(if_empty: &str, head: &[&str], rows: &[Vec<String>]) {
-    if rows.is_empty() {
-        eprintln!("{if_empty}");
-    } else {
-        table(head, rows);
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        out!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    line(head.to_vec());
+    for row in rows {
+        line(row.iter().map(String::as_str).collect());
     }
-}
-
-/// Returns how long ago the time in a field was, such as `3 min`; a dash if it is null.
-pub(crate) fn age(value: &Value) -> String {
-    let time = value.as_str().and_then(Time::parse);
-    time.map_or_else(|| "-".to_owned(), |time| time.age(Time::now()))
 }
 
 /// Returns the text of a field; a dash if it is null or empty.

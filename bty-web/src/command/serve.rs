@@ -95,7 +95,6 @@ pub(crate) fn cache(mut config: Config, args: CacheArgs) -> Result<ExitCode> {
             ("cache.dir", &mut own.dir, "blobs"),
             ("paths.boot_dir", &mut config.boot_dir, "boot"),
             ("paths.backup_dir", &mut config.backup_dir, "backups"),
-            ("paths.image_dir", &mut config.image_dir, "images"),
         ];
         for (_, path, name) in follows.into_iter().filter(|(key, ..)| !is_set(key)) {
             *path = dir.join(name);

@@ -12,7 +12,7 @@ use crate::store::database::Database;
 
 use super::cli::TokenVerb;
 use super::print::out;
-use super::remote::table_or;
+use super::remote::table;
 
 pub(crate) fn run(config: &Config, verb: TokenVerb) -> Result<ExitCode> {
     let db = super::existing_state::open(config)?;
@@ -81,11 +81,6 @@ fn list(db: &Database) -> Result<()> {
             ]
         })
         .collect();
-    let if_empty = "no tokens; bty-web token create NAME --scope SCOPE creates one";
-    table_or(
-        if_empty,
-        &["Id", "Name", "Scopes", "Created", "Expires", "Last used", "Revoked"],
-        &rows,
-    );
+    table(&["Id", "Name", "Scopes", "Created", "Expires", "Last used", "Revoked"], &rows);
     Ok(())
 }

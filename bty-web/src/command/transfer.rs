@@ -57,7 +57,7 @@ pub(crate) fn import(config: &Config, path: &Path, rules: ImportRules) -> Result
         let bytes = std::fs::read(&path)?;
         let wrong = |e: serde_json::Error| Error::invalid(format!("{}: {e}", path.display()));
         let bundle = serde_json::from_slice(&bytes).map_err(wrong)?;
-        let author = Author::from(Actor::Operator);
+        let author = Author { actor: Actor::Operator, name: None, ip: None };
         let db = Database::open(&config.state_dir.join("state.db"), ())?;
         let summary = db.write_blocking(move |t| transfer::import(t, bundle, rules, &author, now));
         db.close();

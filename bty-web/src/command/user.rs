@@ -17,7 +17,7 @@ use crate::store::users::{self, StoredUser};
 use super::cli::UserVerb;
 use super::password;
 use super::print::out;
-use super::remote::table_or;
+use super::remote::table;
 
 pub(crate) fn run(config: &Config, verb: UserVerb) -> Result<ExitCode> {
     let db = super::existing_state::open(config)?;
@@ -49,8 +49,7 @@ fn list(db: &Database) -> Result<()> {
             vec![stored.user.name, role, login.to_owned(), stored.created_at.to_string()]
         })
         .collect();
-    let if_empty = "no users besides the admin; bty-web user add NAME --role ROLE adds one";
-    table_or(if_empty, &["Name", "Role", "Login", "Added"], &rows);
+    table(&["Name", "Role", "Login", "Added"], &rows);
     Ok(())
 }
 

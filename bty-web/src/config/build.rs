@@ -75,7 +75,6 @@ pub(super) fn build(
         state_may_be_remote: values.is_yes("paths.remote_state"),
         boot_dir: within("paths.boot_dir", "boot"),
         backup_dir: within("paths.backup_dir", "backups"),
-        image_dir: within("paths.image_dir", "images"),
         catalog_file: within("paths.catalog_file", "catalog.toml"),
         boot_seed_dir: PathBuf::from(text("paths.boot_seed_dir")),
         site_dir: PathBuf::from(text("paths.site_dir")),

@@ -105,7 +105,7 @@ fn check(
     std::fs::write(&candidate, text).map_err(at)?;
     let mut named: Vec<_> = config.files.iter().filter(|known| *known != file).cloned().collect();
     named.push(candidate.clone());
-    let loaded = Config::load(&Sources { env, names: &[], named: &named });
+    let loaded = Config::load(&Sources { env, named: &named });
     std::fs::remove_file(&candidate).map_err(at)?;
     let shown = |problem: Problem| Problem {
         message: problem
@@ -132,7 +132,7 @@ mod tests {
             "BTY_SERVER_HOST" => Some("127.0.0.1".into()),
             _ => None,
         };
-        let load = || Config::load(&Sources { env: &env, names: &[], named: &[] }).unwrap();
+        let load = || Config::load(&Sources { env: &env, named: &[] }).unwrap();
         let file = dir.path().join("bty.toml");
         std::fs::write(&file, "# by hand\n[server]\nport = 9000 # why\n").unwrap();
         set(&load(), &env, "server.public_url", "https://bty.example").unwrap();
@@ -163,8 +163,7 @@ mod tests {
         set(&load(), &env, "server.port", "").unwrap();
         assert_eq!(load().listen.port(), 8080);
         let named =
-            Config::load(&Sources { env: &env, names: &[], named: std::slice::from_ref(&file) })
-                .unwrap();
+            Config::load(&Sources { env: &env, named: std::slice::from_ref(&file) }).unwrap();
         assert!(
             set(&named, &env, "server.port", "9001").unwrap_err().to_string().contains("--config")
         );

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// Every key, its default, and its environment variable. An empty variable counts as unset, except
 /// that an empty password is refused.
-pub const KEYS: [(&str, &str, &str); 56] = [
+pub const KEYS: [(&str, &str, &str); 55] = [
     ("admin.password", "", "BTY_ADMIN_PASSWORD"),
     ("admin.open", "0", "BTY_ADMIN_OPEN"),
     ("server.host", "0.0.0.0", "BTY_SERVER_HOST"),
@@ -21,7 +21,6 @@ pub const KEYS: [(&str, &str, &str); 56] = [
     ("paths.remote_state", "0", "BTY_PATHS_REMOTE_STATE"),
     ("paths.boot_dir", "", "BTY_PATHS_BOOT_DIR"),
     ("paths.backup_dir", "", "BTY_PATHS_BACKUP_DIR"),
-    ("paths.image_dir", "", "BTY_PATHS_IMAGE_DIR"),
     ("paths.catalog_file", "", "BTY_PATHS_CATALOG_FILE"),
     ("paths.boot_seed_dir", "/usr/share/bty/boot-seed", "BTY_BOOT_SEED_DIR"),
     ("paths.site_dir", "/usr/share/doc/bty/site", "BTY_PATHS_SITE_DIR"),
@@ -72,8 +71,6 @@ pub enum Origin {
     Toml(PathBuf),
     /// In this environment variable.
     Env(&'static str),
-    /// In this file, which contains nothing else.
-    File(PathBuf),
     /// By the program around the server.
     Program,
 }
@@ -84,7 +81,6 @@ impl std::fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::Toml(path) => write!(f, "toml({})", path.display()),
             Self::Env(name) => write!(f, "env({name})"),
-            Self::File(path) => write!(f, "file({})", path.display()),
             Self::Program => f.write_str("program"),
         }
     }

@@ -8,7 +8,7 @@
 //! 4. `*.toml` in the directory that `BTY_CONFIG_DIR` names, by name
 //! 5. the file that `BTY_CONFIG_FILE` names
 //! 6. `bty.toml` in the state directory
-//! 7. the environment, and the files with secrets that it names
+//! 7. the environment
 //!
 //! If `--config` names files or directories, they replace 2 to 6.
 
@@ -16,8 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::build::build;
-use super::keys::{KEYS, Origin, SECRETS, STATE_DIR, STATE_FILE};
-use super::names::{file_variable, misspelled_variables};
+use super::keys::{KEYS, Origin, STATE_DIR, STATE_FILE};
 use super::sources::Sources;
 use super::values::Values;
 use super::webhooks;
@@ -71,7 +70,6 @@ impl Config {
         for path in loader.find_files(sources) {
             loader.read(&path);
         }
-        loader.find_misspelled(sources.names);
         loader.read_environment(sources);
         // only now is the state directory known; the environment overrides its file
         if sources.named.is_empty() {
@@ -81,7 +79,6 @@ impl Config {
                 loader.read_environment(sources);
             }
         }
-        loader.read_secrets(sources);
         build(loader.values, loader.files, sources.env, sources.named.is_empty())
     }
 }
@@ -161,45 +158,11 @@ impl Loader {
         }
     }
 
-    fn find_misspelled(&mut self, names: &[String]) {
-        for (name, meant) in misspelled_variables(names.iter().map(String::as_str)) {
-            let why = format!("bty-web has no such variable; did you mean {meant}?");
-            self.values.add_problem(name, why);
-        }
-    }
-
     fn read_environment(&mut self, sources: &Sources<'_>) {
         for (key, _, variable) in KEYS {
             if let Some(value) = (sources.env)(variable).filter(|value| !value.is_empty()) {
                 self.values.values.insert(key, (value, Origin::Env(variable)));
             }
-        }
-    }
-
-    fn read_secrets(&mut self, sources: &Sources<'_>) {
-        for (key, _, variable) in KEYS.into_iter().filter(|(key, ..)| SECRETS.contains(key)) {
-            let name = file_variable(variable);
-            if let Some(path) = (sources.env)(&name).filter(|path| !path.is_empty()) {
-                self.read_secret(key, variable, &name, Path::new(&path));
-            }
-        }
-    }
-
-    /// Reads a secret from the file that the variable `name` names.
-    fn read_secret(&mut self, key: &'static str, variable: &'static str, name: &str, path: &Path) {
-        let shown = path.display();
-        if self.values.values[key].1 == Origin::Env(variable) {
-            return self.values.add_problem(name, format!("{variable} is set too; unset one"));
-        }
-        match std::fs::read_to_string(path) {
-            Ok(text) if text.trim_end().is_empty() => {
-                self.values.add_problem(name, format!("{shown} is empty"));
-            }
-            Ok(text) => {
-                let secret = text.trim_end_matches(['\r', '\n']).to_owned();
-                self.values.values.insert(key, (secret, Origin::File(path.to_owned())));
-            }
-            Err(e) => self.values.add_problem(name, format!("cannot read {shown}: {e}")),
         }
     }
 }

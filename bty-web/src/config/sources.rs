@@ -6,8 +6,6 @@ use std::path::PathBuf;
 pub struct Sources<'a> {
     /// Returns an environment variable.
     pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// Names of all environment variables, among which misspelled ones are found.
-    pub names: &'a [String],
     /// Files and directories that replace the default ones.
     pub named: &'a [PathBuf],
 }

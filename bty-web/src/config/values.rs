@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::keys::{KEYS, Origin, SECRETS};
-use super::names::similar_key;
 use crate::domain::error::{Error, ErrorKind, Problem};
 use crate::domain::webhook::Webhook;
 
@@ -88,19 +87,12 @@ impl Values {
         self.problems.push(Problem::new(at, message));
     }
 
-    /// Sets a key from the file at `path`. An unknown key that looks like a known one is a
-    /// mistake. Any other is only a warning: an older program must be able to start with the file
-    /// of a newer one.
+    /// Sets a key from the file at `path`. An unknown key is only a warning: an older program must
+    /// be able to start with the file of a newer one.
     pub(super) fn set_from_file(&mut self, path: &Path, name: &str, value: &toml::Value) {
         let file = path.display();
         let Some((key, ..)) = KEYS.iter().find(|(key, ..)| *key == name) else {
-            match similar_key(name) {
-                Some(key) => {
-                    let why = format!("there is no key {name}; did you mean {key}?");
-                    self.add_problem(file.to_string(), why);
-                }
-                None => self.warnings.push(format!("{file}: unknown key {name}; ignored")),
-            }
+            self.warnings.push(format!("{file}: unknown key {name}; ignored"));
             return;
         };
         match toml_text(value) {

@@ -199,7 +199,7 @@ mod tests {
         for (index, text) in files.iter().enumerate() {
             std::fs::write(dir.path().join(format!("{index}.toml")), text).unwrap();
         }
-        Config::load(&Sources { env: &|_| None, names: &[], named: &[dir.path().to_owned()] })
+        Config::load(&Sources { env: &|_| None, named: &[dir.path().to_owned()] })
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::domain::time::Time;
 
 /// All kinds of events. Kinds that end in `failed` are failures.
-pub const KINDS: [&str; 85] = [
+pub const KINDS: [&str; 83] = [
     "machine.discovered",
     "machine.created",
     "machine.upserted",
@@ -42,7 +42,6 @@ pub const KINDS: [&str; 85] = [
     "catalog.entries.imported",
     "catalog.entries.import.failed",
     "catalog.entries.refreshed",
-    "catalog.file.deleted",
     "netboot.artifacts.fetched",
     "netboot.artifacts.fetch.requested",
     "netboot.artifacts.fetch.started",
@@ -78,7 +77,6 @@ pub const KINDS: [&str; 85] = [
     "backup.pruned",
     "state.imported",
     "state.import.failed",
-    "state.restored",
     "auth.login.succeeded",
     "auth.login.failed",
     "auth.login.throttled",
@@ -148,13 +146,6 @@ pub struct Author {
     pub name: Option<String>,
     /// Address of the client.
     pub ip: Option<String>,
-}
-
-impl From<Actor> for Author {
-    /// An actor without a name and an address.
-    fn from(actor: Actor) -> Self {
-        Self { actor, name: None, ip: None }
-    }
 }
 
 /// An event that is not yet written.

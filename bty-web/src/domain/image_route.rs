@@ -47,10 +47,8 @@ pub struct PackedImage {
 pub struct ImageRoute {
     /// URL at the origin.
     pub src: String,
-    /// URL at the cache host, or at this server; `None` for a download from the origin.
+    /// URL at the cache host; `None` for a download from the origin.
     pub url: Option<String>,
-    /// True if this server keeps the image, and sends it itself.
-    pub is_own: bool,
     /// The packed form at the cache host, for live environments that know packed images.
     pub packed: Option<PackedImage>,
     /// What the cache host has of the image.
@@ -61,11 +59,7 @@ impl ImageRoute {
     /// Returns the route as the details of an event.
     #[must_use]
     pub fn details(&self) -> Value {
-        let from = match self.url {
-            Some(_) if self.is_own => "server",
-            Some(_) => "withcache",
-            None => "origin",
-        };
+        let from = if self.url.is_some() { "withcache" } else { "origin" };
         let mut details = json!({
             "configured": self.status != CacheStatus::None,
             "hit": self.status == CacheStatus::Hit,

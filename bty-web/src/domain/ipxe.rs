@@ -23,7 +23,7 @@ const REFERENCE_CMDLINE: &str =
 /// console listed; the environment uses all of them. A serial line transmits only about 11 KiB per
 /// second, so the kernel logs warnings only. After a panic, the machine restarts within a minute
 /// and contacts its server again.
-const SMALL_CMDLINE: &str = "${bty-consoles} loglevel=4 panic=60";
+const SMALL_CMDLINE: &str = "${bty-consoles} loglevel=5 panic=60";
 
 /// Defaults to the first disk, unless a boot medium has set another drive.
 const DRIVE: &str = "isset ${bty-drive} || set bty-drive 0x80\n";

@@ -271,36 +271,7 @@ impl Machine {
         let mode = cycle.and_then(|cycle| cycle.order.as_ref()).map(|order| order.mode.as_str());
         let stage = cycle.map(|cycle| cycle.stage);
         let is_silent = cycle.is_some_and(|cycle| cycle.stalled_at.is_some());
-        let (hold, is_new) = (self.hold.as_deref(), self.is_unassigned());
-        MachineStatus { plan: &self.plan, hold, stage, mode, is_silent, is_new }
-    }
-
-    /// True if the machine was discovered and nobody has assigned it anything since.
-    #[must_use]
-    pub fn is_unassigned(&self) -> bool {
-        self.discovered_at.is_some()
-            && self.updated_at == self.created_at
-            && self.image_ref.is_none()
-            && self.target_serial.is_none()
-            && self.labels.is_empty()
-            && self.flashed.is_none()
-    }
-
-    /// Returns the cycle whose order the machine is still carrying out although an operator has
-    /// given it a new one.
-    #[must_use]
-    pub fn overtaken_cycle(&self) -> Option<&Cycle> {
-        self.cycle.as_ref().filter(|cycle| {
-            cycle.stage == Stage::Superseded && cycle.order.is_some() && cycle.progress.is_some()
-        })
-    }
-
-    /// Returns why the most recent order failed, as the live environment reported it; `None` if it
-    /// did not fail, or if an operator has given a new order since.
-    #[must_use]
-    pub fn failure(&self) -> Option<&str> {
-        let cycle = self.cycle.as_ref().filter(|cycle| !cycle.is_past);
-        cycle.filter(|cycle| cycle.stage == Stage::Failed)?.failure.as_deref()
+        MachineStatus { plan: &self.plan, hold: self.hold.as_deref(), stage, mode, is_silent }
     }
 
     /// Returns when the machine was found to be stalled; `None` if it is not.

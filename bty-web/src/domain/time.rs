@@ -28,18 +28,6 @@ impl Time {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Formats how long ago it was at the time `now`: `45 s`, `3 min`, `5 h` or `12 days`.
-    #[must_use]
-    pub fn age(self, now: Self) -> String {
-        let seconds = now.ms_since(self).max(0) / 1000;
-        match seconds {
-            0..=119 => format!("{seconds} s"),
-            120..=7199 => format!("{} min", seconds / 60),
-            7200..=172_799 => format!("{} h", seconds / 3600),
-            _ => format!("{} days", seconds / 86400),
-        }
-    }
-
     /// Parses ISO 8601 with an offset or `Z`; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

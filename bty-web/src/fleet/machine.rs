@@ -70,10 +70,6 @@ const STAYS_OFF_PERCENT: u32 = 20;
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 const STALL_POLL: Duration = Duration::from_millis(100);
-
-/// Percentage of the boots of flashed machines before which their flash is ordered again.
-const ORDER_AGAIN_PERCENT: u32 = 20;
-
 /// One of so many machines has two network cards.
 const TWO_CARDS_EVERY: u32 = 16;
 
@@ -133,12 +129,6 @@ impl SimulatedMachine {
 
     /// Simulates one network boot.
     pub(super) async fn boot(&mut self, server: &ServerClient, tally: &Tally) -> Result<()> {
-        if self.is_flashed
-            && self.plan == "bty-flash-once"
-            && self.random.happens(ORDER_AGAIN_PERCENT)
-        {
-            self.order_again(server, tally).await?;
-        }
         tally.count(|report| report.boots += 1);
         let other = self.second_card.as_ref().filter(|_| self.card == self.mac);
         self.card = other.unwrap_or(&self.mac).clone();
@@ -163,33 +153,6 @@ impl SimulatedMachine {
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Orders the flash again by a change to many machines, as an operator would: the list first,
-    /// and then exactly that. A machine at work is left out.
-    async fn order_again(&mut self, server: &ServerClient, tally: &Tally) -> Result<()> {
-        let change = |digest: &Value| {
-            json!({
-                "macs": [self.mac], "action": "order_again",
-                "dry_run": digest.is_null(), "digest": digest,
-            })
-        };
-        let planned = server.send(Method::PATCH, "/machines", Some(&change(&Value::Null))).await?;
-        let machine = &planned["machines"][0];
-        if machine.is_null() {
-            return Ok(());
-        }
-        if machine["mac"] != self.mac || machine["disk"] != self.serial {
-            self.violation(tally, "a dry run names another machine or another disk");
-        }
-        let confirmed = change(&planned["digest"]);
-        let done = server.send(Method::PATCH, "/machines", Some(&confirmed)).await?;
-        if done["machines"] != planned["machines"] {
-            self.violation(tally, "a change to many machines did something else than its dry run");
-        }
-        tally.count(|report| report.ordered_again += 1);
-        (self.silent_boots, self.is_flashed) = (0, false);
         Ok(())
     }
 

@@ -29,8 +29,6 @@ pub struct FleetRunReport {
     pub stalled: u64,
     /// Number of times that a machine stayed off after a power loss and was reported as stalled.
     pub silent: u64,
-    /// Number of times that the flash of a machine was ordered again by a change to many machines.
-    pub ordered_again: u64,
     /// Wrong decisions of the server, each with the machine and its plan.
     pub violations: Vec<String>,
     /// Duration of the run in seconds.

@@ -15,5 +15,4 @@ pub(crate) mod plans;
 pub(crate) mod power;
 pub(crate) mod settings;
 pub(crate) mod transfer;
-pub(crate) mod uploads;
 pub(crate) mod webhooks;

@@ -13,7 +13,6 @@
 //! | `api::webhooks` | `/webhooks…` |
 //! | `api::jobs` | `/workers…`, `/boot/releases…` |
 //! | `api::transfer` | `/export`, `/import` |
-//! | `api::uploads` | `/uploads…`, `/images/…`: images that the server keeps |
 //! | `api::settings` | `/settings` |
 //! | `api::access` | `/tokens…`, `/sessions` |
 //! | `api::health` | `/healthz`, `/version`, `/metrics`, `/openapi.json` |
@@ -38,7 +37,7 @@ use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind};
 use crate::http::api::{
     access, bulk, cache, catalog, events, health, jobs, machine_cards, machines, plans, power,
-    settings, transfer, uploads, webhooks,
+    settings, transfer, webhooks,
 };
 use crate::http::bodies::Bodies;
 use crate::http::error::ErrorBody;
@@ -214,7 +213,6 @@ fn open_api() -> Api {
         .routes(routes!(boot_files::get))
         .routes(routes!(catalog::images))
         .routes(routes!(catalog::toml))
-        .routes(routes!(uploads::image))
         .merge(objects_api())
         .merge(server_api())
 }
@@ -315,12 +313,7 @@ fn catalog_changes_api() -> Api {
         .routes(routes!(catalog::add))
         .routes(routes!(catalog::delete))
         .routes(routes!(catalog::import))
-        .routes(routes!(ui::catalog_upload::upload).layer(DefaultBodyLimit::disable()))
-        .routes(routes!(uploads::create, uploads::protocol))
-        .routes(
-            routes!(uploads::status, uploads::append, uploads::cancel)
-                .layer(DefaultBodyLimit::disable()),
-        )
+        .routes(routes!(ui::catalog_upload::upload))
         .routes(routes!(catalog::refresh))
         .routes(routes!(catalog::warm))
         .merge(cache_changes_api())
@@ -367,13 +360,7 @@ fn scoped_pages() -> Vec<(Permission, Pages)> {
         (readable(Scope::Plans), plan_pages()),
         (
             readable(Scope::Catalog),
-            vec![
-                ("/ui/images", get(ui::images::page).post(ui::images::submit)),
-                (
-                    "/ui/images/upload",
-                    post(ui::image_upload::upload).layer(DefaultBodyLimit::disable()),
-                ),
-            ],
+            vec![("/ui/images", get(ui::images::page).post(ui::images::submit))],
         ),
         (readable(Scope::Admin), server_pages()),
         (ADMIN_ONLY, vec![("/ui/backups/{id}", get(ui::backups::download))]),
@@ -385,11 +372,7 @@ fn machine_pages() -> Pages {
         ("/ui/dashboard", get(ui::dashboard::page)),
         ("/ui/machines", get(ui::machines::page)),
         ("/ui/machines/add", post(ui::machines::add)),
-        ("/ui/machines/change", get(ui::machines::list).post(ui::machines::change::submit)),
-        ("/ui/machines/assign", get(ui::machines::list).post(ui::machines::assign::submit)),
         ("/ui/machines/{mac}", get(ui::machine::page).post(ui::machine::save)),
-        ("/ui/machines/{mac}/assign", get(ui::machines::assign::one)),
-        ("/ui/machines/{mac}/acknowledge", post(ui::machine::acknowledge)),
         ("/ui/machines/{mac}/preview", post(ui::machine::preview)),
         ("/ui/machines/{mac}/delete", post(ui::machine::delete)),
         ("/ui/undo", post(ui::undo::undo)),
@@ -432,11 +415,7 @@ fn scoped_cache_pages(acknowledge: Scope) -> Vec<(Permission, Pages)> {
         ),
         (
             readable(Scope::Read),
-            vec![
-                ("/ui/live", get(ui::live::stream)),
-                ("/ui/logout", post(ui::login::log_out)),
-                ("/ui/{*path}", get(ui::error_page::missing)),
-            ],
+            vec![("/ui/live", get(ui::live::stream)), ("/ui/logout", post(ui::login::log_out))],
         ),
         (ADMIN_ONLY, vec![("/ui/account", get(ui::account::page).post(ui::account::submit))]),
     ]
@@ -456,7 +435,6 @@ fn open_pages() -> Router<RouterState> {
     Router::new()
         .route("/", get(|| async { Redirect::to("/ui/login") }))
         .route("/ui", get(home))
-        .route("/ui/", get(home))
         .route("/ui/login", get(ui::login::page).post(ui::login::log_in))
         .route("/static/{name}", get(ui::assets::get))
 }

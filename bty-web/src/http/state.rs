@@ -16,7 +16,6 @@ use crate::services::event_bus::EventBus;
 use crate::services::event_log::EventLog;
 use crate::services::image_catalog::ImageCatalog;
 use crate::services::image_route::ImageRouter;
-use crate::services::image_uploads::ImageUploads;
 use crate::services::job_control::JobControl;
 use crate::services::jobs::Jobs;
 use crate::services::machine_edits::MachineEdits;
@@ -97,7 +96,6 @@ services! {
     snapshots: Arc<Snapshots>,
     transfer: StateTransfer,
     undo: UndoService,
-    uploads: ImageUploads,
     webhooks: Webhooks,
 }
 

@@ -16,9 +16,7 @@ use crate::services::catalog::CatalogEdits;
 use crate::services::event_bus::EventBus;
 use crate::services::event_log::EventLog;
 use crate::services::image_catalog::ImageCatalog;
-use crate::services::image_files::ImageFiles;
 use crate::services::image_route::ImageRouter;
-use crate::services::image_uploads::ImageUploads;
 use crate::services::job_control::JobControl;
 use crate::services::jobs::Jobs;
 use crate::services::jobs::backup::BackupJobs;
@@ -78,8 +76,6 @@ pub struct App {
     pub images: ImageCatalog,
     /// Changes to the catalog.
     pub catalog: CatalogEdits,
-    /// Images that the server gets as files.
-    pub uploads: ImageUploads,
     /// Background jobs, which outlive their requests.
     pub jobs: Jobs,
     /// Backups, and their schedule.
@@ -128,7 +124,7 @@ impl App {
     /// - [`ErrorKind::Conflict`](crate::domain::error::ErrorKind::Conflict) when another process
     ///   has locked the cache host's objects.
     pub fn open(config: Config, workers: ScriptWorkers) -> Result<Self> {
-        for dir in [&config.state_dir, &config.boot_dir, &config.backup_dir, &config.image_dir] {
+        for dir in [&config.state_dir, &config.boot_dir, &config.backup_dir] {
             std::fs::create_dir_all(dir)
                 .map_err(|e| Error::internal(format!("creating {}: {e}", dir.display())))?;
         }
@@ -185,14 +181,6 @@ impl Foundation {
             guarded.clone(),
         );
         let cards = NetworkCards::new(machines.clone(), db(), snapshots(), metrics.clone());
-        let uploads = ImageUploads::new(
-            ImageFiles::new(self.config.image_dir.clone()),
-            db(),
-            catalog.clone(),
-            events(),
-            client.clone(),
-            self.config.max_upload_bytes,
-        );
         let plans = PlanEdits::new(db(), snapshots(), machines.clone());
         let settings = SettingEdits::new(db(), snapshots(), config(), events());
         let reads = MachineReads::new(db(), snapshots());
@@ -222,7 +210,7 @@ impl Foundation {
                 snapshots(),
                 webhooks.clone(),
             ),
-            images: ImageCatalog::new(db(), router.clone(), catalog.clone(), client),
+            images: ImageCatalog::new(db(), snapshots(), router.clone(), catalog.clone(), client),
             boot_cycles: BootCycles::new(
                 cards.clone(),
                 snapshots(),
@@ -262,7 +250,6 @@ impl Foundation {
             shutdown,
             tftp,
             catalog,
-            uploads,
             jobs,
             backups,
             job_control,

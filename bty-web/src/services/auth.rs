@@ -209,10 +209,8 @@ mod tests {
             "BTY_ADMIN_PASSWORD" => password.map(str::to_owned),
             _ => None,
         };
-        Auth::new(
-            &Config::load(&crate::config::Sources { env: &find, names: &[], named: &[] }).unwrap(),
-        )
-        .unwrap()
+        Auth::new(&Config::load(&crate::config::Sources { env: &find, named: &[] }).unwrap())
+            .unwrap()
     }
 
     #[test]

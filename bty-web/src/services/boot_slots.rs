@@ -80,7 +80,6 @@ mod tests {
             is_inventory_unreadable: false,
             order: None,
             progress: None,
-            failure: None,
             heard_at,
             stalled_at: None,
             is_past: false,

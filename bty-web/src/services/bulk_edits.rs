@@ -5,37 +5,35 @@
 //! the decisions about machines that have changed meanwhile are made again, and everything is
 //! written in one transaction if the digest is still the confirmed one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use bty::catalog::Catalog;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::blocking::blocking;
 use crate::domain::error::{Error, ErrorKind, Result};
+use crate::domain::event::NewEvent;
 use crate::domain::mac::Mac;
-use crate::domain::machine::bulk::BulkAction;
+use crate::domain::machine::bulk::{BulkAction, MachineChanges};
+use crate::domain::machine::save::{Assignment, apply_assignment};
+use crate::domain::machine::search::MachineSearch;
 use crate::domain::machine::table::{TableFormat, TableRow};
-use crate::domain::machine::{ClientContext, Machine};
+use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::plan::evaluate::PlanEvaluator;
-use crate::services::machine_edits::MachineEdits;
+use crate::domain::plan::simulate::next_boot;
+use crate::services::machine_edits::{MachineEdits, check_assignment};
 use crate::services::machine_reads::MachineReads;
-use crate::services::machines::Machines;
+use crate::services::machines::{MachineView, Machines};
 use crate::services::metrics::Metrics;
 use crate::services::plan_simulation::SimulationRequest;
 use crate::services::simulations::Simulations;
-use crate::services::snapshot::Snapshots;
-use crate::store::Database;
+use crate::services::snapshot::{Snapshot, Snapshots};
+use crate::store::{self, Connection, Database};
 
-mod decider;
-mod decision;
-mod job;
-mod report;
-
-use decider::Decider;
-use decision::{BulkDecisions, BulkWrite, Decided};
-use job::{BulkChange, BulkJob, BulkSelection, table_job};
-
-pub use report::{BulkItem, BulkReport, SkippedMachine};
+/// Maximum number of machines in one change, which are all in memory at once.
+const MACHINES_MAX: usize = 5000;
 
 /// Number of threads that decide about machines.
 const THREADS: usize = 4;
@@ -72,6 +70,61 @@ pub struct TableRequest {
     pub digest: Option<String>,
 }
 
+/// A change to many machines: what it does, or what it has done.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct BulkReport {
+    /// Identifies the list of machines and what happens to each. Send it to confirm the list.
+    pub digest: String,
+    /// True if nothing was changed.
+    pub dry_run: bool,
+    /// The machines that change, sorted by MAC address.
+    pub machines: Vec<BulkItem>,
+    /// Number of selected machines for which nothing changes.
+    pub unchanged: usize,
+    /// Selected machines that are left out because their boot cycles are open.
+    pub at_work: Vec<String>,
+    /// Selected machines that are left out for another reason.
+    pub skipped: Vec<SkippedMachine>,
+}
+
+/// A machine that changes.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct BulkItem {
+    /// MAC address.
+    pub mac: String,
+    /// Its name; empty for none.
+    pub name: String,
+    /// True if it is added.
+    pub is_new: bool,
+    /// Name of its plan.
+    pub plan: String,
+    /// Name of its image, or of the one that its next boot writes.
+    pub image: Option<String>,
+    /// SHA-256 of the image that its next boot writes, if known.
+    pub sha256: Option<String>,
+    /// Serial number of its disk, or of the one that its next boot writes.
+    pub disk: Option<String>,
+    /// What its next boot does, in words.
+    pub next_boot: String,
+    /// True if its next boot writes to a disk, or runs a script that may.
+    pub writes: bool,
+}
+
+/// A machine that is left out.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct SkippedMachine {
+    /// MAC address, as it was given.
+    pub mac: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl SkippedMachine {
+    fn new(mac: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { mac: mac.into(), reason: reason.into() }
+    }
+}
+
 /// Changes many machines.
 #[derive(Clone)]
 pub struct BulkEdits {
@@ -82,6 +135,62 @@ pub struct BulkEdits {
     snapshots: Arc<Snapshots>,
     simulations: Arc<Simulations>,
     metrics: Arc<Metrics>,
+}
+
+/// Which machines are selected.
+#[derive(Clone, Debug)]
+enum BulkSelection {
+    Search(MachineSearch),
+    Macs(Vec<Mac>),
+}
+
+/// What happens to the selected machines.
+#[derive(Clone, Debug)]
+enum BulkChange {
+    Action(BulkAction),
+    Table { rows: HashMap<Mac, TableRow>, replace: bool },
+}
+
+/// A change that is not yet decided.
+#[derive(Clone, Debug)]
+struct BulkJob {
+    selection: BulkSelection,
+    change: BulkChange,
+    /// What was left out while the request was read.
+    skipped: Vec<SkippedMachine>,
+    who: ClientContext,
+}
+
+/// What is decided about a machine.
+#[derive(Clone, Debug)]
+enum Decided {
+    Unchanged,
+    AtWork,
+    Skipped(String),
+    Changed(Box<MachineEffect>),
+}
+
+/// What becomes of a machine.
+#[derive(Clone, Debug)]
+struct MachineEffect {
+    item: BulkItem,
+    /// Its assignment afterwards; `None` if it is deleted.
+    assignment: Option<Assignment>,
+    write: BulkWrite,
+}
+
+/// What is written for a machine.
+#[derive(Clone, Debug)]
+enum BulkWrite {
+    Save(Box<Machine>, Vec<NewEvent>),
+    Acknowledge(Vec<i64>),
+    Delete(NewEvent),
+}
+
+/// The decisions about all selected machines, with the state that they depend on.
+struct BulkDecisions {
+    snapshot: Arc<Snapshot>,
+    machines: BTreeMap<Mac, (Option<Machine>, Decided)>,
 }
 
 impl BulkEdits {
@@ -207,7 +316,7 @@ impl BulkEdits {
     fn decide(&self, job: &BulkJob, evaluator: &PlanEvaluator<'_>) -> Result<BulkDecisions> {
         let rows = self.db.read_blocking(|conn| job.selection.read(conn))?;
         let snapshot = self.snapshots.current();
-        let decider = Decider { db: &self.db, job, snapshot: &snapshot, evaluator };
+        let decider = Decider { service: self, job, snapshot: &snapshot, evaluator };
         let catalog = decider.catalog();
         let chunk = rows.len().div_ceil(THREADS).max(1);
         let decide_all = |rows: &[(Mac, Option<Machine>)]| -> Result<Vec<Decided>> {
@@ -270,7 +379,7 @@ impl BulkEdits {
     fn refresh(&self, job: &BulkJob, mut earlier: BulkDecisions) -> Result<BulkDecisions> {
         let rows = self.db.read_blocking(|conn| job.selection.read(conn))?;
         let (snapshot, evaluator) = (self.snapshots.current(), self.machines.evaluator());
-        let decider = Decider { db: &self.db, job, snapshot: &snapshot, evaluator: &*evaluator };
+        let decider = Decider { service: self, job, snapshot: &snapshot, evaluator: &*evaluator };
         let is_same_snapshot = Arc::ptr_eq(&snapshot, &earlier.snapshot);
         let catalog = decider.catalog();
         let mut machines = BTreeMap::new();
@@ -288,6 +397,27 @@ impl BulkEdits {
     }
 }
 
+fn table_job(rows: Vec<TableRow>, replace: bool, who: ClientContext) -> BulkJob {
+    let (mut skipped, mut macs, mut by_mac) = (Vec::new(), Vec::new(), HashMap::new());
+    for row in rows {
+        match row.mac.parse::<Mac>() {
+            Err(e) => skipped.push(SkippedMachine::new(row.mac, e.to_string())),
+            Ok(mac) if by_mac.contains_key(&mac) => {
+                skipped.push(SkippedMachine::new(
+                    mac.to_string(),
+                    "the table names it twice; the first row counts",
+                ));
+            }
+            Ok(mac) => {
+                macs.push(mac.clone());
+                by_mac.insert(mac, row);
+            }
+        }
+    }
+    let change = BulkChange::Table { rows: by_mac, replace };
+    BulkJob { selection: BulkSelection::Macs(macs), change, skipped, who }
+}
+
 /// Refuses a change that would do something else than what `digest` confirms.
 fn check_digest(digest: Option<&str>, report: &BulkReport) -> Result<()> {
     match digest {
@@ -298,6 +428,293 @@ fn check_digest(digest: Option<&str>, report: &BulkReport) -> Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+impl BulkSelection {
+    /// Returns the selected machines, sorted by address; `None` for those that are unknown.
+    fn read(&self, conn: &Connection) -> Result<Vec<(Mac, Option<Machine>)>> {
+        let mut macs = match self {
+            Self::Search(search) => store::search::macs(conn, search)?,
+            Self::Macs(macs) => macs.clone(),
+        };
+        macs.sort();
+        macs.dedup();
+        if macs.len() > MACHINES_MAX {
+            return Err(Error::invalid(format!(
+                "{} machines are selected; change at most {MACHINES_MAX} at a time",
+                macs.len()
+            )));
+        }
+        let read = |mac: Mac| {
+            let machine = store::machines::get(conn, &mac)?;
+            Ok((mac, machine))
+        };
+        macs.into_iter().map(read).collect()
+    }
+}
+
+impl Decided {
+    fn is_about_events(&self) -> bool {
+        matches!(self, Self::Changed(effect) if matches!(effect.write, BulkWrite::Acknowledge(_)))
+    }
+}
+
+impl BulkDecisions {
+    fn report(&self, job: &BulkJob) -> BulkReport {
+        let mut report = BulkReport {
+            digest: String::new(),
+            dry_run: false,
+            machines: Vec::new(),
+            unchanged: 0,
+            at_work: Vec::new(),
+            skipped: job.skipped.clone(),
+        };
+        let mut effects = Vec::new();
+        for (mac, (_, decided)) in &self.machines {
+            match decided {
+                Decided::Unchanged => report.unchanged += 1,
+                Decided::AtWork => report.at_work.push(mac.to_string()),
+                Decided::Skipped(why) => {
+                    report.skipped.push(SkippedMachine::new(mac.to_string(), why));
+                }
+                Decided::Changed(effect) => {
+                    let failures = effect.write.failures();
+                    effects.push(json!([effect.item, effect.assignment, failures]));
+                    report.machines.push(effect.item.clone());
+                }
+            }
+        }
+        let action = match &job.change {
+            BulkChange::Action(action) => json!(action),
+            BulkChange::Table { .. } => json!("import"),
+        };
+        report.digest =
+            bty::Digest::of(json!([action, effects]).to_string().as_bytes()).to_string();
+        report
+    }
+
+    fn into_writes(self) -> Vec<(Mac, BulkWrite)> {
+        let write = |(mac, (_, decided))| match decided {
+            Decided::Changed(effect) => Some((mac, effect.write)),
+            _ => None,
+        };
+        self.machines.into_iter().filter_map(write).collect()
+    }
+}
+
+impl BulkWrite {
+    fn events(&self) -> &[NewEvent] {
+        match self {
+            Self::Save(_, events) => events,
+            Self::Delete(event) => std::slice::from_ref(event),
+            Self::Acknowledge(_) => &[],
+        }
+    }
+
+    fn failures(&self) -> &[i64] {
+        match self {
+            Self::Acknowledge(ids) => ids,
+            _ => &[],
+        }
+    }
+
+    fn apply(&self, transaction: &store::Transaction<'_>, mac: &Mac) -> Result<()> {
+        match self {
+            Self::Save(machine, _) => store::machines::put(transaction, machine)?,
+            Self::Acknowledge(ids) => {
+                store::events::acknowledge_all(transaction, ids, true)?;
+            }
+            Self::Delete(_) => {
+                store::machines::delete(transaction, mac)?;
+            }
+        }
+        self.events().iter().try_for_each(|event| transaction.record(event).map(drop))
+    }
+}
+
+/// Decides about single machines.
+#[derive(Clone, Copy)]
+struct Decider<'a> {
+    service: &'a BulkEdits,
+    job: &'a BulkJob,
+    snapshot: &'a Snapshot,
+    evaluator: &'a PlanEvaluator<'a>,
+}
+
+impl Decider<'_> {
+    fn catalog(&self) -> Catalog {
+        Catalog::parse(self.snapshot.catalog.as_bytes()).unwrap_or_default()
+    }
+
+    fn decide(&self, catalog: &Catalog, mac: &Mac, machine: Option<&Machine>) -> Result<Decided> {
+        if machine.is_some_and(|machine| machine.open_cycle().is_some()) {
+            return Ok(Decided::AtWork);
+        }
+        let view = MachineView {
+            machine: machine.cloned(),
+            snapshot: self.snapshot,
+            evaluator: self.evaluator,
+            db: &self.service.db,
+        };
+        match (&self.job.change, machine) {
+            (BulkChange::Action(_), None) => Ok(Decided::Skipped("it is unknown".into())),
+            (BulkChange::Action(action), Some(machine)) => {
+                self.act(&view, catalog, action, machine)
+            }
+            (BulkChange::Table { rows, replace }, _) => match rows.get(mac) {
+                Some(row) => Ok(self.import(&view, catalog, mac, row, *replace)),
+                None => Ok(Decided::Unchanged),
+            },
+        }
+    }
+
+    fn act(
+        &self,
+        view: &MachineView<'_>,
+        catalog: &Catalog,
+        action: &BulkAction,
+        machine: &Machine,
+    ) -> Result<Decided> {
+        let who = &self.job.who;
+        if let Some(assignment) = action.assignment(Assignment::of(machine)) {
+            if let Err(error) = check_assignment(view, catalog, &assignment) {
+                return Ok(Decided::Skipped(one_line(&error)));
+            }
+            let context = view.context(&assignment.boot_mode);
+            let saved = action.save(machine, &context, who, &assignment);
+            return Ok(saved.map_or(Decided::Unchanged, |outcome| self.saved(view, outcome)));
+        }
+        match action {
+            BulkAction::Acknowledge => self.acknowledge(view, machine),
+            BulkAction::Delete => Ok(self.delete(machine)),
+            _ => {
+                let held = action.hold(machine, who);
+                Ok(held.map_or(Decided::Unchanged, |outcome| self.saved(view, outcome)))
+            }
+        }
+    }
+
+    fn import(
+        &self,
+        view: &MachineView<'_>,
+        catalog: &Catalog,
+        mac: &Mac,
+        row: &TableRow,
+        replace: bool,
+    ) -> Decided {
+        let before = view.machine.as_ref().map(Assignment::of);
+        let assignment = match changes(row, catalog) {
+            Ok(changes) => changes.apply(before.clone().unwrap_or_default()),
+            Err(why) => return Decided::Skipped(why),
+        };
+        if before.as_ref() == Some(&assignment) {
+            return Decided::Unchanged;
+        }
+        if before.is_some() && !replace {
+            return Decided::Skipped(
+                "it is here already, with another assignment; import with replace to change it"
+                    .into(),
+            );
+        }
+        if let Err(error) = check_assignment(view, catalog, &assignment) {
+            return Decided::Skipped(one_line(&error));
+        }
+        let who = &self.job.who;
+        let new = Machine::new(mac.clone(), &assignment.boot_mode, who.now);
+        let context = view.context(&assignment.boot_mode);
+        let known = view.machine.as_ref();
+        self.saved(view, apply_assignment(known, new, &context, who, &assignment))
+    }
+
+    fn saved(&self, view: &MachineView<'_>, outcome: Outcome<()>) -> Decided {
+        let Outcome { machine, events, .. } = outcome;
+        let item = self.item(view, &machine);
+        let assignment = Some(Assignment::of(&machine));
+        let write = BulkWrite::Save(Box::new(machine), events);
+        Decided::Changed(Box::new(MachineEffect { item, assignment, write }))
+    }
+
+    fn acknowledge(&self, view: &MachineView<'_>, machine: &Machine) -> Result<Decided> {
+        let mac = machine.mac.as_str();
+        let ids = self.service.db.read_blocking(|conn| store::events::failures_of(conn, mac))?;
+        if ids.is_empty() {
+            return Ok(Decided::Unchanged);
+        }
+        let item = self.item(view, machine);
+        let (assignment, write) = (Some(Assignment::of(machine)), BulkWrite::Acknowledge(ids));
+        Ok(Decided::Changed(Box::new(MachineEffect { item, assignment, write })))
+    }
+
+    fn delete(&self, machine: &Machine) -> Decided {
+        let mac = machine.mac.as_str();
+        let event = NewEvent::new("machine.deleted", mac, format!("{mac}: deleted"));
+        let item = BulkItem {
+            next_boot: format!(
+                "be a new machine with the plan {}",
+                self.snapshot.settings.get("plans.default")
+            ),
+            ..self.known(machine)
+        };
+        let write = BulkWrite::Delete(event.caused_by(&self.job.who.author()));
+        Decided::Changed(Box::new(MachineEffect { item, assignment: None, write }))
+    }
+
+    /// Returns what the list says about `machine` as it will be.
+    fn item(&self, view: &MachineView<'_>, machine: &Machine) -> BulkItem {
+        let step = next_boot(machine, &view.context(&machine.plan), &self.job.who);
+        let known = self.known(machine);
+        BulkItem {
+            is_new: view.machine.is_none(),
+            image: step.image.clone().or(known.image),
+            disk: step.disk.clone().or(known.disk),
+            sha256: step.sha256.clone(),
+            next_boot: step.words(),
+            writes: step.writes(),
+            ..known
+        }
+    }
+
+    fn known(&self, machine: &Machine) -> BulkItem {
+        let name = |image: &String| self.snapshot.names.get(image).unwrap_or(image).clone();
+        BulkItem {
+            mac: machine.mac.to_string(),
+            name: machine.name.clone(),
+            is_new: false,
+            plan: machine.plan.clone(),
+            image: machine.image_ref.as_ref().map(name),
+            sha256: None,
+            disk: machine.target_serial.clone(),
+            next_boot: String::new(),
+            writes: false,
+        }
+    }
+}
+
+/// Returns the changes of a row. An empty plan keeps the plan.
+fn changes(row: &TableRow, catalog: &Catalog) -> Result<MachineChanges, String> {
+    let some = |text: &String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    let image = match row.image.as_ref().map(some) {
+        Some(Some(image)) => {
+            let entry = catalog.find(&image).map_err(|e| Error::from(e).detail)?;
+            Some(Some(entry.image_ref().to_string()))
+        }
+        Some(None) => Some(None),
+        None => None,
+    };
+    Ok(MachineChanges {
+        name: row.name.clone(),
+        boot_mode: row.plan.as_ref().and_then(some),
+        bty_image_ref: image,
+        target_disk_serial: row.disk.as_ref().map(some),
+        labels: row.labels.clone(),
+        ..MachineChanges::default()
+    })
+}
+
+fn one_line(error: &Error) -> String {
+    let problems: Vec<String> =
+        error.problems.iter().map(|p| format!("{}: {}", p.at, p.message)).collect();
+    if problems.is_empty() { error.detail.clone() } else { problems.join("; ") }
 }
 
 #[cfg(test)]

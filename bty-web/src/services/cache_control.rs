@@ -9,7 +9,6 @@ use crate::cache::address::{Address, packed_url};
 use crate::cache::fill::Fill;
 use crate::cache::{CacheHost, Lookup};
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::event::Author;
 use crate::domain::time::Time;
 use crate::store::Database;
 use crate::store::cache::{self as rows, CacheMiss, ObjectRecord, PackOutcome, PackedRecord};
@@ -86,12 +85,12 @@ impl CacheControl {
     /// - [`ErrorKind::NotFound`] when `cache.embedded` is off.
     /// - [`ErrorKind::Invalid`] when `sha256` is not a digest.
     /// - The errors of [`CacheHost::fetch`].
-    pub async fn fetch(&self, new: &NewObject, author: Author) -> Result<ObjectState> {
+    pub async fn fetch(&self, new: &NewObject) -> Result<ObjectState> {
         let cache = self.host()?;
         let address: Address = new.url.trim().parse()?;
         let invalid = |e: bty::Error| Error::invalid(format!("sha256: {e:#}"));
         let expected = new.sha256.as_deref().map(str::parse).transpose().map_err(invalid)?;
-        Ok(match cache.fetch(&address, expected, author).await? {
+        Ok(match cache.fetch(&address, expected).await? {
             Lookup::Whole { object, .. } => {
                 ObjectState { status: "hit", key: object.record.key.to_string() }
             }
@@ -104,8 +103,8 @@ impl CacheControl {
     /// # Errors
     /// - [`ErrorKind::Malformed`] when `key` is not a key.
     /// - [`ErrorKind::NotFound`] when there is no such object.
-    pub async fn delete(&self, key: &str, author: &Author) -> Result<()> {
-        self.host()?.evict(&parse_key(key)?, author).await
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        self.host()?.evict(&parse_key(key)?).await
     }
 
     /// Pins an object, which protects it from eviction, or unpins it.
@@ -113,14 +112,9 @@ impl CacheControl {
     /// # Errors
     /// - [`ErrorKind::Malformed`] when `key` is not a key.
     /// - [`ErrorKind::NotFound`] when there is no such object.
-    pub async fn set_pinned(
-        &self,
-        key: &str,
-        is_pinned: bool,
-        author: &Author,
-    ) -> Result<CachedObject> {
+    pub async fn set_pinned(&self, key: &str, is_pinned: bool) -> Result<CachedObject> {
         let cache = self.host()?;
-        let record = cache.pin(&parse_key(key)?, is_pinned, author).await?;
+        let record = cache.pin(&parse_key(key)?, is_pinned).await?;
         let packed = cache.packed(&record.sha256);
         Ok(CachedObject::new(record, packed.as_deref()))
     }

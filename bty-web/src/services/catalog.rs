@@ -107,27 +107,6 @@ pub struct NewImage {
     pub name: Option<String>,
     /// Description for people.
     pub description: Option<String>,
-    /// Architecture; default: what the name suggests.
-    pub arch: Option<String>,
-}
-
-/// An image in the server's own folder, to add by its address there.
-#[derive(Debug)]
-pub struct NewFile {
-    /// Address of the image at this server.
-    pub src: String,
-    /// SHA-256 of the file.
-    pub sha256: Digest,
-    /// Its size in bytes.
-    pub size_bytes: u64,
-    /// SHA-256 of its index, if it is packed.
-    pub index_sha256: Option<Digest>,
-    /// Name of the entry.
-    pub name: String,
-    /// Description for people.
-    pub description: Option<String>,
-    /// Architecture; default: what the name suggests.
-    pub arch: Option<String>,
 }
 
 /// Changes the catalog.
@@ -183,36 +162,6 @@ impl CatalogEdits {
         result
     }
 
-    /// Adds an image of the server's own folder.
-    ///
-    /// # Errors
-    /// - [`ErrorKind::Invalid`] when the name is not allowed in a catalog.
-    /// - [`ErrorKind::Conflict`] when the catalog already has the image or the name.
-    pub async fn add_file(&self, caller: &ClientContext, file: NewFile) -> Result<Stored> {
-        let entry = Entry::new(file.name, file.src);
-        let mut entry = entry.map_err(|e| Error::invalid(format!("{e:#}")))?;
-        entry.sha256 = Some(file.sha256);
-        entry.size_bytes = Some(file.size_bytes);
-        entry.index_sha256 = file.index_sha256;
-        entry.description = file.description;
-        entry.arch = file.arch.or(entry.arch);
-        let added = self.insert(caller, stored(&entry, None, None, caller.now)).await?;
-        self.snapshots.refresh().await?;
-        Ok(added)
-    }
-
-    /// Refuses a name that an entry of the catalog has.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Conflict`] when the name is taken.
-    pub async fn check_name(&self, name: String) -> Result<()> {
-        let taken = name.clone();
-        match self.db.read(move |conn| store::catalog::is_name_taken(conn, &name, "")).await? {
-            true => Err(name_taken(&taken)),
-            false => Ok(()),
-        }
-    }
-
     fn make(&self, new: &NewImage, now: Time) -> Result<Stored> {
         let src = new.image_url.trim();
         let image_ref =
@@ -247,7 +196,6 @@ impl CatalogEdits {
         entry.sha256 = sha256;
         entry.size_bytes = resolved.size_bytes;
         entry.description.clone_from(&new.description);
-        entry.arch = new.arch.clone().or(entry.arch);
         if is_oras && entry.format.is_none() {
             entry.format = Some("img.gz".into());
         }
@@ -263,7 +211,9 @@ impl CatalogEdits {
                     return Err(Error::new(ErrorKind::Conflict, detail));
                 }
                 if store::catalog::is_name_taken(transaction, &stored.name, &stored.src)? {
-                    return Err(name_taken(&stored.name));
+                    let detail = format!("an entry named {} already exists; \
+                                          choose another name", stored.name);
+                    return Err(Error::new(ErrorKind::Conflict, detail));
                 }
                 store::catalog::put_new(transaction, &stored)?;
                 let event = NewEvent::new("catalog.entry.added", stored.src.clone(), format!("added {}", stored.name));
@@ -429,11 +379,6 @@ fn check_foreign(what: &str, address: &str) -> Result<()> {
         return Err(Error::invalid(detail));
     }
     Ok(())
-}
-
-fn name_taken(name: &str) -> Error {
-    let detail = format!("an entry named {name} already exists; choose another name");
-    Error::new(ErrorKind::Conflict, detail)
 }
 
 fn stored(

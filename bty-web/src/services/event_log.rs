@@ -11,8 +11,8 @@ use crate::domain::mac::Mac;
 use crate::domain::time::Time;
 use crate::services::metrics::Metrics;
 use crate::services::shutdown::Shutdown;
+use crate::store::Database;
 use crate::store::events::{self, EventRow};
-use crate::store::{self, Database};
 
 pub use crate::store::events::{EXPORT_MAX, Filter, Found, LIMIT_MAX};
 
@@ -117,21 +117,6 @@ impl EventLog {
         self.db.write(|t| events::acknowledge_failures(t)).await
     }
 
-    /// Acknowledges the failures of a machine. Returns the numbers of those that were not yet
-    /// acknowledged.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Full`] or [`ErrorKind::Internal`] when the change cannot be written.
-    pub async fn acknowledge_failures_of(&self, mac: &Mac) -> Result<Vec<i64>> {
-        let mac = mac.to_string();
-        let write = move |transaction: &store::Transaction<'_>| {
-            let ids = events::failures_of(transaction, &mac)?;
-            events::acknowledge_all(transaction, &ids, true)?;
-            Ok(ids)
-        };
-        self.db.write(write).await
-    }
-
     /// Deletes events beyond `limits.event_days` and `limits.events`, every hour, until the server
     /// stops.
     pub async fn prune_hourly(self, limits: Limits, shutdown: Shutdown) {
@@ -202,8 +187,6 @@ enum Condition {
     Actor(String),
     SourceIp(String),
     Text(String),
-    /// Text that must not occur.
-    Without(String),
 }
 
 impl Condition {
@@ -214,7 +197,6 @@ impl Condition {
             Self::Actor(actor) => event.is_by(actor),
             Self::SourceIp(ip) => event.is_from(ip),
             Self::Text(text) => event.contains(text),
-            Self::Without(text) => !event.contains(text),
         }
     }
 }
@@ -240,10 +222,9 @@ impl Search {
                     continue;
                 }
                 (_, _, Ok(ip)) => Condition::SourceIp(ip.to_string()),
-                (text, ..) => match (text.strip_prefix("actor:"), text.strip_prefix('-')) {
-                    (Some(actor), _) => Condition::Actor(actor.to_owned()),
-                    (_, Some(other)) if !other.is_empty() => Condition::Without(other.to_owned()),
-                    _ => Condition::Text(lower),
+                (text, ..) => match text.strip_prefix("actor:") {
+                    Some(actor) => Condition::Actor(actor.to_owned()),
+                    None => Condition::Text(lower),
                 },
             };
             search.conditions.push(condition);

@@ -19,19 +19,24 @@ pub struct FleetOverview {
     pub images: usize,
     /// The most recent events, newest first.
     pub events: Vec<Event>,
-    /// Number of unacknowledged failed log-ins.
-    pub failed_logins: i64,
-    /// The most recent of them, newest first.
-    pub recent_logins: Vec<Event>,
     /// True once any machine has booted from the network.
     pub has_contact: bool,
     /// True once any machine has been flashed.
     pub has_flash: bool,
 }
 
+impl FleetOverview {
+    /// Returns the number of machines in trouble, and how many of them are stalled.
+    #[must_use]
+    pub fn troubled(&self) -> (usize, usize) {
+        let is_troubled = |machine: &&Brief| machine.status().phase() == Phase::Trouble;
+        let troubled: Vec<&Brief> = self.machines.iter().filter(is_troubled).collect();
+        let stalled = troubled.iter().filter(|machine| machine.status().is_stalled()).count();
+        (troubled.len(), stalled)
+    }
+}
+
 const EVENTS_SHOWN: u32 = 10;
-const LOGINS_SHOWN: u32 = 3;
-const FAILED_LOGIN: &str = "auth.login.failed";
 
 impl MachineReads {
     /// Reads an overview of the fleet, with at most `working_max` working machines.
@@ -48,22 +53,8 @@ impl MachineReads {
                 .take(working_max)
                 .filter_map(|machine| machines::get(conn, &machine.mac.parse().ok()?).transpose())
                 .collect::<Result<_>>()?;
-            let failed_logins = events::unacknowledged(conn, FAILED_LOGIN)?;
-            let recent = Filter {
-                kind: Some(FAILED_LOGIN.into()),
-                acknowledged: Some(false),
-                failed: Some(true),
-                ..Filter::default()
-            };
-            // without any, the search would read the whole log
-            let recent_logins = match failed_logins {
-                0 => Vec::new(),
-                _ => events::list(conn, &recent, LOGINS_SHOWN)?,
-            };
             Ok(FleetOverview {
                 working,
-                failed_logins,
-                recent_logins,
                 images: catalog::all(conn)?.len(),
                 events: events::list(conn, &Filter::default(), EVENTS_SHOWN)?,
                 has_contact: events::has_kind(conn, "machine.discovered")?

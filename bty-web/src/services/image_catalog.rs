@@ -17,6 +17,7 @@ use crate::services::access::Principal;
 use crate::services::auth::Scope;
 use crate::services::catalog::{self, CatalogEdits, Imported, concurrently};
 use crate::services::image_route::{ImageRouter, file_name, source};
+use crate::services::snapshot::Snapshots;
 use crate::store::{self, Database};
 
 pub use crate::store::catalog::Stored;
@@ -25,6 +26,7 @@ pub use crate::store::catalog::Stored;
 #[derive(Clone)]
 pub struct ImageCatalog {
     db: Database,
+    snapshots: Arc<Snapshots>,
     image_router: Arc<ImageRouter>,
     edits: CatalogEdits,
     client: Client,
@@ -33,11 +35,12 @@ pub struct ImageCatalog {
 impl ImageCatalog {
     pub(crate) fn new(
         db: Database,
+        snapshots: Arc<Snapshots>,
         image_router: Arc<ImageRouter>,
         edits: CatalogEdits,
         client: Client,
     ) -> Self {
-        Self { db, image_router, edits, client }
+        Self { db, snapshots, image_router, edits, client }
     }
 
     /// Returns all entries, sorted by name.
@@ -62,27 +65,21 @@ impl ImageCatalog {
     }
 
     /// Returns the catalog as TOML for clients that reached the server at `base`. URLs point to the
-    /// cache host if there is one and it responds, and those of images that this server keeps to
-    /// `base`.
+    /// cache host if there is one and it responds.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the database fails.
     pub async fn client_toml(&self, base: &str) -> Result<String> {
-        let router = &self.image_router;
-        let host = match router.host(base) {
-            Some(host) if router.is_reachable().await => Some(host),
-            _ => None,
+        let Some(host) = self.image_router.host(base) else {
+            return Ok(self.snapshots.current().catalog.to_string());
         };
+        if !self.image_router.is_reachable().await {
+            return Ok(self.snapshots.current().catalog.to_string());
+        }
         let mut catalog = Catalog::new();
         for stored in self.entries().await? {
-            let own = router.own_address(base, &stored.src);
-            catalog.add(match (&host, own) {
-                (Some(host), own) if own.is_none() || router.is_cached(&stored) => {
-                    through_cache(host, &stored, router.packed(host, &stored))?
-                }
-                (_, Some(own)) => with_address(&stored, own)?,
-                (_, None) => stored.entry()?,
-            })?;
+            let packed = self.image_router.packed(&host, &stored);
+            catalog.add(through_cache(&host, &stored, packed)?)?;
         }
         Ok(catalog.to_toml())
     }
@@ -120,7 +117,7 @@ impl ImageCatalog {
         let entries = self.entries_at(src).await?;
         let mut images = Vec::with_capacity(entries.len());
         for entry in entries {
-            let status = self.image_router.look(who, &entry, is_warming).await?;
+            let status = self.image_router.look(&who.base, &entry, is_warming).await?;
             images.push(CachedImage { name: entry.name, src: entry.src, status });
         }
         Ok(images)
@@ -242,22 +239,15 @@ fn through_cache(host: &str, stored: &Stored, packed: Option<PackedImage>) -> Re
         return Ok(direct);
     }
     let url = blob_url(host, source, &file_name(stored), stored.disk_image_sha.as_deref());
-    let mut entry = with_address(stored, url)?;
-    if let Some(packed) = packed {
-        entry.index_sha256 = packed.index_sha256.parse().ok();
-        entry.packed = Some(packed.url);
-    }
-    Ok(entry)
-}
-
-/// Returns the entry with another address of the same image.
-fn with_address(stored: &Stored, address: String) -> Result<Entry> {
-    let direct = stored.entry()?;
-    let mut entry = Entry::new(direct.name, address)?;
+    let mut entry = Entry::new(direct.name.clone(), url)?;
     (entry.sha256, entry.format, entry.size_bytes) =
         (direct.sha256, direct.format, direct.size_bytes);
     (entry.description, entry.arch) = (direct.description, direct.arch);
     entry.index_sha256 = direct.index_sha256;
+    if let Some(packed) = packed {
+        entry.index_sha256 = packed.index_sha256.parse().ok();
+        entry.packed = Some(packed.url);
+    }
     Ok(entry)
 }
 

@@ -1,5 +1,4 @@
 //! Routes of images: from the origin, or through a cache host that responds and can send the image.
-//! This server is the origin of the images that it keeps itself.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +13,6 @@ use crate::cache::{CacheHost, Lookup};
 use crate::config::Config;
 use crate::domain::error::Result;
 use crate::domain::image_route::{CacheStatus, ImageRoute, PackedImage};
-use crate::domain::machine::ClientContext;
-use crate::services::image_files::ImageFiles;
 use crate::store::catalog::Stored;
 
 /// Time after which a cache host counts as not responding.
@@ -49,8 +46,6 @@ pub struct ImageRouter {
     cache: Option<Arc<CacheHost>>,
     /// Port of the cache host in this process.
     port: Option<u16>,
-    /// The images that this server keeps itself.
-    files: ImageFiles,
     /// What was last known of objects, by their URLs.
     known: Mutex<HashMap<String, Known>>,
 }
@@ -61,20 +56,7 @@ impl ImageRouter {
     #[must_use]
     pub fn new(config: &Config, client: Client, cache: Option<Arc<CacheHost>>) -> Self {
         let port = config.cache.as_ref().map(|(listen, _)| listen.port());
-        let (url, files) = (config.cache_url.clone(), ImageFiles::new(config.image_dir.clone()));
-        Self { url, client, cache, port, files, known: Mutex::default() }
-    }
-
-    /// True if this server keeps images itself.
-    #[must_use]
-    pub fn keeps_images(&self) -> bool {
-        self.files.dir().read_dir().is_ok_and(|mut entries| entries.next().is_some())
-    }
-
-    /// Returns the address at `base` of the image with the address `src`, if this server keeps it.
-    #[must_use]
-    pub fn own_address(&self, base: &str, src: &str) -> Option<String> {
-        self.files.own_address(base, src)
+        Self { url: config.cache_url.clone(), client, cache, port, known: Mutex::default() }
     }
 
     /// Returns the URL of the cache host for a machine that reached this server at `base`.
@@ -110,10 +92,7 @@ impl ImageRouter {
             (Some(_), Err(_)) => (CacheStatus::Refused.into(), None, None),
             (None, _) => (CacheStatus::None.into(), None, None),
         };
-        // no detour for an image that is here, unless it is cached, perhaps packed
-        let own = self.own_address(base, src).filter(|_| known.status != CacheStatus::Hit);
-        let is_own = own.is_some();
-        ImageRoute { src: src.to_owned(), url: own.or(url), is_own, packed, status: known.status }
+        ImageRoute { src: src.to_owned(), url, packed, status: known.status }
     }
 
     async fn ask(&self, address: &Address, url: &str, sha256: Option<&str>) -> Known {
@@ -163,26 +142,20 @@ impl ImageRouter {
         known.packed_at(host, sha256, &file_name(entry))
     }
 
-    /// True if [`known_status`](Self::known_status) is a hit.
+    /// True if the cache host in this process has the image, or an external one had it at the last
+    /// check.
     #[must_use]
     pub fn is_cached(&self, entry: &Stored) -> bool {
-        self.known_status(entry) == CacheStatus::Hit
-    }
-
-    /// Returns whether the cache host in this process has the image, or an external one had it at
-    /// the last check. Asks nobody: [`CacheStatus::None`] if it is not known.
-    #[must_use]
-    pub fn known_status(&self, entry: &Stored) -> CacheStatus {
-        let Ok(address) = source(entry).parse::<Address>() else { return CacheStatus::None };
+        let Ok(address) = source(entry).parse::<Address>() else { return false };
         match &self.cache {
-            Some(cache) if self.url.is_empty() => match cache.lookup(&address) {
-                Ok(Some(Lookup::Whole { .. })) => CacheStatus::Hit,
-                Ok(Some(Lookup::Filling(_))) => CacheStatus::Filling,
-                _ => CacheStatus::None,
-            },
+            Some(cache) if self.url.is_empty() => {
+                matches!(cache.lookup(&address), Ok(Some(Lookup::Whole { .. })))
+            }
             _ => {
                 let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                known.get(&address.to_string()).map_or(CacheStatus::None, |known| known.status)
+                known
+                    .get(&address.to_string())
+                    .is_some_and(|known| known.status == CacheStatus::Hit)
             }
         }
     }
@@ -202,22 +175,16 @@ impl ImageRouter {
     ///
     /// # Errors
     /// `ErrorKind::Upstream` when the cache host of this process cannot download the image.
-    pub async fn look(
-        &self,
-        who: &ClientContext,
-        entry: &Stored,
-        is_warming: bool,
-    ) -> Result<CacheStatus> {
+    pub async fn look(&self, base: &str, entry: &Stored, is_warming: bool) -> Result<CacheStatus> {
         let src = source(entry);
-        let sha256 = entry.disk_image_sha.as_deref();
-        let choice = self.choose(&who.base, src, &entry.name, sha256).await;
+        let choice = self.choose(base, src, &entry.name, entry.disk_image_sha.as_deref()).await;
         if is_warming
             && choice.status == CacheStatus::Miss
             && let (Some(cache), Ok(address)) = (&self.cache, src.parse::<Address>())
         {
             // an external cache host starts the download when it is asked about the image
-            let sha256 = sha256.and_then(|sha| sha.parse().ok());
-            return Ok(match cache.fetch(&address, sha256, who.author()).await? {
+            let sha256 = entry.disk_image_sha.as_deref().and_then(|sha| sha.parse().ok());
+            return Ok(match cache.fetch(&address, sha256).await? {
                 Lookup::Whole { .. } => CacheStatus::Hit,
                 Lookup::Filling(_) => CacheStatus::Filling,
             });

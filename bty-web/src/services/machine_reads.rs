@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::Event;
 use crate::domain::mac::Mac;
+use crate::domain::machine::Machine;
 use crate::domain::machine::architecture::mismatch;
 use crate::domain::machine::search::MachineSearch;
 use crate::domain::machine::silence::SilenceLimit;
-use crate::domain::machine::{Machine, Phase};
 use crate::domain::time::Time;
 use crate::services::snapshot::Snapshots;
 use crate::store::Database;
@@ -125,27 +125,6 @@ impl MachineReads {
         self.db.read(read).await
     }
 
-    /// Returns what a page of a list shows of each of its machines, by their addresses. Machines
-    /// that have been deleted meanwhile are left out.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Internal`] when the database fails.
-    pub async fn listed(&self, macs: Vec<Mac>) -> Result<HashMap<String, ListedMachine>> {
-        let limit = self.silence_limit();
-        let read = move |conn: &_| {
-            let mut listed = HashMap::new();
-            for mac in macs {
-                let Some(mut machine) = machines::get(conn, &mac)? else { continue };
-                machine.mark_stalled(&limit);
-                let is_troubled = machine.status().phase() == Phase::Trouble;
-                let has_failures = is_troubled && events::has_failures(conn, mac.as_str())?;
-                listed.insert(mac.to_string(), ListedMachine { machine, has_failures });
-            }
-            Ok(listed)
-        };
-        self.db.read(read).await
-    }
-
     /// Returns the number of machines assigned to each image, by its reference.
     ///
     /// # Errors
@@ -191,7 +170,6 @@ impl MachineReads {
             let mut machine = machines::find(conn, &mac)?;
             mark_stalled(machine.as_mut(), &limit);
             Ok(MachineDetails {
-                has_failures: events::has_failures(conn, mac.as_str())?,
                 machine,
                 lshw: machines::lshw(conn, &mac)?,
                 images: catalog::all(conn)?,
@@ -225,16 +203,6 @@ pub struct MachineDetails {
     pub images: Vec<Stored>,
     /// Its most recent events, newest first.
     pub events: Vec<Event>,
-    /// True if nobody has acknowledged some of its failures.
-    pub has_failures: bool,
-}
-
-/// A machine of a list.
-pub struct ListedMachine {
-    /// The machine.
-    pub machine: Machine,
-    /// True if it needs attention, and nobody has acknowledged some of its failures.
-    pub has_failures: bool,
 }
 
 /// Marks a machine that is stalled but not yet recorded as such.

@@ -41,9 +41,8 @@ pub async fn give(
     origins: &ImageOrigins,
     request: OrderRequest,
 ) -> Result<MachineOrder> {
-    let router = &origins.router;
-    let has_routes = router.host(&request.client.base).is_some() || router.keeps_images();
-    match has_routes || origins.rolling.is_any() {
+    let has_cache = origins.router.host(&request.client.base).is_some();
+    match has_cache || origins.rolling.is_any() {
         true => give_routed(machines, origins, request).await,
         false => give_under_lock(machines, request, None, false).await,
     }
@@ -98,7 +97,7 @@ impl ImageToRoute {
 /// Chooses the route of an image. A trait, so that tests need no cache host.
 trait RouteChooser: Sync {
     /// `base` is the URL at which the machine reached this server. Returns `None` without a cache
-    /// host, unless this server keeps the image.
+    /// host.
     fn choose_route(
         &self,
         base: &str,
@@ -112,9 +111,7 @@ trait RouteChooser: Sync {
 
 impl RouteChooser for ImageOrigins {
     async fn choose_route(&self, base: &str, image: &ImageToRoute) -> Option<ImageRoute> {
-        if self.router.host(base).is_none() {
-            self.router.own_address(base, &image.src)?;
-        }
+        self.router.host(base)?;
         Some(self.router.choose(base, &image.src, &image.name, image.sha256.as_deref()).await)
     }
 
@@ -333,7 +330,6 @@ mod tests {
             Some(ImageRoute {
                 src: image.src.clone(),
                 url: Some(MIRRORED.into()),
-                is_own: false,
                 packed: Some(PackedImage { url: PACKED.into(), index_sha256: "ab".repeat(32) }),
                 status: CacheStatus::Hit,
             })

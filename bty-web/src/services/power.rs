@@ -102,9 +102,9 @@ pub struct PowerReport {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct PowerQueue {
     /// Number of machines that will be switched.
-    pub accepted: usize,
+    accepted: usize,
     /// Machines that are left out, each with the reason.
-    pub skipped: Vec<Problem>,
+    skipped: Vec<Problem>,
 }
 
 impl Power {
@@ -165,35 +165,8 @@ impl Power {
     ) -> Result<PowerQueue> {
         let PowerSelection { action, force, machines } = selection;
         check_selection(action, &machines)?;
-        self.enqueue(who, machines, PowerOrder { action, force }).await
-    }
-
-    /// True if there is a hook, so that machines can be made to boot from the network.
-    #[must_use]
-    pub fn has_hook(&self) -> bool {
-        self.options().hook.is_some()
-    }
-
-    /// Orders the plans of several machines again, and lets them boot from the network, in the
-    /// background. The caller has confirmed what their next boots do.
-    ///
-    /// # Errors
-    /// - [`ErrorKind::Invalid`] when a machine is unknown, or there are none or too many.
-    /// - [`ErrorKind::Conflict`] when there is no hook.
-    /// - [`ErrorKind::Throttled`] when too many machines wait already.
-    pub async fn flash_many(&self, who: ClientContext, machines: Vec<Mac>) -> Result<PowerQueue> {
-        check_count(machines.len())?;
-        let order = PowerOrder { action: PowerAction::Flash, force: false };
-        self.enqueue(who, machines, order).await
-    }
-
-    async fn enqueue(
-        &self,
-        who: ClientContext,
-        machines: Vec<Mac>,
-        order: PowerOrder,
-    ) -> Result<PowerQueue> {
-        self.check_hook(order.action)?;
+        self.check_hook(action)?;
+        let order = PowerOrder { action, force };
         let (mut accepted, mut skipped) = (Vec::new(), Vec::new());
         for machine in self.find_all(machines).await? {
             match check_interruption(&machine, order) {
@@ -420,12 +393,8 @@ fn check_selection(action: PowerAction, macs: &[Mac]) -> Result<()> {
         );
         return Err(Error::invalid(detail));
     }
-    check_count(macs.len())
-}
-
-fn check_count(machines: usize) -> Result<()> {
-    if machines == 0 || machines > MACHINES_MAX {
-        let found = count(machines, "machine");
+    if macs.is_empty() || macs.len() > MACHINES_MAX {
+        let found = count(macs.len(), "machine");
         return Err(Error::invalid(format!(
             "expected 1 to {MACHINES_MAX} machines, found {found}"
         )));

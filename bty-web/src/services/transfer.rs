@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::error::{Error, Result};
 use crate::domain::event::{Author, NewEvent};
 use crate::domain::mac::Mac;
-use crate::domain::machine::save::{Assignment, IMPORTED, RESTORED};
+use crate::domain::machine::save::{Assignment, IMPORTED};
 use crate::domain::machine::{Machine, hardware};
 use crate::domain::plan::{Plan, bundled, params::Need};
 use crate::domain::time::Time;
@@ -35,7 +35,7 @@ pub struct Bundle {
     pub exported_by_bty_version: String,
     /// Machines with the states of their plans, but without boot cycles.
     #[schema(value_type = Vec<Object>)]
-    pub machines: Vec<Value>,
+    pub machines: Vec<ExportedMachine>,
     /// The newest revision of each of the operators' plans.
     #[serde(default)]
     pub plans: Vec<ExportedPlan>,
@@ -51,7 +51,7 @@ pub struct Bundle {
 
 /// A machine in an export.
 #[derive(Debug, Serialize, Deserialize)]
-struct ExportedMachine {
+pub struct ExportedMachine {
     #[serde(flatten)]
     machine: Machine,
     hw_lshw: Option<Value>,
@@ -103,7 +103,7 @@ pub fn export(conn: &Connection) -> Result<Bundle> {
             Some((text, at)) => (Some(serde_json::from_str(&text)?), Some(at)),
             None => (None, None),
         };
-        machines.push(serde_json::to_value(ExportedMachine { machine, hw_lshw, hw_lshw_at })?);
+        machines.push(ExportedMachine { machine, hw_lshw, hw_lshw_at });
     }
     let plans = store::plans::all(conn)?.into_iter();
     let settings = store::settings::all(conn)?;
@@ -174,36 +174,6 @@ pub fn import(
     Ok(summary)
 }
 
-/// Disarms a state that was restored from `source`, and records that. Machines whose plans may
-/// write to disks are put on hold, because the backup is older than the contents of their disks.
-/// Returns how many; none with `is_armed`, and then all machines continue where they were.
-///
-/// # Errors
-/// - `ErrorKind::Full` when the disk has no space.
-/// - `ErrorKind::Internal` when the database fails.
-pub fn disarm(
-    transaction: &Transaction<'_>,
-    source: &str,
-    is_armed: bool,
-    author: &Author,
-) -> Result<usize> {
-    let filter = ImportFilter::new(transaction, ImportRules::default())?;
-    let mut held = 0;
-    for mut machine in store::machines::all(transaction)? {
-        if is_armed || machine.hold.is_some() || !filter.writes(&machine.plan) {
-            continue;
-        }
-        machine.hold = Some(RESTORED.into());
-        machine.cycle = None;
-        machine.answers.clear();
-        store::machines::put(transaction, &machine)?;
-        held += 1;
-    }
-    let event = NewEvent::new("state.restored", "state", format!("restored from {source}"));
-    transaction.record(&event.caused_by(author).with(json!({ "source": source, "held": held })))?;
-    Ok(held)
-}
-
 fn import_own(
     transaction: &Transaction<'_>,
     bundle: Bundle,
@@ -234,22 +204,13 @@ fn import_own(
 
 fn import_machines(
     transaction: &Transaction<'_>,
-    exported: Vec<Value>,
+    exported: Vec<ExportedMachine>,
     rules: ImportRules,
     now: Time,
     summary: &mut ImportSummary,
 ) -> Result<()> {
     let mut filter = ImportFilter::new(transaction, rules)?;
-    for value in exported {
-        let mac = value["mac"].as_str().unwrap_or("without an address").to_owned();
-        let exported = match serde_json::from_value(value) {
-            Ok(exported) => exported,
-            Err(error) => {
-                summary.skipped.push(format!("machine {mac}: {error}"));
-                continue;
-            }
-        };
-        let ExportedMachine { mut machine, hw_lshw, hw_lshw_at } = exported;
+    for ExportedMachine { mut machine, hw_lshw, hw_lshw_at } in exported {
         let problem = filter.problem(&machine.mac)?.or_else(|| filter.assignment_problem(&machine));
         if let Some(why) = problem {
             summary.skipped.push(format!("machine {}: {why}", machine.mac));

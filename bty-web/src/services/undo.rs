@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
 use crate::domain::mac::Mac;
-use crate::domain::machine::{ClientContext, Cycle, Machine, Outcome};
+use crate::domain::machine::{ClientContext, Machine, Outcome};
 use crate::domain::time::Time;
 use crate::services::access::Principal;
 use crate::services::auth::Scope;
@@ -171,20 +171,9 @@ fn changed(mac: &Mac) -> Error {
     Error::new(ErrorKind::Conflict, format!("cannot undo: {mac} has changed since"))
 }
 
-/// True if the two differ at most in when and from where they were last seen, and in the progress
-/// of what they are doing.
+/// True if the two differ at most in when and from where they were last seen.
 fn is_same(now: Option<&Machine>, then: Option<&Machine>) -> bool {
-    let without_progress = |cycle: Cycle| Cycle {
-        progress: None,
-        heard_at: Time::default(),
-        stalled_at: None,
-        ..cycle
-    };
-    let without_contact = |machine: &Machine| Machine {
-        last_seen_at: None,
-        last_seen_ip: None,
-        cycle: machine.cycle.clone().map(without_progress),
-        ..machine.clone()
-    };
+    let without_contact =
+        |machine: &Machine| Machine { last_seen_at: None, last_seen_ip: None, ..machine.clone() };
     now.map(without_contact) == then.map(without_contact)
 }

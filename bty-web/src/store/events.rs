@@ -301,18 +301,6 @@ pub fn failures_of(conn: &Connection, mac: &str) -> Result<Vec<i64>> {
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// True if there are failures of this machine that nobody has acknowledged.
-///
-/// # Errors
-/// `ErrorKind::Internal` when the database cannot be read.
-pub fn has_failures(conn: &Connection, mac: &str) -> Result<bool> {
-    // the other index has the failures of all machines
-    let sql = "SELECT EXISTS (SELECT 1 FROM events INDEXED BY events_by_subject \
-               WHERE subject_kind = 'machine' AND subject_id = ?1 AND acknowledged = 0 \
-               AND kind LIKE '%failed')";
-    Ok(conn.sql.prepare_cached(sql)?.query_row([mac], |row| row.get(0))?)
-}
-
 /// Acknowledges all failures. Returns the numbers of those that were not yet acknowledged.
 ///
 /// # Errors
@@ -447,16 +435,6 @@ pub fn newest(conn: &Connection) -> Result<i64> {
 pub fn tripwire(conn: &Connection) -> Result<i64> {
     let sql = "SELECT count(*) FROM events WHERE acknowledged = 0 AND kind LIKE '%failed'";
     Ok(conn.sql.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
-}
-
-/// Returns the number of unacknowledged failures of the kind `kind`.
-///
-/// # Errors
-/// `ErrorKind::Internal` when the database cannot be read.
-pub fn unacknowledged(conn: &Connection, kind: &str) -> Result<i64> {
-    let sql = "SELECT count(*) FROM events \
-               WHERE acknowledged = 0 AND kind LIKE '%failed' AND kind = ?1";
-    Ok(conn.sql.prepare_cached(sql)?.query_row([kind], |row| row.get(0))?)
 }
 
 /// Reads a row. Redacts passwords in URLs, which earlier versions stored.

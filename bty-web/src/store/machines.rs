@@ -99,10 +99,6 @@ pub struct Brief {
     pub seen_ip: Option<String>,
     /// When its last flash completed.
     pub flashed_at: Option<Time>,
-    /// When the server discovered it; `None` if an operator added it.
-    pub discovered_at: Option<Time>,
-    /// True if nobody has assigned it anything since; see [`Machine::is_unassigned`].
-    pub is_new: bool,
 }
 
 impl Brief {
@@ -115,7 +111,6 @@ impl Brief {
             stage: self.stage,
             mode: self.mode.as_deref(),
             is_silent: self.is_silent,
-            is_new: self.is_new,
         }
     }
 }
@@ -147,7 +142,7 @@ fn each_brief(
                 cycle_json ->> '$.order.mode', last_seen_at, last_seen_ip, flashed_json ->> '$.at',
                 cycle_json ->> '$.is_past', cycle_json ->> '$.heard_at',
                 cycle_json ->> '$.progress.phase', cycle_json ->> '$.stalled_at' IS NOT NULL,
-                name, discovered_at, {UNASSIGNED}
+                name
          FROM machines WHERE {found} ORDER BY mac",
     ))?;
     let mut rows = select.query(params_from_iter(values))?;
@@ -180,8 +175,6 @@ fn brief(row: &Row<'_>, limit: &SilenceLimit) -> Result<Brief> {
         seen_at: row.get(8)?,
         seen_ip: row.get(9)?,
         flashed_at: time(row.get(10)?),
-        discovered_at: row.get(16)?,
-        is_new: row.get(17)?,
     })
 }
 
@@ -580,7 +573,6 @@ mod tests {
         for machine in &left {
             let is = db.read_blocking(|conn| is_unassigned(conn, &machine.mac)).unwrap();
             assert_eq!(is, machine.last_seen_at.unwrap().0 > 4);
-            assert_eq!(is, machine.is_unassigned());
         }
     }
 
@@ -625,7 +617,6 @@ mod tests {
                     is_inventory_unreadable: false,
                     order,
                     progress: None,
-                    failure: None,
                     heard_at: Time(1),
                     stalled_at: None,
                     is_past,
@@ -635,9 +626,6 @@ mod tests {
             }
         }
         machines.push(Machine::new("02:00:00:00:ff:ff".parse().unwrap(), "ipxe-exit", Time(1)));
-        let mut new = Machine::new("02:00:00:00:ff:fe".parse().unwrap(), "ipxe-exit", Time(1));
-        new.discovered_at = Some(Time(1));
-        machines.insert(machines.len() - 1, new);
         let kept = machines.clone();
         db.write_blocking(move |t| kept.iter().try_for_each(|machine| put(t, machine))).unwrap();
         let limit = SilenceLimit { now: Time(i64::from(u32::MAX)), after_ms: 900_000 };

@@ -53,21 +53,13 @@ fn number(conn: &Connection, path: &Path) -> Result<usize> {
     usize::try_from(number).map_err(|_| later(path, "an unknown number"))
 }
 
-/// Refuses a database that is not a state of this server, or that of a later version.
-pub(super) fn check_known(conn: &Connection, path: &Path) -> Result<()> {
-    match known_number(conn, path)? {
-        0 => Err(foreign(path)),
-        _ => Ok(()),
+/// Migrates the database at `path` to the newest schema; `None` if it was new or up to date.
+pub(super) fn bring_up(conn: &mut Connection, path: &Path) -> Result<Option<Upgrade>> {
+    let (from, to) = (number(conn, path)?, STEPS.len());
+    if from > to {
+        return Err(later(path, &from.to_string()));
     }
-}
-
-/// Returns the number of a schema that this version knows; 0 for an empty database.
-fn known_number(conn: &Connection, path: &Path) -> Result<usize> {
-    let number = number(conn, path)?;
-    if number > STEPS.len() {
-        return Err(later(path, &number.to_string()));
-    }
-    if number == 0 {
+    if from == 0 {
         let tables: i64 = conn
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
             .map_err(|e| unreadable(path, &e))?;
@@ -75,12 +67,6 @@ fn known_number(conn: &Connection, path: &Path) -> Result<usize> {
             return Err(foreign(path));
         }
     }
-    Ok(number)
-}
-
-/// Migrates the database at `path` to the newest schema; `None` if it was new or up to date.
-pub(super) fn bring_up(conn: &mut Connection, path: &Path) -> Result<Option<Upgrade>> {
-    let (from, to) = (known_number(conn, path)?, STEPS.len());
     if from == to || from == 0 {
         migrations(&STEPS).to_latest(conn).map_err(|e| unreadable(path, &e))?;
         return Ok(None);

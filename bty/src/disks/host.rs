@@ -87,8 +87,7 @@ impl SystemHost {
         match open_nonblocking(&node.path) {
             Ok(file) => read_contents_of(&mut disk, &file),
             // without permission to read it, at least the kernel knows the partitions
-            Err(error) => {
-                disk.unreadable = Some(reason_of(&error));
+            Err(_) => {
                 disk.partitions = nodes.partitions_of(&node.name).map(kernel_partition).collect();
             }
         }
@@ -202,12 +201,9 @@ impl DiskHost for SystemHost {
         }
         let mut disk = self.probe_file(path)?;
         disk.uses = usage.of_file(&disk.path);
-        match open_nonblocking(&disk.path) {
-            Ok(file) => {
-                read_contents_of(&mut disk, &file);
-                disk.file_holds = held_in_file(&disk, &file);
-            }
-            Err(error) => disk.unreadable = Some(reason_of(&error)),
+        if let Ok(file) = open_nonblocking(&disk.path) {
+            read_contents_of(&mut disk, &file);
+            disk.file_holds = held_in_file(&disk, &file);
         }
         Ok(disk)
     }
@@ -307,14 +303,6 @@ fn kernel_partition(node: &BlockDevice) -> Partition {
         type_id: None,
         name: None,
         content: None,
-    }
-}
-
-/// Why a disk could not be opened for reading, for [`Disk::unreadable`].
-fn reason_of(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "run as root".to_owned(),
-        _ => error.to_string(),
     }
 }
 

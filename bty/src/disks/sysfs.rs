@@ -252,7 +252,6 @@ impl BlockDevice {
             partitions: Vec::new(),
             uses: Vec::new(),
             file_holds: None,
-            unreadable: None,
         }
     }
 

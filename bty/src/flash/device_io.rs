@@ -31,7 +31,6 @@ pub(super) struct DeviceIo {
     pub(super) cancel: CancelToken,
     begun: AtomicU64,
     finished: AtomicU64,
-    has_written: AtomicBool,
     limits: RequestLimits,
     expects_zeros: AtomicBool,
     /// Held while a sector is read, changed and written back, because two extents may share one.
@@ -68,7 +67,6 @@ impl DeviceIo {
             cancel: cancel.clone(),
             begun: AtomicU64::new(0),
             finished: AtomicU64::new(0),
-            has_written: AtomicBool::new(false),
             limits: RequestLimits {
                 can_zero: AtomicBool::new(true),
                 zero_bytes: AtomicU64::new(64 << 20),
@@ -90,20 +88,6 @@ impl DeviceIo {
         let result = request(&*self.device);
         self.finished.fetch_add(1, Ordering::Relaxed);
         result
-    }
-
-    /// Sends one request that changes the content of the device.
-    pub(super) fn change<T>(
-        &self,
-        request: impl FnOnce(&dyn Device) -> io::Result<T>,
-    ) -> io::Result<T> {
-        self.has_written.store(true, Ordering::SeqCst);
-        self.request(request)
-    }
-
-    /// True from the first request on that changes the content, even if it fails.
-    pub(super) fn has_written(&self) -> bool {
-        self.has_written.load(Ordering::SeqCst)
     }
 
     pub(super) fn counters(&self) -> IoCounters {
@@ -196,7 +180,7 @@ impl DeviceIo {
             let limit = self.limits.write_bytes.load(Ordering::Relaxed);
             let part = &bytes[done..bytes.len().min(done + limit)];
             let start = Instant::now();
-            match self.change(|device| device.write_at(part, at)) {
+            match self.request(|device| device.write_at(part, at)) {
                 Ok(0) => {
                     return Err(self.failed("writing to", at, io::ErrorKind::WriteZero.into()));
                 }
@@ -217,7 +201,7 @@ impl DeviceIo {
             let limit = self.limits.zero_bytes.load(Ordering::Relaxed);
             let part = len.min(limit);
             let start = Instant::now();
-            match self.change(|device| device.zero_at(offset, part)) {
+            match self.request(|device| device.zero_at(offset, part)) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::Unsupported => {
                     self.limits.can_zero.store(false, Ordering::Relaxed);
@@ -317,7 +301,7 @@ impl DeviceIo {
 
     /// Has the device erase all its user data by a command of its own.
     pub(super) fn format(&self) -> Result<()> {
-        self.change(|device| device.format()).map_err(|e| {
+        self.request(|device| device.format()).map_err(|e| {
             Error::new(ErrorKind::Target, format!("formatting {}", self.name))
                 .because(e)
                 .with_path(&self.name)

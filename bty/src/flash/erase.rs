@@ -98,7 +98,7 @@ impl EraseReport {
             if let Some(offset) = failure.offset {
                 error = error.at_offset(offset);
             }
-            return Err(if failure.has_written { error.after_writing() } else { error });
+            return Err(error.after_writing());
         }
         Ok(Self {
             disk: target.disk.clone(),

@@ -82,7 +82,7 @@ impl FlashPlan {
             drop::<Sender<()>>(alive);
             result
         })
-        .map_err(|error| if board.may_have_written() { error.after_writing() } else { error })
+        .map_err(|error| if board.has_begun_to_write() { error.after_writing() } else { error })
         .context(|| format!("flashing {}", image.info().name))
     }
 

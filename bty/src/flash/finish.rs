@@ -76,18 +76,18 @@ struct Outcome {
 
 impl Finishing {
     /// Starts to finish the target of `writer`, whose queue must be drained. On failure, the first
-    /// MiB is zeroed again, unless nothing was written at all.
+    /// MiB is zeroed again.
     pub(super) fn begin(writer: &TargetWriter, work: &Arc<Work>) -> Self {
         let (work, outcome) = (Arc::clone(work), Arc::new(OnceLock::new()));
         let result = Arc::clone(&outcome);
         let running = writer.begin(move |target| {
             let mut completion = Completion { target, work: &work, outcome: Outcome::default() };
+            let mismatch = completion.run().err();
             completion.outcome.failure =
-                completion.run().err().map(|mismatch| mismatch.into_failure(target));
+                mismatch.map(|mismatch| Failure::new(&mismatch.error, mismatch.difference));
             let has_failed = completion.outcome.failure.is_some();
             let _ = result.set(completion.outcome);
-            // a disk to which nothing was written keeps what it holds
-            if has_failed && target.io.has_written() && !target.is_given_up() {
+            if has_failed && !target.is_given_up() {
                 make_unbootable(target);
             }
         });
@@ -102,8 +102,7 @@ impl Finishing {
             let error = abandoned
                 .or_else(|| writer.state.take_failure())
                 .expect("without an outcome there is a failure");
-            let failure = Mismatch::from(error).into_failure(&writer.state);
-            Outcome { failure: Some(failure), ..Outcome::default() }
+            Outcome { failure: Some(Failure::new(&error, None)), ..Outcome::default() }
         });
         let get = |count: &AtomicU64| count.load(Ordering::SeqCst);
         let counters = &writer.state.counters;
@@ -275,7 +274,7 @@ fn make_unbootable(target: &TargetState) {
     while at < len {
         let end = usize::try_from(len).unwrap_or(HEAD_BYTES);
         let start = usize::try_from(at).unwrap_or(end);
-        match target.io.change(|device| device.write_at(&zeros[start..end], at)) {
+        match target.io.request(|device| device.write_at(&zeros[start..end], at)) {
             Ok(n) if n > 0 => at = align_up(at + n as u64, target.io.sector()),
             _ => break,
         }

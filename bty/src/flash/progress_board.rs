@@ -61,9 +61,9 @@ impl ProgressBoard {
         *span = next;
     }
 
-    /// True if a target may differ from what it was before the flash.
-    pub(super) fn may_have_written(&self) -> bool {
-        self.targets.iter().any(|target| target.may_be_changed())
+    /// True once a phase has begun in which the targets are written to.
+    pub(super) fn has_begun_to_write(&self) -> bool {
+        self.phases().iter().any(|(phase, _)| *phase != Phase::Scan)
     }
 
     /// Reports progress to `observer` five times a second until all senders of `running` are gone,

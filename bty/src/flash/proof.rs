@@ -14,7 +14,7 @@ use crate::flash::device_io::index;
 use crate::flash::ledger::{Expected, LedgerEntry};
 use crate::flash::readback::{READERS, found_at, pieces, read_piece};
 use crate::flash::target::TargetState;
-use crate::flash::{Difference, Failure, Found};
+use crate::flash::{Difference, Found};
 use crate::image::{HEAD_BYTES, Image};
 use crate::read_context::ReadContext;
 use crate::size::align_down;
@@ -29,14 +29,6 @@ pub(super) struct Mismatch {
 impl From<Error> for Mismatch {
     fn from(error: Error) -> Self {
         Self { error, difference: None }
-    }
-}
-
-impl Mismatch {
-    pub(super) fn into_failure(self, target: &TargetState) -> Failure {
-        let Self { error, difference } = self;
-        let error = if target.may_be_changed() { error.after_writing() } else { error };
-        Failure::new(&error, difference)
     }
 }
 

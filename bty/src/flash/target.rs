@@ -172,12 +172,6 @@ impl TargetState {
         self.status.is_given_up.load(Ordering::SeqCst)
     }
 
-    /// True if the target may differ from what it was before the flash. A device that was given up
-    /// may still carry out a request.
-    pub(super) fn may_be_changed(&self) -> bool {
-        self.io.has_written() || self.is_given_up()
-    }
-
     /// Announces the write of the first MiB, after which the disk may boot.
     ///
     /// Sets the flag before the checks. A thread that has stopped waiting after a cancel, because

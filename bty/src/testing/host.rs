@@ -116,6 +116,5 @@ fn describe(name: &str, disk: &MemoryDisk) -> Disk {
         partitions: Vec::new(),
         uses: Vec::new(),
         file_holds: None,
-        unreadable: None,
     }
 }

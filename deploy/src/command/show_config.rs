@@ -17,15 +17,13 @@ pub(crate) fn run(options: &ShowConfig) -> Result<ExitCode> {
             .lines()
             .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
     };
-    let names = envvars.lines().filter_map(|line| Some(line.trim().split_once('=')?.0.to_owned()));
-    let names: Vec<String> = names.collect();
     let mut files = options.config.clone();
     if files.is_empty() {
         let site = crate::settings::Settings::read(&dest)?;
         let own = [dest.join("bty.toml"), site.data_dir.join("bty/bty.toml")];
         files.extend(own.into_iter().filter(|file| file.exists()));
     }
-    let config = Config::load(&Sources { env: &from_envvars, names: &names, named: &files })
+    let config = Config::load(&Sources { env: &from_envvars, named: &files })
         .map_err(|e| Failure::new(e.to_string()))?;
     output::print(config.shown());
     Ok(ExitCode::SUCCESS)

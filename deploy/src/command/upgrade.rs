@@ -1,17 +1,21 @@
 //! `bty-lab upgrade`: changes the version of a site, and goes back if that fails or if asked.
 
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::deploy::restart;
-use crate::backups::{self, Backup};
 use crate::cli::Upgrade;
 use crate::failure::{Failure, Result};
 use crate::output::Steps;
 use crate::service_manager::ServiceManager;
 use crate::services;
 use crate::site::{Deployment, Site, VERSION};
-use crate::{images, output, podman};
+use crate::{images, output, owner, podman};
+
+/// Files of a service that an upgrade backs up. Everything else in its directory can be fetched
+/// again.
+const STATE: [&str; 5] = ["state.db", "state.db-wal", "state.db-shm", "bty.toml", "session-secret"];
 
 pub(crate) fn run(options: &Upgrade) -> Result<ExitCode> {
     let site = Site::open(&options.place)?;
@@ -29,29 +33,10 @@ pub(crate) fn run(options: &Upgrade) -> Result<ExitCode> {
         return Err(failure.hint("run it as the user who deployed it: sudo bty-lab upgrade"));
     }
     if options.back {
-        return roll_back(&site, &before);
+        roll_back(&site, &before)
+    } else {
+        upgrade(&site, &before, options.images.as_deref())
     }
-    if before.version == VERSION {
-        output::line(format_args!(
-            "version {VERSION} is running already, so nothing was changed; bty-lab deploy {} \
-             starts it again",
-            site.dest.display()
-        ));
-        return Ok(ExitCode::SUCCESS);
-    }
-    if is_later(&before.version, VERSION) && !options.allow_downgrade {
-        let failure = Failure::new(format!(
-            "version {} is running, which is later than this bty-lab ({VERSION}); an earlier \
-             version may not be able to read its data",
-            before.version
-        ));
-        return Err(failure.hint(format!(
-            "bty-lab upgrade {} --back goes back to the data from before the upgrade; \
-             --allow-downgrade keeps the data, and goes back by itself if that fails",
-            site.dest.display()
-        )));
-    }
-    upgrade(&site, &before, options.images.as_deref())
 }
 
 fn upgrade(site: &Site, before: &Deployment, archive: Option<&Path>) -> Result<ExitCode> {
@@ -63,24 +48,18 @@ fn upgrade(site: &Site, before: &Deployment, archive: Option<&Path>) -> Result<E
     let services = services::enabled(&site.settings, VERSION);
     // before anything is stopped, because this may take long and may fail
     steps.report("images", &images::ensure(&services, archive)?);
-    backups::check_room(site)?;
     stop(site, before.manager)?;
-    let backup = match backups::make(site) {
-        Ok(backup) => backup,
-        Err(failure) => return Err(resume(site, before, &failure)),
-    };
-    steps.report("backup", backup.dir.display().to_string());
+    let backup = Backup::new(site);
     let after = Deployment::new(VERSION, ServiceManager::detect());
-    let result = site
-        .write_for(VERSION)
-        .and_then(|()| site.set_deployment(Some(&after)))
-        .map(|()| {
-            steps.report("files", format!("{} for version {VERSION}", site.dest.display()));
-        })
-        .and_then(|()| restart(site, before.manager, after.manager, &services, VERSION));
+    let result = backup.make(site).and_then(|()| {
+        steps.report("backup", backup.dir.display().to_string());
+        site.write_for(VERSION)?;
+        site.set_deployment(Some(&after))?;
+        steps.report("files", format!("{} for version {VERSION}", site.dest.display()));
+        restart(site, before.manager, after.manager, &services, VERSION)
+    });
     match result {
         Ok(()) => {
-            backups::prune(site);
             steps.report("services", "healthy");
             output::line(format_args!(
                 "version {VERSION} is running; bty-lab upgrade {} --back goes back to {}",
@@ -100,19 +79,6 @@ fn stop(site: &Site, manager: ServiceManager) -> Result<()> {
         Some(failure) => Err(Failure::new(format!("{failure}; the data is unchanged"))
             .hint(format!("bty-lab deploy {}", site.dest.display()))),
         None => Ok(()),
-    }
-}
-
-/// Starts a site again whose data could not be backed up.
-fn resume(site: &Site, before: &Deployment, failure: &Failure) -> Failure {
-    let services = services::enabled(&site.settings, &before.version);
-    match restart(site, before.manager, before.manager, &services, &before.version) {
-        Ok(()) => Failure::new(format!(
-            "{failure}\nversion {} is running again, and its data is unchanged",
-            before.version
-        )),
-        Err(second) => Failure::new(format!("{failure}\nand it could not be started: {second}"))
-            .hint(format!("bty-lab deploy {}", site.dest.display())),
     }
 }
 
@@ -136,9 +102,10 @@ fn undo(
 }
 
 fn roll_back(site: &Site, before: &Deployment) -> Result<ExitCode> {
-    let Some((backup, earlier)) = backups::newest_of_another_version(site, before) else {
+    let backup = Backup::new(site);
+    let Some(earlier) = backup.running() else {
         return Err(Failure::new(format!(
-            "cannot go back: {} has no backup of another version",
+            "cannot go back: {} has no backup of an earlier version",
             site.dest.display()
         )));
     };
@@ -165,24 +132,76 @@ fn restore(
     restart(site, manager, earlier.manager, &services, &earlier.version)
 }
 
-/// True if the version `a` is later than `b`.
-fn is_later(a: &str, b: &str) -> bool {
-    let numbers = |version: &str| -> Vec<u64> {
-        let release = version.split(['-', '+']).next().unwrap_or_default();
-        release.split('.').map(|part| part.parse().unwrap_or_default()).collect()
-    };
-    numbers(a) > numbers(b)
+/// The state from before the last upgrade.
+struct Backup {
+    dir: PathBuf,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_compared_by_their_numbers() {
-        for (later, earlier) in [("0.10.0", "0.9.9"), ("1.0.0", "0.99.0"), ("0.1.1", "0.1.0")] {
-            assert!(is_later(later, earlier) && !is_later(earlier, later));
-        }
-        assert!(!is_later("0.1.0", "0.1.0"));
+impl Backup {
+    fn new(site: &Site) -> Self {
+        Self { dir: site.dest.join("backup") }
     }
+
+    /// What was running when the backup was made; none if there is no backup.
+    fn running(&self) -> Option<Deployment> {
+        Deployment::read(&self.dir.join("site.json"))
+    }
+
+    /// The files to back up: path in the site, and path in the backup.
+    fn files(&self, site: &Site) -> Vec<(PathBuf, PathBuf)> {
+        let services = services::all(&site.settings, VERSION);
+        let dirs = services
+            .iter()
+            .filter_map(|service| Some((service.name, service.state_dir(&site.settings)?)));
+        dirs.flat_map(|(name, dir)| {
+            STATE.map(|file| (dir.join(file), self.dir.join(name).join(file)))
+        })
+        .collect()
+    }
+
+    /// Copies the state. Services must be stopped. The previous backup is deleted only after all
+    /// files have been copied.
+    fn make(&self, site: &Site) -> Result<()> {
+        let part = Self { dir: self.dir.with_extension("part") };
+        let _ = std::fs::remove_dir_all(&part.dir);
+        let mut private = std::fs::DirBuilder::new();
+        private
+            .recursive(true)
+            .mode(owner::DIR_MODE)
+            .create(&part.dir)
+            .map_err(Failure::at(&part.dir))?;
+        for (from, to) in part.files(site) {
+            copy(&from, &to)?;
+        }
+        // these are generated, but may have been edited
+        for name in ["site.json", "compose.yml", "README.md"] {
+            copy(&site.dest.join(name), &part.dir.join(name))?;
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+        std::fs::rename(&part.dir, &self.dir).map_err(Failure::at(&self.dir))
+    }
+
+    /// Replaces the state by the backup. Files without a backup are deleted: a write-ahead log that
+    /// stayed would be applied to the wrong database.
+    fn put_back(&self, site: &Site) -> Result<()> {
+        for (current, backup) in self.files(site) {
+            if current.exists() {
+                std::fs::remove_file(&current).map_err(Failure::at(&current))?;
+            }
+            copy(&backup, &current)?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies a file with its owner and mode, and syncs it to the disk; does nothing if it is missing.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let Ok(meta) = from.metadata() else { return Ok(()) };
+    if let Some(dir) = to.parent() {
+        std::fs::create_dir_all(dir).map_err(Failure::at(dir))?;
+    }
+    std::fs::copy(from, to).map_err(Failure::at(to))?;
+    let file = std::fs::File::open(to).map_err(Failure::at(to))?;
+    file.sync_all().map_err(Failure::at(to))?;
+    chown(to, Some(meta.uid()), Some(meta.gid())).map_err(Failure::at(to))
 }

@@ -11,8 +11,7 @@ use std::thread;
 
 use rustix::fs::OFlags;
 use rustix::termios::{
-    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize,
-    tcsetattr,
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr,
 };
 
 use crate::kernel_args::KernelArgs;
@@ -23,16 +22,8 @@ const DEFAULT_CONSOLES: [&str; 5] = ["tty1", "ttyS0", "ttyS1", "ttyAMA0", "hvc0"
 /// Writes that may queue for a slow console. When the queue is full, further output is dropped.
 const QUEUE_MAX: usize = 256;
 
-/// Columns and rows of a serial line, which does not report the size of its terminal.
-const SERIAL_SIZE: (u16, u16) = (80, 24);
-
 /// All consoles, each with a queue and a writer thread.
-pub(crate) struct Consoles(Vec<Console>);
-
-struct Console {
-    file: File,
-    queue: SyncSender<Vec<u8>>,
-}
+pub(crate) struct Consoles(Vec<SyncSender<Vec<u8>>>);
 
 impl Consoles {
     /// Opens the consoles that `console=` names and the default ones, if they have hardware. Sends
@@ -54,27 +45,12 @@ impl Consoles {
 
     /// Queues `text` for every console and never blocks.
     pub(crate) fn write(&self, text: &[u8]) {
-        for console in &self.0 {
-            match console.queue.try_send(text.to_vec()) {
+        for queue in &self.0 {
+            match queue.try_send(text.to_vec()) {
                 Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
             }
         }
     }
-
-    /// Columns and rows that fit on every console.
-    pub(crate) fn size(&self) -> (u16, u16) {
-        smallest(self.0.iter().map(|console| {
-            let size = tcgetwinsize(&console.file).ok();
-            size.map_or(SERIAL_SIZE, |size| (size.ws_col, size.ws_row))
-        }))
-    }
-}
-
-/// The smallest width and height; that of a serial line where a console reports 0, and without a
-/// console.
-fn smallest(sizes: impl Iterator<Item = (u16, u16)>) -> (u16, u16) {
-    let known = sizes.map(|size| if size.0 == 0 || size.1 == 0 { SERIAL_SIZE } else { size });
-    known.reduce(|a, b| (a.0.min(b.0), a.1.min(b.1))).unwrap_or(SERIAL_SIZE)
 }
 
 /// True if the port exists and has hardware: sysfs shows `type` 0 for ports that the kernel only
@@ -84,15 +60,14 @@ fn has_hardware(root: &Path, name: &str) -> bool {
     root.join(name).exists() && kind.map_or(true, |kind| kind.trim() != "0")
 }
 
-/// Opens a console and starts its reader and its writer thread.
+/// Opens a console and starts its reader and its writer thread. Returns the queue of the writer.
 fn start<T: Send + 'static>(
     name: &str,
     typed: Sender<T>,
     wrap: fn(Vec<u8>) -> T,
-) -> Option<Console> {
-    let file = open(name)?;
-    let mut reading = file.try_clone().ok()?;
-    let mut writing = file.try_clone().ok()?;
+) -> Option<SyncSender<Vec<u8>>> {
+    let mut reading = open(name)?;
+    let mut writing = reading.try_clone().ok()?;
     let (sender, queue) = sync_channel::<Vec<u8>>(QUEUE_MAX);
     thread::spawn(move || {
         for text in queue {
@@ -110,7 +85,7 @@ fn start<T: Send + 'static>(
             }
         }
     });
-    Some(Console { file, queue: sender })
+    Some(sender)
 }
 
 fn open(name: &str) -> Option<File> {
@@ -165,14 +140,6 @@ pub(crate) fn rescue_shell(why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn output_fits_on_the_smallest_console() {
-        assert_eq!(smallest([(160, 50)].into_iter()), (160, 50));
-        assert_eq!(smallest([(160, 50), (0, 0)].into_iter()), (80, 24));
-        assert_eq!(smallest([(100, 30), (90, 40)].into_iter()), (90, 30));
-        assert_eq!(smallest(std::iter::empty()), (80, 24));
-    }
 
     #[test]
     fn ports_without_hardware_are_skipped() {

@@ -6,10 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::mount::{UnmountFlags, unmount};
-
 use crate::kernel_args::KernelArgs;
-use crate::stick::{BOOT_LABEL, FileSystem, IMAGES};
 use crate::{ssh, stick};
 
 /// The root file system that process 1 switches to.
@@ -17,8 +14,9 @@ pub(crate) const ROOT: &str = "/full/root";
 const SQUASHFS: &str = "/full/squashfs";
 /// Exists while somebody has requested the full environment.
 const REQUEST: &str = "/run/bty-live/full";
-/// The squashfs on a stick, in the file system with the label [`BOOT_LABEL`].
+/// The squashfs on a stick, whose file system has this label.
 const ON_STICK: &str = "bty/full.squashfs";
+const STICK_LABEL: &str = "BTY_USB";
 /// Files that are copied from the small environment, with their destination directories: the full
 /// one has no kernel modules of its own.
 const COPIED: [(&str, &str); 4] = [
@@ -41,16 +39,8 @@ pub(crate) fn take_request() -> bool {
 }
 
 /// Mounts the full environment at [`ROOT`] and moves the mounts of the kernel there. Messages of
-/// progress go to `print`, a line each. After a failure it can be tried again.
+/// progress go to `print`, a line each.
 pub(crate) fn prepare(args: &KernelArgs, print: &mut dyn FnMut(&str)) -> Result<(), String> {
-    mount_all(args, print).inspect_err(|_| {
-        for place in [ROOT, "/full/rw", "/full/lower", "/full/stick", "/full"] {
-            let _ = unmount(place, UnmountFlags::DETACH);
-        }
-    })
-}
-
-fn mount_all(args: &KernelArgs, print: &mut dyn FnMut(&str)) -> Result<(), String> {
     fs::create_dir_all("/full").map_err(|e| e.to_string())?;
     let file = match args.get("fetch") {
         Some(url) => fetch(url, print)?,
@@ -82,14 +72,8 @@ fn mount_all(args: &KernelArgs, print: &mut dyn FnMut(&str)) -> Result<(), Strin
         run(&["/bin/cp", "-a", from, &to.to_string_lossy()])?;
     }
     ssh::authorize(args, Path::new(ROOT), print)?;
-    let images = format!("{ROOT}{IMAGES}");
-    fs::create_dir_all(&images).map_err(|e| e.to_string())?;
-    // fails without a stick, or if none of its images are there
-    let _ = rustix::mount::mount_move(IMAGES, &*images);
     // the cards keep their addresses until the full environment gets leases of its own
     let _ = Command::new("/bin/killall").arg("udhcpc").status();
-    // Ctrl-Alt-Del goes to the init of the full environment
-    let _ = fs::write("/proc/sys/kernel/cad_pid", "1");
     // last, because no program can be started here without these mounts
     let move_there = |place: &str| rustix::mount::mount_move(place, &*format!("{ROOT}{place}"));
     ["/proc", "/sys", "/run", "/dev"]
@@ -141,52 +125,16 @@ fn fetch(url: &str, print: &mut dyn FnMut(&str)) -> Result<PathBuf, String> {
 
 /// Mounts the stick that the machine was started from and returns the squashfs on it.
 fn find_on_stick() -> Result<PathBuf, String> {
-    let place = Path::new("/full/stick");
-    let mut why = format!(
-        "cannot find the full environment: the kernel command line has no fetch=, and no stick has \
-         the label {BOOT_LABEL}"
-    );
-    for system in partitions_first(stick::file_systems()) {
-        match stick::mount_read_only(&system, place) {
-            Ok(()) if place.join(ON_STICK).exists() => return Ok(place.join(ON_STICK)),
-            Ok(()) => {
-                why = format!("{} has no file {ON_STICK}", system.device);
-                let _ = unmount(place, UnmountFlags::empty());
-            }
-            Err(failed) => why = format!("{}: {failed}", system.device),
-        }
-    }
-    Err(why)
-}
-
-/// The file systems that may have the environment. The first partition of a stick has the same
-/// content as the whole disk, which is busy while another partition is mounted.
-fn partitions_first(mut all: Vec<FileSystem>) -> Vec<FileSystem> {
-    all.retain(|system| system.label == BOOT_LABEL);
-    all.sort_by_key(|system| !system.is_partition);
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_partition_is_tried_before_its_disk_and_a_cd_is_tried_too() {
-        let system = |device: &str, label: &str, is_partition| FileSystem {
-            device: device.into(),
-            is_partition,
-            kind: "iso9660",
-            label: label.into(),
-        };
-        let all = vec![
-            system("/dev/sda", BOOT_LABEL, false),
-            system("/dev/sda1", BOOT_LABEL, true),
-            system("/dev/sdb1", "OTHER", true),
-            system("/dev/sr0", BOOT_LABEL, false),
-        ];
-        let order: Vec<String> =
-            partitions_first(all).into_iter().map(|system| system.device).collect();
-        assert_eq!(order, ["/dev/sda1", "/dev/sda", "/dev/sr0"]);
-    }
+    fs::create_dir_all("/full/stick").map_err(|e| e.to_string())?;
+    let found = stick::file_systems().into_iter().find(|found| found.label == STICK_LABEL);
+    let device = found
+        .ok_or_else(|| {
+            format!(
+                "cannot find the full environment: the kernel command line has no fetch=, and no \
+                 stick has the label {STICK_LABEL}"
+            )
+        })?
+        .device;
+    run(&["/bin/mount", "-t", "iso9660", "-o", "ro", &device, "/full/stick"])?;
+    Ok(Path::new("/full/stick").join(ON_STICK))
 }

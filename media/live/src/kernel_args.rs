@@ -13,22 +13,17 @@ impl KernelArgs {
     }
 
     /// Parses parameters separated by white space. `#` starts a comment that ends with its line.
-    /// A byte order mark, quotes around values and blanks around `=` are removed.
+    /// A byte order mark and quotes around values are removed.
     pub(crate) fn parse(text: &str) -> Self {
         let lines = text
             .trim_start_matches('\u{feff}')
             .lines()
             .map(|line| line.split('#').next().unwrap_or_default());
-        let parse_one = |arg: String| match arg.split_once('=') {
+        let parse_one = |arg: &str| match arg.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.trim_matches('"').to_owned())),
-            None => (arg, None),
+            None => (arg.to_owned(), None),
         };
-        Self(lines.flat_map(join_equals_signs).map(parse_one).collect())
-    }
-
-    /// All parameters, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
+        Self(lines.flat_map(str::split_whitespace).map(parse_one).collect())
     }
 
     /// Adds the parameters of `others` whose names are not present yet.
@@ -97,25 +92,6 @@ impl KernelArgs {
     pub(crate) fn wants_full(&self) -> bool {
         self.get("bty.environment") == Some("full")
     }
-
-    /// True if the boot menu of a stick has started this environment.
-    pub(crate) fn is_from_stick(&self) -> bool {
-        self.iter().any(|(name, _)| name == "bty.stick")
-    }
-}
-
-/// The words of a line, with `name = value` joined to one.
-fn join_equals_signs(line: &str) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
-    let mut is_open = false;
-    for word in line.split_whitespace() {
-        match words.last_mut() {
-            Some(last) if is_open || word == "=" => last.push_str(word),
-            _ => words.push(word.to_owned()),
-        }
-        is_open = word == "=";
-    }
-    words
 }
 
 /// Normalizes a MAC address with `:`, `-`, `.` or no separators to `52:54:00:12:34:56`.

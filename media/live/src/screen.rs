@@ -46,7 +46,7 @@ pub(crate) fn banner(args: &KernelArgs) -> String {
     };
     let card = args.mac().map(|mac| format!(", card {mac}")).unwrap_or_default();
     format!(
-        "\nbty {} live environment | {server}{card}\n  Enter: do not wait   F12 or Ctrl-\\: shell   F10: log   {}\n",
+        "\nbty {} live environment | {server}{card}\n  Enter: do not wait   Ctrl-\\: shell   {}\n",
         env!("CARGO_PKG_VERSION"),
         rustix::system::uname().release().to_string_lossy()
     )
@@ -68,13 +68,6 @@ pub(crate) fn network(state: &State) -> String {
 pub(crate) const SERVER_PROMPT: &str =
     "\nAddress of the server, such as http://192.0.2.1:8080 (Enter: none): ";
 
-pub(crate) const RESTART_PROMPT: &str = "\nCtrl-Alt-Del: bty is running, and may be writing a disk. \
-     Press Ctrl-Alt-Del again\nto restart the machine, any other key to go on.\n";
-
-/// The menu while `bty` does not run.
-pub(crate) const KEYS: &str = "  Enter: restart bty   s: shell   l: save a log   f: full \
-     environment\n  r: reboot   p: power off\n";
-
 /// The menu that follows the exit of `bty`.
 pub(crate) fn ended(code: u32) -> String {
     let how = if code == 0 {
@@ -82,7 +75,10 @@ pub(crate) fn ended(code: u32) -> String {
     } else {
         format!("bty has ended with exit code {code}")
     };
-    format!("\n{how}\n{KEYS}")
+    format!(
+        "\n{how}\n  \
+         Enter: restart bty   s: shell   f: full environment   r: reboot   p: power off\n"
+    )
 }
 
 #[cfg(test)]

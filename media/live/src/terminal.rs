@@ -6,6 +6,9 @@ use std::thread;
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
+/// The size of the smallest console: a serial line does not report the size of its terminal.
+const SIZE: PtySize = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
+
 /// A running program and its pseudo-terminal.
 pub(crate) struct Terminal {
     child: Box<dyn Child + Send + Sync>,
@@ -15,19 +18,15 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Starts `command` on a terminal of `size` (columns and rows), with further environment
-    /// variables. Sends its output to `output_sender`, each piece wrapped by `wrap`, and an empty
-    /// piece when it has exited.
+    /// Starts `command`. Sends its output to `output_sender`, each piece wrapped by `wrap`, and an
+    /// empty piece when it has exited.
     pub(crate) fn start<T: Send + 'static>(
         command: &[&str],
-        variables: &[(&str, String)],
-        (cols, rows): (u16, u16),
         output_sender: &Sender<T>,
         wrap: fn(Vec<u8>) -> T,
     ) -> Result<Self, String> {
         let failed = |e: &dyn std::fmt::Display| format!("cannot start {}: {e}", command[0]);
-        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).map_err(|e| failed(&e))?;
+        let pair = native_pty_system().openpty(SIZE).map_err(|e| failed(&e))?;
         let mut builder = CommandBuilder::new(command[0]);
         builder.args(&command[1..]);
         for (name, value) in [
@@ -40,7 +39,6 @@ impl Terminal {
         ] {
             builder.env(name, value);
         }
-        variables.iter().for_each(|(name, value)| builder.env(name, value));
         builder.cwd("/");
         let child = pair.slave.spawn_command(builder).map_err(|e| failed(&e))?;
         let input = pair.master.take_writer().map_err(|e| failed(&e))?;

@@ -5,8 +5,6 @@ export const PAGES = [
   ['dashboard', '/ui/dashboard'],
   ['machines', '/ui/machines'],
   ['machines-chosen', '/ui/machines?q=rack&sort=-seen&state=trouble'],
-  ['machines-grouped', '/ui/machines?group=label&per_page=25'],
-  ['machine-assign', '/ui/machines/02-b7-f0-00-00-05/assign'],
   ['machine-trouble', '/ui/machines/02-b7-f0-00-00-01'],
   ['machine-working', '/ui/machines/02-b7-f0-00-00-02'],
   ['machine-new', '/ui/machines/02-b7-f0-ff-ff-ff'],

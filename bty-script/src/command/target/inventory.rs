@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use bty_script::world::World;
 
-use super::server::{PostOutcome, Server};
+use super::server::Server;
 
-/// Attempts until the server's rejection is final. It rejects the inventory of a new machine until
-/// the concurrent request for the plan has created the machine.
+/// Attempts while the server does not know the machine. It creates the machine on the request for
+/// the plan, which is concurrent.
 const ATTEMPTS: u32 = 5;
 const POLL: Duration = Duration::from_millis(50);
 
 /// An upload in progress.
 pub(super) struct InventoryUpload {
     /// `None` if no thread could be started; the server gets no inventory then.
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<bool>>,
     is_over: Arc<AtomicBool>,
 }
 
@@ -27,7 +27,7 @@ impl InventoryUpload {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
         let thread = thread::Builder::new().spawn(move || {
-            let Ok(inventory) = machine.inventory() else { return };
+            let Ok(inventory) = machine.inventory() else { return false };
             let body = serde_json::to_value(&inventory).unwrap_or_default();
             let ends = |pause: Duration| {
                 let mut left = pause;
@@ -41,16 +41,15 @@ impl InventoryUpload {
                 }
                 over.load(Ordering::Relaxed) || server.cancel().is_cancelled()
             };
-            for attempt in 1..=ATTEMPTS {
-                match server.post("inventory", &body, &ends) {
-                    PostOutcome::Accepted | PostOutcome::Stopped => return,
-                    PostOutcome::Rejected(reason) if attempt == ATTEMPTS => {
-                        server.output().warn(&reason);
-                    }
-                    PostOutcome::Rejected(_) if ends(Duration::from_secs(1)) => return,
-                    PostOutcome::Rejected(_) => {}
+            for _ in 0..ATTEMPTS {
+                if server.post("inventory", &body, &ends) {
+                    return true;
+                }
+                if ends(Duration::from_secs(1)) {
+                    return false;
                 }
             }
+            false
         });
         Self { thread: thread.ok(), is_over }
     }

@@ -11,7 +11,6 @@ use bty_script::terminal::Console;
 
 use crate::output::Output;
 use crate::session::Session;
-use crate::status_line::StatusLine;
 
 /// Timeout of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -36,15 +35,6 @@ pub(super) enum PlanReply {
     Interrupted,
 }
 
-/// What became of a post.
-pub(super) enum PostOutcome {
-    Accepted,
-    /// The server rejects the body for good: the reason, for display.
-    Rejected(String),
-    /// The caller stopped before the server answered.
-    Stopped,
-}
-
 /// The connection of one machine to its server.
 pub(super) struct Server {
     /// Address of the server, without a slash at the end.
@@ -63,10 +53,6 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn output(&self) -> &Output {
-        &self.output
-    }
-
     pub(super) fn new(
         url: &str,
         mac: &str,
@@ -116,22 +102,20 @@ impl Server {
         let url = self.url("plan");
         let accept = format!("{}, application/json;q=0.5", plan::MEDIA_TYPE);
         let mut pause = FIRST_PAUSE;
-        let mut outage = Outage::default();
         loop {
             let mut request = Request::get(&url);
             (request.accept, request.timeout) = (&accept, REQUEST_TIMEOUT);
             let failure = match self.client.exchange(&request, &self.cancel) {
                 Ok(reply) if is_transient(&reply) => format!("{url} answered {}", reply.status),
-                Ok(reply) => {
-                    outage.line.clear();
-                    return Ok(parse_reply(&url, &reply));
-                }
+                Ok(reply) => return Ok(parse_reply(&url, &reply)),
                 Err(error) => format!("{error:#}"),
             };
             self.cancel.check()?;
-            outage.show(&self.output, &failure, pause);
+            self.output.warn(&format!(
+                "plan fetch failed: {failure}; retrying in {:.1} s (press Enter for the wizard)",
+                pause.as_secs_f32()
+            ));
             if self.console.wait_for_enter(pause, &self.cancel) {
-                outage.line.clear();
                 return Ok(PlanReply::Interrupted);
             }
             self.cancel.check()?;
@@ -139,25 +123,29 @@ impl Server {
         }
     }
 
-    /// Posts `body` to `endpoint` until the server accepts or rejects it. `should_stop` waits for
-    /// the pause that it gets, and returns true to stop early.
+    /// Posts `body` to `endpoint` until the server accepts it. `should_stop` waits for the pause
+    /// that it gets, and returns true to stop early. Returns false if the server rejects the body
+    /// for good, or if stopped.
     pub(super) fn post(
         &self,
         endpoint: &str,
         body: &serde_json::Value,
         should_stop: &dyn Fn(Duration) -> bool,
-    ) -> PostOutcome {
+    ) -> bool {
         let url = self.url(endpoint);
         let mut pause = FIRST_PAUSE;
         loop {
             let mut request = Request::post_json(&url, body);
             request.timeout = REQUEST_TIMEOUT;
             match self.client.exchange(&request, &self.cancel) {
-                Ok(reply) if reply.is_success() => return PostOutcome::Accepted,
+                Ok(reply) if reply.is_success() => return true,
                 Ok(reply) if !is_transient(&reply) => {
-                    let (status, excerpt) = (reply.status, reply.excerpt());
-                    let reason = format!("{url} rejected the request: {status} {excerpt}");
-                    return PostOutcome::Rejected(reason);
+                    self.output.warn(&format!(
+                        "{url} rejected the request: {} {}",
+                        reply.status,
+                        reply.excerpt()
+                    ));
+                    return false;
                 }
                 Ok(reply) => {
                     self.output.warn(&format!("{url} answered {}; retrying", reply.status));
@@ -165,7 +153,7 @@ impl Server {
                 Err(error) => self.output.warn(&format!("{error:#}; retrying")),
             }
             if should_stop(pause) {
-                return PostOutcome::Stopped;
+                return false;
             }
             pause = (pause * 2).min(LAST_PAUSE);
         }
@@ -189,14 +177,8 @@ impl Server {
             self.output.say("  (press Enter to continue without reporting)");
             self.console.wait_for_enter(pause, &self.cancel) || self.cancel.is_cancelled()
         };
-        self.post_report(&self.body(report), &should_stop);
+        self.post("status", &self.body(report), &should_stop);
         self.cancel.check()
-    }
-
-    fn post_report(&self, body: &serde_json::Value, should_stop: &dyn Fn(Duration) -> bool) {
-        if let PostOutcome::Rejected(reason) = self.post("status", body, should_stop) {
-            self.output.warn(&reason);
-        }
     }
 
     /// Sends a report in the background, until the server acknowledges it or the process exits.
@@ -208,7 +190,7 @@ impl Server {
                 thread::sleep(pause);
                 server.cancel.is_cancelled()
             };
-            server.post_report(&body, &should_stop);
+            server.post("status", &body, &should_stop);
         });
         if thread.is_err() {
             self.report_once(report);
@@ -262,36 +244,6 @@ impl Server {
         });
         // without a thread no progress is sent; the final report does not need it
         ProgressReporter { mailbox, thread: Mutex::new(thread.ok()) }
-    }
-}
-
-/// Shows that the server gives no plan: the reason once, and below it a line that is rewritten at
-/// each attempt.
-#[derive(Default)]
-struct Outage {
-    failure: String,
-    attempts: usize,
-    line: StatusLine,
-}
-
-impl Outage {
-    fn show(&mut self, output: &Output, failure: &str, pause: Duration) {
-        self.attempts += 1;
-        if self.failure != failure {
-            self.line.clear();
-            output.warn(&format!("plan fetch failed: {failure}"));
-            failure.clone_into(&mut self.failure);
-        }
-        let text = format!(
-            "no plan after {}; retrying in {:.1} s (press Enter for the wizard)",
-            bty::text::count(self.attempts, "attempt"),
-            pause.as_secs_f32()
-        );
-        if StatusLine::is_possible() {
-            self.line.show(&text);
-        } else {
-            output.warn(&text);
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cli::Erase;
 use crate::output::Output;
 use crate::progress::ProgressDisplay;
 use crate::verbs::disks;
-use crate::verbs::flash::{ask, say_loss, say_state};
+use crate::verbs::flash::{ask, say_loss};
 use crate::{exit, remedies, signals};
 
 pub(super) fn run(erase: &Erase, output: &Output) -> Result<ExitCode> {
@@ -40,15 +40,7 @@ pub(super) fn run(erase: &Erase, output: &Output) -> Result<ExitCode> {
     }
     let report = plan.execute(&image, &system, &*progress, &cancel);
     progress.clear();
-    let report = match report.and_then(|report| EraseReport::new(&report)) {
-        Ok(report) => report,
-        Err(error) => {
-            output.error(&error);
-            let erased = "is erased in part and does not boot; erase it again";
-            say_state(&plan.targets, error.has_written(), erased, output);
-            return Ok(exit::code(error.kind()));
-        }
-    };
+    let report = EraseReport::new(&report?)?;
     output.event("report", &report);
     report.notes.iter().for_each(|note| output.warn(note));
     output.say_styled("", Style::Good, "done", &format!(" {}", describe(&report)));

@@ -13,11 +13,11 @@ use bty::digest::Checksums;
 use bty::flash::{
     DeltaMode, DeltaReport, FlashOptions, FlashPlan, FlashReport, Proof, Refusal, TargetReport,
 };
-use bty::image::{OpenOptions, directory};
+use bty::image::OpenOptions;
 use bty::size::human;
 use bty::{
-    CancelToken, Client, Disk, DiskHost, Error, ErrorKind, Image, Remedy, Result, Selector,
-    SystemHost, text,
+    CancelToken, Client, Disk, DiskHost, Error, ErrorKind, Image, Result, Selector, SystemHost,
+    text,
 };
 use bty_script::terminal::Style;
 use serde_json::json;
@@ -25,7 +25,6 @@ use serde_json::json;
 use crate::cli::{Flash, Network};
 use crate::output::Output;
 use crate::progress::ProgressDisplay;
-use crate::verbs::catalog::CatalogPlace;
 use crate::verbs::disks;
 use crate::{exit, network, remedies, signals};
 
@@ -83,21 +82,11 @@ pub(super) fn run(flash: &Flash, network: &Network, output: &Output) -> Result<E
     created.create(&system)?;
     let result = plan.execute(&image, &system, &*progress, &cancel);
     progress.clear();
-    let report = match result {
-        Ok(report) => report,
-        Err(error) => {
-            created.remove(|_| true);
-            output.error(&error);
-            if flash.create.is_none() {
-                say_state(&plan.targets, error.has_written(), PART_OF_IMAGE, output);
-            }
-            return Ok(exit::code(error.kind()));
-        }
-    };
+    let report = result.inspect_err(|_| created.remove(|_| true))?;
     created
         .remove(|path| report.targets.iter().any(|t| t.disk.path == path && t.failure.is_some()));
     output.event("report", &report);
-    show_report(&report, flash, output);
+    show_report(&report, output);
     match report.failure_kind() {
         None => Ok(ExitCode::SUCCESS),
         Some(kind) => Ok(exit::code(kind)),
@@ -114,14 +103,10 @@ pub(super) fn open_image(
     delta: DeltaMode,
     cancel: &CancelToken,
 ) -> Result<(Image, bool)> {
-    let catalog = match catalog.map(CatalogPlace::of) {
-        None => return Ok((Image::open(client, src, &options, cancel)?, false)),
-        Some(CatalogPlace::Directory(dir)) => {
-            let src = file_in(&dir, src)?;
-            return Ok((Image::open(client, &src, &options, cancel)?, false));
-        }
-        Some(CatalogPlace::File(catalog)) => Catalog::load(client, &catalog, cancel)?,
+    let Some(catalog) = catalog else {
+        return Ok((Image::open(client, src, &options, cancel)?, false));
     };
+    let catalog = Catalog::load(client, catalog, cancel)?;
     let entry = catalog.find(src)?;
     let (given, listed) =
         (Checksums { sha256: options.sha256, sha512: options.sha512 }, entry.checksums());
@@ -137,21 +122,6 @@ pub(super) fn open_image(
     let listed_index = forms.options().pack_index_sha256;
     options.pack_index_sha256 = listed_index.or(options.pack_index_sha256);
     Ok((forms.with_options(options).open(client, delta, cancel)?, entry.raw))
-}
-
-/// The reference of the image file `name` in a directory.
-pub(super) fn file_in(dir: &Path, name: &str) -> Result<String> {
-    let files = directory::list(dir)?;
-    let found = files.iter().find(|file| file.name == name);
-    found.map(|file| text::path_reference(&file.path)).ok_or_else(|| {
-        let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-        let hint = match names.as_slice() {
-            [] => "it has no images and no catalog.toml".to_owned(),
-            names => format!("it has: {}", names.join(", ")),
-        };
-        let message = format!("{} has no image {name:?}", dir.display());
-        Error::new(ErrorKind::Usage, message).hint(hint).with_remedy(Remedy::ListImages)
-    })
 }
 
 /// True if the only objection is an unrecognized image, and a person is there to overrule it.
@@ -328,23 +298,7 @@ pub(super) fn ask(
     Ok(false)
 }
 
-/// What a disk is to which a flash has written that failed.
-const PART_OF_IMAGE: &str = "may hold part of the image and does not boot; flash it again before \
-                             you use it";
-
-/// Says what the disks are after a failure: unchanged, or what `written` says of each that was not
-/// finished.
-pub(super) fn say_state(disks: &[Disk], has_written: bool, written: &str, output: &Output) {
-    for disk in disks {
-        let state = if has_written { written } else { "is unchanged; nothing was written" };
-        // some of several disks may have been finished, but the error does not say which
-        let unless = if has_written && disks.len() > 1 { ", unless it was finished," } else { "" };
-        let name = text::escape_name(&disk.path);
-        output.say_styled(" ", Style::Strong, "now", &format!(": {name}{unless} {state}"));
-    }
-}
-
-fn show_report(report: &FlashReport, flash: &Flash, output: &Output) {
+fn show_report(report: &FlashReport, output: &Output) {
     let total: u64 = report.phases.iter().map(|p| p.elapsed_ms).sum();
     for target in &report.targets {
         let name = text::escape_name(&target.disk.path);
@@ -364,10 +318,6 @@ fn show_report(report: &FlashReport, flash: &Flash, output: &Output) {
                 );
                 if let Some(hint) = &failure.hint {
                     output.say(&format!(" next: {hint}"));
-                }
-                if flash.create.is_none() {
-                    let disk = std::slice::from_ref(&target.disk);
-                    say_state(disk, failure.has_written, PART_OF_IMAGE, output);
                 }
             }
         }

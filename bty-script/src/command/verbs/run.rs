@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bty::{CancelToken, Error, ErrorKind, Result};
 use bty_script::engine::InterruptTarget;
-use bty_script::terminal::{Choice, ChoiceList, EchoTerminal, Terminal, TerminalSize};
+use bty_script::terminal::{EchoTerminal, Terminal, TerminalSize};
 use bty_script::world::{DryRunWorld, Effect, EffectLog, FilesBelow, SimulatedWorld, World};
 use bty_script::{Limits, ScriptOutcome};
 
@@ -60,10 +60,6 @@ impl Terminal for JsonTerminal {
 
     fn read_line(&self, prompt: &str, cancel: &CancelToken) -> Result<Option<String>> {
         self.screen.read_line(prompt, cancel)
-    }
-
-    fn choose(&self, list: &ChoiceList, cancel: &CancelToken) -> Result<Option<Choice>> {
-        self.screen.choose(list, cancel)
     }
 }
 

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::cache::fill::Fill;
 use crate::cache::reconcile::reconcile;
-use crate::domain::event::{Actor, Author};
+use crate::domain::event::Actor;
 use crate::store::database::Database;
 
 /// A cache in a directory of its own.
@@ -245,8 +245,7 @@ fn a_deleted_object_takes_its_packed_form_along() {
     let delete = |object: &ObjectRecord| {
         let object = &storage.find(&object.key).unwrap();
         let (kind, summary) = ("cache.object.deleted", "deleted".to_owned());
-        let author = Author::from(Actor::Operator);
-        runtime.block_on(storage.remove_object(object, kind, summary, &author)).unwrap();
+        runtime.block_on(storage.remove_object(object, kind, summary, Actor::Operator)).unwrap();
     };
     delete(&object);
     assert_eq!(bench.files().len(), 1, "the copy still has it");

@@ -89,7 +89,6 @@ pub(super) fn open_cycle(
         is_inventory_unreadable: false,
         order: None,
         progress: None,
-        failure: None,
         heard_at: client.now,
         stalled_at: None,
         is_past: false,

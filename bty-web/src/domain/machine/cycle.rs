@@ -35,9 +35,6 @@ pub struct Cycle {
     pub order: Option<OrderSummary>,
     /// The most recently reported progress.
     pub progress: Option<Value>,
-    /// Why the order failed, as the live environment reported it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
     /// When the live environment last sent a request.
     pub heard_at: Time,
     /// When the live environment counted as silent for too long, unless it has been heard since; or

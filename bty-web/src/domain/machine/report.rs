@@ -9,10 +9,6 @@ use crate::domain::event::{Actor, NewEvent};
 use crate::domain::plan::evaluate::{DecisionContext, Evaluation};
 use crate::domain::secret::is_same;
 
-/// Maximum length of the reason of a failure that its machine keeps in characters. The event has
-/// all of it.
-const FAILURE_CHARS_MAX: usize = 500;
-
 /// How the server handled a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receipt {
@@ -39,7 +35,8 @@ pub fn apply_report(
         (ReportMatch::Open, "progress") => {
             after.mark_seen(client);
             if let Some(cycle) = after.cycle.as_mut() {
-                cycle.progress = progress_of(report);
+                cycle.progress =
+                    serde_json::to_value(&report.progress).ok().filter(|value| !value.is_null());
                 cycle.hear(client.now);
             }
             Receipt::Accepted
@@ -49,18 +46,7 @@ pub fn apply_report(
             close_with_report(&mut after, context, client, report, &mut events);
             Receipt::Accepted
         }
-        (ReportMatch::Closed(Stage::Superseded), "progress") => {
-            // an operator has saved the machine meanwhile; pages still show what it is doing
-            if let Some(cycle) = after.cycle.as_mut() {
-                cycle.progress = progress_of(report);
-                cycle.hear(client.now);
-            }
-            Receipt::Repeated
-        }
         (ReportMatch::Closed(stage), status) => {
-            if let Some(cycle) = after.cycle.as_mut().filter(|_| stage == Stage::Superseded) {
-                cycle.progress = None;
-            }
             let same = matches!(
                 (stage, status),
                 (Stage::Done, "done") | (Stage::Failed, "failed") | (_, "progress")
@@ -86,10 +72,6 @@ pub fn apply_report(
         (ReportMatch::Foreign(why), _) => refuse(&after, client, report, why, &mut events),
     };
     Outcome { machine: after, events, answer }
-}
-
-fn progress_of(report: &Report) -> Option<Value> {
-    serde_json::to_value(&report.progress).ok().filter(|value| !value.is_null())
 }
 
 /// How a report relates to the machine's boot cycle.
@@ -190,13 +172,9 @@ fn close_with_report(
     let needs_proof = machine.cycle.as_ref().is_some_and(|cycle| !cycle.is_tokenless);
     let wrong = wrong_disk(machine, order.as_ref(), &report.disks, needs_proof);
     let (kind, stage, summary, details) = if report.status != "done" || wrong.is_some() {
-        // a machine that has failed knows why, and may not have come to its disk
-        let known = report.reason.clone().filter(|_| report.status != "done");
-        let reason = known.or(wrong).unwrap_or_else(|| "no reason given".into());
+        let reason =
+            wrong.or_else(|| report.reason.clone()).unwrap_or_else(|| "no reason given".into());
         let details = json!({ "reason": reason, "boot_mode": machine.plan, "disks": report.disks });
-        if let Some(cycle) = machine.open_cycle_mut() {
-            cycle.failure = Some(reason.chars().take(FAILURE_CHARS_MAX).collect());
-        }
         if let (Some(flashed), Some(order)) = (machine.flashed.as_mut(), &order) {
             order.serial.iter().for_each(|serial| flashed.forget_proof(serial));
         }

@@ -242,9 +242,8 @@ pub fn apply_assignment(
         after.answers.clear();
         after.close_cycle(Stage::Superseded);
     }
-    // it waits only for somebody to look at it, and its plan keeps its state
-    let was_brought_in = matches!(after.hold.as_deref(), Some(IMPORTED | RESTORED));
-    if is_order || was_brought_in {
+    // an imported machine waits only for somebody to look at it, and its plan keeps its state
+    if is_order || after.hold.as_deref() == Some(IMPORTED) {
         after.hold = None;
     }
     // a stalled machine retries after any save: another version of the live environment or other
@@ -263,9 +262,6 @@ pub fn apply_assignment(
 
 /// Why a machine is on hold after an import. Any save releases it.
 pub const IMPORTED: &str = "it was imported";
-
-/// Why a machine is on hold after its state was restored from a backup. Any save releases it.
-pub const RESTORED: &str = "it was restored from a backup";
 
 /// Fields whose change is a new order. Changes of other fields keep the state of the plan.
 const ORDERING: [&str; 4] = ["boot_mode", "bty_image_ref", "target_disk_serial", "params"];

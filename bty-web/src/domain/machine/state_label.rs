@@ -7,7 +7,6 @@ use super::{MachineStatus, Phase, Stage};
 pub fn phase_label(phase: Phase) -> &'static str {
     match phase {
         Phase::Trouble => "Needs attention",
-        Phase::New => "New",
         Phase::Working => "Working",
         Phase::Pending => "Waiting for boot",
         Phase::Done => "Done",
@@ -23,9 +22,6 @@ pub fn state_label(status: &MachineStatus<'_>) -> String {
     }
     let is_flash = status.mode == Some("flash");
     let is_inventory = status.mode == Some("inventory");
-    if status.phase() == Phase::New {
-        return phase_label(Phase::New).to_owned();
-    }
     let label = match status.stage {
         Some(stage) if stage.is_open() && status.is_silent => {
             "Stalled: the live environment is silent"
@@ -55,14 +51,7 @@ mod tests {
     use super::*;
 
     fn unknown() -> MachineStatus<'static> {
-        MachineStatus {
-            plan: "own",
-            hold: None,
-            stage: None,
-            mode: None,
-            is_silent: false,
-            is_new: false,
-        }
+        MachineStatus { plan: "own", hold: None, stage: None, mode: None, is_silent: false }
     }
 
     #[test]
@@ -84,12 +73,6 @@ mod tests {
         ] {
             assert_eq!(label(plan, stage, mode), expected, "{plan} {stage:?}");
         }
-        let new =
-            |stage| MachineStatus { stage, mode: Some("inventory"), is_new: true, ..unknown() };
-        assert_eq!(state_label(&new(None)), "New");
-        assert_eq!(state_label(&new(Some(Stage::Done))), "New", "its inventory is no work done");
-        assert_eq!(state_label(&new(Some(Stage::Working))), "Taking inventory");
-        assert_eq!(state_label(&new(Some(Stage::Failed))), "Failed");
         let held = MachineStatus { hold: Some("it failed"), ..unknown() };
         assert_eq!(state_label(&held), "On hold: it failed");
         let silent = MachineStatus { stage: Some(Stage::Working), is_silent: true, ..unknown() };

@@ -16,9 +16,6 @@ pub struct MachineStatus<'a> {
     pub mode: Option<&'a str>,
     /// True if that cycle has been silent for too long, or was before it closed.
     pub is_silent: bool,
-    /// True if it was discovered and nobody has assigned it anything; see
-    /// [`Machine::is_unassigned`](super::Machine::is_unassigned).
-    pub is_new: bool,
 }
 
 /// The status of a machine in one word, by what it requires of an operator.
@@ -26,8 +23,6 @@ pub struct MachineStatus<'a> {
 pub enum Phase {
     /// It needs attention: it is on hold, has failed, was interrupted, or is stalled.
     Trouble,
-    /// It is new: nobody has assigned it anything.
-    New,
     /// Its boot cycle is open.
     Working,
     /// Its plan has work for the next boot.
@@ -40,15 +35,14 @@ pub enum Phase {
 
 impl Phase {
     /// All phases, the most urgent first.
-    pub const ALL: [Self; 6] =
-        [Self::Trouble, Self::New, Self::Working, Self::Pending, Self::Done, Self::Idle];
+    pub const ALL: [Self; 5] =
+        [Self::Trouble, Self::Working, Self::Pending, Self::Done, Self::Idle];
 
     /// Returns the name in URLs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trouble => "trouble",
-            Self::New => "new",
             Self::Working => "working",
             Self::Pending => "pending",
             Self::Done => "done",
@@ -67,7 +61,6 @@ impl MachineStatus<'_> {
             }
             (None, Some(stage)) if stage.is_open() && self.is_silent => Phase::Trouble,
             (None, Some(stage)) if stage.is_open() => Phase::Working,
-            _ if self.is_new => Phase::New,
             (None, Some(Stage::Done)) => Phase::Done,
             _ if matches!(self.plan, "bty-flash-once" | "bty-flash-always" | "bty-inventory") => {
                 Phase::Pending
@@ -95,7 +88,6 @@ impl MachineStatus<'_> {
             (None, Some(Stage::Offered | Stage::Booting)) => "booting",
             (None, Some(Stage::Working)) if is_flash => "flashing",
             (None, Some(Stage::Working)) => "working",
-            (None, _) if self.is_new => "new",
             (None, Some(Stage::Done)) if is_flash => "flashed",
             (None, Some(Stage::Done)) => "done",
             (None, Some(Stage::Superseded) | None) if self.phase() == Phase::Pending => "waiting",

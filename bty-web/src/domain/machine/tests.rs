@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use bty_script::decide::Decider;
-use bty_script::plan::{FlashedDisk, Progress, Report};
+use bty_script::plan::{FlashedDisk, Report};
 use bty_script::{Engine, Limits, ScriptContext};
 use serde_json::{Value, json};
 

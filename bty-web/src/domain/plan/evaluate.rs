@@ -164,7 +164,6 @@ impl DecisionContext<'_> {
         params.extend(machine.params.clone());
         MachineFacts {
             mac: machine.mac.to_string(),
-            name: machine.name.clone(),
             labels: machine.labels.clone(),
             plan: machine.plan.clone(),
             params: params.into(),

@@ -14,7 +14,6 @@ use crate::cache::CacheHost;
 use crate::cache::response::{BlobBody, BlobRequest, BlobResponse, Payload};
 use crate::conditional::Conditions;
 use crate::domain::error::{Error, ErrorKind, Result};
-use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
 use crate::http::extract::{Json, PathText};
 use crate::services::cache_control::{
@@ -194,10 +193,9 @@ pub(crate) async fn state(State(cache): State<CacheControl>) -> Result<axum::Jso
 )]
 pub(crate) async fn fetch(
     State(cache): State<CacheControl>,
-    who: ClientContext,
     Json(new): Json<NewObject>,
 ) -> Result<Response> {
-    let state = cache.fetch(&new, who.author()).await?;
+    let state = cache.fetch(&new).await?;
     let status = if state.is_whole() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, axum::Json(state)).into_response())
 }
@@ -215,10 +213,9 @@ pub(crate) async fn fetch(
 )]
 pub(crate) async fn delete(
     State(cache): State<CacheControl>,
-    who: ClientContext,
     PathText(key): PathText,
 ) -> Result<StatusCode> {
-    cache.delete(&key, &who.author()).await?;
+    cache.delete(&key).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -233,10 +230,9 @@ pub(crate) async fn delete(
 )]
 pub(crate) async fn pin(
     State(cache): State<CacheControl>,
-    who: ClientContext,
     PathText(key): PathText,
 ) -> Result<axum::Json<CachedObject>> {
-    cache.set_pinned(&key, true, &who.author()).await.map(axum::Json)
+    cache.set_pinned(&key, true).await.map(axum::Json)
 }
 
 /// Unpins an object, so that it can be evicted again.
@@ -250,10 +246,9 @@ pub(crate) async fn pin(
 )]
 pub(crate) async fn unpin(
     State(cache): State<CacheControl>,
-    who: ClientContext,
     PathText(key): PathText,
 ) -> Result<axum::Json<CachedObject>> {
-    cache.set_pinned(&key, false, &who.author()).await.map(axum::Json)
+    cache.set_pinned(&key, false).await.map(axum::Json)
 }
 
 /// Cancels a fetch.

@@ -47,7 +47,6 @@ pub(crate) struct Image {
 pub(crate) async fn images(
     State(images): State<ImageCatalog>,
     State(image_router): State<Arc<ImageRouter>>,
-    who: ClientContext,
 ) -> Result<axum::Json<Vec<Image>>> {
     let entries = images.entries().await?;
     let image = |entry: Stored| Image {
@@ -56,7 +55,7 @@ pub(crate) async fn images(
         name: entry.name,
         format: entry.format,
         size_bytes: entry.size_bytes,
-        url: image_router.own_address(&who.base, &entry.src).unwrap_or(entry.src),
+        url: entry.src,
         image_ref: entry.bty_image_ref,
         arch: entry.arch,
         description: entry.description,
@@ -151,9 +150,6 @@ pub(crate) struct NewEntry {
     /// Description for people, in one line.
     #[serde(default)]
     description: Option<String>,
-    /// Its architecture, such as `x86_64`; by default what its name suggests.
-    #[serde(default)]
-    arch: Option<String>,
 }
 
 /// Adds an image by its URL.
@@ -172,8 +168,8 @@ pub(crate) async fn add(
     who: ClientContext,
     Json(new): Json<NewEntry>,
 ) -> Result<(StatusCode, axum::Json<Stored>)> {
-    let NewEntry { image_url, sha_url, reference, name, description, arch } = new;
-    let new = NewImage { image_url, sha_url, reference, name, description, arch };
+    let NewEntry { image_url, sha_url, reference, name, description } = new;
+    let new = NewImage { image_url, sha_url, reference, name, description };
     let entry = catalog.add(&who, new).await?;
     Ok((StatusCode::CREATED, axum::Json(entry)))
 }

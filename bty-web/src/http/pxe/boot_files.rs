@@ -2,21 +2,22 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::StreamReader;
 
 use crate::config::Config;
 use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::event::NewEvent;
-use crate::domain::file_name::check_file_name;
 use crate::domain::ipxe;
 use crate::domain::machine::ClientContext;
 use crate::http::error::ErrorBody;
-use crate::http::extract::{Params, PathText};
-use crate::http::receive::{Receiver, content_length};
+use crate::http::extract::{Params, PathText, incomplete_body};
 use crate::http::serve_file;
 use crate::random::random_token;
 use crate::services::boot_cycles::BootCycles;
@@ -25,9 +26,27 @@ use crate::services::metrics::Metrics;
 use crate::services::netboot;
 use crate::tftp::AUTOEXEC;
 
+/// How long the server keeps reading an upload that has failed.
+const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_BYTES_MAX: u64 = 256 << 20;
+
+const NAME_BYTES_MAX: usize = 255;
+
 /// Refuses names that lead to another directory, and hidden files.
 fn file_name(name: &str) -> Result<&str> {
-    check_file_name("a boot file", name)
+    let is_plain = !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && !name.starts_with('.')
+        && !name.contains(['/', '\\', '\0'])
+        && !name.chars().any(char::is_control);
+    if is_plain {
+        Ok(name)
+    } else {
+        Err(Error::new(
+            ErrorKind::Malformed,
+            "invalid name of a boot file: expected a file name without a directory",
+        ))
+    }
 }
 
 #[derive(Deserialize)]
@@ -139,6 +158,7 @@ pub(crate) async fn put(
 }
 
 async fn receive(config: &Config, path: &std::path::Path, request: Request) -> Result<u64> {
+    use futures_util::TryStreamExt as _;
     let limit = config.max_upload_bytes;
     let too_large = || {
         Error::new(
@@ -146,10 +166,15 @@ async fn receive(config: &Config, path: &std::path::Path, request: Request) -> R
             format!("uploads must be at most {}", bty::size::human(limit)),
         )
     };
-    let declared = content_length(request.headers());
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|bytes| bytes > limit) {
         return Err(too_large());
     }
+    let stream = request.into_body().into_data_stream().map_err(std::io::Error::other);
+    let mut body = StreamReader::new(stream);
     let dir = &config.boot_dir;
     if let (Some(declared), Some(free)) = (declared, crate::state_dir::free_bytes(dir))
         && declared > free
@@ -160,13 +185,30 @@ async fn receive(config: &Config, path: &std::path::Path, request: Request) -> R
     }
     let unwritten = |e: std::io::Error| Error::writing(dir, &e);
     let mut file = tokio::fs::File::create(path).await.map_err(unwritten)?;
-    let receiver = Receiver { dir, limit, rate: config.limits.body_rate };
-    let bytes = receiver.receive(request.into_body().into_data_stream(), &mut file).await?;
+    let mut limited = tokio::io::AsyncReadExt::take(&mut body, limit.saturating_add(1));
+    let copied = tokio::io::copy_buf(&mut limited, &mut file).await;
+    // the operating system reports only errors of the file; errors of the body are created here
+    let bytes = match copied {
+        Ok(bytes) => bytes,
+        Err(e) if e.raw_os_error().is_some() => {
+            drain(&mut body).await;
+            return Err(unwritten(e));
+        }
+        Err(e) => return Err(incomplete_body(config.limits.body_rate, &e)),
+    };
     if bytes > limit {
         return Err(too_large());
     }
+    file.flush().await.map_err(unwritten)?;
     file.sync_all().await.map_err(unwritten)?;
     Ok(bytes)
+}
+
+/// Reads the rest of the client's request. If the server closed the connection earlier, the client
+/// would see a reset instead of the response.
+async fn drain(body: &mut (impl tokio::io::AsyncRead + Unpin)) {
+    let mut rest = tokio::io::AsyncReadExt::take(body, DRAIN_BYTES_MAX);
+    let _ = tokio::time::timeout(DRAIN, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// A temporary file that is removed when it is dropped.

@@ -9,8 +9,6 @@ use super::frame::Frame;
 use super::notice::{Notice, Notices};
 use super::render::render;
 use crate::domain::error::{Error, Result};
-use crate::domain::event::Author;
-use crate::domain::machine::ClientContext;
 use crate::services::cache_control::{
     CacheControl, CacheFill, CachedObject, NewObject, PackedForm,
 };
@@ -115,33 +113,30 @@ pub async fn page(State(cache): State<CacheControl>, frame: Frame) -> Result<Res
 /// Handles the forms of the page.
 pub async fn submit(
     State(cache): State<CacheControl>,
-    who: ClientContext,
     notices: Notices,
     fields: Fields,
 ) -> Response {
-    let result = handle(&cache, &fields, &who.author()).await;
-    notices.redirect("/ui/cache", result.map(Notice::success))
+    notices.redirect("/ui/cache", handle(&cache, &fields).await.map(Notice::success))
 }
 
-async fn handle(cache: &CacheControl, fields: &Fields, author: &Author) -> Result<&'static str> {
+async fn handle(cache: &CacheControl, fields: &Fields) -> Result<&'static str> {
     let key = fields.text("key");
     match fields.text("act") {
         "fetch" => {
             let url = fields.text("url").to_owned();
-            let new = NewObject { url, sha256: fields.optional("sha256") };
-            cache.fetch(&new, author.clone()).await?;
+            cache.fetch(&NewObject { url, sha256: fields.optional("sha256") }).await?;
             Ok("The object is being fetched.")
         }
         "delete" => {
-            cache.delete(key, author).await?;
+            cache.delete(key).await?;
             Ok("The object is deleted. The next request fetches it again.")
         }
         "pin" => {
-            cache.set_pinned(key, true, author).await?;
+            cache.set_pinned(key, true).await?;
             Ok("The object is pinned, and is never evicted.")
         }
         "unpin" => {
-            cache.set_pinned(key, false, author).await?;
+            cache.set_pinned(key, false).await?;
             Ok("The object is no longer pinned.")
         }
         "cancel" => {

@@ -1,8 +1,8 @@
 //! Uploads of catalogs, by a form or by a program.
 
 use axum::extract::State;
-use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
-use axum::http::{HeaderMap, header};
+use axum::extract::multipart::{Multipart, MultipartError, MultipartRejection};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::form::CSRF_MISMATCH;
@@ -12,7 +12,6 @@ use crate::domain::error::{Error, ErrorKind, Result};
 use crate::domain::machine::ClientContext;
 use crate::domain::secret::is_same;
 use crate::http::error::ErrorBody;
-use crate::http::receive::discard;
 use crate::services::access::Principal;
 use crate::services::catalog::Imported;
 use crate::services::image_catalog::ImageCatalog;
@@ -47,8 +46,6 @@ pub(crate) async fn upload(
     imported.map(|imported| axum::Json(imported).into_response())
 }
 
-const CATALOG_BYTES_MAX: usize = 1 << 20;
-
 const FILE_NAME_CHARS_MAX: usize = 255;
 
 async fn import_form(
@@ -73,32 +70,22 @@ async fn import_form(
         }
         let name = field.file_name().unwrap_or("catalog.toml");
         let name: String = name.chars().take(FILE_NAME_CHARS_MAX).collect();
-        let bytes = catalog_bytes(field).await?;
+        let bytes = field.bytes().await.map_err(field_error)?;
         return images.import_upload(who, &name, &bytes).await;
     }
     Err(Error::invalid("the form has no file"))
 }
 
-/// Reads the file, and drops the rest of one that is too large: someone may have chosen an image.
-async fn catalog_bytes(mut field: Field<'_>) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(field_error)? {
-        if bytes.len() + chunk.len() > CATALOG_BYTES_MAX {
-            discard(field).await;
-            let detail = "the catalog is larger than 1 MiB; an image is uploaded under Upload an \
-                          image";
-            return Err(Error::new(ErrorKind::TooLarge, detail));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-pub(super) fn malformed(why: &str) -> Error {
+fn malformed(why: &str) -> Error {
     Error::new(ErrorKind::Malformed, format!("the form: {why}"))
 }
 
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
-pub(super) fn field_error(error: MultipartError) -> Error {
-    malformed(&error.body_text())
+fn field_error(error: MultipartError) -> Error {
+    match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Error::new(ErrorKind::TooLarge, "the catalog is larger than 1 MiB")
+        }
+        _ => malformed(&error.body_text()),
+    }
 }

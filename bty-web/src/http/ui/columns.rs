@@ -6,7 +6,6 @@ pub struct Column {
     /// Title of the column.
     pub name: &'static str,
     /// URL of the list sorted by this column; if it is already sorted by it, in the opposite order.
-    /// Empty if the list cannot be sorted by it.
     pub path: String,
     /// `ascending`, `descending`, or empty if the list is sorted by another column.
     pub order: &'static str,
@@ -17,7 +16,7 @@ pub struct Column {
 pub struct Head {
     /// Title of the column.
     pub name: &'static str,
-    /// Its key in URLs; empty if the list cannot be sorted by it.
+    /// Its key in URLs.
     pub key: &'static str,
     /// True if the first click sorts in descending order: newest or largest first.
     pub is_descending_first: bool,
@@ -35,20 +34,11 @@ pub const fn descending(name: &'static str, key: &'static str) -> Head {
     Head { name, key, is_descending_first: true }
 }
 
-/// Creates a column by which the list cannot be sorted.
-#[must_use]
-pub const fn unsorted(name: &'static str) -> Head {
-    Head { name, key: "", is_descending_first: false }
-}
-
 /// Returns the headings of a list sorted by `sort`, or by the first column if it is empty.
 #[must_use]
 pub fn columns(heads: &[Head], sort: &str, path: impl Fn(&str) -> String) -> Vec<Column> {
     let now = if sort.is_empty() { heads.first().map_or("", |head| head.key) } else { sort };
     let column = |head: &Head| {
-        if head.key.is_empty() {
-            return Column { name: head.name, path: String::new(), order: "" };
-        }
         let descending = format!("-{}", head.key);
         let (next, order) = match now {
             now if now == head.key => (descending.as_str(), "ascending"),

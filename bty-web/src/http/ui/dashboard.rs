@@ -20,7 +20,7 @@ use crate::domain::time::Time;
 use crate::http::state::service_group;
 use crate::services::fleet_overview::FleetOverview;
 use crate::services::image_route::ImageRouter;
-use crate::services::machine_reads::{Brief, MachineReads};
+use crate::services::machine_reads::MachineReads;
 use crate::services::netboot;
 use crate::services::rates::Rates;
 use crate::services::server_health::ServerHealth;
@@ -31,63 +31,31 @@ use crate::services::snapshot::Snapshots;
 struct Dashboard {
     frame: Frame,
     total: usize,
-    phases: Vec<PhaseGroup>,
+    phases: Vec<PhaseCount>,
     last_seen: Option<Time>,
     last_flashed: Option<Time>,
+    fleet: String,
     curve: String,
-    /// The first machines in trouble.
-    needs: Vec<NeedyMachine>,
-    /// Number of all machines in trouble.
-    needs_total: usize,
-    /// Number of machines that nobody has assigned anything.
-    new_total: usize,
-    /// Number of unacknowledged failures; failed log-ins are not among them.
-    failures: i64,
     busy: Vec<BusyMachine>,
     /// Number of all working machines; `busy` contains only the first ones.
     busy_total: usize,
     images: usize,
     /// First steps for new users; empty once any machine has been flashed.
     first_steps: Vec<FirstStep>,
-    ill: Vec<HealthCheck>,
-    /// The checks that are well, and information that is neither.
-    well: Vec<HealthCheck>,
-    /// Number of unacknowledged failed log-ins.
-    failed_logins: i64,
-    recent_logins: Vec<Event>,
+    health: Vec<HealthCheck>,
     events: Vec<Event>,
 }
 
-/// A phase, and the machines in it.
-struct PhaseGroup {
+/// A phase, and the number of machines in it.
+struct PhaseCount {
     phase: Phase,
     label: &'static str,
     count: usize,
-    /// One tile for each machine.
-    tiles: String,
-}
-
-/// A machine in trouble.
-struct NeedyMachine {
-    name: String,
-    hyphens: String,
-    state: String,
-}
-
-impl NeedyMachine {
-    fn new(machine: &Brief) -> Self {
-        let name = if machine.name.is_empty() { &machine.mac } else { &machine.name };
-        Self {
-            name: name.clone(),
-            hyphens: machine.mac.replace(':', "-"),
-            state: state_label(&machine.status()),
-        }
-    }
 }
 
 /// A machine whose live environment is working.
 struct BusyMachine {
-    name: String,
+    mac: String,
     hyphens: String,
     labels: Vec<String>,
     state: String,
@@ -111,7 +79,6 @@ struct HealthCheck {
 }
 
 const BUSY_MAX: usize = 12;
-const NEEDS_MAX: usize = 8;
 
 /// The services of the page.
 pub struct DashboardServices {
@@ -133,28 +100,23 @@ pub async fn page(
 ) -> Result<Response> {
     let overview = services.machines.overview(BUSY_MAX).await?;
     let machines = &overview.machines;
-    let groups = phase_groups(machines, &frame.root);
-    let count = |phase| groups.iter().find(|group| group.phase == phase).map_or(0, |g| g.count);
+    let count =
+        |phase: Phase| machines.iter().filter(|machine| machine.status().phase() == phase).count();
+    let phase_count = |phase| PhaseCount { phase, label: phase_label(phase), count: count(phase) };
     let busy = |machine: &Machine| BusyMachine {
-        name: if machine.name.is_empty() { machine.mac.to_string() } else { machine.name.clone() },
+        mac: machine.mac.to_string(),
         hyphens: machine.mac.hyphens(),
         labels: machine.labels.clone(),
         state: state_label(&machine.status()),
         progress: progress(&services.rates, machine),
     };
-    let troubled = machines.iter().filter(|machine| machine.status().phase() == Phase::Trouble);
-    let (ill, well) = health(&services, &who, &frame, &overview)
-        .into_iter()
-        .partition(|check| check.is_well == Some(false));
     let page = Dashboard {
         total: machines.len(),
+        phases: Phase::ALL.map(phase_count).into(),
         last_seen: machines.iter().filter_map(|machine| machine.seen_at).max(),
         last_flashed: machines.iter().filter_map(|machine| machine.flashed_at).max(),
+        fleet: pictures::fleet(machines, &frame.root),
         curve: pictures::curve(&services.rates.curve(frame.now)),
-        needs: troubled.take(NEEDS_MAX).map(NeedyMachine::new).collect(),
-        needs_total: count(Phase::Trouble),
-        new_total: count(Phase::New),
-        failures: frame.failures - overview.failed_logins,
         busy: overview.working.iter().map(busy).collect(),
         busy_total: count(Phase::Working),
         images: overview.images,
@@ -163,31 +125,11 @@ pub async fn page(
         } else {
             first_steps(&services, &overview)
         },
-        ill,
-        well,
-        failed_logins: overview.failed_logins,
-        recent_logins: overview.recent_logins,
+        health: health(&services, &who, &frame, &overview),
         events: overview.events,
-        phases: groups,
         frame,
     };
     render(&page)
-}
-
-fn phase_groups(machines: &[Brief], root: &str) -> Vec<PhaseGroup> {
-    let is_linked = machines.len() <= pictures::LINKED_MAX;
-    let mut is_first = true;
-    let mut group = |phase: Phase| {
-        let of_phase: Vec<&Brief> =
-            machines.iter().filter(|machine| machine.status().phase() == phase).collect();
-        let tiles = match is_linked {
-            true => pictures::linked_tiles(&of_phase, root, is_first),
-            false => pictures::rows_of_tiles(phase, of_phase.len()),
-        };
-        is_first &= of_phase.is_empty();
-        PhaseGroup { phase, label: phase_label(phase), count: of_phase.len(), tiles }
-    };
-    Phase::ALL.into_iter().map(&mut group).collect()
 }
 
 fn first_steps(services: &DashboardServices, overview: &FleetOverview) -> Vec<FirstStep> {
@@ -238,12 +180,27 @@ fn health(
     let check = |is_well, what, detail: String, path| HealthCheck { is_well, what, detail, path };
     let mismatch = netboot::mismatch(&services.config, snapshot.netboot_version());
     let serves = services.health.serves_tftp();
+    let failures = match frame.failures {
+        0 => "none unacknowledged".to_owned(),
+        n => format!("{n} unacknowledged"),
+    };
     let last = Time::parse(snapshot.settings.get("backup.last_run_at"));
     let is_scheduled = snapshot.settings.get("backup.enabled") == "1"
         && snapshot.settings.get("backup.cadence") != "manual";
     let cache = services.image_router.host(&who.base);
     let images = overview.images;
+    let (troubled, stalled) = overview.troubled();
     vec![
+        check(
+            Some(troubled == 0),
+            "Machines",
+            match troubled {
+                0 => "none in trouble".into(),
+                n => format!("{} ({stalled} stalled)", bty::text::count(n, "troubled machine")),
+            },
+            "/ui/machines?state=trouble",
+        ),
+        check(Some(frame.failures == 0), "Failures", failures, "/ui/events?q=failed+ack:no"),
         check(
             Some(mismatch.is_none()),
             "Live environment",

@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 
 use super::frame::{Frame, Frames};
-use crate::domain::error::{Error, ErrorKind};
+use crate::domain::error::Error;
 use crate::services::access::Principal;
 
 #[derive(Template)]
@@ -38,11 +38,6 @@ pub async fn errors_as_pages(
         .headers
         .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/html; charset=utf-8"));
     Response::from_parts(parts, page.into())
-}
-
-/// Responds for a path below `/ui/` that no page has.
-pub async fn missing() -> Error {
-    Error::new(ErrorKind::NotFound, "there is no such page; the menu lists all")
 }
 
 /// Shows an error page to a browser without a session. The page reveals nothing of the state.

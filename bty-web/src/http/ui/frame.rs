@@ -16,7 +16,7 @@ use crate::services::access::{Access, Principal};
 use crate::services::auth::Scope;
 use crate::services::cache_control::CacheControl;
 use crate::services::event_log::EventLog;
-use crate::services::jobs::{JobKind, Jobs};
+use crate::services::jobs::Jobs;
 use crate::services::server_health::ServerHealth;
 use crate::services::snapshot::Snapshots;
 
@@ -48,8 +48,8 @@ pub struct Frame {
     pub shortage: Option<String>,
     /// Number of the newest event.
     pub newest: i64,
-    /// The running jobs that a page shows, by the name of the page.
-    jobs: [(&'static str, usize); 2],
+    /// Number of running jobs.
+    pub jobs: usize,
     /// The time that relative times on the page refer to.
     pub now: Time,
     zone: TimeZone,
@@ -90,10 +90,7 @@ impl Frames {
             failures,
             shortage: self.health.shortage(),
             newest,
-            jobs: [
-                ("Netboot", self.running(JobKind::Release)),
-                ("Backups", self.running(JobKind::Backup)),
-            ],
+            jobs: self.jobs.list(None).iter().filter(|job| !job.status.is_over()).count(),
             principal: principal.cloned(),
             ..self.outside()
         })
@@ -115,7 +112,7 @@ impl Frames {
             failures: 0,
             shortage: None,
             newest: 0,
-            jobs: [("", 0); 2],
+            jobs: 0,
             now: Time::now(),
             zone: self.snapshots.current().zone.clone(),
         }
@@ -125,10 +122,6 @@ impl Frames {
     #[must_use]
     pub fn public(&self, path: &str) -> Frame {
         Frame { nav: self.nav(None), path: path.to_owned(), is_open: false, ..self.outside() }
-    }
-
-    fn running(&self, kind: JobKind) -> usize {
-        self.jobs.list(Some(kind)).iter().filter(|job| !job.status.is_over()).count()
     }
 
     /// Returns the pages that `principal` may see; all of them without one.
@@ -166,18 +159,6 @@ impl Frame {
         self.principal.as_ref()?.user().map(|user| user.name.as_str())
     }
 
-    /// Returns the number of running jobs that the page `name` shows.
-    #[must_use]
-    pub fn jobs_of(&self, name: &str) -> usize {
-        self.jobs.iter().find(|(page, _)| *page == name).map_or(0, |(_, jobs)| *jobs)
-    }
-
-    /// Returns the name of this page in the navigation, or of the page above it.
-    #[must_use]
-    pub fn nav_here(&self) -> Option<&'static str> {
-        self.nav.iter().find(|(_, path)| self.is_at(path)).map(|(name, _)| *name)
-    }
-
     /// Returns the version of the program.
     #[must_use]
     pub fn version(&self) -> &'static str {
@@ -212,8 +193,14 @@ impl Frame {
     #[must_use]
     pub fn ago(&self, time: impl OptionalTime) -> String {
         let Some(time) = time.time() else { return "<span class=\"none\">never</span>".into() };
-        let (exact, age) = (self.text(time), time.age(self.now));
-        format!("<time datetime=\"{time}\" title=\"{exact}\">{age} ago</time>")
+        let seconds = self.now.ms_since(time).max(0) / 1000;
+        let text = match seconds {
+            0..=119 => format!("{seconds} s"),
+            120..=7199 => format!("{} min", seconds / 60),
+            7200..=172_799 => format!("{} h", seconds / 3600),
+            _ => format!("{} days", seconds / 86400),
+        };
+        format!("<time datetime=\"{time}\" title=\"{}\">{text} ago</time>", self.text(time))
     }
 }
 

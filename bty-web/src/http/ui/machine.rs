@@ -11,24 +11,21 @@ use bty::CancelToken;
 
 use super::form::Fields;
 use super::frame::Frame;
-use super::hardware::{Disk, Hardware, disks};
 use super::notice::{Notice, Notices};
 use super::progress::{Progress, progress};
-use super::render::{count, render};
-use super::trouble::{Trouble, trouble};
+use super::render::render;
 use crate::domain::error::{Error, Result};
 use crate::domain::event::Event;
 use crate::domain::mac::Mac;
 use crate::domain::machine::save::Assignment;
 use crate::domain::machine::state_label::state_label;
-use crate::domain::machine::{ClientContext, Machine, Phase, Stage};
+use crate::domain::machine::{ClientContext, Machine, Phase};
 use crate::domain::plan::params::{Need, ParameterKind};
 use crate::domain::plan::simulate::Step;
 use crate::domain::plan::{Plan, bundled};
 use crate::http::extract::parse_mac;
 use crate::http::state::service_group;
 use crate::services::access::Principal;
-use crate::services::event_log::EventLog;
 use crate::services::machine_edits::MachineEdits;
 use crate::services::machine_reads::{MachineDetails, MachineReads};
 use crate::services::plan_simulation::{PlanSimulator, Scenario, SimulationRequest};
@@ -38,9 +35,11 @@ use crate::services::undo::Undo;
 
 mod confirmation;
 mod form;
+mod hardware;
 
 use confirmation::Confirmation;
 use form::{Form, form};
+use hardware::{Disk, Hardware, disks};
 
 #[derive(Template)]
 #[template(path = "machine.html")]
@@ -55,11 +54,6 @@ struct MachinePage {
     state: String,
     image: String,
     progress: Option<Progress>,
-    /// True if the progress is that of an order that an operator has replaced since.
-    is_overtaken: bool,
-    /// What becomes of the order that the machine is carrying out when the form is saved.
-    running: Option<String>,
-    trouble: Option<Trouble>,
     hardware: Hardware,
     disks: Vec<Disk>,
     form: Form,
@@ -119,8 +113,7 @@ async fn show(
     mac: Mac,
     draft: MachineDraft,
 ) -> Result<Response> {
-    let details = pages.reads.details(&mac).await?;
-    let MachineDetails { machine, lshw, images, events, has_failures } = details;
+    let MachineDetails { machine, lshw, images, events } = pages.reads.details(&mac).await?;
     let snapshot = pages.snapshots.current();
     let is_new = machine.is_none();
     let machine = machine.unwrap_or_else(|| Machine::new(mac.clone(), bundled::IPXE_EXIT, who.now));
@@ -140,9 +133,6 @@ async fn show(
         phase: machine_status.phase(),
         state: state_label(&machine_status),
         image: image_name(&snapshot.names, machine.image_ref.as_deref()),
-        running: running(&pages.rates, &machine),
-        trouble: trouble(&machine, has_failures, frame.now),
-        is_overtaken: machine.overtaken_cycle().is_some(),
         progress: progress(&pages.rates, &machine),
         form: form(&snapshot, assignment, images, &disks),
         can_flash: form::needs(&snapshot, &machine.plan).contains(&Need::Disk) && !is_new,
@@ -160,27 +150,6 @@ async fn show(
     let mut response = render(&page)?;
     *response.status_mut() = status;
     Ok(response)
-}
-
-/// Returns what becomes of the order that the machine is carrying out when an assignment is saved;
-/// `None` if it is not carrying out one.
-fn running(rates: &Rates, machine: &Machine) -> Option<String> {
-    let cycle = machine.open_cycle()?;
-    if cycle.stage != Stage::Working {
-        return Some(
-            "The machine is booting the live environment. Saving a new order cancels that; what \
-             you save takes effect at the network boot after it."
-                .into(),
-        );
-    }
-    let doing = progress(rates, machine).map_or_else(
-        || "carrying out an order".to_owned(),
-        |progress| format!("being flashed, {} %", progress.percent),
-    );
-    Some(format!(
-        "The machine is now {doing}. Saving does not stop it; what you save takes effect at the \
-         network boot after it."
-    ))
 }
 
 /// Splits the result of a simulation into its steps and its error. An assignment that cannot be
@@ -274,44 +243,21 @@ pub async fn save(
         pages.snapshots.current().plan(&assignment.boot_mode).is_some_and(Plan::may_write)
             || steps.iter().any(Step::writes);
     if may_write && fields.text("confirmed") != confirmation::digest(&assignment) {
-        let snapshot = pages.snapshots.current();
-        let names = &snapshot.names;
-        let confirmation =
-            Some(Confirmation::new(&pages.reads, &mac, names, &assignment, &steps).await?);
+        let confirmation = Some(Confirmation::new(&pages.reads, &mac, &assignment, &steps).await?);
         let draft = MachineDraft { assignment: Some(assignment), problem: None, confirmation };
         return show(&pages, frame, &who, mac, draft).await;
     }
     let before = pages.reads.find(&mac).await?.map(Box::new);
     match pages.edits.save(who.clone(), &mac, assignment.clone()).await {
         Ok(after) => {
-            let mut text = format!("{mac} is saved with the plan {}.", assignment.boot_mode);
-            if after.overtaken_cycle().is_some() {
-                text.push_str(" The flash that is running goes on; this takes effect after it.");
-            }
             let after = Some(Box::new(after));
             let undo = Undo::Machine { mac: mac.clone(), before, lshw: None, after };
+            let text = format!("{mac} is saved with the plan {}.", assignment.boot_mode);
             let to = format!("/ui/machines/{}", mac.hyphens());
             Ok(notices.redirect(&to, Notice::success(text).with_undo(undo)))
         }
         Err(problem) => show(&pages, frame, &who, mac, rejected(problem)).await,
     }
-}
-
-/// Acknowledges the failures of the machine.
-pub async fn acknowledge(
-    State(events): State<EventLog>,
-    Path(path): Path<String>,
-    notices: Notices,
-    fields: Fields,
-) -> Result<Response> {
-    let mac = parse_mac(&path)?;
-    let back = fields.back(&format!("/ui/machines/{}", mac.hyphens())).to_owned();
-    let acknowledged = events.acknowledge_failures_of(&mac).await;
-    let notice = acknowledged.map(|ids| {
-        let text = format!("{mac}: acknowledged {}.", count(ids.len(), "failure"));
-        Notice::success(text).with_undo(Undo::Acknowledged { ids, acknowledged: false })
-    });
-    Ok(notices.redirect(&back, notice))
 }
 
 /// Returns the assignment of the machine, changed to the plan that only takes the inventory.

@@ -1,5 +1,4 @@
-//! The list of machines, which can be sorted, searched, filtered and grouped, and whose machines
-//! can be changed together.
+//! The list of machines, which can be sorted, searched and filtered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,43 +6,100 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use url::form_urlencoded;
 
-use super::columns::{Column, Head, ascending, columns, descending, unsorted};
+use super::columns::{Column, Head, ascending, columns, descending, parse_sort};
 use super::form::Fields;
 use super::frame::Frame;
 use super::notice::Notices;
 use super::render::render;
 use crate::domain::error::Result;
-use crate::domain::mac::Mac;
+use crate::domain::machine::Phase;
+use crate::domain::machine::state_label::{phase_label, state_label};
 use crate::http::extract::{Params, parse_mac};
-use crate::http::state::service_group;
-use crate::services::machine_reads::{Brief, MachineReads};
-use crate::services::rates::Rates;
+use crate::services::machine_reads::{Brief, FleetList, MachineReads};
 use crate::services::snapshot::Snapshots;
-
-pub mod assign;
-pub mod change;
-mod confirmation;
-mod disk_choice;
-pub mod filter;
-mod image_choice;
-mod row;
-mod selection;
-
-use filter::{FilterChip, MachineFilter, PhaseChip, group_key};
-use row::MachineRow;
 
 /// Choices for the number of machines per page.
 const PER_PAGE: [usize; 3] = [25, 50, 100];
 
+/// The query of the page.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct MachineFilter {
+    q: String,
+    state: String,
+    plan: String,
+    sort: String,
+    page: String,
+    per_page: String,
+}
+
+impl MachineFilter {
+    /// Returns the URL of this list with another value for the parameter `name`.
+    fn path_with(&self, name: &str, value: &str) -> String {
+        let now = [
+            ("q", &self.q),
+            ("state", &self.state),
+            ("plan", &self.plan),
+            ("sort", &self.sort),
+            ("per_page", &self.per_page),
+        ];
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (known, text) in now {
+            let text = if known == name { value } else { text };
+            if !text.is_empty() {
+                query.append_pair(known, text);
+            }
+        }
+        if name == "page" {
+            query.append_pair("page", value);
+        }
+        format!("/ui/machines?{}", query.finish())
+    }
+
+    fn matches(&self, machine: &Brief) -> bool {
+        (self.plan.is_empty() || machine.plan == self.plan)
+            && (self.state.is_empty() || machine.status().phase().as_str() == self.state)
+    }
+
+    fn sort(&self, machines: &mut [Brief], names: &HashMap<String, String>) {
+        let (column, is_descending) = parse_sort(&self.sort);
+        let image = |machine: &Brief| {
+            machine.image_ref.as_ref().and_then(|image| names.get(image)).cloned()
+        };
+        match column {
+            "image" => machines.sort_by_cached_key(image),
+            "plan" => machines.sort_by(|a, b| a.plan.cmp(&b.plan)),
+            "state" => {
+                machines.sort_by_cached_key(|m| (m.status().phase(), state_label(&m.status())));
+            }
+            "seen" => machines.sort_by_key(|m| m.seen_at),
+            "address" => {
+                machines.sort_by_cached_key(|m| {
+                    m.seen_ip.as_ref().and_then(|ip| ip.parse::<std::net::IpAddr>().ok())
+                });
+            }
+            "flashed" => machines.sort_by_key(|m| m.flashed_at),
+            // the machines are already sorted by MAC address
+            _ => {}
+        }
+        if is_descending {
+            machines.reverse();
+        }
+    }
+}
+
+/// The sortable columns: all but the labels.
 const HEADS: [Head; 7] = [
-    ascending("Machine", "name"),
-    unsorted("Model"),
-    ascending("State", "state"),
+    ascending("MAC", "mac"),
     ascending("Image", "image"),
+    ascending("Plan", "plan"),
+    ascending("State", "state"),
     descending("Last seen", "seen"),
-    descending("Discovered", "discovered"),
-    unsorted("Labels"),
+    ascending("Address", "address"),
+    descending("Last flashed", "flashed"),
 ];
 
 #[derive(Template)]
@@ -51,8 +107,6 @@ const HEADS: [Head; 7] = [
 struct MachinesPage {
     frame: Frame,
     filter: MachineFilter,
-    /// URL of this list.
-    here: String,
     /// Number of all machines.
     total: usize,
     /// Number of machines that match the filter.
@@ -63,8 +117,8 @@ struct MachinesPage {
     per_page: [(usize, bool); 3],
     rows: Vec<MachineRow>,
     columns: Vec<Column>,
-    phases: Vec<PhaseChip>,
-    chips: Vec<FilterChip>,
+    /// Phases to filter by, with their labels.
+    phases: [(Phase, &'static str); 5],
     plans: Vec<String>,
     /// URL of the previous page.
     before: Option<String>,
@@ -72,107 +126,69 @@ struct MachinesPage {
     after: Option<String>,
 }
 
-/// The services of the list.
-pub struct ListServices {
-    reads: MachineReads,
-    snapshots: Arc<Snapshots>,
-    rates: Arc<Rates>,
-}
-
-service_group!(ListServices { reads, snapshots, rates });
-
-impl ListServices {
-    /// Returns the rows of `briefs`.
-    async fn rows(
-        &self,
-        briefs: Vec<Brief>,
-        groups: Option<&HashMap<String, usize>>,
-        frame: &Frame,
-    ) -> Result<Vec<MachineRow>> {
-        let macs: Vec<Mac> = briefs.iter().filter_map(|brief| brief.mac.parse().ok()).collect();
-        let listed = self.reads.listed(macs).await?;
-        let snapshot = self.snapshots.current();
-        let row = |brief: Brief| {
-            let machine = listed.get(&brief.mac);
-            MachineRow::new(brief, machine, &snapshot.names, &self.rates, frame.now)
-        };
-        let mut rows: Vec<MachineRow> = briefs.into_iter().map(row).collect();
-        if let Some(counts) = groups {
-            add_headings(&mut rows, counts);
-        }
-        Ok(rows)
-    }
+struct MachineRow {
+    hyphens: String,
+    phase: Phase,
+    state: String,
+    image: String,
+    brief: Brief,
 }
 
 /// Shows the list.
 pub async fn page(
-    State(services): State<ListServices>,
+    State(reads): State<MachineReads>,
+    State(snapshots): State<Arc<Snapshots>>,
     frame: Frame,
     Params(filter): Params<MachineFilter>,
 ) -> Result<Response> {
-    let mut list = filter.read(&services.reads).await?;
-    let phases = filter.phases(&list.found);
-    filter.retain_state(&mut list.found);
-    let mut machines = list.found;
-    filter.sort(&mut machines, &services.snapshots.current().names);
+    let list = reads.summaries(reads.search(&filter.q)?).await?;
+    let FleetList { found: mut machines, total, plans } = list;
+    let snapshot = snapshots.current();
+    machines.retain(|machine| filter.matches(machine));
+    filter.sort(&mut machines, &snapshot.names);
     let found = machines.len();
     let per_page =
         filter.per_page.parse().ok().filter(|n| PER_PAGE.contains(n)).unwrap_or(PER_PAGE[1]);
     let number =
         filter.page.parse::<usize>().unwrap_or(1).clamp(1, found.div_ceil(per_page).max(1));
     let first = (number - 1) * per_page;
-    let groups = filter.is_grouped().then(|| group_sizes(&machines));
-    let shown = machines.into_iter().skip(first).take(per_page).collect();
-    let rows = services.rows(shown, groups.as_ref(), &frame).await?;
+    let rows: Vec<MachineRow> = machines
+        .into_iter()
+        .skip(first)
+        .take(per_page)
+        .map(|brief| row(brief, &snapshot.names))
+        .collect();
     let page = MachinesPage {
         columns: columns(&HEADS, &filter.sort, |sort| filter.path_with("sort", sort)),
         before: (number > 1).then(|| filter.path_with("page", &(number - 1).to_string())),
         after: (first + rows.len() < found)
             .then(|| filter.path_with("page", &(number + 1).to_string())),
-        here: filter.path(),
-        phases,
-        chips: filter.chips(),
-        total: list.total,
+        phases: Phase::ALL.map(|phase| (phase, phase_label(phase))),
+        total,
         found,
         first,
         per_page: PER_PAGE.map(|n| (n, n == per_page)),
         rows,
-        plans: list.plans,
+        plans,
         filter,
         frame,
     };
     render(&page)
 }
 
-fn group_of(machine: &Brief) -> String {
-    group_key(machine).1.unwrap_or_default().to_owned()
-}
-
-fn group_sizes(machines: &[Brief]) -> HashMap<String, usize> {
-    let mut sizes = HashMap::new();
-    for machine in machines {
-        *sizes.entry(group_of(machine)).or_default() += 1;
+fn row(brief: Brief, names: &HashMap<String, String>) -> MachineRow {
+    let status = brief.status();
+    let image = brief.image_ref.as_ref().map(|image| match names.get(image) {
+        Some(name) => name.clone(),
+        None => format!("{}… (not in the catalog)", image.chars().take(8).collect::<String>()),
+    });
+    MachineRow {
+        hyphens: brief.mac.replace(':', "-"),
+        phase: status.phase(),
+        state: state_label(&status),
+        image: image.unwrap_or_default(),
+        brief,
     }
-    sizes
-}
-
-/// Adds headings where groups begin. A group that began on the page before has one too.
-fn add_headings(rows: &mut [MachineRow], sizes: &HashMap<String, usize>) {
-    let mut last = None;
-    for row in rows {
-        let group = group_of(&row.brief);
-        if last.as_ref() != Some(&group) {
-            let name = if group.is_empty() { "without a label" } else { group.as_str() };
-            let size = sizes.get(&group).copied().unwrap_or_default();
-            row.heading = Some(format!("{name}: {}", bty::text::count(size, "machine")));
-            last = Some(group);
-        }
-    }
-}
-
-/// Redirects to the list, when the page of a form is loaded again.
-pub async fn list() -> Redirect {
-    Redirect::to("/ui/machines")
 }
 
 /// Redirects to the page of a machine, which may be unknown: saving it there adds it.

@@ -1,4 +1,4 @@
-//! The gallery of plans.
+//! The list of plans.
 
 use std::sync::Arc;
 
@@ -17,8 +17,7 @@ use crate::services::snapshot::Snapshots;
 #[template(path = "plans.html")]
 struct Plans {
     frame: Frame,
-    /// The plans, each with the number of machines that have it.
-    plans: Vec<(PlanSummary, usize)>,
+    plans: Vec<PlanSummary>,
     /// The default plan of unknown machines.
     default: String,
 }
@@ -29,9 +28,7 @@ pub async fn page(
     State(snapshots): State<Arc<Snapshots>>,
     frame: Frame,
 ) -> Result<Response> {
-    let plans = plans.list().await?.into_iter();
-    let plans = plans.map(|plan| (usize::try_from(plan.machines).unwrap_or_default(), plan));
-    let plans = plans.map(|(machines, plan)| (plan, machines)).collect();
+    let plans = plans.list().await?;
     let default = snapshots.current().settings.get("plans.default").to_owned();
     render(&Plans { frame, plans, default })
 }

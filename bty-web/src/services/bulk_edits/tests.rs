@@ -6,17 +6,13 @@ use std::process::Command;
 use bty_script::decide::{Decision, PlanCall};
 use bty_script::worker::Workers;
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::*;
 use crate::config::Config;
 use crate::config::limits::PerMinute;
-use crate::domain::event::NewEvent;
-use crate::domain::machine::bulk::MachineChanges;
 use crate::domain::machine::{Cycle, Stage};
 use crate::domain::time::Time;
 use crate::services::event_bus::EventBus;
-use crate::store;
 
 struct BulkBench {
     bulk: BulkEdits,
@@ -119,7 +115,6 @@ fn working(machine: Machine) -> Machine {
         is_inventory_unreadable: false,
         order: None,
         progress: None,
-        failure: None,
         heard_at: Time(1),
         stalled_at: None,
         is_past: false,

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bty::CancelToken;
 use serde_json::json;
 
 use super::{Handle, Job, JobKind, Jobs, start};
@@ -25,7 +24,7 @@ use crate::store::{self, Database};
 pub const FILE: &str = "inventory.json";
 
 /// Name of the copy of the database, in the same directory.
-pub(crate) const COPY: &str = "state.db";
+const COPY: &str = "state.db";
 
 /// Mode of the directories of backups.
 const PRIVATE_DIR: u32 = 0o750;
@@ -124,7 +123,7 @@ impl BackupJobs {
     }
 
     fn free_id(&self, now: Time) -> String {
-        let base = id_at(now);
+        let base = now.timestamp().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
         let is_free = |id: &str| {
             !self.config.backup_dir.join(id).exists()
                 && !self.jobs.list(Some(JobKind::Backup)).iter().any(|job| job.key == id)
@@ -136,10 +135,30 @@ impl BackupJobs {
     }
 
     fn make(&self, id: &str, handle: &Handle) -> Result<serde_json::Value> {
-        let Written { machines, size_bytes } =
-            write(&self.db, &self.config.backup_dir, id, &handle.cancel)?;
+        let dir = self.config.backup_dir.join(id);
+        let at = |e: std::io::Error| Error::writing(&dir, &e);
+        handle.cancel.check().map_err(Error::from)?;
+        make_dir(&self.config.backup_dir, id).map_err(at)?;
+        let bundle = self.db.read_blocking(transfer::export)?;
+        handle.cancel.check().map_err(Error::from)?;
+        let bytes = serde_json::to_vec_pretty(&bundle)?;
+        let path = dir.join(FILE);
+        write_durably(&path, &bytes, PRIVATE_FILE).map_err(at)?;
+        handle.cancel.check().map_err(Error::from)?;
+        let copy = dir.join(COPY);
+        // SQLite would create the file readable for everybody
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(PRIVATE_FILE)
+            .open(&copy)
+            .map_err(at)?;
+        self.db.back_up(&copy)?;
+        std::fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(at)?;
         let pruned = self.prune()?;
-        Ok(json!({ "machines": machines, "size_bytes": size_bytes, "pruned": pruned }))
+        Ok(
+            json!({ "machines": bundle.machines.len(), "size_bytes": bytes.len(), "pruned": pruned }),
+        )
     }
 
     /// Returns the completed backups, newest first. Ignores other directories; a backup directory
@@ -186,7 +205,7 @@ impl BackupJobs {
                 () = tokio::time::sleep(TICK) => {}
             }
             let snapshot = self.snapshots.current();
-            let scheduler = Author::from(Actor::System);
+            let scheduler = Author { actor: Actor::System, name: None, ip: None };
             if is_due(&snapshot.settings, Time::now())
                 && !self.jobs.list(Some(JobKind::Backup)).iter().any(|job| !job.status.is_over())
                 && let Err(error) = self.request(scheduler, "scheduled").await
@@ -195,56 +214,6 @@ impl BackupJobs {
             }
         }
     }
-}
-
-/// What was written for a backup.
-pub(crate) struct Written {
-    pub(crate) machines: usize,
-    /// Size of the export in bytes.
-    pub(crate) size_bytes: usize,
-}
-
-/// Writes the backup `id` below `base`: an export, and a copy of the database.
-///
-/// # Errors
-/// - [`ErrorKind::Full`](crate::domain::error::ErrorKind::Full) when there is no space.
-/// - [`ErrorKind::Internal`](crate::domain::error::ErrorKind::Internal) when the directory cannot
-///   be written, or the database cannot be read.
-pub(crate) fn write(db: &Database, base: &Path, id: &str, cancel: &CancelToken) -> Result<Written> {
-    let dir = base.join(id);
-    let at = |e: std::io::Error| Error::writing(&dir, &e);
-    cancel.check().map_err(Error::from)?;
-    make_dir(base, id).map_err(at)?;
-    let bundle = db.read_blocking(transfer::export)?;
-    cancel.check().map_err(Error::from)?;
-    let bytes = serde_json::to_vec_pretty(&bundle)?;
-    write_durably(&dir.join(FILE), &bytes, PRIVATE_FILE).map_err(at)?;
-    cancel.check().map_err(Error::from)?;
-    copy_database(db, &dir.join(COPY))?;
-    Ok(Written { machines: bundle.machines.len(), size_bytes: bytes.len() })
-}
-
-/// Writes a copy of the database to the new file `path`.
-///
-/// # Errors
-/// The errors of [`write`], and those of an existing file.
-pub(crate) fn copy_database(db: &Database, path: &Path) -> Result<()> {
-    let at = |e: std::io::Error| Error::writing(path, &e);
-    // SQLite would create the file readable for everybody
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(PRIVATE_FILE)
-        .open(path)
-        .map_err(at)?;
-    db.back_up(path)?;
-    std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(at)
-}
-
-/// Returns the name of a backup that is made at `now`.
-#[must_use]
-pub(crate) fn id_at(now: Time) -> String {
-    now.timestamp().strftime("%Y-%m-%dT%H-%M-%SZ").to_string()
 }
 
 /// Creates the directory of a backup. Earlier versions made backups readable for everybody, so this

@@ -445,19 +445,6 @@ fn refuses_a_mounted_disk_and_one_with_a_hidden_use() {
 }
 
 #[test]
-fn a_disk_that_cannot_be_read_says_so_and_what_the_kernel_knows() {
-    let fake = Fake::new();
-    let dir = fake.disk("pci0000:00/ata1/block/sda", "8:0\n", &[]);
-    fake.partition(&dir, "sda1", "8:1\n", 2048, 4096);
-    assert_eq!(fake.probe("dev/sda").unreadable, None);
-    fs::remove_file(fake.at("dev/sda")).unwrap();
-    let mut disk = fake.host().list().unwrap().remove(0);
-    assert!(disk.contents().starts_with("not readable: No such file"), "{}", disk.contents());
-    disk.unreadable = Some(reason_of(&io::ErrorKind::PermissionDenied.into()));
-    assert_eq!(disk.contents(), "not readable: run as root (1 partition)");
-}
-
-#[test]
 fn names_the_disk_that_the_running_system_is_on() {
     // in a container the root file system is not on a disk, so there is nothing to test
     let host = SystemHost::new();

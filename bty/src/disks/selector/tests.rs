@@ -56,7 +56,6 @@ fn disk(
         partitions: Vec::new(),
         uses: Vec::new(),
         file_holds: None,
-        unreadable: None,
     }
 }
 

@@ -61,7 +61,6 @@ fn the_index_of_the_packed_form_proves_the_image() {
         let route = ImageRoute {
             src: SRC.into(),
             url: Some("http://srv:3000/b/abc/debian.img".into()),
-            is_own: false,
             packed: Some(PackedImage { url: url.clone(), index_sha256: INDEX.into() }),
             status: CacheStatus::Hit,
         };

@@ -132,17 +132,3 @@ fn an_invalid_order_asks_a_person() {
         assert!(world.kinds().contains(&"plan.failed"), "{order}");
     }
 }
-
-#[test]
-fn a_failed_machine_keeps_its_reason_until_its_next_order() {
-    let mut world = World::bound("bty-flash-once");
-    let token = live(&world.boot("1"));
-    world.order(Some(&token));
-    let reason = format!("the disk has gone {}", "x".repeat(600));
-    let failed = Report { status: "failed".into(), reason: Some(reason), ..Report::default() };
-    world.with(|m, context, client| apply_report(m, context, client, Some(&token), &failed));
-    let kept = world.machine.failure().unwrap();
-    assert!(kept.starts_with("the disk has gone x") && kept.len() == 500, "{kept}");
-    world.save(&assignment("bty-flash-once"));
-    assert_eq!(world.machine.failure(), None);
-}

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use bty_script::AssignedDisk;
 use serde_json::Value;
 
+use super::hardware::{Hardware, disks};
 use crate::domain::error::Result;
 use crate::domain::mac::Mac;
 use crate::domain::machine::architecture::mismatch;
 use crate::domain::machine::save::Assignment;
 use crate::domain::plan::simulate::Step;
-use crate::http::ui::hardware::{Disk, Hardware, disks};
 use crate::services::machine_reads::{MachineDetails, MachineReads};
 
 /// The image and the disk of a write, for an operator to confirm.
@@ -21,8 +21,6 @@ pub(super) struct Confirmation {
     pub(super) mismatch: String,
     pub(super) disk: String,
     pub(super) serial: String,
-    /// What is on the disk; empty if it is unknown.
-    pub(super) content: String,
     /// True if the simulation writes at one of the next boots; otherwise a write may come later.
     pub(super) is_sure: bool,
     /// The boots at which it writes, in words.
@@ -41,12 +39,10 @@ impl Confirmation {
     pub(super) async fn new(
         machines: &MachineReads,
         mac: &Mac,
-        names: &HashMap<String, String>,
         assignment: &Assignment,
         steps: &[Step],
     ) -> Result<Self> {
-        let MachineDetails { machine, images, lshw, .. } = machines.details(mac).await?;
-        let lshw = lshw.as_ref().map(|(text, _)| text.as_str());
+        let MachineDetails { machine, images, .. } = machines.details(mac).await?;
         let writes: Vec<&Step> = steps.iter().filter(|step| step.writes()).collect();
         let first = writes.first();
         let image = assignment
@@ -62,7 +58,7 @@ impl Confirmation {
             .unwrap_or_default();
         let disks = machine
             .as_ref()
-            .map(|machine| disks(machine, &Hardware::read(lshw, mac), names))
+            .map(|machine| disks(machine, &Hardware::default(), &HashMap::new()))
             .unwrap_or_default();
         let listed = machine.as_ref().and_then(|machine| machine.disks.as_ref()?.as_array());
         let assigned = AssignedDisk::parse(&serial).ok();
@@ -84,7 +80,6 @@ impl Confirmation {
                 (None, true) => "chosen by the plan".into(),
                 (None, false) => "a disk that is not in the inventory".into(),
             },
-            content: disk.map(Disk::content).unwrap_or_default(),
             is_sure: !boots.is_empty(),
             serial,
             when: when(&boots),

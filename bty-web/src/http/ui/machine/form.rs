@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::hardware::Disk;
 use crate::domain::machine::save::Assignment;
 use crate::domain::plan::params::{Need, Parameter, ParameterKind};
 use crate::domain::plan::{Plan, bundled};
 use crate::http::ui::form::Fields;
-use crate::http::ui::hardware::Disk;
 use crate::services::image_catalog::Stored;
 use crate::services::snapshot::Snapshot;
 

@@ -146,15 +146,11 @@ fn describe(node: &Value) -> String {
     words.join(" ")
 }
 
-/// Maximum number of volumes of a disk that are named in one line.
-const PARTS_SHOWN: usize = 4;
-
 /// A disk of the inventory.
 pub(super) struct Disk {
     pub(super) path: String,
     pub(super) model: String,
     pub(super) size: String,
-    pub(super) size_bytes: Option<u64>,
     /// By what it is assigned: its serial number, or a selector. Empty if nothing tells it from the
     /// other disks.
     pub(super) selector: String,
@@ -170,27 +166,6 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// True if it can be written and stays in the machine.
-    pub(super) fn is_fixed(&self) -> bool {
-        !self.is_readonly && !self.is_removable && !self.selector.is_empty()
-    }
-
-    /// Returns what is on it: the flashed image, or the volumes that the inventory found.
-    pub(super) fn content(&self) -> String {
-        if !self.holds.is_empty() {
-            return format!("flashed with {}", self.holds);
-        }
-        let part = |part: &Part| format!("{} ({})", part.what, bty::size::human(part.size_bytes));
-        let mut parts: Vec<String> = self.parts.iter().take(PARTS_SHOWN).map(part).collect();
-        if self.parts.len() > PARTS_SHOWN {
-            parts.push(format!("{} more", self.parts.len() - PARTS_SHOWN));
-        }
-        match parts.is_empty() {
-            true => "no volumes found".into(),
-            false => parts.join(", "),
-        }
-    }
-
     /// Returns path, model, size and transport in one line.
     pub(super) fn about(&self) -> String {
         let words = [self.path.as_str(), &self.model, &self.size, &self.transport];
@@ -216,7 +191,6 @@ pub(super) fn disks(
             path: text(disk, "path"),
             model: [text(disk, "vendor"), text(disk, "model")].join(" ").trim().to_owned(),
             size: size.unwrap_or_else(|| text(disk, "size")),
-            size_bytes: disk["size_bytes"].as_u64(),
             transport: text(disk, "tran"),
             is_readonly: disk["readonly"] == true,
             is_removable: disk["removable"] == true,
