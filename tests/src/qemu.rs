@@ -473,8 +473,8 @@ const LOST: [&str; 3] = ["Shell>", "BdsDxe: No bootable option", "No bootable de
 /// milliseconds, just while Linux counted the ticks of its clock. Hardware has no such pauses.
 const CLOCK_STOPPED: &str = "IO-APIC + timer doesn't work!";
 
-/// The lines of `said` with the reason of a panic. An unfinished line does not count: its end says
-/// why.
+/// The lines of `said` with the reason of a panic. An unfinished line does not count, because the
+/// reason is at its end.
 fn panics(said: &str) -> impl Iterator<Item = &str> {
     let complete = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
     complete.lines().filter(|line| line.contains("] Kernel panic"))
